@@ -1,0 +1,43 @@
+/*
+ * SQL of a TOC entry as we run it: what pg_restore would print for it, and the variants we need. Pure.
+ *
+ * What pg_restore adds around an entry's text and we too: `SET default_tablespace`, `SET default_table_access_method`
+ * (only where the entry has one and it matters), and `ALTER ... OWNER TO` for the kinds that have an owner (from the
+ * DROP statement's object description). The session has search_path = '' and check_function_bodies = off,
+ * standard_conforming_strings as in the archive's entry. pg_attver (multi-version dossier): `ALTER TABLE ... ALTER
+ * COLUMN ... SET (pg_attver=N)` is dropped from a table's text, other options in the same list stay.
+ */
+#pragma once
+
+#include "engine/schema/toc.h"
+
+typedef struct RestoreOptions {
+    bool no_owner;
+    bool no_acl;
+} RestoreOptions;
+
+/* In which pass an entry runs; within a pass in archive order unless its kind runs in parallel. */
+typedef enum RestorePass {
+    RESTORE_SKIP, /* nothing to run: TABLE DATA, ENCODING, STDSTRINGS, SEARCHPATH, DATABASE, ACLs under no_acl, ... */
+    RESTORE_PRE_DATA, /* before data, in order */
+    RESTORE_PARALLEL, /* INDEX, CONSTRAINT: as soon as its table is complete and its dependencies have run */
+    RESTORE_FOREIGN_KEY,
+    RESTORE_POST_DATA, /* triggers, rules, policies, comments on those, index attach..., views moved here; in order */
+    RESTORE_ACL,       /* grants and default privileges */
+    RESTORE_LAST,      /* REFRESH MATERIALIZED VIEW, event triggers, publications, subscriptions */
+} RestorePass;
+
+RestorePass restore_pass(const TocEntry *entry, const RestoreOptions *options);
+
+/* The whole text to run for the entry, "" when there is nothing. */
+char *restore_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options);
+/* `DROP ... IF EXISTS ...` for a start over; "" when the entry goes with another object. */
+char *restore_drop_sql(Arena *arena, const TocEntry *entry);
+/* FK CONSTRAINT: the same with NOT VALID before its final semicolon (unchanged when it has it already). */
+char *restore_foreign_key_not_valid_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options);
+/* What follows the first statement of the entry's text (CLUSTER ON, REPLICA IDENTITY, SET STATISTICS, ...), "" when
+ * nothing. Quote-aware. */
+char *restore_after_first_statement(Arena *arena, const TocEntry *entry);
+/* True when the entry's kind is one that a filter on tables removes with its table (INDEX, CONSTRAINT, TRIGGER, ...).
+ */
+bool toc_kind_is_part_of_table(const char *desc);

@@ -1,0 +1,28 @@
+/*
+ * A finding of the pre-flight checks: what is wrong, where, and the SQL or command that mends it.
+ *
+ * Plain data in an arena. Ids are stable (engine/preflight/checks.def lists them).
+ */
+#pragma once
+
+#include "common/arena.h"
+#include "common/json.h"
+#include "common/vec.h"
+
+typedef enum Severity { SEVERITY_ERROR, SEVERITY_WARNING, SEVERITY_INFO } Severity;
+
+typedef struct Finding {
+    const char *id; /* "SOURCE_TABLE_PRIVILEGE" */
+    Severity severity;
+    const char *side;    /* "source" or "destination" */
+    const char *object;  /* "table public.orders", "" when it is the whole server */
+    const char *message; /* object and cause in one sentence */
+    const char *fix;     /* SQL or shell command, "" when there is none */
+} Finding;
+
+typedef VEC(Finding) FindingVec;
+
+const char *severity_name(Severity severity);
+size_t findings_count(const FindingVec *findings, Severity severity);
+json_t *findings_to_json(const FindingVec *findings); /* array, new reference */
+NODISCARD bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findings, Error *err);

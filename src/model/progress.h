@@ -1,0 +1,93 @@
+/*
+ * What a migration is doing now, and what it did: the picture the worker sends and the CLI (later the API) shows.
+ *
+ * Plain data. Strings live in the arena they were made in. All sizes in bytes, times in microseconds.
+ */
+#pragma once
+
+#include "common/arena.h"
+#include "common/json.h"
+#include "common/vec.h"
+
+/* X(NAME, "title on the phase rail", "what happens, for the report") - in the order they begin; copy and index overlap.
+ */
+#define PHASES(X)                                                                                                      \
+    X(PREFLIGHT, "Check", "connections, versions, privileges, clashes")                                                \
+    X(SNAPSHOT, "Snapshot", "one consistent picture of the source")                                                    \
+    X(SCHEMA, "Schema", "definitions before data")                                                                     \
+    X(COPY, "Copy", "table data and large objects")                                                                    \
+    X(INDEX, "Index", "indexes, keys and constraints")                                                                 \
+    X(FOREIGN_KEY, "Foreign keys", "added and validated")                                                              \
+    X(FINISH, "Finish", "sequences, triggers, materialized views, grants, settings")                                   \
+    X(ANALYZE, "Analyze", "planner statistics")
+
+typedef enum Phase {
+#define X(name, title, help) PHASE_##name,
+    PHASES(X)
+#undef X
+        PHASE_MAX_,
+} Phase;
+
+const char *phase_name(Phase phase);  /* "COPY" */
+const char *phase_title(Phase phase); /* "Copy" */
+const char *phase_help(Phase phase);
+
+typedef enum PhaseState { PHASE_WAITING, PHASE_RUNNING, PHASE_DONE, PHASE_SKIPPED } PhaseState;
+
+typedef struct PhaseProgress {
+    PhaseState state;
+    int64_t elapsed_us;  /* from its first to its last work */
+    int64_t done, total; /* items; total 0 = not known */
+    int64_t busy_us;     /* sum over lanes: busy_us / elapsed_us = concurrency */
+} PhaseProgress;
+
+typedef struct TaskProgress {
+    const char *kind;    /* "copy", "index", "constraint", "foreign key", "analyze", ... */
+    const char *object;  /* "public.orders" or "public.orders_pkey" */
+    int64_t done, total; /* bytes for copy, 0/0 when not known */
+    int64_t elapsed_us;
+} TaskProgress;
+
+typedef VEC(TaskProgress) TaskProgressVec;
+
+typedef struct Progress {
+    PhaseProgress phases[PHASE_MAX_];
+    int64_t elapsed_us;
+    int64_t bytes_done, bytes_total; /* on-disk size of source tables, TOAST included */
+    int64_t wire_bytes;              /* bytes of COPY data moved */
+    int64_t rows_done;
+    int64_t tables_done, tables_total;
+    int64_t indexes_done, indexes_total;
+    double bytes_per_second; /* over the last seconds */
+    int64_t eta_us;          /* for the whole migration; -1 = not known yet */
+    TaskProgressVec tasks;   /* under way, the longest running first */
+} Progress;
+
+typedef struct NotMoved {
+    const char *kind; /* "foreign table", "subscription", ... */
+    const char *object;
+    const char *reason;
+} NotMoved;
+typedef VEC(NotMoved) NotMovedVec;
+
+typedef struct Report {
+    const char *job_id;
+    const char *source; /* display forms, without password */
+    const char *dest;
+    const char *source_version;
+    const char *dest_version;
+    const char *pg_dump; /* path and version of the client used */
+    Progress progress;   /* at the end: phases with durations */
+    int64_t jobs, index_jobs;
+    int64_t snapshots;                  /* 1 = all tables show the same moment of the source */
+    int64_t chunks_copied, chunks_kept; /* kept = finished by an earlier run and not repeated */
+    int64_t retries;
+    int64_t largest_row;
+    NotMovedVec not_moved;
+    StringVec notes; /* sentences the user should read */
+} Report;
+
+json_t *progress_to_json(const Progress *progress); /* new reference */
+NODISCARD bool progress_from_json(Arena *arena, const json_t *json, Progress *ret_progress, Error *err);
+json_t *report_to_json(const Report *report); /* new reference */
+NODISCARD bool report_from_json(Arena *arena, const json_t *json, Report *ret_report, Error *err);
