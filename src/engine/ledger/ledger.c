@@ -1,0 +1,399 @@
+/*
+ * The ledger: schema `pgcrane` in the destination database.
+ *
+ * NOTES: who sees what after a crash
+ *
+ * One run = one worker process with one control connection and several lanes. The control connection holds the advisory lock of
+ * the job for its whole life; a second command that starts meanwhile does not get it and says so. When the worker dies, the kernel
+ * closes its sockets, the idle control session ends at once and the lock is free. A lane's session may live on for a
+ * while in the middle of a CREATE INDEX or a COMMIT that waits for a standby. So a run that has the lock
+ *   1. ends all sessions of earlier runs (application_name "pgcrane JOB ...") and waits until they are gone,
+ *   2. increments the epoch - which needs the row lock that each writing transaction of an earlier run shares, so that the
+ *      increment itself waits for any that still commits,
+ *   3. only then reads what is done.
+ * What an earlier run had in flight is thus either committed with its line, or rolled back without it:
+ *
+ *   earlier run                         this run
+ *   BEGIN; share lock, epoch 7
+ *   COPY ...; UPDATE chunk
+ *                                       advisory lock; terminate; UPDATE epoch = 8 ... waits
+ *   COMMIT (or rolled back by the terminate)
+ *                                       ... has the row; reads chunk: rows set (or not)
+ *   BEGIN; share lock, epoch 7 -> no row: FENCED
+ *
+ * A network cut between worker and destination looks the same: the old sessions keep the lock until keepalives end them; the
+ * message then names the session to terminate.
+ *
+ * synchronous_commit is set explicitly, never left to a role: lanes write with `off` (a chunk and its line are lost together or not at
+ * all, and are then copied again), the control connection with `on`, whose commits flush everything before them.
+ */
+#include "engine/ledger/ledger.h"
+
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEDGER_FORMAT = 1, ARCHIVE_PIECE = 1 << 20 };
+/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's databases
+ * do not meet (advisory locks are per database anyway). */
+#define LOCK_CLASS "1885561714"
+#define LEDGER_PATIENCE_US (15 * USEC_PER_SEC)
+
+/* clang-format off */
+static const char *const ledger_ddl =
+    "CREATE SCHEMA pgcrane;"
+    "COMMENT ON SCHEMA pgcrane IS 'pgcrane''s record of a migration under way; removed when it is done';"
+    "REVOKE ALL ON SCHEMA pgcrane FROM PUBLIC;"
+    "CREATE TABLE pgcrane.job ("
+    " one boolean PRIMARY KEY DEFAULT true CHECK (one),"
+    " format integer NOT NULL, job_id text NOT NULL, epoch bigint NOT NULL,"
+    " source_system text NOT NULL, source_database text NOT NULL, fingerprint text NOT NULL,"
+    " created_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    "CREATE TABLE pgcrane.step (name text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    "CREATE TABLE pgcrane.archive (part integer PRIMARY KEY, bytes bytea NOT NULL);"
+    "CREATE TABLE pgcrane.entry (dump_id integer PRIMARY KEY);"
+    "CREATE TABLE pgcrane.snapshot ("
+    " id integer PRIMARY KEY, snapshot_id text NOT NULL, picture text NOT NULL,"
+    " system_identifier text NOT NULL, postmaster_start text NOT NULL, keeper_pid text NOT NULL,"
+    " taken_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    "CREATE TABLE pgcrane.relation ("
+    " oid oid PRIMARY KEY, snapshot integer NOT NULL REFERENCES pgcrane.snapshot,"
+    " schema_name text NOT NULL, table_name text NOT NULL,"
+    " filenode oid NOT NULL, columns_hash text NOT NULL);"
+    "CREATE TABLE pgcrane.chunk ("
+    " relation oid NOT NULL, no integer NOT NULL, first_block bigint NOT NULL, end_block bigint,"
+    " rows bigint, PRIMARY KEY (relation, no)) WITH (fillfactor = 50);"
+    "CREATE TABLE pgcrane.large_object (first_oid oid PRIMARY KEY);";
+/* clang-format on */
+
+/* FNV-1a: any stable 32-bit spread will do. */
+static int32_t lock_key(const char *job_id) {
+    uint32_t hash = UINT32_C(2166136261);
+
+    for (const char *c = job_id; *c != '\0'; c++)
+        hash = (hash ^ (uint8_t)*c) * UINT32_C(16777619);
+    return (int32_t)hash;
+}
+
+bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err) {
+    CLEANUP(db_result_freep) DbResult *found = NULL;
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest, "SELECT pg_catalog.to_regclass('pgcrane.job') IS NOT NULL", 0, NULL, &found, err))
+        return error_wrap(err, "looking for the ledger");
+    if (!db_bool(found, 0, 0)) {
+        *ret_exists = false;
+        return true;
+    }
+    if (!db_query(dest, "SELECT job_id, source_system, source_database, fingerprint, format FROM pgcrane.job", 0, NULL,
+                  &row, err))
+        return error_wrap(err, "reading the ledger (schema pgcrane of the destination)");
+    if (db_rows(row) != 1 || db_int64(row, 0, 4) != LEDGER_FORMAT)
+        return error_set(err, REASON_LEDGER_MISMATCH, "schema pgcrane of the destination was made by another version");
+    *ret_exists = true;
+    *ret_identity = (LedgerIdentity){
+        .job_id = arena_strdup(arena, db_text(row, 0, 0)),
+        .source_system = arena_strdup(arena, db_text(row, 0, 1)),
+        .source_database = arena_strdup(arena, db_text(row, 0, 2)),
+        .fingerprint = arena_strdup(arena, db_text(row, 0, 3)),
+    };
+    return true;
+}
+
+/* Says who holds the job's advisory lock. */
+static bool refuse_second_run(DbConn *dest, int32_t key, Error *err) {
+    CLEANUP(db_result_freep) DbResult *holder = NULL;
+    char key_text[16];
+
+    (void)snprintf(key_text, sizeof(key_text), "%u", (uint32_t)key);
+    if (!db_query(dest,
+                  "SELECT l.pid, coalesce(a.client_addr::text, 'local'), coalesce(a.application_name, '?')"
+                  " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
+                  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = " LOCK_CLASS " AND l.objid = $1::oid"
+                  " AND l.database = (SELECT oid FROM pg_catalog.pg_database"
+                  " WHERE datname = pg_catalog.current_database())",
+                  1, (const char *const[]){key_text}, &holder, err))
+        return error_wrap(err, "looking for the other run");
+    const char *pid = db_rows(holder) > 0 ? db_text(holder, 0, 0) : "?";
+
+    (void)error_set(err, REASON_FENCED, "another pgcrane is running this migration (destination session %s, client %s)",
+                    pid, db_rows(holder) > 0 ? db_text(holder, 0, 1) : "?");
+    return error_remedy(err,
+                        "let it finish or stop it; if it no longer exists, end its session on the destination:"
+                        " SELECT pg_terminate_backend(%s);",
+                        pid);
+}
+
+static bool take_lock(DbConn *dest, const char *job_id, Error *err) {
+    char key[16];
+    int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
+
+    (void)snprintf(key, sizeof(key), "%d", lock_key(job_id));
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *got = NULL;
+
+        if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)", 1,
+                      (const char *const[]){key}, &got, err))
+            return error_wrap(err, "taking the migration's lock");
+        if (db_bool(got, 0, 0))
+            return true;
+        /* A killed run's session needs a moment to notice. */
+        if (clock_now_us() > deadline)
+            return refuse_second_run(dest, lock_key(job_id), err);
+        if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + 100 * USEC_PER_MSEC) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+}
+
+/* Sessions of earlier runs of this job: their names begin alike, ours is this very session. */
+static bool end_old_sessions(DbConn *dest, const char *job_id, Error *err) {
+    int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
+
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *left = NULL;
+
+        if (!db_query(dest,
+                      "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                      " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
+                      " AND pg_catalog.starts_with(application_name, 'pgcrane ' || $1 || ' ')",
+                      1, (const char *const[]){job_id}, &left, err))
+            return error_wrap(err, "ending sessions of an earlier run");
+        if (db_rows(left) == 0)
+            return true;
+        if (clock_now_us() > deadline)
+            return error_set(err, REASON_FENCED, "a session of an earlier run (destination, pid %s) does not end",
+                             db_text(left, 0, 0));
+        if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + 50 * USEC_PER_MSEC) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+}
+
+static bool create_tables(DbConn *dest, const LedgerIdentity *id, Error *err) {
+    char format[16];
+
+    (void)snprintf(format, sizeof(format), "%d", LEDGER_FORMAT);
+    if (!db_exec(dest, "BEGIN", err) || !db_exec(dest, ledger_ddl, err) ||
+        !db_query(dest,
+                  "INSERT INTO pgcrane.job (format, job_id, epoch, source_system, source_database, fingerprint)"
+                  " VALUES ($1::integer, $2, 0, $3, $4, $5)",
+                  5, (const char *const[]){format, id->job_id, id->source_system, id->source_database, id->fingerprint},
+                  NULL, err) ||
+        !db_exec(dest, "COMMIT", err))
+        return error_wrap(err, "creating the ledger (schema pgcrane in the destination)");
+    return failpoint("ledger.created", err);
+}
+
+bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Ledger *ret_ledger, Error *err) {
+    CLEANUP(db_result_freep) DbResult *taken = NULL;
+    LedgerIdentity found = {0};
+    bool exists = false;
+
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !take_lock(dest, identity->job_id, err) ||
+        !end_old_sessions(dest, identity->job_id, err) || !ledger_peek(dest, arena, &exists, &found, err))
+        return false;
+    if (!exists && !create_tables(dest, identity, err)) {
+        db_rollback(dest);
+        return false;
+    }
+    if (exists && (strcmp(found.source_system, identity->source_system) != 0 ||
+                   strcmp(found.source_database, identity->source_database) != 0))
+        return error_set(err, REASON_LEDGER_MISMATCH,
+                         "the destination holds an unfinished migration of another source (database %s of system %s)",
+                         found.source_database, found.source_system);
+    if (exists && strcmp(found.fingerprint, identity->fingerprint) != 0)
+        return error_set(err, REASON_LEDGER_MISMATCH,
+                         "the destination holds an unfinished migration with other filters or options: it had [%s],"
+                         " this command has [%s]",
+                         found.fingerprint, identity->fingerprint);
+    if (!db_query(dest, "UPDATE pgcrane.job SET epoch = epoch + 1 RETURNING epoch", 0, NULL, &taken, err))
+        return error_wrap(err, "taking the next epoch");
+    *ret_ledger = (Ledger){.job_id = identity->job_id, .epoch = db_int64(taken, 0, 0)};
+    log_info("ledger epoch=%lld exists=%d", (long long)ret_ledger->epoch, exists);
+    return true;
+}
+
+static bool check_epoch(DbConn *dest, const Ledger *ledger, const DbResult *row, Error *err) {
+    if (db_rows(row) == 1)
+        return true;
+    db_rollback(dest);
+    return error_set(err, REASON_FENCED, "another run has taken this migration over (our epoch was %lld)",
+                     (long long)ledger->epoch);
+}
+
+bool ledger_retake(DbConn *dest, const Ledger *ledger, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    char epoch[24];
+
+    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)ledger->epoch);
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !take_lock(dest, ledger->job_id, err) ||
+        !db_query(dest, "SELECT 1 FROM pgcrane.job WHERE epoch = $1::bigint", 1, (const char *const[]){epoch}, &row,
+                  err))
+        return error_wrap(err, "going back to the ledger");
+    return check_epoch(dest, ledger, row, err);
+}
+
+bool ledger_begin(DbConn *dest, const Ledger *ledger, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    char sql[160];
+
+    (void)snprintf(sql, sizeof(sql), "BEGIN; SELECT 1 FROM pgcrane.job WHERE epoch = %lld FOR SHARE",
+                   (long long)ledger->epoch);
+    if (!db_query_last(dest, sql, &row, err)) {
+        db_rollback(dest);
+        return error_wrap(err, "beginning a transaction on the destination");
+    }
+    return check_epoch(dest, ledger, row, err);
+}
+
+bool ledger_commit(DbConn *dest, Error *err) {
+    return db_exec(dest, "COMMIT", err) || error_wrap(err, "committing on the destination");
+}
+
+bool ledger_step_done(DbConn *dest, const char *step, bool *ret_done, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest, "SELECT 1 FROM pgcrane.step WHERE name = $1", 1, (const char *const[]){step}, &row, err))
+        return error_wrap(err, "reading the ledger");
+    *ret_done = db_rows(row) == 1;
+    return true;
+}
+
+bool ledger_mark_step(DbConn *dest, const char *step, Error *err) {
+    return db_query(dest, "INSERT INTO pgcrane.step (name) VALUES ($1)", 1, (const char *const[]){step}, NULL, err) ||
+           error_wrap(err, "marking step %s in the ledger", step);
+}
+
+/* One piece as $2 in bytea's hex form. */
+static bool save_piece(DbConn *dest, int part, const char *bytes, size_t len, Error *err) {
+    static const char digits[] = "0123456789abcdef";
+    CLEANUP(buf_fini) Buf hex;
+    char part_text[16];
+
+    buf_init(&hex, 2 * (size_t)ARCHIVE_PIECE + 16);
+    (void)snprintf(part_text, sizeof(part_text), "%d", part);
+    buf_append_str(&hex, "\\x");
+    for (size_t i = 0; i < len; i++) {
+        buf_append_char(&hex, digits[(uint8_t)bytes[i] >> 4]);
+        buf_append_char(&hex, digits[(uint8_t)bytes[i] & 15]);
+    }
+    return db_query(dest, "INSERT INTO pgcrane.archive (part, bytes) VALUES ($1::integer, $2::bytea)", 2,
+                    (const char *const[]){part_text, hex.data}, NULL, err);
+}
+
+static bool save_pieces(DbConn *dest, const char *bytes, size_t len, Error *err) {
+    for (size_t at = 0, part = 0; at < len; at += ARCHIVE_PIECE, part++)
+        if (!save_piece(dest, (int)part, bytes + at, MIN((size_t)ARCHIVE_PIECE, len - at), err))
+            return error_wrap(err, "saving the schema archive in the ledger");
+    return true;
+}
+
+bool ledger_save_archive(DbConn *dest, const Ledger *ledger, const char *bytes, size_t len, Error *err) {
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (!save_pieces(dest, bytes, len, err) || !ledger_mark_step(dest, "archive", err) || !ledger_commit(dest, err)) {
+        db_rollback(dest);
+        return false;
+    }
+    return failpoint("schema.archived", err);
+}
+
+static int hex_digit(char c) {
+    return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+static bool load_piece(const DbResult *row, void *context, Error *err) {
+    Buf *out = context;
+    const char *text = db_text(row, 0, 0);
+    size_t len = db_length(row, 0, 0);
+    char *to = buf_reserve(out, len / 2);
+
+    if (to == NULL)
+        return buf_ok(out, "the schema archive", err);
+    for (size_t i = 2; i + 1 < len; i += 2) /* after \x */
+        *to++ = (char)((hex_digit(text[i]) << 4) | hex_digit(text[i + 1]));
+    out->len += len >= 2 ? (len - 2) / 2 : 0;
+    return true;
+}
+
+bool ledger_load_archive(DbConn *dest, Buf *ret_bytes, bool *ret_found, Error *err) {
+    bool found = false;
+
+    if (!ledger_step_done(dest, "archive", &found, err))
+        return false;
+    if (found && !db_query_each(dest, "SELECT bytes FROM pgcrane.archive ORDER BY part", 0, NULL, load_piece, ret_bytes, err))
+        return error_wrap(err, "reading the schema archive from the ledger");
+    *ret_found = found;
+    return true;
+}
+
+bool ledger_mark_entry(DbConn *dest, int32_t dump_id, Error *err) {
+    char id[16];
+
+    (void)snprintf(id, sizeof(id), "%d", dump_id);
+    return db_query(dest, "INSERT INTO pgcrane.entry (dump_id) VALUES ($1::integer)", 1, (const char *const[]){id}, NULL,
+                    err) ||
+           error_wrap(err, "marking an entry in the ledger");
+}
+
+bool ledger_entries(DbConn *dest, Arena *arena, IntVec *ret_dump_ids, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    IntVec ids = {0};
+
+    if (!db_query(dest, "SELECT dump_id FROM pgcrane.entry", 0, NULL, &rows, err))
+        return error_wrap(err, "reading the ledger's entries");
+    for (int i = 0; i < db_rows(rows); i++)
+        vec_push(arena, &ids, (int32_t)db_int64(rows, i, 0));
+    *ret_dump_ids = ids;
+    return true;
+}
+
+bool ledger_add_snapshot(DbConn *dest, const Ledger *ledger, LedgerSnapshot *snapshot, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (!db_query(dest,
+                  "INSERT INTO pgcrane.snapshot"
+                  " (id, snapshot_id, picture, system_identifier, postmaster_start, keeper_pid)"
+                  " SELECT coalesce(pg_catalog.max(id), 0) + 1, $1, $2, $3, $4, $5 FROM pgcrane.snapshot RETURNING id",
+                  5,
+                  (const char *const[]){snapshot->snapshot_id, snapshot->picture, snapshot->system_identifier,
+                                        snapshot->postmaster_start, snapshot->keeper_pid},
+                  &row, err) ||
+        !ledger_commit(dest, err)) {
+        db_rollback(dest);
+        return error_wrap(err, "recording the snapshot in the ledger");
+    }
+    snapshot->id = (int32_t)db_int64(row, 0, 0);
+    return true;
+}
+
+bool ledger_last_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT id, snapshot_id, picture, system_identifier, postmaster_start, keeper_pid"
+                  " FROM pgcrane.snapshot ORDER BY id DESC LIMIT 1",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the ledger's snapshots");
+    *ret_snapshot = (LedgerSnapshot){0};
+    if (db_rows(row) == 1)
+        *ret_snapshot = (LedgerSnapshot){
+            .id = (int32_t)db_int64(row, 0, 0),
+            .snapshot_id = arena_strdup(arena, db_text(row, 0, 1)),
+            .picture = arena_strdup(arena, db_text(row, 0, 2)),
+            .system_identifier = arena_strdup(arena, db_text(row, 0, 3)),
+            .postmaster_start = arena_strdup(arena, db_text(row, 0, 4)),
+            .keeper_pid = arena_strdup(arena, db_text(row, 0, 5)),
+        };
+    return true;
+}
+
+bool ledger_drop(DbConn *dest, Error *err) {
+    return db_exec(dest, "DROP SCHEMA pgcrane CASCADE", err) || error_wrap(err, "dropping the ledger");
+}
