@@ -21,7 +21,7 @@
 #include "common/error.h"
 #include "common/stop.h"
 
-#include <libpq-fe.h>
+struct pg_conn; /* PGconn: only pg/ looks inside */
 
 typedef enum DbSide { DB_SOURCE, DB_DEST } DbSide;
 const char *db_side_name(DbSide side); /* "source", "destination" */
@@ -56,7 +56,8 @@ int db_backend_pid(const DbConn *conn);
 /* The session is over (server gone, killed): only db_close is left to do. */
 bool db_is_broken(const DbConn *conn);
 const Stop *db_stop(const DbConn *conn);
-PGconn *db_pgconn(DbConn *conn); /* for pg/ only */
+struct pg_conn *db_pgconn(DbConn *conn); /* for pg/ only */
+int db_socket(const DbConn *conn); /* to wait for the server's end of session */
 
 /* Asks the server to end what this connection runs (PQcancel), then drains results until the session is idle or broken.
  * Used after a failure in mid-COPY. */

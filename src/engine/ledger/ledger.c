@@ -160,7 +160,7 @@ static bool end_old_sessions(DbConn *dest, const char *job_id, Error *err) {
         if (!db_query(dest,
                       "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
                       " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
-                      " AND pg_catalog.starts_with(application_name, 'pgcrane ' || $1 || ' ')",
+                      " AND pg_catalog.strpos(application_name, 'pgcrane ' || $1 || ' ') = 1",
                       1, (const char *const[]){job_id}, &left, err))
             return error_wrap(err, "ending sessions of an earlier run");
         if (db_rows(left) == 0)
