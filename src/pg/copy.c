@@ -1,0 +1,209 @@
+/*
+ * COPY out of one server into another: the pump that moves table data.
+ *
+ * One loop, nothing blocks but its poll. Rows are taken from libpq one by one (it has no other call) and gathered in a
+ * batch. A batch goes to the destination when it is full, or, from SEND_EARLY bytes on, when the source has nothing at
+ * the moment: the destination then works while the source produces. While libpq still sends one batch, the next one is
+ * filled; only when that is full, too, the source has to wait. So both servers are busy as long as either has work, and
+ * memory stays below two batches and a row.
+ *
+ * Per row: one call of libpq, one copy, no clock, no poll, no atomic. Stop is looked at once per batch and in each
+ * wait.
+ *
+ * Ends. Source fails: the destination gets CopyFail. Destination fails (copy_in.c says how that is noticed): the
+ * source's statement is cancelled and its remaining rows thrown away. After that both sessions are idle, or broken.
+ */
+#include "pg/copy.h"
+
+#include "pg/conn_internal.h"
+#include "pg/query.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_SIZE = COPY_PIECE_MAX, SEND_EARLY = 64 << 10 };
+
+typedef struct Pump {
+    const DbCopy *copy;
+    PGconn *source; /* of copy->source */
+    DbSide failed;
+    char *batch;
+    size_t len;
+    bool pending;    /* libpq has not sent all of the last batch */
+    bool dry;        /* the last look brought no row */
+    bool source_eof; /* the connection ended; what was read before is still to be parsed */
+    DbCopyResult result;
+} Pump;
+
+static bool dest_failed(Pump *pump) {
+    pump->failed = DB_DEST;
+    return false;
+}
+
+static void count_bytes(Pump *pump, size_t len) {
+    pump->result.bytes += (int64_t)len;
+    if (pump->copy->bytes != NULL)
+        atomic_fetch_add_explicit(pump->copy->bytes, (int64_t)len, memory_order_relaxed);
+}
+
+/* Waits for the piece before, then hands this one over. */
+static bool send_piece(Pump *pump, const char *bytes, size_t len, Error *err) {
+    DbConn *dest = pump->copy->dest;
+
+    if (dest->stop != NULL && stop_requested(dest->stop))
+        return query_stopped(dest, err);
+    if (pump->pending && !copy_in_drain(dest, err))
+        return dest_failed(pump);
+    if (!copy_in_send(dest, bytes, len, &pump->pending, err))
+        return dest_failed(pump);
+    count_bytes(pump, len);
+    return true;
+}
+
+static bool send_batch(Pump *pump, Error *err) {
+    size_t len = pump->len;
+
+    pump->len = 0;
+    return len == 0 || send_piece(pump, pump->batch, len, err);
+}
+
+/* A row that is no match for the batch: what is gathered goes first, then the row itself from where libpq put it. */
+static bool take_big_row(Pump *pump, const char *row, size_t len, Error *err) {
+    if (!send_batch(pump, err))
+        return false;
+    if (len <= BATCH_SIZE) {
+        memcpy(pump->batch, row, len);
+        pump->len = len;
+        return true;
+    }
+    for (size_t done = 0; done < len; done += BATCH_SIZE)
+        if (!send_piece(pump, row + done, MIN(len - done, (size_t)BATCH_SIZE), err))
+            return false;
+    return true;
+}
+
+static inline bool take_row(Pump *pump, const char *row, size_t len, Error *err) {
+    if (pump->result.largest_row < (int64_t)len)
+        pump->result.largest_row = (int64_t)len;
+    if (len > BATCH_SIZE - pump->len)
+        return take_big_row(pump, row, len, err);
+    memcpy(pump->batch + pump->len, row, len);
+    pump->len += len;
+    return true;
+}
+
+static bool serve_dest(Pump *pump, short events, Error *err) {
+    DbConn *dest = pump->copy->dest;
+
+    if ((events & ~POLLOUT) != 0 && !copy_in_look(dest, err))
+        return dest_failed(pump);
+    if (pump->pending && !copy_in_flush(dest, &pump->pending, err))
+        return dest_failed(pump);
+    return true;
+}
+
+/* Waits for rows; meanwhile the destination gets what is pending. */
+static bool wait_source(Pump *pump, Error *err) {
+    const Stop *stop = pump->copy->source->stop;
+
+    for (;;) {
+        struct pollfd fds[] = {
+            {.fd = PQsocket(pump->source), .events = POLLIN},
+            {.fd = PQsocket(pump->copy->dest->pg), .events = (short)(POLLIN | (pump->pending ? POLLOUT : 0))},
+            {.fd = stop != NULL ? stop->event_fd : -1, .events = POLLIN},
+        };
+        if (fds[0].fd < 0)
+            return query_fail_conn(pump->copy->source, err);
+        if (poll(fds, COUNT_OF(fds), -1) < 0 && errno != EINTR)
+            return error_errno(err, REASON_SYSTEM, "poll");
+        if (stop != NULL && stop_requested(stop))
+            return query_stopped(pump->copy->source, err);
+        if (fds[1].revents != 0 && !serve_dest(pump, fds[1].revents, err))
+            return false;
+        if (fds[0].revents != 0)
+            return true;
+    }
+}
+
+/* libpq has no whole row. The first time just read: a busy source has sent more by now, and a poll would tell us so. */
+static bool refill(Pump *pump, Error *err) {
+    if (pump->source_eof)
+        return query_fail_conn(pump->copy->source, err);
+    if (pump->dry) {
+        if (!pump->pending && pump->len >= SEND_EARLY && !send_batch(pump, err))
+            return false;
+        if (!wait_source(pump, err))
+            return false;
+    }
+    pump->dry = true;
+    pump->source_eof = !PQconsumeInput(pump->source);
+    return true;
+}
+
+static bool stream(Pump *pump, Error *err) {
+    for (;;) {
+        char *row = NULL;
+        int len = PQgetCopyData(pump->source, &row, 1);
+        if (len > 0) {
+            pump->dry = false;
+            bool taken = take_row(pump, row, (size_t)len, err);
+            PQfreemem(row);
+            if (!taken)
+                return false;
+        } else if (len == 0) {
+            if (!refill(pump, err))
+                return false;
+        } else {
+            return len == -1 || query_fail_conn(pump->copy->source, err);
+        }
+    }
+}
+
+/* The destination may only be told that all is well after the source has said so. */
+static bool finish(Pump *pump, Error *err) {
+    DbConn *dest = pump->copy->dest;
+    int64_t rows_read = 0;
+    int64_t rows_written = 0;
+
+    if (!query_finish(pump->copy->source, &rows_read, err) || !send_batch(pump, err))
+        return false;
+    if ((pump->pending && !copy_in_drain(dest, err)) || !db_copy_in_end(dest, &rows_written, err))
+        return dest_failed(pump);
+    if (rows_read != rows_written) {
+        error_set(err, REASON_ROW_COUNT, "the source sent %" PRId64 " rows, the destination stored %" PRId64, rows_read,
+                  rows_written);
+        return dest_failed(pump);
+    }
+    pump->result.rows = rows_written;
+    return true;
+}
+
+static bool run_pump(Pump *pump, Error *err) {
+    const DbCopy *copy = pump->copy;
+
+    if (!query_start_copy(copy->source, copy->source_sql, PGRES_COPY_OUT, err))
+        return false;
+    if (!db_copy_in_begin(copy->dest, copy->dest_sql, err))
+        return dest_failed(pump);
+    return stream(pump, err) && finish(pump, err);
+}
+
+bool db_copy_pump(const DbCopy *copy, DbCopyResult *ret_result, DbSide *ret_failed_side, Error *err) {
+    Pump pump = {.copy = copy, .source = copy->source->pg, .failed = DB_SOURCE};
+
+    pump.batch = malloc(BATCH_SIZE);
+    bool good = pump.batch != NULL ? run_pump(&pump, err) : error_set(err, REASON_SYSTEM, "out of memory");
+    free(pump.batch);
+    if (good) {
+        *ret_result = pump.result;
+        return true;
+    }
+    *ret_failed_side = pump.failed;
+    db_cancel(copy->dest);
+    db_cancel(copy->source);
+    return false;
+}
