@@ -29,8 +29,8 @@ int wire_fd(const Wire *wire); /* to poll for reading, beside others */
 /* Takes over the reference `body` (NULL = {}), also on failure. */
 NODISCARD bool wire_send(Wire *wire, WireType type, json_t *body, Error *err);
 
-typedef enum WireResult { WIRE_MESSAGE, WIRE_CLOSED, WIRE_NOTHING, WIRE_FAILED } WireResult;
-/* One message; waits until deadline_us (0 = none; 1 = do not wait). *ret_body is a new reference. WIRE_FAILED fills
+typedef enum WireResult { WIRE_MESSAGE, WIRE_CLOSED, WIRE_NOTHING, WIRE_BROKEN } WireResult;
+/* One message; waits until deadline_us (0 = none; 1 = do not wait). *ret_body is a new reference. WIRE_BROKEN fills
  * err. WIRE_NOTHING: deadline or stop. */
 WireResult wire_receive(Wire *wire, const Stop *stop, int64_t deadline_us, WireType *ret_type, json_t **ret_body,
                         Error *err);
