@@ -55,8 +55,8 @@ class Workspace:
         warn_if_memory_disk(self.path)
 
     def __enter__(self):
-        signal.signal(signal.SIGTERM, raise_interrupt)
-        signal.signal(signal.SIGHUP, raise_interrupt)
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, raise_interrupt)
         return self
 
     def __exit__(self, *_):

@@ -137,8 +137,7 @@ class Run:
         self.stopped = True
         for child in self.children:
             if child.poll() is None:
-                signal_quietly(os.killpg, child.pid, signal.SIGKILL)
-                child.wait()
+                end_group(child)
         deadline = time.monotonic() + 2
         while self.sampler.alive() and time.monotonic() < deadline:
             time.sleep(PERIOD)
@@ -146,6 +145,16 @@ class Run:
         for pid in alive:
             signal_quietly(os.kill, pid, signal.SIGKILL)
         return [self.sampler.seen[pid]["name"] for pid in alive]
+
+
+def end_group(child):
+    """First politely: some tools hold semaphores that only they can remove."""
+    signal_quietly(os.killpg, child.pid, signal.SIGTERM)
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        signal_quietly(os.killpg, child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def signal_quietly(call, pid, number):
