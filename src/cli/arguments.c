@@ -1,0 +1,168 @@
+/* The command line of `pgcrane migrate`: flags over PGCRANE_* environment over defaults. */
+#include "cli/arguments.h"
+
+#include "cli/secret.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What getopt_long returns for the option in row N: LONG_BASE + N; letters stay below. */
+enum { LONG_BASE = 1000, HELP = 999 };
+
+typedef struct Setting {
+    const OptionInfo *info;
+    const char *text;
+} Setting;
+typedef VEC(Setting) SettingVec;
+
+typedef struct Parsed {
+    bool help;
+    SettingVec settings;
+} Parsed;
+
+/* A flag may be switched off again where the environment switched it on: --vacuum=false. */
+static struct option *build_long_options(Arena *arena) {
+    struct option *longs = arena_array(arena, struct option, option_infos_count + 2);
+    for (size_t at = 0; at < option_infos_count; at++)
+        longs[at] = (struct option){
+            .name = option_infos[at].flag,
+            .has_arg = option_infos[at].kind == OPTION_FLAG ? optional_argument : required_argument,
+            .val = LONG_BASE + (int)at,
+        };
+    longs[option_infos_count] = (struct option){.name = "help", .has_arg = no_argument, .val = HELP};
+    return longs;
+}
+
+/* The leading ':' makes getopt tell a missing argument from an unknown option. */
+static char *build_short_options(Arena *arena) {
+    char *shorts = arena_alloc(arena, option_infos_count * 2 + 3);
+    char *to = shorts;
+    *to++ = ':';
+    *to++ = 'h';
+    for (size_t at = 0; at < option_infos_count; at++) {
+        if (option_infos[at].short_flag == 0)
+            continue;
+        *to++ = option_infos[at].short_flag;
+        if (option_infos[at].kind != OPTION_FLAG)
+            *to++ = ':';
+    }
+    return shorts;
+}
+
+static const OptionInfo *info_of(int value) {
+    if (value >= LONG_BASE)
+        return &option_infos[value - LONG_BASE];
+    for (size_t at = 0; at < option_infos_count; at++)
+        if (option_infos[at].short_flag == value)
+            return &option_infos[at];
+    return NULL;
+}
+
+static bool bad_option(int value, char *const *argv, Error *err) {
+    const char *word = argv[optind - 1];
+    int shown = (int)strcspn(word, "="); /* what stands behind it may be a secret */
+    if (value == ':')
+        error_set(err, REASON_USAGE, "option %.*s needs an argument", shown, word);
+    else if (optopt > 0 && optopt < HELP)
+        error_set(err, REASON_USAGE, "unknown option -%c", optopt);
+    else
+        error_set(err, REASON_USAGE, "unknown or ambiguous option %.*s", shown, word);
+    return error_remedy(err, "see pgcrane migrate --help");
+}
+
+static bool scan_flags(Arena *arena, int argc, char **argv, Parsed *parsed, Error *err) {
+    const struct option *longs = build_long_options(arena);
+    const char *shorts = build_short_options(arena);
+    optind = 0; /* glibc: begin anew, its own state included */
+    opterr = 0;
+    int value;
+    while ((value = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+        if (value == 'h' || value == HELP) {
+            parsed->help = true;
+            return true;
+        }
+        const OptionInfo *info = value == '?' || value == ':' ? NULL : info_of(value);
+        if (info == NULL)
+            return bad_option(value, argv, err);
+        Setting setting = {.info = info, .text = arena_strdup(arena, optarg != NULL ? optarg : "true")};
+        vec_push(arena, &parsed->settings, setting);
+    }
+    return true;
+}
+
+/* Flags replace what the environment said, lists too; only then do repeated flags add up. */
+static void empty_lists(const SettingVec *settings, MigrateOptions *options) {
+    for (size_t at = 0; at < settings->len; at++)
+        if (settings->items[at].info->kind == OPTION_LIST)
+            *(StringVec *)(void *)((char *)options + settings->items[at].info->offset) = (StringVec){0};
+}
+
+static bool apply_settings(Arena *arena, const SettingVec *settings, MigrateOptions *options, Error *err) {
+    empty_lists(settings, options);
+    for (size_t at = 0; at < settings->len; at++)
+        if (!options_set(arena, options, settings->items[at].info, settings->items[at].text, err))
+            return false;
+    return true;
+}
+
+static bool take_positionals(Arena *arena, int argc, char *const *argv, MigrateOptions *options, Error *err) {
+    int count = argc - optind;
+    if (count > 2) {
+        /* The word itself is not shown: it may be a connection string with a password. */
+        error_set(err, REASON_USAGE, "%d arguments too many: only SOURCE and DEST are expected", count - 2);
+        return error_remedy(err, "see pgcrane migrate --help; put connection strings with blanks into quotes");
+    }
+    if (count >= 1)
+        options->source = arena_strdup(arena, argv[optind]);
+    if (count >= 2)
+        options->dest = arena_strdup(arena, argv[optind + 1]);
+    return true;
+}
+
+static bool require_connection(const char *value, const char *name, Error *err) {
+    if (value != NULL && value[0] != '\0')
+        return true;
+    error_set(err, REASON_USAGE, "%s is missing", name);
+    return error_remedy(err, "pgcrane migrate SOURCE DEST, or set PGCRANE_%s; see pgcrane migrate --help", name);
+}
+
+bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_arguments, Error *err) {
+    Parsed parsed = {0};
+    if (!scan_flags(arena, argc, argv, &parsed, err))
+        return false;
+    if (parsed.help) {
+        *ret_arguments = (Arguments){.help = true};
+        return true;
+    }
+    Arguments arguments = {0};
+    MigrateOptions *options = &arguments.options;
+    options_init(options);
+    if (!options_from_environment(arena, options, err) || !apply_settings(arena, &parsed.settings, options, err) ||
+        !take_positionals(arena, argc, argv, options, err) || !require_connection(options->source, "SOURCE", err) ||
+        !require_connection(options->dest, "DEST", err) || !options_check(options, err))
+        return false;
+    *ret_arguments = arguments;
+    return true;
+}
+
+/* --restart or a beginning of it, as getopt takes it. "--" alone is none. */
+static bool is_restart(const char *word) {
+    size_t len = strcspn(word, "=");
+    return len > 2 && strncmp(word, "--restart", len) == 0;
+}
+
+char *arguments_resume_command(Arena *arena, int argc, char **argv) {
+    const char *restart = getenv("PGCRANE_RESTART");
+    char *command = arena_strdup(arena, "pgcrane migrate");
+    for (int at = 1; at < argc; at++) {
+        secret_mask(argv[at]);
+        if (!is_restart(argv[at]))
+            command = arena_printf(arena, "%s %s", command, shell_quote(arena, argv[at]));
+    }
+    unsetenv("PGCRANE_SOURCE");
+    unsetenv("PGCRANE_DEST");
+    if (restart != NULL && restart[0] != '\0')
+        command = arena_printf(arena, "%s --restart=false", command);
+    return command;
+}

@@ -1,0 +1,35 @@
+/*
+ * Every command of pgcrane: dispatch, help, man pages and completion all read this table.
+ *
+ * A command gets its own name as argv[0] and returns the exit code of the process.
+ */
+#pragma once
+
+#include "common/compiler.h"
+
+typedef struct Example {
+    const char *what;
+    const char *command;
+} Example;
+
+typedef struct Command {
+    const char *name;
+    const char *args; /* synopsis behind the name, "" when there is none */
+    const char *help; /* one line */
+    bool hidden;
+    bool has_options; /* takes all of options.def */
+    int (*run)(int argc, char **argv);
+    const char *const *about; /* paragraphs, NULL-terminated; NULL = none */
+    const Example *examples;  /* ends with an empty row; NULL = none */
+} Command;
+
+extern const Command commands[];
+extern const size_t commands_count;
+
+/* NULL when there is none of that name. */
+const Command *command_find(const char *name);
+
+int migrate_main(int argc, char **argv);
+int help_main(int argc, char **argv);
+int version_main(int argc, char **argv);
+int docs_main(int argc, char **argv);

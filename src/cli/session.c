@@ -1,0 +1,401 @@
+/*
+ * One run of a worker, as the command line sees it: started, listened to, stopped, reaped.
+ *
+ * NOTES
+ * The worker does all the work and is another process, so that this one can always answer Ctrl-C. Between them is a
+ * socketpair (descriptor 3 of the worker). A run ends in one of three ways: DONE, FAILED, or the end of file before
+ * either: the worker is lost. Whatever happens here, the worker sees the end of file when this process is gone, and
+ * ends cleanly by itself.
+ *
+ * Signals are blocked and read from a signalfd, but only after the worker was started: it shall not inherit the mask.
+ * The first SIGINT or SIGTERM is passed on as STOP; the second kills. Both are safe: what is committed at the
+ * destination is what the next run goes on from. SIGPIPE is blocked too: a reader of our output that went away must not
+ * end the migration.
+ */
+#include "cli/session.h"
+
+#include "cli/confirm.h"
+#include "cli/exit_codes.h"
+#include "cli/output.h"
+#include "cli/report.h"
+#include "cli/screen.h"
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/proc.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OUTPUT_MAX = 256 * 1024 * 1024 };
+/* How long a worker may take from its last message to its end. */
+static const int64_t reap_us = 10 * USEC_PER_SEC;
+/* wire_receive(): take what is there, do not wait. */
+static const int64_t no_wait = 1;
+
+typedef enum Outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_LOST } Outcome;
+
+typedef struct Session {
+    const MigrateOptions *options;
+    const char *resume_command;
+    Screen screen;
+    Wire *wire;
+    pid_t worker;
+    int signal_fd;
+    int stops; /* how often we were asked to stop */
+    Outcome outcome;
+    Error failure; /* of OUTCOME_FAILED and OUTCOME_LOST */
+    size_t finding_errors;
+    bool output_lost; /* standard output failed: said once */
+} Session;
+
+/* --- results on standard output --- */
+
+/* A reader that went away does not end the migration, but the exit code tells. */
+static void print_results(Session *session, const Buf *text) {
+    Error err;
+    if (session->output_lost)
+        return;
+    screen_clear(&session->screen);
+    if (output_results(text, &err))
+        return;
+    session->output_lost = true;
+    screen_note(&session->screen, err.message);
+}
+
+static void print_json(Session *session, WireType type, const json_t *body) {
+    CLEANUP(buf_fini) Buf line;
+    buf_init(&line, OUTPUT_MAX);
+    buf_printf(&line, "{\"type\":\"%s\",\"body\":", wire_type_name(type));
+    json_print(body, 0, &line);
+    buf_append_str(&line, "}\n");
+    print_results(session, &line);
+}
+
+/* --- messages of the worker --- */
+
+static bool on_findings(Session *session, const json_t *body, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    FindingVec findings = {0};
+    if (!findings_from_json(arena, json_get_array(body, "findings"), &findings, err))
+        return false;
+    session->finding_errors += findings_count(&findings, SEVERITY_ERROR);
+    if (session->options->json || (findings.len == 0 && !session->options->dry_run))
+        return true;
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, OUTPUT_MAX);
+    findings_render(&text, &findings);
+    buf_append_char(&text, '\n');
+    print_results(session, &text);
+    return true;
+}
+
+static bool on_plan(Session *session, const json_t *body, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Plan plan;
+    if (!plan_from_json(arena, body, &plan, err))
+        return false;
+    if (session->options->json)
+        return true;
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, OUTPUT_MAX);
+    plan_render(&text, &plan);
+    print_results(session, &text);
+    return true;
+}
+
+static bool on_confirm(Session *session, const json_t *body, Error *err) {
+    ConfirmInput input = {
+        .options = session->options,
+        .screen = &session->screen,
+        .signal_fd = session->signal_fd,
+        .worker_fd = wire_fd(session->wire),
+    };
+    bool yes = confirm_answer(&input, body);
+    return wire_send(session->wire, WIRE_CONFIRM, json_pack("{s:b}", "yes", yes ? 1 : 0), err);
+}
+
+static bool on_event(Session *session, const json_t *body, Error *err UNUSED) {
+    screen_event(&session->screen, json_get_string(body, "level", "info"), json_get_string(body, "text", ""));
+    return true;
+}
+
+static bool on_progress(Session *session, const json_t *body, Error *err) {
+    return screen_progress(&session->screen, body, err);
+}
+
+static bool on_report(Session *session, const json_t *body, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Report report;
+    if (!report_from_json(arena, body, &report, err))
+        return false;
+    if (session->options->json)
+        return true;
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, OUTPUT_MAX);
+    report_render(&text, &report);
+    print_results(session, &text);
+    return true;
+}
+
+static bool on_failed(Session *session, const json_t *body, Error *err UNUSED) {
+    wire_error_from_json(body, &session->failure);
+    session->outcome = OUTCOME_FAILED;
+    return true;
+}
+
+static bool on_done(Session *session, const json_t *body UNUSED, Error *err UNUSED) {
+    session->outcome = OUTCOME_DONE;
+    return true;
+}
+
+typedef struct MessageRow {
+    bool (*handle)(Session *session, const json_t *body, Error *err); /* NULL: a worker does not say this */
+    bool in_json;                                                     /* a line of --json */
+} MessageRow;
+
+static const MessageRow message_rows[WIRE_MAX_] = {
+    [WIRE_FINDINGS] = {on_findings, true}, [WIRE_PLAN] = {on_plan, true},         [WIRE_CONFIRM] = {on_confirm, false},
+    [WIRE_EVENT] = {on_event, true},       [WIRE_PROGRESS] = {on_progress, true}, [WIRE_REPORT] = {on_report, true},
+    [WIRE_FAILED] = {on_failed, true},     [WIRE_DONE] = {on_done, true},
+};
+
+static bool take_message(Session *session, WireType type, const json_t *body, Error *err) {
+    const MessageRow *row = &message_rows[type];
+    if (row->handle == NULL)
+        return error_set(err, REASON_WIRE_BAD, "the worker sent %s, which is not for it to say", wire_type_name(type));
+    if (row->in_json && session->options->json)
+        print_json(session, type, body);
+    return row->handle(session, body, err);
+}
+
+/* Takes all messages that are there. */
+static bool drain_wire(Session *session, Error *err) {
+    for (;;) {
+        WireType type;
+        CLEANUP(json_freep) json_t *body = NULL;
+        switch (wire_receive(session->wire, NULL, no_wait, &type, &body, err)) {
+        case WIRE_MESSAGE:
+            if (!take_message(session, type, body, err))
+                return false;
+            break;
+        case WIRE_NOTHING:
+            return true;
+        case WIRE_CLOSED:
+            if (session->outcome == OUTCOME_NONE)
+                session->outcome = OUTCOME_LOST;
+            return true;
+        case WIRE_BROKEN:
+            return false;
+        }
+        if (session->outcome != OUTCOME_NONE)
+            return true;
+    }
+}
+
+/* --- signals --- */
+
+static void ask_to_stop(Session *session) {
+    Error err;
+    session->stops++;
+    if (session->stops > 1) {
+        kill(session->worker, SIGKILL);
+        return;
+    }
+    screen_note(&session->screen, "stopping cleanly; again to end at once");
+    if (!wire_send(session->wire, WIRE_STOP, NULL, &err))
+        screen_note(&session->screen, err.message); /* it is gone: the end of file follows */
+}
+
+static void take_signals(Session *session) {
+    struct signalfd_siginfo info;
+    while (read(session->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        switch (info.ssi_signo) {
+        case SIGINT:
+        case SIGTERM:
+        case SIGHUP:
+            ask_to_stop(session);
+            break;
+        case SIGWINCH:
+            screen_resized(&session->screen);
+            break;
+        case SIGCONT:
+            screen_forget(&session->screen);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static bool open_signals(int *ret_fd, Error *err) {
+    static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t at = 0; at < COUNT_OF(taken); at++)
+        sigaddset(&set, taken[at]);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return error_errno(err, REASON_SYSTEM, "signalfd");
+    sigaddset(&set, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    *ret_fd = fd;
+    return true;
+}
+
+/* --- the worker's life --- */
+
+static bool start_worker(Session *session, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *self;
+    int pair[2];
+    if (!proc_self_path(arena, &self, err))
+        return false;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_errno(err, REASON_SYSTEM, "socketpair");
+    CLEANUP(fd_close) int theirs = pair[1];
+    session->wire = wire_new(pair[0]);
+    const char *const argv[] = {self, "worker", NULL};
+    if (!proc_spawn(&(ProcSpec){.argv = argv, .fd3 = theirs}, &session->worker, err))
+        return error_wrap(err, "starting the worker");
+    return true;
+}
+
+static bool send_start(Session *session, Error *err) {
+    json_t *body = json_pack("{s:o}", "options", options_to_json(session->options));
+    return wire_send(session->wire, WIRE_START, body, err);
+}
+
+static bool listen_to_worker(Session *session, Error *err) {
+    while (session->outcome == OUTCOME_NONE) {
+        struct pollfd fds[] = {
+            {.fd = wire_fd(session->wire), .events = POLLIN},
+            {.fd = session->signal_fd, .events = POLLIN},
+        };
+        if (poll(fds, COUNT_OF(fds), screen_timeout(&session->screen)) < 0 && errno != EINTR)
+            return error_errno(err, REASON_SYSTEM, "poll");
+        if (fds[1].revents != 0)
+            take_signals(session);
+        if (fds[0].revents != 0 && !drain_wire(session, err))
+            return false;
+        screen_tick(&session->screen);
+    }
+    return true;
+}
+
+/* Why the worker is gone, in the words of waitpid(2). */
+static void describe_loss(Session *session, int status) {
+    Error *failure = &session->failure;
+    if (session->stops > 1)
+        error_set(failure, REASON_CANCELLED, "ended at once, as asked");
+    else if (WIFSIGNALED(status))
+        error_set(failure, REASON_WORKER_LOST, "the worker was ended by signal %d (%s)", WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else
+        error_set(failure, REASON_WORKER_LOST, "the worker ended without a word, exit status %d", WEXITSTATUS(status));
+}
+
+/* A worker that crashes after it said how the run ended (in its own clean-up) changes nothing in the outcome. */
+static void reap_worker(Session *session) {
+    Error err;
+    int status = 0;
+    wire_freep(&session->wire);
+    if (!proc_wait(session->worker, NULL, clock_now_us() + reap_us, &status, &err)) {
+        screen_note(&session->screen, err.message);
+        status = SIGKILL;
+    }
+    if (session->outcome == OUTCOME_LOST)
+        describe_loss(session, status);
+    else if (session->outcome == OUTCOME_DONE && (WIFSIGNALED(status) || WEXITSTATUS(status) != 0))
+        screen_event(&session->screen, "warning", "the worker did not end cleanly after its work was done");
+}
+
+static void run_worker(Session *session) {
+    Error err;
+    if (!start_worker(session, &err)) {
+        session->failure = err;
+        session->outcome = OUTCOME_FAILED;
+        wire_freep(&session->wire);
+        return;
+    }
+    bool ok = open_signals(&session->signal_fd, &err) && send_start(session, &err) && listen_to_worker(session, &err);
+    if (!ok && session->outcome == OUTCOME_NONE) {
+        session->failure = err;
+        session->outcome = OUTCOME_FAILED;
+    }
+    reap_worker(session);
+}
+
+/* --- the end --- */
+
+/* While the copy is under way the keeper holds its snapshot for --snapshot-lease seconds. */
+static bool snapshot_is_held(const Session *session) {
+    const PhaseProgress *phases = session->screen.progress.phases;
+    return phases[PHASE_SNAPSHOT].state == PHASE_DONE && phases[PHASE_COPY].state != PHASE_DONE &&
+           phases[PHASE_COPY].state != PHASE_SKIPPED;
+}
+
+/* With --restart the same command would drop again what this run made: so the right one is always told. */
+static void say_how_to_go_on(const Session *session) {
+    const Error *failure = &session->failure;
+    bool told =
+        session->stops > 0 || failure->reason == REASON_WORKER_LOST || failure->retryable || session->options->restart;
+    if (!told || session->options->dry_run || session->resume_command == NULL)
+        return;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, OUTPUT_MAX);
+    buf_printf(&text, "  go on with: %s\n", session->resume_command);
+    int64_t lease_us = session->options->snapshot_lease * USEC_PER_SEC;
+    if (snapshot_is_held(session) && lease_us > 0)
+        buf_printf(&text,
+                   "  The source's snapshot is held for %s. Later than that, tables that are not complete are copied "
+                   "anew.\n",
+                   clock_duration(arena, lease_us));
+    Error lost;
+    bool written UNUSED = fd_write_all(STDERR_FILENO, text.data, text.len, &lost);
+}
+
+static int conclude(Session *session) {
+    if (session->outcome == OUTCOME_DONE && session->finding_errors == 0)
+        return session->output_lost ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+    if (session->outcome == OUTCOME_DONE)
+        error_set(&session->failure, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", session->finding_errors,
+                  session->finding_errors == 1 ? "" : "s");
+    if (session->outcome == OUTCOME_LOST && session->options->json) {
+        CLEANUP(json_freep) json_t *body = wire_error_to_json(&session->failure);
+        print_json(session, WIRE_FAILED, body);
+    }
+    int exit_code = output_error(&session->failure);
+    say_how_to_go_on(session);
+    return exit_code;
+}
+
+static ScreenMode screen_mode(const MigrateOptions *options, const Tty *tty) {
+    if (options->json)
+        return SCREEN_SILENT;
+    if (options->quiet)
+        return SCREEN_WARNINGS;
+    return tty->is_terminal ? SCREEN_LIVE : SCREEN_PLAIN;
+}
+
+int session_run(const SessionInput *input) {
+    Session session = {.options = input->options, .resume_command = input->resume_command, .signal_fd = -1};
+    Tty tty = tty_probe(STDERR_FILENO, input->options->no_color);
+    screen_init(&session.screen, STDERR_FILENO, screen_mode(input->options, &tty), &tty);
+    run_worker(&session);
+    if (session.outcome == OUTCOME_DONE)
+        screen_clear(&session.screen);
+    else
+        screen_flush(&session.screen);
+    int exit_code = conclude(&session);
+    fd_close(&session.signal_fd);
+    screen_fini(&session.screen);
+    return exit_code;
+}
