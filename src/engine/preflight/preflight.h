@@ -3,7 +3,7 @@
  *
  * Reads only; both connections are idle (no transaction) before and after. Runs every check even when earlier ones
  * found errors; a check that cannot run because of missing privileges becomes a finding itself. An Error is only for a
- * lost connection or stop. checks.def is the table of all checks: X(ID, severity, side, function, "what it looks for").
+ * lost connection or stop. checks.def is the table of all checks.
  */
 #pragma once
 
@@ -24,7 +24,9 @@ NODISCARD bool preflight_run(Arena *arena, const PreflightInput *input, FindingV
 /* The table, for documentation. */
 typedef struct CheckInfo {
     const char *id;
+    Severity severity;
     const char *side;
+    const char *google; /* the code of Google's MigrationJobVerificationError that is nearest */
     const char *help;
 } CheckInfo;
 extern const CheckInfo preflight_checks[];

@@ -1,0 +1,144 @@
+/* Roles that the definitions name: owners, grants, policies, user mappings. */
+#include "engine/preflight/check.h"
+
+/*
+ * pg_shdepend knows all of them but the bootstrap superuser (oid 10), which is pinned and so recorded nowhere: what it
+ * owns is asked for by kind. With filters one row per relation (parameter 1), else one per role.
+ * Columns: schema, relation, role, quoted, may log in, owns, is granted, is named otherwise, objects, an example.
+ */
+#define SQL_BOOTSTRAP_OWNS(catalog, alias, prefix)                                                                     \
+    " UNION ALL SELECT 10::oid, 'o', 'pg_catalog." catalog "'::pg_catalog.regclass::oid, " alias                       \
+    ".oid FROM pg_catalog." catalog " " alias " JOIN pg_catalog.pg_namespace n ON n.oid = " alias "." prefix           \
+    "namespace WHERE " alias "." prefix "owner = 10 AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(catalog, alias)
+
+static const char roles_used_sql[] =
+    "WITH used AS (SELECT s.refobjid AS role, s.deptype::text AS how, s.classid, s.objid"
+    "  FROM pg_catalog.pg_shdepend s WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass"
+    "  AND s.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())"
+    "  AND s.deptype IN ('o', 'a', 'r') AND s.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    /* An extension's members get their owner from CREATE EXTENSION; their grants are dumped. */
+    "  AND (s.deptype <> 'o' OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = s.classid"
+    "   AND m.objid = s.objid AND m.deptype = 'e'))" SQL_BOOTSTRAP_OWNS("pg_class", "c", "rel")
+        SQL_BOOTSTRAP_OWNS("pg_proc", "f", "pro") SQL_BOOTSTRAP_OWNS(
+            "pg_type", "t",
+            "typ") "  UNION ALL SELECT 10::oid, 'o', 'pg_catalog.pg_namespace'::pg_catalog.regclass::oid, n.oid"
+                   "  FROM pg_catalog.pg_namespace n WHERE n.nspowner = 10 AND n.nspname <> 'public'"
+                   "  AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(
+                       "pg_namespace",
+                       "n") "  UNION ALL SELECT 10::oid, 'o', 'pg_catalog.pg_default_acl'::pg_catalog.regclass::oid, "
+                            "d.oid"
+                            "  FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = 10),"
+                            " named AS (SELECT u.*, n.nspname, c.relname,"
+                            "  CASE u.classid WHEN 'pg_catalog.pg_default_acl'::pg_catalog.regclass THEN 'a'"
+                            "   WHEN 'pg_catalog.pg_user_mapping'::pg_catalog.regclass THEN 'r' ELSE u.how END AS kind"
+                            "  FROM used u LEFT JOIN pg_catalog.pg_policy l"
+                            "   ON u.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = u.objid"
+                            "  LEFT JOIN pg_catalog.pg_class c ON c.oid = CASE u.classid"
+                            "   WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN u.objid ELSE l.polrelid END"
+                            "  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                            "  WHERE n.nspname IS NULL OR (" SQL_USER_SCHEMA "))"
+                            " SELECT CASE WHEN $1::bool THEN u.nspname END, CASE WHEN $1::bool THEN u.relname END, "
+                            "r.rolname,"
+                            "  pg_catalog.quote_ident(r.rolname), r.rolcanlogin, pg_catalog.count(*) FILTER (WHERE "
+                            "u.kind = 'o'),"
+                            "  pg_catalog.count(*) FILTER (WHERE u.kind = 'a'), pg_catalog.count(*) FILTER (WHERE "
+                            "u.kind = 'r'),"
+                            "  pg_catalog.pg_describe_object((pg_catalog.array_agg(u.classid ORDER BY u.kind DESC, "
+                            "u.classid, u.objid))[1],"
+                            "   (pg_catalog.array_agg(u.objid ORDER BY u.kind DESC, u.classid, u.objid))[1], 0)"
+                            " FROM named u JOIN pg_catalog.pg_roles r ON r.oid = u.role"
+                            " GROUP BY 1, 2, r.rolname, r.rolcanlogin ORDER BY r.rolname";
+
+typedef struct RoleUse {
+    const char *name, *quoted, *example;
+    bool can_login;
+    int64_t owned, granted, named;
+} RoleUse;
+
+/* Counts only what matters under --no-owner and --no-acl. */
+static void role_use_add(const MigrateOptions *options, const DbResult *rows, int row, RoleUse *use) {
+    use->owned += options->no_owner ? 0 : db_int64(rows, row, 5);
+    use->granted += options->no_acl ? 0 : db_int64(rows, row, 6);
+    use->named += db_int64(rows, row, 7);
+}
+
+static const char *role_use_describe(Arena *arena, const RoleUse *use) {
+    const char *how = use->owned > 0 ? "owns" : use->granted > 0 ? "has grants on" : "is named by";
+    int64_t count = use->owned > 0 ? use->owned : use->granted > 0 ? use->granted : use->named;
+    if (count == 1)
+        return arena_printf(arena, "%s %s", how, use->example);
+    return arena_printf(arena, "%s %lld objects of the source, among them %s", how, (long long)count, use->example);
+}
+
+static void report_role_missing(Preflight *p, const RoleUse *use) {
+    const char *without = use->named > 0 || (use->owned > 0 && use->granted > 0) ? ""
+                          : use->owned > 0                                       ? " -- or --no-owner"
+                                                                                 : " -- or --no-acl";
+    if (use->named == 0 && use->owned > 0 && use->granted > 0)
+        without = " -- or --no-owner --no-acl";
+    finding_add(p, CHECK_ROLE_MISSING, arena_printf(p->scratch, "role %s", use->quoted),
+                arena_printf(p->scratch, "role %s %s, but does not exist at the destination", use->quoted,
+                             role_use_describe(p->scratch, use)),
+                arena_printf(p->scratch, "CREATE ROLE %s%s;%s", use->quoted, use->can_login ? " LOGIN" : "", without));
+}
+
+static void report_role_not_member(Preflight *p, const RoleUse *use) {
+    finding_add(p, CHECK_ROLE_NOT_MEMBER, arena_printf(p->scratch, "role %s", use->quoted),
+                arena_printf(p->scratch, "role %s %s, and role %s may not give objects to it at the destination",
+                             use->quoted, role_use_describe(p->scratch, use), p->dest_role.quoted),
+                arena_printf(p->scratch, "GRANT %s TO %s; -- or --no-owner", use->quoted, p->dest_role.quoted));
+}
+
+/* All rows of one role, from `row` on; returns the row behind them. */
+static bool role_use_gather(Preflight *p, const DbResult *used, int *row, RoleUse *ret_use, Error *err) {
+    int first = *row;
+    RoleUse use = {
+        .name = db_text(used, first, 2),
+        .quoted = db_text(used, first, 3),
+        .can_login = db_bool(used, first, 4),
+        .example = db_text(used, first, 8),
+    };
+    for (; *row < db_rows(used) && strcmp(db_text(used, *row, 2), use.name) == 0; (*row)++) {
+        bool passes = true;
+        /* What is no relation comes along only when a chosen table needs it, which the archive knows and not we. */
+        if (p->filtered && db_is_null(used, *row, 0))
+            continue;
+        if (p->filtered && !preflight_passes(p, db_text(used, *row, 0), db_text(used, *row, 1), &passes, err))
+            return false;
+        if (!passes)
+            continue;
+        if (use.owned + use.granted + use.named == 0)
+            use.example = db_text(used, *row, 8);
+        role_use_add(p->input->options, used, *row, &use);
+    }
+    *ret_use = use;
+    return true;
+}
+
+bool check_roles(Preflight *p, Error *err) {
+    CLEANUP(db_result_freep) DbResult *used = NULL;
+    CLEANUP(db_result_freep) DbResult *dest = NULL;
+    if (p->input->options->data_only)
+        return true;
+    const char *const params[] = {p->filtered ? "true" : "false"};
+    const char *membership = db_major(p->input->dest) >= 16 ? "SET" : "MEMBER";
+    if (!db_query(p->input->source, roles_used_sql, 1, params, &used, err) ||
+        !preflight_query(
+            p, DB_DEST,
+            arena_printf(p->scratch, "SELECT r.rolname, pg_catalog.pg_has_role(r.oid, '%s') FROM pg_catalog.pg_roles r",
+                         membership),
+            &dest, err))
+        return false;
+    const RowIndex *index = row_index_new(p->scratch, dest, 0);
+    for (int row = 0; row < db_rows(used);) {
+        RoleUse use;
+        if (!role_use_gather(p, used, &row, &use, err))
+            return false;
+        int found = row_index_find(index, use.name);
+        if (found < 0 && use.owned + use.granted + use.named > 0)
+            report_role_missing(p, &use);
+        else if (found >= 0 && use.owned > 0 && !db_bool(dest, found, 1))
+            report_role_not_member(p, &use);
+    }
+    return true;
+}
