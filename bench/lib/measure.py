@@ -11,6 +11,8 @@ import threading
 import time
 import uuid
 
+from lib import semaphores
+
 MARK = "PGCRANE_BENCH_RUN"
 PERIOD = 0.05
 TRIES = 4  # a process just made shows its parent's environment until it has exec'd
@@ -111,6 +113,7 @@ class Run:
     def measure(self, work):
         """Calls work(self); gives the record of the run. Raises RuntimeError when the tool failed."""
         before = children_cpu()
+        semaphores_before = semaphores.existing()
         self.sampler.start()
         begin = time.monotonic()
         try:
@@ -120,6 +123,7 @@ class Run:
             self.sampler.halt.set()
             self.sampler.join()
             left_behind = self.end_leftovers()
+            semaphores.remove_new(semaphores_before, set(self.sampler.seen))
         seen = self.sampler.seen
         ours = set(seen) | {os.getpid()}
         orphans = sum(entry["cpu"] for entry in seen.values() if entry["parent"] not in ours)

@@ -21,7 +21,7 @@ def find_phases(lines):
         if isinstance(phases, dict):
             return phases
         if isinstance(phases, list):
-            return {phase.get("name", ""): phase for phase in phases}
+            return {phase.get("name") or phase.get("phase", ""): phase for phase in phases}
     return {}
 
 
