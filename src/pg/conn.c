@@ -68,7 +68,6 @@ static const Fragment fragments[] = {
     {"private key file", NULL, REASON_TLS_FAILED, false},
     {"SCRAM", NULL, REASON_LOGIN_REFUSED, false},
     {"channel binding", NULL, REASON_LOGIN_REFUSED, false},
-    {"could not translate host name", "Name or service not known", REASON_UNREACHABLE, false},
     {"server closed the connection", NULL, REASON_UNREACHABLE, true},
 };
 
