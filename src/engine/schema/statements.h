@@ -27,13 +27,15 @@ typedef enum RestorePass {
     RESTORE_LAST,      /* REFRESH MATERIALIZED VIEW, event triggers, publications, subscriptions */
 } RestorePass;
 
-RestorePass restore_pass(const TocEntry *entry, const RestoreOptions *options);
+/* `toc` is for comments and security labels: they run right after what they depend on. */
+RestorePass restore_pass(const Toc *toc, const TocEntry *entry, const RestoreOptions *options);
 
 /* The whole text to run for the entry, "" when there is nothing. */
 char *restore_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options);
 /* `DROP ... IF EXISTS ...` for a start over; "" when the entry goes with another object. */
 char *restore_drop_sql(Arena *arena, const TocEntry *entry);
-/* FK CONSTRAINT: the same with NOT VALID before its final semicolon (unchanged when it has it already). */
+/* FK CONSTRAINT: the same with NOT VALID before its final semicolon (unchanged when it has it already, or is NOT
+ * ENFORCED: then there is nothing to validate later). */
 char *restore_foreign_key_not_valid_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options);
 /* What follows the first statement of the entry's text (CLUSTER ON, REPLICA IDENTITY, SET STATISTICS, ...), "" when
  * nothing. Quote-aware. */

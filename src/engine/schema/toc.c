@@ -249,7 +249,7 @@ static bool build_index(Reader *reader, Toc *toc) {
 }
 
 static bool read_version(Reader *reader, Toc *toc) {
-    unsigned major, minor, revision;
+    unsigned major = 0, minor = 0, revision = 0;
     if (!read_byte(reader, &major) || !read_byte(reader, &minor) || !read_byte(reader, &revision))
         return false;
     if (major != 1 || minor < VERSION_OLDEST || minor > VERSION_NEWEST) {
