@@ -63,7 +63,7 @@ static bool check_connections(Preflight *p, DbSide side, CheckId check, Error *e
                                              " use fewer --jobs",
                                              (long long)(limit + more - left))
                               : arena_printf(p->scratch, "ALTER %s CONNECTION LIMIT -1;", names[i]);
-        finding_add(p, check, names[i], message, fix);
+        finding_add(p, check, i == 0 ? "" : names[i], message, fix);
     }
     return true;
 }

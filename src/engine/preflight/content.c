@@ -3,6 +3,8 @@
 
 #include "common/buf.h"
 
+#include <ctype.h>
+
 /* --- clashes --- */
 
 /*
@@ -45,10 +47,13 @@ static const char *object_display(Arena *arena, const char *kind, const char *ke
 
 static const char *object_drop(Preflight *p, const char *kind, const char *key) {
     if (strcmp(kind, "schema") == 0)
-        return arena_printf(p->scratch, "DROP %s CASCADE; -- on the destination, with all that is in it", key);
-    const char *word = kind;
-    if (strcmp(kind, "function") == 0 && db_major(p->input->dest) >= 11)
-        word = "routine"; /* procedures and aggregates too */
+        return arena_printf(p->scratch, "DROP SCHEMA %s CASCADE; -- on the destination, with all that is in it",
+                            key + strlen("schema "));
+    /* A routine is a procedure or an aggregate too. */
+    bool routine = strcmp(kind, "function") == 0 && db_major(p->input->dest) >= 11;
+    char *word = arena_strdup(p->scratch, routine ? "routine" : kind);
+    for (char *c = word; *c != '\0'; c++)
+        *c = (char)toupper((unsigned char)*c);
     return arena_printf(p->scratch, "DROP %s %s; -- on the destination", word, key);
 }
 
@@ -66,7 +71,7 @@ enum { OTHERS_NAMED = 5 };
 
 static void report_not_empty(Preflight *p, size_t count, const Buf *names) {
     if (count > 0)
-        finding_add(p, CHECK_DESTINATION_NOT_EMPTY, "database",
+        finding_add(p, CHECK_DESTINATION_NOT_EMPTY, arena_printf(p->scratch, "database %s", db_name(p->input->dest)),
                     arena_printf(p->scratch, "the destination holds %zu other objects, which stay as they are: %s%s",
                                  count, names->data, count > OTHERS_NAMED ? ", ..." : ""),
                     "");
@@ -153,13 +158,15 @@ static void report_columns(Preflight *p, const char *table, const char *source, 
     buf_init(&extra, 65536);
     columns_missing(source, dest, &missing);
     columns_missing(dest, source, &extra);
+    const char *which = missing.len == 0 ? "" : arena_printf(p->scratch, " without (%s)", missing.data);
+    const char *more = extra.len == 0 ? "" : arena_printf(p->scratch, " with (%s) that the source lacks", extra.data);
     finding_add(
         p, CHECK_DATA_ONLY_COLUMNS, arena_printf(p->scratch, "table %s", table),
+        arena_printf(p->scratch, "table %s of the destination is not the source's: it is%s%s%s", table, which,
+                     missing.len > 0 && extra.len > 0 ? " and" : "", more),
         arena_printf(p->scratch,
-                     "table %s has other columns at the destination: only the source has (%s), only "
-                     "the destination (%s)",
-                     table, missing.data, extra.data),
-        arena_printf(p->scratch, "ALTER TABLE %s ...; -- make it as on the source, or leave --data-only out", table));
+                     "pg_dump --schema-only --table '%s' SOURCE # shows the definition to bring the destination to",
+                     table));
 }
 
 static bool nonempty_batch(Preflight *p, const DbResult *dest, const Buf *sql, Error *err) {

@@ -10,7 +10,7 @@ bool check_dest_version(Preflight *p, Error *err) {
     check_version_of(p, CHECK_DESTINATION_VERSION, DB_DEST);
     if (dest < source)
         finding_add(
-            p, CHECK_DESTINATION_OLDER, "server",
+            p, CHECK_DESTINATION_OLDER, "",
             arena_printf(p->scratch,
                          "the destination is PostgreSQL %d, older than the source's %d, whose definitions it may "
                          "not understand",
@@ -57,29 +57,35 @@ bool check_same_database(Preflight *p, Error *err) {
     bool one_server = strcmp(source.started, dest.started) == 0 || source.in_recovery || dest.in_recovery;
     if (one_server && strcmp(source.system, dest.system) == 0 && strcmp(source.database, dest.database) == 0)
         finding_add(
-            p, CHECK_SAME_DATABASE, "server",
+            p, CHECK_SAME_DATABASE, "",
             arena_printf(p->scratch, "source and destination are the same database, %s", db_name(p->input->source)),
             "name another database or server as the destination");
     return true;
 }
 
+/* Our sessions set default_transaction_read_only off; what a database or role says otherwise is the reset value. */
 bool check_dest_writable(Preflight *p, Error *err) {
-    CLEANUP(db_result_freep) DbResult *rows = NULL;
-    if (!preflight_query(p, DB_DEST,
-                         "SELECT pg_catalog.pg_is_in_recovery(),"
-                         " pg_catalog.current_setting('transaction_read_only') = 'on',"
-                         " pg_catalog.quote_ident(pg_catalog.current_database())",
-                         &rows, err))
-        return false;
-    if (db_bool(rows, 0, 0))
-        finding_add(p, CHECK_DESTINATION_STANDBY, "server", "the destination is a standby and takes no writes",
-                    "connect to its primary, or promote it: SELECT pg_promote();");
-    else if (db_bool(rows, 0, 1))
-        finding_add(p, CHECK_DESTINATION_READ_ONLY, "server",
-                    "transactions of the destination are read only (default_transaction_read_only)",
-                    arena_printf(p->scratch, "ALTER DATABASE %s SET default_transaction_read_only = off;",
-                                 db_text(rows, 0, 2)));
-    return true;
+    static const SqlCheck standby = {
+        .check = CHECK_DESTINATION_STANDBY,
+        .side = DB_DEST,
+        .sql = "SELECT WHERE pg_catalog.pg_is_in_recovery()",
+        .object = "",
+        .message = "the destination is a standby and takes no writes",
+        .fix = "connect to its primary, or promote it: SELECT pg_promote();",
+    };
+    static const SqlCheck read_only = {
+        .check = CHECK_DESTINATION_READ_ONLY,
+        .side = DB_DEST,
+        .columns = 1,
+        .sql = "SELECT pg_catalog.quote_ident(pg_catalog.current_database()) FROM pg_catalog.pg_settings s"
+               " WHERE s.name = 'default_transaction_read_only' AND s.reset_val = 'on'",
+        .object = "database {1}",
+        .message =
+            "transactions of database {1} of the destination are read only by default: pgcrane writes all the same,"
+            " applications will not",
+        .fix = "ALTER DATABASE {1} SET default_transaction_read_only = off;",
+    };
+    return check_by_sql(p, &standby, err) && check_by_sql(p, &read_only, err);
 }
 
 bool check_dest_create(Preflight *p, Error *err) {
@@ -157,6 +163,10 @@ bool check_dest_schema_create(Preflight *p, Error *err) {
     return true;
 }
 
+static const char *dest_database(Preflight *p) {
+    return arena_printf(p->scratch, "database %s", db_name(p->input->dest));
+}
+
 static bool encoding_read(Preflight *p, DbSide side, char **ret_encoding, Error *err) {
     return db_query_value(preflight_conn(p, side), p->scratch, "SELECT pg_catalog.current_setting('server_encoding')",
                           0, NULL, ret_encoding, err);
@@ -171,7 +181,7 @@ bool check_encoding(Preflight *p, Error *err) {
         return true;
     if (strcmp(source, "SQL_ASCII") == 0)
         finding_add(
-            p, CHECK_ENCODING_UNCHECKED, "database",
+            p, CHECK_ENCODING_UNCHECKED, dest_database(p),
             arena_printf(p->scratch,
                          "the source is SQL_ASCII, where any bytes are text: those that are not valid as UTF8 will "
                          "be refused by the destination (%s)",
@@ -179,7 +189,7 @@ bool check_encoding(Preflight *p, Error *err) {
             "CREATE DATABASE name TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'; -- on the destination");
     else if (strcmp(dest, "SQL_ASCII") == 0)
         finding_add(
-            p, CHECK_ENCODING_UNCHECKED, "database",
+            p, CHECK_ENCODING_UNCHECKED, dest_database(p),
             arena_printf(p->scratch,
                          "the destination is SQL_ASCII: text of the source (%s) arrives as bytes of UTF8 and is "
                          "never checked again",
@@ -187,7 +197,7 @@ bool check_encoding(Preflight *p, Error *err) {
             "CREATE DATABASE name TEMPLATE template0 ENCODING 'UTF8'; -- on the destination");
     else if (strcmp(dest, "UTF8") != 0)
         finding_add(
-            p, CHECK_DESTINATION_ENCODING, "database",
+            p, CHECK_DESTINATION_ENCODING, dest_database(p),
             arena_printf(p->scratch, "the destination's encoding %s does not hold every character of the source's %s",
                          dest, source),
             arena_printf(p->scratch, "CREATE DATABASE name TEMPLATE template0 ENCODING '%s'; -- on the destination",
@@ -274,7 +284,7 @@ bool check_locale(Preflight *p, Error *err) {
     if (locale_same(ours, theirs))
         return true;
     finding_add(
-        p, CHECK_DESTINATION_LOCALE, "database",
+        p, CHECK_DESTINATION_LOCALE, dest_database(p),
         arena_printf(p->scratch,
                      "the source sorts text by locale %s and the destination by %s: the order of rows, the bounds "
                      "of partitions by text and what counts as a letter may differ",
@@ -312,11 +322,12 @@ bool check_dest_replica_role(Preflight *p, Error *err) {
             ? arena_printf(p->scratch, "GRANT SET ON PARAMETER session_replication_role TO %s;", p->dest_role.quoted)
             : "";
     finding_add(
-        p, CHECK_DESTINATION_REPLICA_ROLE, "server",
-        arena_printf(p->scratch,
-                     "role %s may not set session_replication_role, so triggers are made after the data and never "
-                     "switched off instead",
-                     p->dest_role.quoted),
+        p, CHECK_DESTINATION_REPLICA_ROLE, "",
+        arena_printf(
+            p->scratch,
+            "role %s may not set session_replication_role: triggers of tables that exist already fire on the rows that "
+            "arrive",
+            p->dest_role.quoted),
         fix);
     return true;
 }
@@ -335,7 +346,7 @@ bool check_dest_wal_size(Preflight *p, Error *err) {
     int64_t gigabytes = MIN(bytes >> 30, LARGEST_ADVISED_GB);
     if (gigabytes < 2 || (gigabytes << 30) <= strtoll(setting, NULL, 10))
         return true;
-    finding_add(p, CHECK_DESTINATION_WAL_SIZE, "server",
+    finding_add(p, CHECK_DESTINATION_WAL_SIZE, "",
                 arena_printf(p->scratch,
                              "max_wal_size is %lld MB for %lld GB of data: frequent checkpoints slow the load down",
                              (long long)(strtoll(setting, NULL, 10) >> 20), (long long)(bytes >> 30)),
@@ -351,7 +362,7 @@ bool check_dest_synchronous(Preflight *p, Error *err) {
         .columns = 1,
         .sql = "SELECT pg_catalog.current_setting('synchronous_standby_names')"
                " WHERE pg_catalog.current_setting('synchronous_standby_names') <> ''",
-        .object = "server",
+        .object = "",
         .message =
             "synchronous_standby_names = {1}: each commit of the load waits for a standby, and for ever when none is"
             " there",

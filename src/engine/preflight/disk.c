@@ -67,7 +67,7 @@ bool check_dest_disk(Preflight *p, Error *err) {
     wanted = MAX(wanted - there, 0);
     if (room < 0)
         finding_add(
-            p, CHECK_DESTINATION_DISK_UNKNOWN, "server",
+            p, CHECK_DESTINATION_DISK_UNKNOWN, "",
             arena_printf(p->scratch,
                          "free disk of the destination cannot be looked up from here: %s are needed (1.25 times "
                          "the source)",
@@ -75,7 +75,7 @@ bool check_dest_disk(Preflight *p, Error *err) {
             "df -h \"$PGDATA\" # on the destination");
     else if (room < wanted)
         finding_add(
-            p, CHECK_DESTINATION_DISK, "server",
+            p, CHECK_DESTINATION_DISK, "",
             arena_printf(p->scratch, "the destination's disk has %s free and %s are needed (1.25 times the source)",
                          format_bytes(p->scratch, room), format_bytes(p->scratch, wanted)),
             "make room on the disk of the destination's data directory, or move less with --table and --schema");

@@ -50,9 +50,10 @@ static bool run_is_over(const Preflight *p, const Error *failure) {
 }
 
 static void report_impossible(Preflight *p, CheckId check, const Error *failure) {
-    const char *message = arena_printf(p->scratch, "%s (%s) could not be checked: %s", preflight_checks[check].id,
-                                       preflight_checks[check].help, failure->message);
-    finding_add(p, CHECK_CHECK_IMPOSSIBLE, preflight_checks[check].id, message, failure->remedy);
+    const char *message =
+        arena_printf(p->scratch, "not known whether %s: %s", preflight_checks[check].help, failure->message);
+    finding_add(p, CHECK_CHECK_IMPOSSIBLE, arena_printf(p->scratch, "check %s", preflight_checks[check].id), message,
+                failure->remedy);
     /* Which side it is about is the failed check's, not this row's. */
     p->findings->items[p->findings->len - 1].side = preflight_checks[check].side;
 }

@@ -92,7 +92,7 @@ bool check_sequence_privilege(Preflight *p, Error *err) {
                " pg_catalog.quote_ident(current_user)"
                " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                " WHERE c.relkind = 'S' AND " SQL_MOVED_TABLE
-               " AND NOT pg_catalog.has_sequence_privilege(c.oid, 'SELECT') ORDER BY n.nspname, c.relname",
+               " AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY n.nspname, c.relname",
         .object = "sequence {3}",
         .message = "role {4} may not read the position of sequence {3} of the source",
         .fix = "GRANT SELECT ON SEQUENCE {3} TO {4};",

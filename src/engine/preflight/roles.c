@@ -6,48 +6,60 @@
  * owns is asked for by kind. With filters one row per relation (parameter 1), else one per role.
  * Columns: schema, relation, role, quoted, may log in, owns, is granted, is named otherwise, objects, an example.
  */
-#define SQL_BOOTSTRAP_OWNS(catalog, alias, prefix)                                                                     \
-    " UNION ALL SELECT 10::oid, 'o', 'pg_catalog." catalog "'::pg_catalog.regclass::oid, " alias                       \
-    ".oid FROM pg_catalog." catalog " " alias " JOIN pg_catalog.pg_namespace n ON n.oid = " alias "." prefix           \
-    "namespace WHERE " alias "." prefix "owner = 10 AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(catalog, alias)
+/* An extension's members get their owner from CREATE EXTENSION; their grants are dumped. */
+#define SQL_RECORDED                                                                                                   \
+    "SELECT s.refobjid AS role, s.deptype::text AS how, s.classid, s.objid FROM pg_catalog.pg_shdepend s"              \
+    " WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass"                                                \
+    " AND s.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())"       \
+    " AND s.deptype IN ('o', 'a', 'r') AND s.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"                \
+    " AND (s.deptype <> 'o' OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = s.classid"             \
+    "  AND m.objid = s.objid AND m.deptype = 'e'))"
+
+#define SQL_OF_BOOTSTRAP(catalog, alias)                                                                               \
+    " UNION ALL SELECT 10::oid, 'o', 'pg_catalog." catalog "'::pg_catalog.regclass::oid, " alias ".oid"                \
+    " FROM pg_catalog." catalog " " alias
+
+#define SQL_BOOTSTRAP_OWNS(catalog, alias, prefix, condition)                                                          \
+    SQL_OF_BOOTSTRAP(catalog, alias)                                                                                   \
+    " JOIN pg_catalog.pg_namespace n ON n.oid = " alias "." prefix "namespace"                                         \
+    " WHERE " alias "." prefix "owner = 10 AND " condition " AND " SQL_USER_SCHEMA                                     \
+    " AND " SQL_NOT_MEMBER(catalog, alias)
+
+#define SQL_USED                                                                                                       \
+    SQL_RECORDED                                                                                                       \
+    SQL_BOOTSTRAP_OWNS("pg_class", "c", "rel", "c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')")                     \
+    SQL_BOOTSTRAP_OWNS("pg_proc", "f", "pro", "true")                                                                  \
+    SQL_BOOTSTRAP_OWNS("pg_type", "t", "typ", "t.typtype IN ('d', 'e', 'r')")                                          \
+    SQL_OF_BOOTSTRAP("pg_namespace", "n")                                                                              \
+    " WHERE n.nspowner = 10 AND n.nspname <> 'public'"                                                                 \
+    " AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER("pg_namespace", "n")                                                \
+        SQL_OF_BOOTSTRAP("pg_default_acl", "d") " WHERE d.defaclrole = 10"
+
+/* With what it is for (o: owner, a: grant, r: named otherwise) and, where it is one or belongs to one, its relation. */
+#define SQL_NAMED                                                                                                      \
+    "SELECT u.role, u.classid, u.objid, n.nspname, c.relname,"                                                         \
+    " CASE u.classid WHEN 'pg_catalog.pg_default_acl'::pg_catalog.regclass THEN 'a'"                                   \
+    "  WHEN 'pg_catalog.pg_user_mapping'::pg_catalog.regclass THEN 'r' ELSE u.how END AS kind"                         \
+    " FROM used u LEFT JOIN pg_catalog.pg_policy l"                                                                    \
+    "  ON u.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = u.objid"                                 \
+    " LEFT JOIN pg_catalog.pg_class c ON c.oid = CASE u.classid"                                                       \
+    "  WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN u.objid ELSE l.polrelid END"                               \
+    " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                                                   \
+    " WHERE n.nspname IS NULL OR (" SQL_USER_SCHEMA ")"
+
+#define SQL_FIRST_OF(column)                                                                                           \
+    "(pg_catalog.array_agg(" column " ORDER BY u.kind DESC, u.relname IS NULL, u.classid, u.objid))[1]"
 
 static const char roles_used_sql[] =
-    "WITH used AS (SELECT s.refobjid AS role, s.deptype::text AS how, s.classid, s.objid"
-    "  FROM pg_catalog.pg_shdepend s WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass"
-    "  AND s.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())"
-    "  AND s.deptype IN ('o', 'a', 'r') AND s.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"
-    /* An extension's members get their owner from CREATE EXTENSION; their grants are dumped. */
-    "  AND (s.deptype <> 'o' OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = s.classid"
-    "   AND m.objid = s.objid AND m.deptype = 'e'))" SQL_BOOTSTRAP_OWNS("pg_class", "c", "rel")
-        SQL_BOOTSTRAP_OWNS("pg_proc", "f", "pro") SQL_BOOTSTRAP_OWNS(
-            "pg_type", "t",
-            "typ") "  UNION ALL SELECT 10::oid, 'o', 'pg_catalog.pg_namespace'::pg_catalog.regclass::oid, n.oid"
-                   "  FROM pg_catalog.pg_namespace n WHERE n.nspowner = 10 AND n.nspname <> 'public'"
-                   "  AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(
-                       "pg_namespace",
-                       "n") "  UNION ALL SELECT 10::oid, 'o', 'pg_catalog.pg_default_acl'::pg_catalog.regclass::oid, "
-                            "d.oid"
-                            "  FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = 10),"
-                            " named AS (SELECT u.*, n.nspname, c.relname,"
-                            "  CASE u.classid WHEN 'pg_catalog.pg_default_acl'::pg_catalog.regclass THEN 'a'"
-                            "   WHEN 'pg_catalog.pg_user_mapping'::pg_catalog.regclass THEN 'r' ELSE u.how END AS kind"
-                            "  FROM used u LEFT JOIN pg_catalog.pg_policy l"
-                            "   ON u.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = u.objid"
-                            "  LEFT JOIN pg_catalog.pg_class c ON c.oid = CASE u.classid"
-                            "   WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN u.objid ELSE l.polrelid END"
-                            "  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                            "  WHERE n.nspname IS NULL OR (" SQL_USER_SCHEMA "))"
-                            " SELECT CASE WHEN $1::bool THEN u.nspname END, CASE WHEN $1::bool THEN u.relname END, "
-                            "r.rolname,"
-                            "  pg_catalog.quote_ident(r.rolname), r.rolcanlogin, pg_catalog.count(*) FILTER (WHERE "
-                            "u.kind = 'o'),"
-                            "  pg_catalog.count(*) FILTER (WHERE u.kind = 'a'), pg_catalog.count(*) FILTER (WHERE "
-                            "u.kind = 'r'),"
-                            "  pg_catalog.pg_describe_object((pg_catalog.array_agg(u.classid ORDER BY u.kind DESC, "
-                            "u.classid, u.objid))[1],"
-                            "   (pg_catalog.array_agg(u.objid ORDER BY u.kind DESC, u.classid, u.objid))[1], 0)"
-                            " FROM named u JOIN pg_catalog.pg_roles r ON r.oid = u.role"
-                            " GROUP BY 1, 2, r.rolname, r.rolcanlogin ORDER BY r.rolname";
+    "WITH used AS (" SQL_USED "), named AS (" SQL_NAMED ")"
+    " SELECT CASE WHEN $1::bool THEN u.nspname END, CASE WHEN $1::bool THEN u.relname END,"
+    " r.rolname, pg_catalog.quote_ident(r.rolname), r.rolcanlogin,"
+    " pg_catalog.count(*) FILTER (WHERE u.kind = 'o'), pg_catalog.count(*) FILTER (WHERE u.kind = 'a'),"
+    " pg_catalog.count(*) FILTER (WHERE u.kind = 'r'),"
+    " pg_catalog.pg_describe_object(" SQL_FIRST_OF("u.classid") ", " SQL_FIRST_OF(
+        "u.objid") ", 0)"
+                   " FROM named u JOIN pg_catalog.pg_roles r ON r.oid = u.role"
+                   " GROUP BY 1, 2, r.rolname, r.rolcanlogin ORDER BY r.rolname";
 
 typedef struct RoleUse {
     const char *name, *quoted, *example;
@@ -63,7 +75,7 @@ static void role_use_add(const MigrateOptions *options, const DbResult *rows, in
 }
 
 static const char *role_use_describe(Arena *arena, const RoleUse *use) {
-    const char *how = use->owned > 0 ? "owns" : use->granted > 0 ? "has grants on" : "is named by";
+    const char *how = use->owned > 0 ? "owns" : use->granted > 0 ? "is named in the grants of" : "is named by";
     int64_t count = use->owned > 0 ? use->owned : use->granted > 0 ? use->granted : use->named;
     if (count == 1)
         return arena_printf(arena, "%s %s", how, use->example);

@@ -11,7 +11,7 @@ void check_version_of(Preflight *p, CheckId check, DbSide side) {
         return;
     const char *message = arena_printf(p->scratch, "the %s is PostgreSQL %d, known are %d to %d", db_side_name(side),
                                        major, (int)MAJOR_FIRST, (int)MAJOR_LAST);
-    finding_add(p, check, "server", message, "");
+    finding_add(p, check, "", message, "");
 }
 
 bool check_source_version(Preflight *p, Error *err) {
@@ -38,12 +38,12 @@ bool check_source_session(Preflight *p, Error *err) {
         return false;
     if (strcmp(db_text(after, 0, 0), SESSION_MARK) != 0 || db_int64(before, 0, 1) != db_int64(after, 0, 1))
         finding_add(
-            p, CHECK_SOURCE_POOLED, "server",
+            p, CHECK_SOURCE_POOLED, "",
             "a pooler between pgcrane and the source changes the session between two statements, so no snapshot "
             "can be held",
             "connect to the server itself, or use a pool with pool_mode = session");
     else if (db_int64(after, 0, 1) != db_backend_pid(conn))
-        finding_add(p, CHECK_SOURCE_POOLER, "server",
+        finding_add(p, CHECK_SOURCE_POOLER, "",
                     "a pooler stands between pgcrane and the source: it must be in session mode, and a statement that "
                     "is cancelled may go on",
                     "connect to the server itself");
@@ -57,7 +57,7 @@ bool check_source_standby(Preflight *p, Error *err) {
         .columns = 2,
         .sql = "SELECT pg_catalog.current_setting('hot_standby_feedback'),"
                " pg_catalog.current_setting('max_standby_streaming_delay') WHERE pg_catalog.pg_is_in_recovery()",
-        .object = "server",
+        .object = "",
         .message =
             "the source is a standby, which cancels reads that stand in the way of replay (hot_standby_feedback ="
             " {1}, max_standby_streaming_delay = {2})",
@@ -75,7 +75,7 @@ bool check_source_snapshot_threshold(Preflight *p, Error *err) {
         .columns = 1,
         .sql = "SELECT pg_catalog.current_setting('old_snapshot_threshold') FROM pg_catalog.pg_settings s"
                " WHERE s.name = 'old_snapshot_threshold' AND s.setting <> '-1'",
-        .object = "server",
+        .object = "",
         .message = "old_snapshot_threshold = {1} ends the load's snapshot in mid-copy (\"snapshot too old\")",
         .fix = "ALTER SYSTEM SET old_snapshot_threshold = -1; -- then restart the server",
     };
@@ -96,7 +96,7 @@ bool check_source_locks(Preflight *p, Error *err) {
                "   + pg_catalog.current_setting('max_prepared_transactions')::bigint AS slots,"
                "   pg_catalog.current_setting('max_locks_per_transaction')::bigint AS per_slot) s"
                " WHERE t.count > s.slots * s.per_slot",
-        .object = "server",
+        .object = "",
         .message = "the source has {1} tables, each of which pg_dump locks, and a lock table for {2}",
         .fix = "ALTER SYSTEM SET max_locks_per_transaction = {3}; -- then restart the server",
     };
