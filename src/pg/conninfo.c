@@ -167,6 +167,30 @@ bool conninfo_resolve(const char *conninfo, PQconninfoOption **ret_options, Erro
 
 /* --- Forms -------------------------------------------------------------------------------------------------------- */
 
+/* Copies item number `index` of a comma-separated list; of a list with one item, that one. */
+static const char *list_item(Arena *arena, const char *list, size_t index) {
+    if (list == NULL || strchr(list, ',') == NULL)
+        return list;
+    for (; index > 0; index--)
+        list += strcspn(list, ",") + 1;
+    return arena_strndup(arena, list, strcspn(list, ","));
+}
+
+/* "a:5432,b:7" of the hosts "a,b" and the ports ",7". libpq has checked that the lists match. */
+static const char *display_hosts(Arena *arena, const char *hosts, const char *ports) {
+    const char *shown = "";
+    size_t count = 1;
+
+    for (const char *c = hosts; *c != '\0'; c++)
+        count += *c == ',';
+    for (size_t i = 0; i < count; i++) {
+        const char *port = list_item(arena, ports, i);
+        shown = arena_printf(arena, "%s%s%s:%s", shown, i > 0 ? "," : "", list_item(arena, hosts, i),
+                             port != NULL && port[0] != '\0' ? port : "5432");
+    }
+    return shown;
+}
+
 char *conninfo_display(Arena *arena, const PQconninfoOption *options) {
     const char *user = conninfo_get(options, "user");
     const char *host = conninfo_get(options, "host");
@@ -179,7 +203,7 @@ char *conninfo_display(Arena *arena, const PQconninfoOption *options) {
     dbname = dbname != NULL ? dbname : user;
     if (host == NULL || host[0] == '/')
         return arena_printf(arena, "%s@/%s (socket)", user, dbname);
-    return arena_printf(arena, "%s@%s:%s/%s", user, host, port != NULL ? port : "5432", dbname);
+    return arena_printf(arena, "%s@%s/%s", user, display_hosts(arena, host, port), dbname);
 }
 
 bool db_display(Arena *arena, const char *conninfo, const char **ret_display, Error *err) {
