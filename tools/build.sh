@@ -11,8 +11,9 @@ shift
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 
 listing=$(cd "$root" && python3 tools/sources.py src test/unit test/fuzz)
-listing+=$'\n'$(cd "$root" && ls doc/pgcrane.1 packaging/pgcrane.bash-completion src/common/banned.h \
-    test/support/fake_pq.wrap 2>/dev/null || true)
+for optional in doc/pgcrane.1 packaging/pgcrane.bash-completion src/common/banned.h test/support/fake_pq.wrap; do
+    [ ! -e "$root/$optional" ] || listing+=$'\n'$optional
+done
 listing+=$'\n'"options: $*"
 
 mkdir -p "$build"

@@ -9,7 +9,7 @@ build=$1
 shift
 failed=0
 for program in "$build"/fuzz_*; do
-    [ -f "$program" ] && [ -x "$program" ] || continue
+    if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
     name=$(basename "$program")
     found="$build/corpus-found/$name"
     mkdir -p "$found"
