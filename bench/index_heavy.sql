@@ -2,8 +2,8 @@
 -- comes from generate_series and a hash of its number.
 SET synchronous_commit = off;
 SET timezone = 'UTC';
-SELECT greatest(1000, round(200000 * :scale))::bigint AS customers, greatest(10000, round(1500000 * :scale))::bigint AS orders,
-       greatest(100, round(15000 * :scale))::bigint AS attachments \gset
+SELECT greatest(1000, round(200000 * :scale))::bigint AS customers, greatest(10000, round(2100000 * :scale))::bigint AS orders,
+       greatest(100, round(32000 * :scale))::bigint AS attachments \gset
 
 CREATE TABLE customer (
     id bigint NOT NULL,

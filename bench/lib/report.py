@@ -57,7 +57,8 @@ def add_ratios(best):
         row["to_floor"] = row["median"] / floor if floor and row["median"] else None
 
 
-HEADER = ["data set", "tool", "median s", "min", "max", "pgcrane / this", "this / floor", "peaks MB", "at once MB", "client CPU s", "note"]
+HEADER = ["data set", "tool", "median s", "min", "max", "pgcrane / this", "this / floor", "peaks MB", "at once MB",
+          "client CPU s", "note"]
 
 
 def cells(row):
@@ -83,7 +84,9 @@ def markdown_table(document):
     place, run = document["machine"], document["arguments"]
     lines = ["| " + " | ".join(HEADER) + " |", "|" + " --- |" * 2 + " ---: |" * (len(HEADER) - 3) + " --- |"]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in summarise(document)]
-    lines += ["", f"{run['rounds']} rounds, {run['jobs']} jobs, scale {run['scale']:g}; PostgreSQL {document['postgres']}; "
-              f"{place['processor']}, {place['cores']} cores, {place['memory_gb']} GB, Linux {place['kernel']}; {document['date']}."]
+    lines += ["", f"{run['rounds']} rounds, {run['jobs']} jobs, scale {run['scale']:g}; "
+              f"PostgreSQL {document['postgres']}; "
+              f"{place['processor']}, {place['cores']} cores, {place['memory_gb']} GB, "
+              f"Linux {place['kernel']}; {document['date']}."]
     lines += [f"`{document['command']}`"]
     return "\n".join(lines)
