@@ -21,6 +21,7 @@ check: # before each commit: both compilers without a warning, lint, unit tests 
 	CC=gcc tools/build.sh build-test -Dwerror=true -Dfailpoints=true
 	$(MAKE) --no-print-directory asan
 	$(MAKE) --no-print-directory lint
+	tools/check-docs.sh build-test/pgcrane
 	$(PYTHON) tools/unit.py build-asan
 
 asan:

@@ -11,7 +11,8 @@ shift
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 
 listing=$(cd "$root" && python3 tools/sources.py src test/unit test/fuzz)
-for optional in doc/pgcrane.1 packaging/pgcrane.bash-completion src/common/banned.h test/support/fake_pq.wrap; do
+for optional in doc/pgcrane.1 doc/pgcrane-migrate.1 packaging/pgcrane.bash-completion src/common/banned.h \
+    test/support/fake_pq.wrap; do
     [ ! -e "$root/$optional" ] || listing+=$'\n'$optional
 done
 listing+=$'\n'"options: $*"
