@@ -78,7 +78,7 @@ static void help_exit_codes(Buf *out) {
 
 /* An Error that was just set carries the remedy and the retry rule of its reason. */
 static void help_errors(Buf *out) {
-    buf_append_str(out, "Reasons of errors, with the exit code of each. (*) is tried again before it is told.\n\n");
+    buf_append_str(out, "Reasons of errors, with their exit codes; * is tried again before it is told.\n\n");
     for (ErrorReason reason = 0; reason < REASON_MAX_; reason++) {
         Error error;
         error_set(&error, reason, "-");

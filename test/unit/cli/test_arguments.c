@@ -1,0 +1,195 @@
+/* The command line of migrate: flags over environment over defaults. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "cli/arguments.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ARGV_MAX = 16 };
+
+typedef struct Fixture {
+    Arena *arena;
+    int argc;
+    char *argv[ARGV_MAX + 1];
+    Arguments arguments;
+    Error err;
+} Fixture;
+
+static int setup(void **state) {
+    Fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture->arena = arena_new();
+    unsetenv("PGCRANE_SOURCE");
+    unsetenv("PGCRANE_DEST");
+    unsetenv("PGCRANE_JOBS");
+    unsetenv("PGCRANE_SCHEMA");
+    unsetenv("PGCRANE_VACUUM");
+    unsetenv("PGCRANE_RESTART");
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state) {
+    Fixture *fixture = *state;
+    arena_free(fixture->arena);
+    free(fixture);
+    return 0;
+}
+
+/* Words are separated by blanks here. */
+static void give(Fixture *fixture, const char *line) {
+    fixture->argc = 0;
+    while (*line != '\0') {
+        size_t len = strcspn(line, " ");
+        assert_true(fixture->argc < ARGV_MAX);
+        fixture->argv[fixture->argc++] = arena_strndup(fixture->arena, line, len);
+        line += len + (line[len] == ' ' ? 1 : 0);
+    }
+    fixture->argv[fixture->argc] = NULL;
+}
+
+static bool parse(Fixture *fixture, const char *line) {
+    give(fixture, line);
+    return arguments_parse(fixture->arena, fixture->argc, fixture->argv, &fixture->arguments, &fixture->err);
+}
+
+static const MigrateOptions *parsed(Fixture *fixture, const char *line) {
+    if (!parse(fixture, line))
+        fail_msg("%s: %s", line, fixture->err.message);
+    return &fixture->arguments.options;
+}
+
+static void refused(Fixture *fixture, const char *line, const char *message_part) {
+    assert_false(parse(fixture, line));
+    assert_int_equal(fixture->err.reason, REASON_USAGE);
+    if (strstr(fixture->err.message, message_part) == NULL)
+        fail_msg("\"%s\" lacks \"%s\"", fixture->err.message, message_part);
+}
+
+static void test_defaults(void **state) {
+    const MigrateOptions *options = parsed(*state, "migrate src dst");
+    assert_string_equal(options->source, "src");
+    assert_string_equal(options->dest, "dst");
+    assert_int_equal(options->jobs, 0);
+    assert_int_equal(options->snapshot_lease, 600);
+    assert_false(options->restart);
+    assert_null(options->state_dir);
+    assert_int_equal(options->schemas.len, 0);
+}
+
+static void test_flags_anywhere(void **state) {
+    const MigrateOptions *options =
+        parsed(*state, "migrate -j 4 src --split-size=64MB -n a dst --schema b --no-owner -xy --state-dir /tmp/x");
+    assert_string_equal(options->source, "src");
+    assert_string_equal(options->dest, "dst");
+    assert_int_equal(options->jobs, 4);
+    assert_int_equal(options->split_size, 64 * 1024 * 1024);
+    assert_int_equal(options->schemas.len, 2);
+    assert_string_equal(options->schemas.items[0], "a");
+    assert_string_equal(options->schemas.items[1], "b");
+    assert_true(options->no_owner);
+    assert_true(options->no_acl);
+    assert_true(options->yes);
+    assert_string_equal(options->state_dir, "/tmp/x");
+}
+
+static void test_every_option_is_known(void **state) {
+    for (size_t at = 0; at < option_infos_count; at++) {
+        const OptionInfo *info = &option_infos[at];
+        Fixture *fixture = *state;
+        const char *value = info->kind == OPTION_INT ? "=3" : info->kind == OPTION_FLAG ? "" : "=8MB";
+        if (!parse(fixture, arena_printf(fixture->arena, "migrate a b --%s%s", info->flag, value)))
+            fail_msg("--%s: %s", info->flag, fixture->err.message);
+        if (info->short_flag != 0 && !parse(fixture, arena_printf(fixture->arena, "migrate a b -%c%s", info->short_flag,
+                                                                  value + (value[0] == '=' ? 1 : 0))))
+            fail_msg("-%c: %s", info->short_flag, fixture->err.message);
+    }
+}
+
+static void test_environment(void **state) {
+    setenv("PGCRANE_SOURCE", "env-src", 1);
+    setenv("PGCRANE_DEST", "env-dst", 1);
+    setenv("PGCRANE_JOBS", "7", 1);
+    setenv("PGCRANE_SCHEMA", "a,b", 1);
+    setenv("PGCRANE_VACUUM", "true", 1);
+    const MigrateOptions *options = parsed(*state, "migrate");
+    assert_string_equal(options->source, "env-src");
+    assert_string_equal(options->dest, "env-dst");
+    assert_int_equal(options->jobs, 7);
+    assert_int_equal(options->schemas.len, 2);
+    assert_true(options->vacuum);
+
+    options = parsed(*state, "migrate arg-src -j 2 -n only --vacuum=false");
+    assert_string_equal(options->source, "arg-src");
+    assert_string_equal(options->dest, "env-dst");
+    assert_int_equal(options->jobs, 2);
+    assert_int_equal(options->schemas.len, 1);
+    assert_string_equal(options->schemas.items[0], "only");
+    assert_false(options->vacuum);
+}
+
+static void test_refused(void **state) {
+    refused(*state, "migrate", "SOURCE is missing");
+    refused(*state, "migrate src", "DEST is missing");
+    refused(*state, "migrate src dst more", "1 arguments too many");
+    refused(*state, "migrate src dst --nonsense", "--nonsense");
+    refused(*state, "migrate src dst --nonsense=word", "--nonsense");
+    refused(*state, "migrate src dst -Z", "-Z");
+    refused(*state, "migrate src dst --jobs", "--jobs needs an argument");
+    refused(*state, "migrate src dst -j", "-j needs an argument");
+    refused(*state, "migrate src dst --jobs=many", "jobs");
+    refused(*state, "migrate src dst --schema-only --data-only", "data-only");
+}
+
+static void test_errors_show_no_values(void **state) {
+    Fixture *fixture = *state;
+    refused(fixture, "migrate a b password=hush", "too many");
+    assert_null(strstr(fixture->err.message, "hush"));
+    refused(fixture, "migrate a b --password=hush", "--password");
+    assert_null(strstr(fixture->err.message, "hush"));
+}
+
+static void test_help_wins(void **state) {
+    Fixture *fixture = *state;
+    setenv("PGCRANE_JOBS", "nonsense", 1);
+    assert_true(parse(fixture, "migrate --help"));
+    assert_true(fixture->arguments.help);
+    assert_true(parse(fixture, "migrate -h"));
+    assert_true(fixture->arguments.help);
+    refused(fixture, "migrate a b", "PGCRANE_JOBS");
+}
+
+static void test_resume_command(void **state) {
+    Fixture *fixture = *state;
+    setenv("PGCRANE_SOURCE", "x", 1);
+    setenv("PGCRANE_DEST", "y", 1);
+    give(fixture, "migrate --restart -j 2 postgresql://u:pw@h/d --rest -n a* host=h --restart=true -- password=pw");
+    assert_string_equal(arguments_resume_command(fixture->arena, fixture->argc, fixture->argv),
+                        "pgcrane migrate -j 2 'postgresql://u:**@h/d' -n 'a*' host=h -- 'password=**'");
+    assert_string_equal(fixture->argv[4], "postgresql://u:**@h/d");
+    assert_null(getenv("PGCRANE_SOURCE"));
+    assert_null(getenv("PGCRANE_DEST"));
+    setenv("PGCRANE_RESTART", "true", 1);
+    give(fixture, "migrate a b");
+    assert_string_equal(arguments_resume_command(fixture->arena, fixture->argc, fixture->argv),
+                        "pgcrane migrate a b --restart=false");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flags_anywhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_option_is_known, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_environment, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_errors_show_no_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_help_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_resume_command, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
