@@ -143,6 +143,15 @@ void tracker_set_totals(Tracker *tracker, int64_t bytes_total, int64_t tables_to
     unlock(tracker);
 }
 
+void tracker_set_done(Tracker *tracker, int64_t disk_bytes, int64_t tables, int64_t indexes) {
+    lock(tracker);
+    tracker->disk_bytes = disk_bytes;
+    tracker->tables = tables;
+    tracker->indexes = indexes;
+    tracker->samples_count = 0;
+    unlock(tracker);
+}
+
 void tracker_add_copied(Tracker *tracker, int64_t disk_bytes, int64_t wire_bytes, int64_t rows) {
     lock(tracker);
     tracker->disk_bytes += disk_bytes;

@@ -39,6 +39,8 @@ TaskSlot *tracker_task_begin(Tracker *tracker, Phase phase, const char *kind, co
 void tracker_task_end(Tracker *tracker, TaskSlot *task, bool completed);
 
 void tracker_set_totals(Tracker *tracker, int64_t bytes_total, int64_t tables_total, int64_t indexes_total);
+/* What earlier runs did: the counters begin there. */
+void tracker_set_done(Tracker *tracker, int64_t disk_bytes, int64_t tables, int64_t indexes);
 void tracker_add_copied(Tracker *tracker, int64_t disk_bytes, int64_t wire_bytes, int64_t rows);
 void tracker_add_table(Tracker *tracker);
 void tracker_add_index(Tracker *tracker);

@@ -1,0 +1,88 @@
+/*
+ * Settings, comment and grants of the database itself: pg_dump keeps them in the entry that would create the database, which we do not run.
+ *
+ * The source writes the statements (format() quotes), with the destination's name in them. Settings that are lists (search_path, ...) are stored
+ * as ready SQL text and go in as they are; PostgreSQL keeps that list of names in its own code (GUC_LIST_QUOTE), and so do we.
+ */
+#include "engine/finish/finish.h"
+
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+#define LIST_SETTINGS                                                                                                  \
+    "'local_preload_libraries','search_path','session_preload_libraries','shared_preload_libraries',"                  \
+    "'temp_tablespaces','unix_socket_directories'"
+
+/* %1$s: the destination database, quoted as a literal. */
+#define SETTINGS_SQL                                                                                                   \
+    "SELECT pg_catalog.format('ALTER %%s SET %%s TO %%s',"                                                             \
+    " CASE WHEN s.setrole = 0 THEN pg_catalog.format('DATABASE %%I', %1$s)"                                            \
+    "  ELSE pg_catalog.format('ROLE %%I IN DATABASE %%I', pg_catalog.pg_get_userbyid(s.setrole), %1$s) END,"           \
+    " pg_catalog.left(c, pg_catalog.strpos(c, '=') - 1),"                                                              \
+    " CASE WHEN pg_catalog.lower(pg_catalog.left(c, pg_catalog.strpos(c, '=') - 1)) IN (" LIST_SETTINGS ")"            \
+    "  THEN CASE WHEN pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) = '' THEN ''''''"                            \
+    "   ELSE pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) END"                                                  \
+    "  ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END)"                        \
+    " FROM pg_catalog.pg_db_role_setting s, LATERAL pg_catalog.unnest(s.setconfig) AS c"                               \
+    " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+
+#define COMMENT_SQL                                                                                                    \
+    "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, 'pg_database'))" \
+    " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"                                       \
+    " AND pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL"
+
+/* A changed list of grants is written whole: first what PUBLIC has by default goes. */
+#define GRANTS_SQL                                                                                                     \
+    "WITH d AS (SELECT datdba, datacl FROM pg_catalog.pg_database"                                                     \
+    "  WHERE datname = pg_catalog.current_database() AND datacl IS NOT NULL),"                                         \
+    " g AS (SELECT a.grantee, pg_catalog.string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges,"  \
+    "  a.is_grantable FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a WHERE a.grantee <> d.datdba GROUP BY 1, 3)"    \
+    " SELECT sql FROM (SELECT 0 AS step, pg_catalog.format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', %1$s) AS sql FROM d" \
+    " UNION ALL SELECT 1, pg_catalog.format('GRANT %%s ON DATABASE %%I TO %%s%%s', g.privileges, %1$s,"                \
+    "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
+    "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
+
+/* One statement in a savepoint: refused for want of privilege (or of the role) = listed. */
+static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved, Arena *arena, Error *err) {
+    if (!db_exec(dest, "SAVEPOINT setting", err))
+        return false;
+    if (db_exec(dest, sql, err))
+        return db_exec(dest, "RELEASE setting", err);
+    if (strcmp(err->sqlstate, "42501") != 0 && strcmp(err->sqlstate, "42704") != 0)
+        return error_wrap(err, "%s", sql);
+    NotMoved item = {.kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
+
+    vec_push(arena, not_moved, item);
+    return db_exec(dest, "ROLLBACK TO setting; RELEASE setting", err);
+}
+
+static bool copy_statements(DbConn *source, DbConn *dest, const char *query, NotMovedVec *not_moved, Arena *arena, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = query;
+
+    if (!db_query(source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "reading the database's settings");
+    for (int i = 0; i < db_rows(rows); i++)
+        if (!run_statement(dest, db_text(rows, i, 0), not_moved, arena, err))
+            return false;
+    return true;
+}
+
+bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena, Error *err) {
+    const char *name = sql_literal(arena, db_name(dest));
+
+    if (!failpoint("database.before", err) || !ledger_begin(dest, params->ledger, err))
+        return false;
+    bool ok = copy_statements(source, dest, arena_printf(arena, SETTINGS_SQL, name), not_moved, arena, err) &&
+              copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err);
+
+    if (ok && !params->restore.no_acl)
+        ok = copy_statements(source, dest, arena_printf(arena, GRANTS_SQL, name), not_moved, arena, err);
+    if (ok && ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return false;
+}

@@ -1,0 +1,107 @@
+/* Sequences: read in groups on the source, set in one transaction per group on the destination. */
+#include "engine/finish/finish.h"
+
+#include "common/failpoint.h"
+#include "pg/quote.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUP_SEQUENCES = 500 };
+
+static int compare_oids(const void *a, const void *b) {
+    const uint32_t *left = a;
+    const uint32_t *right = b;
+
+    return (*left > *right) - (*left < *right);
+}
+
+typedef struct Wanted {
+    uint32_t *oids; /* sorted; NULL = all (--data-only: the destination decides) */
+    size_t count;
+} Wanted;
+
+/* The archive's SEQUENCE entries: identity columns' sequences are among them. */
+static Wanted wanted_sequences(const LoadParams *params, Arena *arena) {
+    Wanted wanted = {.oids = arena_array(arena, uint32_t, MAX(params->toc->count, 1))};
+
+    if (params->data_only)
+        return (Wanted){0};
+    for (size_t i = 0; i < params->toc->count; i++)
+        if (params->chosen[i] && strcmp(params->toc->entries[i].desc, "SEQUENCE") == 0)
+            wanted.oids[wanted.count++] = params->toc->entries[i].object_oid;
+    qsort(wanted.oids, wanted.count, sizeof(*wanted.oids), compare_oids);
+    return wanted;
+}
+
+static bool is_wanted(const Wanted *wanted, uint32_t oid) {
+    return wanted->oids == NULL ||
+           bsearch(&oid, wanted->oids, wanted->count, sizeof(*wanted->oids), compare_oids) != NULL;
+}
+
+/* Sequences of extensions travel with them when they are configuration. */
+static bool list_sequences(const LoadParams *params, DbConn *source, Arena *arena, StringVec *ret_names, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    Wanted wanted = wanted_sequences(params, arena);
+    StringVec names = {0};
+    const char *sql = "SELECT c.oid, n.nspname, c.relname, c.oid = ANY (coalesce((SELECT pg_catalog.array_agg(x.o)"
+                      " FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS x (o)), '{}'))"
+                      " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                      " WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
+                      " AND n.nspname <> 'information_schema' ORDER BY c.oid";
+
+    if (!db_query(source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "listing sequences");
+    for (int i = 0; i < db_rows(rows); i++)
+        if (db_bool(rows, i, 3) || is_wanted(&wanted, (uint32_t)db_int64(rows, i, 0)))
+            vec_push(arena, &names, sql_qualified(arena, db_text(rows, i, 1), db_text(rows, i, 2)));
+    *ret_names = names;
+    return true;
+}
+
+static char *read_sql(Arena *arena, const StringVec *names, size_t first, size_t end) {
+    CLEANUP(buf_fini) Buf sql;
+
+    buf_init(&sql, (size_t)16 << 20);
+    for (size_t i = first; i < end; i++)
+        buf_printf(&sql, "%sSELECT %s, last_value, is_called FROM %s", i == first ? "" : " UNION ALL ",
+                   sql_literal(arena, names->items[i]), names->items[i]);
+    return arena_strndup(arena, sql.data, sql.len);
+}
+
+/* A sequence that is not on the destination (--data-only, filters) is none of ours: to_regclass gives NULL, and setval of NULL does nothing. */
+static char *set_sql(Arena *arena, const DbResult *values) {
+    CLEANUP(buf_fini) Buf sql;
+
+    buf_init(&sql, (size_t)16 << 20);
+    for (int i = 0; i < db_rows(values); i++)
+        buf_printf(&sql, "SELECT pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s);", sql_literal(arena, db_text(values, i, 0)),
+                   db_text(values, i, 1), db_bool(values, i, 2) ? "true" : "false");
+    return arena_strndup(arena, sql.data, sql.len);
+}
+
+static bool copy_group(const LoadParams *params, DbConn *source, DbConn *dest, const StringVec *names, size_t first, size_t end,
+                       Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(db_result_freep) DbResult *values = NULL;
+
+    if (!db_query(source, read_sql(arena, names, first, end), 0, NULL, &values, err))
+        return error_wrap(err, "reading sequences");
+    if (!ledger_begin(dest, params->ledger, err))
+        return false;
+    if (db_exec(dest, set_sql(arena, values), err) && ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return error_wrap(err, "setting sequences");
+}
+
+bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err) {
+    StringVec names = {0};
+
+    if (!failpoint("sequences.before", err) || !list_sequences(params, source, arena, &names, err))
+        return false;
+    for (size_t first = 0; first < names.len; first += GROUP_SEQUENCES)
+        if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), err))
+            return false;
+    return true;
+}

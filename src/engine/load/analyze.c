@@ -1,0 +1,74 @@
+/*
+ * Planner statistics for what was moved: the tables with rows of their own, and partitioned roots (which analyses their partitions too).
+ *
+ * Nothing is kept in the ledger: statistics again cost less than a line each, and are right at any time.
+ */
+#include "engine/load/load.h"
+
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+typedef struct Analyze {
+    const LoadParams *params;
+    StringVec tables; /* quoted */
+    size_t next;
+    bool vacuum;
+} Analyze;
+
+static bool analyze_next(void *context, PoolTask *ret_task) {
+    Analyze *analyze = context;
+
+    if (analyze->next >= analyze->tables.len)
+        return false;
+    *ret_task = (PoolTask){.item = analyze->next++};
+    return true;
+}
+
+/* Not fenced: statistics of another run do no harm, and VACUUM cannot run in a transaction. */
+static bool analyze_run(void *context, Lane *lane, PoolTask *task, Error *err) {
+    Analyze *analyze = context;
+    const char *table = analyze->tables.items[task->item];
+    const char *verb = analyze->vacuum ? "VACUUM (ANALYZE)" : "ANALYZE";
+    TaskSlot *slot = tracker_task_begin(analyze->params->tracker, PHASE_ANALYZE, "analyze", table, 0);
+    DbConn *dest = NULL;
+    bool ok = lane_dest(lane, &dest, err) && db_execf(dest, err, "%s %s", verb, table);
+
+    tracker_task_end(analyze->params->tracker, slot, ok);
+    return ok || error_wrap(err, "%s of %s", verb, table);
+}
+
+static void analyze_finished(void *context, const PoolTask *task) {
+    (void)context;
+    (void)task;
+}
+
+/* Partitioned roots and populated materialized views are not in the plan: they are looked up on the destination, by the archive. */
+static bool add_others(const LoadParams *params, DbConn *control, Arena *arena, Analyze *analyze, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+                      " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                      " WHERE (c.relkind = 'p' AND NOT c.relispartition OR c.relkind = 'm' AND c.relispopulated)"
+                      " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+
+    (void)params;
+    if (!db_query(control, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "listing partitioned tables");
+    for (int i = 0; i < db_rows(rows); i++)
+        vec_push(arena, &analyze->tables, sql_qualified(arena, db_text(rows, i, 0), db_text(rows, i, 1)));
+    return true;
+}
+
+bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, Error *err) {
+    Analyze analyze = {.params = params, .vacuum = vacuum};
+    PoolWork work = {.context = &analyze, .next = analyze_next, .run = analyze_run, .finished = analyze_finished};
+
+    for (size_t i = 0; i < params->plan->count; i++)
+        if ((!params->plan->tables[i].is_partition || vacuum) && params->plan->tables[i].chunks_count > 0)
+            vec_push(arena, &analyze.tables, params->plan->tables[i].quoted);
+    if (!add_others(params, control, arena, &analyze, err))
+        return false;
+    tracker_phase_total(params->tracker, PHASE_ANALYZE, 0, (int64_t)analyze.tables.len);
+    return pool_run(params->pool, &work, params->stop, err);
+}

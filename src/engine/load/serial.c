@@ -1,0 +1,123 @@
+/* Archive entries that run one after the other (serial.h). */
+#include "engine/load/serial.h"
+
+#include "common/failpoint.h"
+#include "common/log.h"
+
+#include <string.h>
+
+enum { GROUP_ENTRIES = 100 };
+
+/* What may be refused without making the migration wrong: {kind, beginning of the tag}. */
+static const struct {
+    const char *desc;
+    const char *tag;
+} may_be_refused[] = {
+    {"COMMENT", "EXTENSION "}, {"COMMENT", "SCHEMA public"}, {"ACL", "SCHEMA public"},
+    {"PUBLICATION", ""},       {"PUBLICATION TABLE", ""},    {"PUBLICATION TABLES IN SCHEMA", ""},
+    {"SUBSCRIPTION", ""},      {"EVENT TRIGGER", ""},        {"COMMENT", "EVENT TRIGGER "},
+    {"COMMENT", "PUBLICATION "}, {"COMMENT", "SUBSCRIPTION "},
+};
+
+static bool is_optional(const TocEntry *entry) {
+    for (size_t i = 0; i < COUNT_OF(may_be_refused); i++)
+        if (strcmp(entry->desc, may_be_refused[i].desc) == 0 &&
+            strncmp(entry->tag, may_be_refused[i].tag, strlen(may_be_refused[i].tag)) == 0)
+            return true;
+    return false;
+}
+
+static bool is_refusal(const Error *err) {
+    return strcmp(err->sqlstate, "42501") == 0    /* insufficient_privilege */
+           || strcmp(err->sqlstate, "42704") == 0; /* what it belongs to was refused itself */
+}
+
+static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql, NotMovedVec *not_moved, Arena *arena,
+                         Error *err) {
+    if (!db_exec(control, "SAVEPOINT entry", err))
+        return false;
+    if (db_exec(control, sql, err))
+        return db_exec(control, "RELEASE entry", err);
+    if (!is_refusal(err))
+        return false;
+    NotMoved item = {.kind = entry->desc, .object = entry->tag, .reason = arena_strdup(arena, err->message)};
+
+    vec_push(arena, not_moved, item);
+    log_warning("not moved: %s %s: %s", entry->desc, entry->tag, err->message);
+    return db_exec(control, "ROLLBACK TO entry; RELEASE entry", err);
+}
+
+static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved, Arena *arena,
+                      Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    const char *sql = restore_sql(scratch, entry, &params->restore);
+    bool ok = sql[0] == '\0'        ? true
+              : is_optional(entry) ? run_optional(control, entry, sql, not_moved, arena, err)
+                                   : db_exec(control, sql, err);
+
+    if (ok)
+        return true;
+    return error_wrap(err, "%s %s%s%s", entry->desc, entry->schema, entry->schema[0] == '\0' ? "" : ".", entry->tag);
+}
+
+typedef struct Group {
+    size_t entries[GROUP_ENTRIES];
+    size_t count;
+} Group;
+
+static bool run_group(const LoadParams *params, DbConn *control, const Group *group, NotMovedVec *not_moved, Arena *arena,
+                      Error *err) {
+    if (!ledger_begin(control, params->ledger, err))
+        return false;
+    for (size_t i = 0; i < group->count; i++) {
+        const TocEntry *entry = &params->toc->entries[group->entries[i]];
+
+        if (!run_entry(params, control, entry, not_moved, arena, err) || !ledger_mark_entry(control, entry->dump_id, err)) {
+            db_rollback(control);
+            return false;
+        }
+    }
+    if (!ledger_commit(control, err)) {
+        db_rollback(control);
+        return false;
+    }
+    for (size_t i = 0; i < group->count; i++)
+        params->entry_done[group->entries[i]] = true;
+    return failpoint("entries.after_group", err);
+}
+
+bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase, NotMovedVec *not_moved,
+                Arena *arena, Error *err) {
+    Group group = {0};
+    int64_t total = 0, done = 0;
+
+    for (size_t i = 0; i < params->toc->count; i++)
+        if (params->chosen[i] && wanted(params, i)) {
+            total++;
+            done += params->entry_done[i];
+        }
+    tracker_phase_total(params->tracker, phase, done, total);
+    for (size_t i = 0; i <= params->toc->count; i++) {
+        bool last = i == params->toc->count;
+
+        if (!last && params->chosen[i] && !params->entry_done[i] && wanted(params, i))
+            group.entries[group.count++] = i;
+        if (group.count < GROUP_ENTRIES && !(last && group.count > 0))
+            continue;
+        if (!run_group(params, control, &group, not_moved, arena, err))
+            return false;
+        done += (int64_t)group.count;
+        tracker_phase_total(params->tracker, phase, done, total);
+        group.count = 0;
+    }
+    return true;
+}
+
+bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted, NotMovedVec *not_moved,
+                               Arena *arena, Error *err) {
+    for (size_t i = 0; i < params->toc->count; i++)
+        if (params->chosen[i] && !params->entry_done[i] && wanted(params, i) &&
+            !run_entry(params, control, &params->toc->entries[i], not_moved, arena, err))
+            return false;
+    return true;
+}
