@@ -138,8 +138,11 @@ static RestorePass pass_by_dependencies(const Toc *toc, const TocEntry *entry) {
         if (on == NULL || on == entry)
             continue;
         RestorePass pass = own_pass(on);
-        if (pass == RESTORE_PARALLEL || pass == RESTORE_FOREIGN_KEY)
+        if (pass == RESTORE_PARALLEL)
             pass = RESTORE_POST_DATA;
+        else if (pass == RESTORE_FOREIGN_KEY)
+            pass =
+                RESTORE_LAST; /* whether foreign keys run before or after the post-data pass is the caller's affair */
         latest = MAX(latest, pass);
     }
     return latest;
@@ -297,9 +300,14 @@ static const char *object_description(Arena *arena, const TocEntry *entry) {
     if (!sql_accept_word(&scanner, "DROP"))
         return NULL;
     const char *start = sql_peek_token(&scanner).text;
-    if (start >= statement.semicolon)
-        return NULL;
-    return arena_strndup(arena, start, (size_t)(statement.semicolon - start));
+    const char *end = start;
+    for (SqlToken token = sql_next_token(&scanner); token.text < statement.semicolon;
+         token = sql_next_token(&scanner)) {
+        if (sql_token_is_word(&token, "CASCADE")) /* base types, because of their functions */
+            break;
+        end = token.text + token.len;
+    }
+    return end == start ? NULL : arena_strndup(arena, start, (size_t)(end - start));
 }
 
 static const char *owner_text(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
