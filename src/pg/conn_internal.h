@@ -74,3 +74,5 @@ NODISCARD bool copy_in_flush(DbConn *conn, bool *ret_pending, Error *err);
 NODISCARD bool copy_in_drain(DbConn *conn, Error *err);
 /* To be called when the socket is readable: fails when the server has given up on the COPY. */
 NODISCARD bool copy_in_look(DbConn *conn, Error *err);
+/* The same when it is not known whether it is readable. */
+NODISCARD bool copy_in_peek(DbConn *conn, Error *err);

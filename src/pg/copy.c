@@ -50,7 +50,8 @@ static void count_bytes(Pump *pump, size_t len) {
         atomic_fetch_add_explicit(pump->copy->bytes, (int64_t)len, memory_order_relaxed);
 }
 
-/* Waits for the piece before, then hands this one over. */
+/* Waits for the piece before, then hands this one over. A server that has given up takes all it is sent, gladly and
+ * fast: nothing is ever pending then, so it has to be asked. */
 static bool send_piece(Pump *pump, const char *bytes, size_t len, Error *err) {
     DbConn *dest = pump->copy->dest;
 
@@ -58,7 +59,7 @@ static bool send_piece(Pump *pump, const char *bytes, size_t len, Error *err) {
         return query_stopped(dest, err);
     if (pump->pending && !copy_in_drain(dest, err))
         return dest_failed(pump);
-    if (!copy_in_send(dest, bytes, len, &pump->pending, err))
+    if (!copy_in_peek(dest, err) || !copy_in_send(dest, bytes, len, &pump->pending, err))
         return dest_failed(pump);
     count_bytes(pump, len);
     return true;

@@ -49,15 +49,19 @@ bool copy_in_look(DbConn *conn, Error *err) {
     return harmless || conn->notices > notices || fail_copy(conn, err);
 }
 
-/* A wait that ends when the server can take more or has something to say. */
-static bool wait_sendable(DbConn *conn, Error *err) {
+bool copy_in_peek(DbConn *conn, Error *err) {
     struct pollfd readable = {.fd = PQsocket(conn->pg), .events = POLLIN};
 
     if (readable.fd < 0)
         return fail_copy(conn, err);
-    if (!query_wait(conn, POLLIN | POLLOUT, err))
-        return false;
     return poll(&readable, 1, 0) <= 0 || copy_in_look(conn, err);
+}
+
+/* A wait that ends when the server can take more or has something to say. */
+static bool wait_sendable(DbConn *conn, Error *err) {
+    if (PQsocket(conn->pg) < 0)
+        return fail_copy(conn, err);
+    return query_wait(conn, POLLIN | POLLOUT, err) && copy_in_peek(conn, err);
 }
 
 bool copy_in_drain(DbConn *conn, Error *err) {

@@ -378,6 +378,10 @@ WRAP(PGresult *, PQgetResult, PGconn *pg) {
 
     if (fake == NULL)
         return __real_PQgetResult(pg);
+    if (fake->bad && (fake->phase == PHASE_COPY_OUT || fake->phase == PHASE_COPY_IN)) {
+        fake->phase = PHASE_END; /* libpq makes up a failure without SQLSTATE */
+        return PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
+    }
     if (fake->phase == PHASE_COPY_OUT)
         return make_result(fake, PGRES_COPY_OUT, 0, 0);
     if (fake->phase == PHASE_COPY_IN)
