@@ -27,7 +27,7 @@ void *arena_alloc_array(Arena *arena, size_t size, size_t count); /* ends the pr
 char *arena_strdup(Arena *arena, const char *text); /* NULL gives NULL */
 char *arena_strndup(Arena *arena, const char *text, size_t len);
 char *arena_printf(Arena *arena, const char *format, ...) PRINTF(2, 3);
-char *arena_vprintf(Arena *arena, const char *format, va_list args);
+char *arena_vprintf(Arena *arena, const char *format, va_list args) PRINTF(2, 0);
 
 /* Bytes handed out since the last reset: for tests and for the memory report. */
 size_t arena_used(const Arena *arena);

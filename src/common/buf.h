@@ -29,7 +29,7 @@ void buf_append(Buf *buf, const void *bytes, size_t len);
 void buf_append_str(Buf *buf, const char *text);
 void buf_append_char(Buf *buf, char c);
 void buf_printf(Buf *buf, const char *format, ...) PRINTF(2, 3);
-void buf_vprintf(Buf *buf, const char *format, va_list args);
+void buf_vprintf(Buf *buf, const char *format, va_list args) PRINTF(2, 0);
 /* Makes room for `len` more bytes and returns where they go, NULL past the ceiling; the caller adds to len. */
 char *buf_reserve(Buf *buf, size_t len);
 /* Removes `len` bytes at the front. */

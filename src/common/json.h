@@ -17,6 +17,10 @@ NODISCARD bool json_parse(const char *text, size_t len, json_t **ret_json, Error
 /* Compact (indent 0) or indented text, appended to buf. */
 void json_print(const json_t *json, int indent, Buf *buf);
 
+/* A string that cannot fail to be made: bytes that are no UTF-8 (a server may speak another encoding) become '?'.
+ * NULL gives null, which the getters below treat as absent. New reference. */
+json_t *json_string_lossy(const char *text);
+
 /* Optional fields: the given default when absent. */
 const char *json_get_string(const json_t *object, const char *key, const char *absent);
 int64_t json_get_int(const json_t *object, const char *key, int64_t absent);
