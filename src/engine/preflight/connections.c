@@ -47,8 +47,11 @@ static bool check_connections(Preflight *p, DbSide side, CheckId check, Error *e
         return error_set(err, REASON_SQL_FAILED, "%s: the session's role is not in pg_roles", db_side_name(side));
     int64_t more = sessions_wanted(p->input->options) - OPEN_SESSIONS;
     const char *role = (side == DB_SOURCE ? &p->source_role : &p->dest_role)->quoted;
+    const char *database = db_text(rows, 0, 6);
     const char *const names[] = {"server", arena_printf(p->scratch, "role %s", role),
-                                 arena_printf(p->scratch, "database %s", db_text(rows, 0, 6))};
+                                 arena_printf(p->scratch, "database %s", database)};
+    const char *const owners[] = {"SYSTEM", arena_printf(p->scratch, "ROLE %s", role),
+                                  arena_printf(p->scratch, "DATABASE %s", database)};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         int64_t left = db_int64(rows, 0, (int)(2 * i));
         if (db_is_null(rows, 0, (int)(2 * i)) || left >= more)
@@ -57,12 +60,12 @@ static bool check_connections(Preflight *p, DbSide side, CheckId check, Error *e
         const char *message =
             arena_printf(p->scratch, "%lld more sessions are needed, but the limit of %lld of the %s leaves %lld",
                          (long long)more, (long long)limit, names[i], (long long)MAX(left, 0));
-        const char *fix = i == 0
-                              ? arena_printf(p->scratch,
-                                             "ALTER SYSTEM SET max_connections = %lld; -- then restart the server; or"
-                                             " use fewer --jobs",
-                                             (long long)(limit + more - left))
-                              : arena_printf(p->scratch, "ALTER %s CONNECTION LIMIT -1;", names[i]);
+        const char *fix =
+            i > 0 ? arena_printf(p->scratch, "ALTER %s CONNECTION LIMIT -1;", owners[i])
+                  : arena_printf(
+                        p->scratch,
+                        "ALTER SYSTEM SET max_connections = %lld; -- then restart the server; or use fewer --jobs",
+                        (long long)(limit + more - left));
         finding_add(p, check, i == 0 ? "" : names[i], message, fix);
     }
     return true;

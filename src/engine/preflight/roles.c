@@ -47,8 +47,8 @@
     " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                                                   \
     " WHERE n.nspname IS NULL OR (" SQL_USER_SCHEMA ")"
 
-#define SQL_FIRST_OF(column)                                                                                           \
-    "(pg_catalog.array_agg(" column " ORDER BY u.kind DESC, u.relname IS NULL, u.classid, u.objid))[1]"
+/* Relations make the best examples. */
+#define SQL_EXAMPLE_ORDER " ORDER BY u.kind DESC, u.relname IS NULL, u.classid, u.objid))[1]"
 
 static const char roles_used_sql[] =
     "WITH used AS (" SQL_USED "), named AS (" SQL_NAMED ")"
@@ -56,10 +56,10 @@ static const char roles_used_sql[] =
     " r.rolname, pg_catalog.quote_ident(r.rolname), r.rolcanlogin,"
     " pg_catalog.count(*) FILTER (WHERE u.kind = 'o'), pg_catalog.count(*) FILTER (WHERE u.kind = 'a'),"
     " pg_catalog.count(*) FILTER (WHERE u.kind = 'r'),"
-    " pg_catalog.pg_describe_object(" SQL_FIRST_OF("u.classid") ", " SQL_FIRST_OF(
-        "u.objid") ", 0)"
-                   " FROM named u JOIN pg_catalog.pg_roles r ON r.oid = u.role"
-                   " GROUP BY 1, 2, r.rolname, r.rolcanlogin ORDER BY r.rolname";
+    " pg_catalog.pg_describe_object((pg_catalog.array_agg(u.classid" SQL_EXAMPLE_ORDER ","
+    "  (pg_catalog.array_agg(u.objid" SQL_EXAMPLE_ORDER ", 0)"
+    " FROM named u JOIN pg_catalog.pg_roles r ON r.oid = u.role"
+    " GROUP BY 1, 2, r.rolname, r.rolcanlogin ORDER BY r.rolname";
 
 typedef struct RoleUse {
     const char *name, *quoted, *example;

@@ -1,0 +1,491 @@
+"""Each pre-flight check is provoked once, and a clean pair of databases provokes none."""
+import contextlib
+import functools
+import os
+import socket
+import threading
+
+import psycopg
+import pytest
+
+READER = "pf_reader"
+WRITER = "pf_writer"
+
+
+@pytest.fixture(scope="module")
+def low_roles(source, dest):
+    """A role without any rights on each side."""
+    source.sql(f"CREATE ROLE {READER} LOGIN")
+    dest.sql(f"CREATE ROLE {WRITER} LOGIN")
+    yield
+    source.sql(f"DROP ROLE {READER}")
+    dest.sql(f"DROP ROLE {WRITER}")
+
+
+@pytest.fixture(scope="module")
+def tight(make_cluster):
+    """A server with little room."""
+    return make_cluster("tight", config={"old_snapshot_threshold": "60min", "max_connections": "13",
+                                         "max_locks_per_transaction": "10", "max_prepared_transactions": "0",
+                                         "max_wal_senders": "2"})
+
+
+@pytest.fixture
+def preflight(pgcrane):
+    """preflight(source, destination, flags...) gives the findings; both may be databases or URIs."""
+    def run(source, dest, *flags):
+        uris = [getattr(side, "uri", side) for side in (source, dest)]
+        result = pgcrane("migrate", *uris, "--dry-run", "--json", *flags)
+        bodies = [line["body"] for line in result.lines if line["type"] == "FINDINGS"]
+        assert bodies, f"no findings were said\n{result}"
+        return [finding for body in bodies for finding in body["findings"]]
+    return run
+
+
+def of(findings, check):
+    return [f for f in findings if f["id"] == check]
+
+
+def one(findings, check, severity, side="source"):
+    """The only finding of a check."""
+    found = of(findings, check)
+    assert len(found) == 1, f"{check}: {findings}"
+    assert (found[0]["severity"].upper(), found[0]["side"]) == (severity, side)
+    assert found[0]["message"]
+    return found[0]
+
+
+def errors(findings):
+    return [f for f in findings if f["severity"].upper() == "ERROR"]
+
+
+# --- nothing to complain about ---
+
+
+def test_clean_pair_has_no_findings(source_db, dest_db, preflight):
+    source_db.sql("""CREATE SCHEMA shop; CREATE TABLE shop.orders (id serial PRIMARY KEY, note text COLLATE "C");
+        CREATE TYPE shop.state AS ENUM ('a', 'b'); CREATE TABLE parts (k int, v shop.state) PARTITION BY LIST (k);
+        CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1); CREATE EXTENSION hstore;
+        CREATE FUNCTION f(int) RETURNS int LANGUAGE plpgsql AS 'begin return 1; end';
+        SELECT lo_from_bytea(0, 'x'); CREATE VIEW v AS SELECT * FROM shop.orders""")
+    assert preflight(source_db, dest_db) == []
+
+
+@pytest.fixture(scope="module")
+def server_of(make_cluster):
+    """server_of(major): one server of each major version."""
+    return functools.cache(lambda major: make_cluster(f"pf{major}", major=major))
+
+
+@pytest.mark.parametrize("majors", [(13, 15), (15, 18), (18, 18)])
+def test_clean_across_versions(server_of, preflight, majors):
+    first, second = map(server_of, majors)
+    with contextlib.ExitStack() as stack:
+        source_db, dest_db = first.createdb(), second.createdb()
+        stack.callback(source_db.drop)
+        stack.callback(dest_db.drop)
+        source_db.sql("CREATE TABLE t (id serial PRIMARY KEY, v text); CREATE DOMAIN d AS text COLLATE \"C\"")
+        assert preflight(source_db, dest_db) == []
+        if majors[0] != majors[1]:
+            older = one(preflight(dest_db, source_db), "DESTINATION_OLDER", "ERROR", "destination")
+            assert f"PostgreSQL {majors[0]}" in older["message"]
+
+
+# --- the source as a server ---
+
+
+class Proxy:
+    """Stands between a client and a server as a pooler does; change(bytes) alters what the server says."""
+
+    def __init__(self, port, change):
+        self.port, self.change = port, change
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.sockets = [self.listener]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self.sockets += [client, server]
+                for read, write, change in ((client, server, bytes), (server, client, self.change)):
+                    threading.Thread(target=self.forward, args=(read, write, change), daemon=True).start()
+
+    @staticmethod
+    def forward(read, write, change):
+        with contextlib.suppress(OSError):
+            while data := read.recv(65536):
+                write.sendall(change(data))
+        with contextlib.suppress(OSError):
+            write.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        for each in self.sockets:
+            each.close()
+
+    def uri(self, database):
+        return f"postgresql://postgres@127.0.0.1:{self.listener.getsockname()[1]}/{database.name}?sslmode=disable"
+
+
+def other_process_number(data):
+    """BackendKeyData ('K', length 12, number, secret) with a number of the pooler's own."""
+    at = data.find(b"K\x00\x00\x00\x0c")
+    return data if at < 0 else data[:at + 5] + b"\x00\x00\x00\x2a" + data[at + 9:]
+
+
+def test_pooler_in_session_mode(source, source_db, dest_db, preflight):
+    with contextlib.closing(Proxy(source.port, other_process_number)) as proxy:
+        found = preflight(proxy.uri(source_db), dest_db)
+    one(found, "SOURCE_POOLER", "WARNING")
+    assert not errors(found)
+
+
+def test_pooler_that_loses_settings(source, source_db, dest_db, preflight):
+    seen = []
+
+    def forget(data):
+        """The first row that says the mark is set_config's own answer, the second the one after a change of session."""
+        if b"\x00\x00\x00\x04kept" not in data:
+            return data
+        seen.append(data)
+        return data if len(seen) % 2 else data.replace(b"\x00\x00\x00\x04kept", b"\x00\x00\x00\x04lost")
+
+    with contextlib.closing(Proxy(source.port, forget)) as proxy:
+        found = preflight(proxy.uri(source_db), dest_db)
+    assert "session" in one(found, "SOURCE_POOLED", "ERROR")["fix"]
+
+
+def test_little_room_on_the_source(tight, dest_db, preflight):
+    source_db = tight.createdb()
+    for part in range(4):
+        source_db.sql(f"""DO $$ BEGIN FOR i IN 1..40 LOOP EXECUTE format('CREATE TABLE t%s_%s ()', {part}, i);
+            END LOOP; END $$""")
+    found = preflight(source_db, dest_db, "--jobs", "20")
+    assert "160 tables" in one(found, "SOURCE_LOCKS", "ERROR")["message"]
+    assert "max_connections" in one(found, "SOURCE_CONNECTIONS", "ERROR")["fix"]
+    one(found, "SOURCE_OLD_SNAPSHOT_THRESHOLD", "ERROR")
+    source_db.drop()
+
+
+def test_limits_of_role_and_database(source_db, dest_db, low_roles, dest, preflight):
+    dest.sql(f"GRANT CREATE, TEMP ON DATABASE {dest_db.name} TO {WRITER}; ALTER ROLE {WRITER} CONNECTION LIMIT 2;"
+             f" ALTER DATABASE {dest_db.name} CONNECTION LIMIT 3")
+    found = of(preflight(source_db, dest_db.uri_as(WRITER), "--no-owner"), "DESTINATION_CONNECTIONS")
+    dest.sql(f"ALTER ROLE {WRITER} CONNECTION LIMIT -1")
+    assert [f["object"] for f in found] == [f"role {WRITER}", f"database {dest_db.name}"]
+    assert found[0]["fix"] == f"ALTER ROLE {WRITER} CONNECTION LIMIT -1;"
+
+
+def test_prepared_transaction(source_db, dest_db, preflight):
+    source_db.sql("CREATE TABLE t (a int)")
+    with contextlib.closing(source_db.connect()) as conn:
+        conn.execute("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'it''s'")
+    found = one(preflight(source_db, dest_db), "SOURCE_PREPARED_TRANSACTION", "WARNING")
+    assert found["object"] == "prepared transaction it's" and "COMMIT PREPARED 'it''s'" in found["fix"]
+
+
+def test_standby(own_cluster, source_db, dest_db, preflight):
+    standby = own_cluster("standby")
+    own_db = standby.createdb()
+    standby.stop()
+    with open(os.path.join(standby.data, "standby.signal"), "w", encoding="ascii"):
+        pass
+    # It is up when the harness fails to set its password there.
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        standby.start()
+    assert "max_standby_streaming_delay" in one(preflight(own_db, dest_db), "SOURCE_STANDBY", "WARNING")["fix"]
+    one(preflight(source_db, own_db), "DESTINATION_STANDBY", "ERROR", "destination")
+
+
+# --- privileges ---
+
+
+def test_privileges_are_listed_and_the_fixes_mend_them(source_db, dest_db, low_roles, preflight):
+    source_db.sql('''CREATE SCHEMA "Closed"; CREATE TABLE "Closed"."T 1" (id serial, v text);
+        CREATE TABLE parts (k int) PARTITION BY LIST (k); CREATE TABLE leaf PARTITION OF parts FOR VALUES IN (1);
+        CREATE TABLE parent (a int); CREATE TABLE child () INHERITS (parent); SELECT lo_from_bytea(0, 'x')''')
+    source_db.sql(f"GRANT SELECT ON parts, parent TO {READER}")
+    reader = source_db.uri_as(READER)
+    found = preflight(reader, dest_db, "--no-acl")
+    assert one(found, "SOURCE_SCHEMA_PRIVILEGE", "ERROR")["object"] == 'schema "Closed"'
+    assert [f["object"] for f in of(found, "SOURCE_TABLE_PRIVILEGE")] == \
+        ['table "Closed"."T 1"', "table public.child", "table public.leaf"]
+    assert one(found, "SOURCE_SEQUENCE_PRIVILEGE", "ERROR")["object"] == 'sequence "Closed"."T 1_id_seq"'
+    assert "1 large objects" in one(found, "SOURCE_LARGE_OBJECT_PRIVILEGE", "ERROR")["message"]
+    for finding in errors(found):
+        source_db.sql(finding["fix"])
+    found = preflight(reader, dest_db, "--no-acl")
+    source_db.sql(f"DROP OWNED BY {READER}")
+    assert errors(found) == []
+
+
+def test_filters_apply_to_privileges(source_db, dest_db, low_roles, preflight):
+    source_db.sql(f"CREATE TABLE a (x int); CREATE TABLE b (x int); GRANT SELECT ON a TO {READER}")
+    found = preflight(source_db.uri_as(READER), dest_db, "--table", "public.a", "--no-acl")
+    assert of(found, "SOURCE_TABLE_PRIVILEGE") == []
+    # pg_dump locks b too, though it does not move
+    assert one(found, "SOURCE_LOCK_PRIVILEGE", "ERROR")["object"] == "table public.b"
+
+
+def test_many_findings_are_cut(source_db, dest_db, low_roles, preflight):
+    source_db.sql("DO $$ BEGIN FOR i IN 1..73 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$")
+    found = of(preflight(source_db.uri_as(READER), dest_db), "SOURCE_TABLE_PRIVILEGE")
+    assert len(found) == 51
+    assert found[-1]["object"] == "" and "23 more" in found[-1]["message"] and "73 in all" in found[-1]["message"]
+
+
+def test_row_security(source_db, dest_db, low_roles, preflight):
+    source_db.sql(f"CREATE TABLE t (a int); GRANT SELECT ON t TO {READER};"
+                  "ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (a > 1)")
+    found = one(preflight(source_db.uri_as(READER), dest_db, "--no-acl"), "SOURCE_ROW_SECURITY", "ERROR")
+    assert (found["object"], found["fix"]) == ("table public.t", f"ALTER ROLE {READER} BYPASSRLS;")
+    assert of(preflight(source_db, dest_db, "--no-acl"), "SOURCE_ROW_SECURITY") == []
+
+
+# --- objects of the source ---
+
+
+def test_objects_that_need_a_word(source_db, dest_db, preflight):
+    source_db.sql("""CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1); CREATE UNLOGGED TABLE u (a int);
+        CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+        CREATE FOREIGN TABLE f (a int) SERVER files OPTIONS (filename '/dev/null')""")
+    with contextlib.closing(source_db.connect()) as conn, pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON t (a)")
+    found = preflight(source_db, dest_db)
+    assert one(found, "SOURCE_INVALID_INDEX", "WARNING")["object"] == "index public.broken"
+    assert one(found, "SOURCE_UNLOGGED_TABLE", "INFO")["object"] == "table public.u"
+    assert "files" in one(found, "SOURCE_FOREIGN_TABLE", "INFO")["message"]
+    assert not errors(found)
+
+
+# --- the destination as a server ---
+
+
+def test_same_database(source_db, preflight):
+    one(preflight(source_db, source_db), "SAME_DATABASE", "ERROR", "destination")
+
+
+def test_two_databases_of_one_server(source, source_db, preflight):
+    other = source.createdb()
+    found = preflight(source_db, other)
+    other.drop()
+    assert of(found, "SAME_DATABASE") == []
+
+
+def test_rights_at_the_destination(source_db, dest_db, low_roles, preflight):
+    source_db.sql("CREATE TABLE t (a int)")
+    dest_db.sql(f"REVOKE TEMP ON DATABASE {dest_db.name} FROM PUBLIC")
+    writer = dest_db.uri_as(WRITER)
+    found = preflight(source_db, writer, "--no-owner")
+    one(found, "DESTINATION_CREATE_PRIVILEGE", "ERROR", "destination")
+    one(found, "DESTINATION_TEMP_PRIVILEGE", "WARNING", "destination")
+    assert one(found, "DESTINATION_SCHEMA_PRIVILEGE", "ERROR", "destination")["object"] == "schema public"
+    replica = one(found, "DESTINATION_REPLICA_ROLE", "INFO", "destination")
+    one(found, "DESTINATION_DISK_UNKNOWN", "INFO", "destination")
+    for finding in errors(found) + [replica]:
+        dest_db.sql(finding["fix"])
+    found = preflight(source_db, writer, "--no-owner")
+    dest_db.sql(f"DROP OWNED BY {WRITER}; REVOKE SET ON PARAMETER session_replication_role FROM {WRITER}")
+    assert errors(found) == [] and of(found, "DESTINATION_REPLICA_ROLE") == []
+
+
+def test_settings_of_the_destination(source_db, own_cluster, preflight):
+    own = own_cluster("settings", config={"max_connections": "8", "max_wal_senders": "2"})
+    dest_db = own.createdb()
+    dest_db.sql(f"""ALTER DATABASE {dest_db.name} SET default_transaction_read_only = on;
+        CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';
+        CREATE EVENT TRIGGER noise ON ddl_command_end EXECUTE FUNCTION e()""")
+    own.configure({"synchronous_standby_names": "nobody"})
+    own.reload()
+    found = preflight(source_db, dest_db, "--jobs", "8")
+    one(found, "DESTINATION_READ_ONLY", "WARNING", "destination")
+    assert one(found, "DESTINATION_EVENT_TRIGGER", "WARNING", "destination")["object"] == "event trigger noise"
+    assert "nobody" in one(found, "DESTINATION_SYNCHRONOUS", "INFO", "destination")["message"]
+    one(found, "DESTINATION_CONNECTIONS", "ERROR", "destination")
+    assert "function public.e()" in one(found, "DESTINATION_NOT_EMPTY", "WARNING", "destination")["message"]
+
+
+@pytest.mark.parametrize("ours, theirs, check, severity", [
+    ("UTF8", "LATIN1", "DESTINATION_ENCODING", "ERROR"),
+    ("SQL_ASCII", "UTF8", "ENCODING_UNCHECKED", "WARNING"),
+    ("UTF8", "SQL_ASCII", "ENCODING_UNCHECKED", "WARNING"),
+    ("LATIN1", "UTF8", None, None),
+])
+def test_encodings(source, dest, preflight, ours, theirs, check, severity):
+    with contextlib.ExitStack() as stack:
+        source_db, dest_db = (cluster.createdb(options=f"TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+                              for cluster, encoding in ((source, ours), (dest, theirs)))
+        stack.callback(source_db.drop)
+        stack.callback(dest_db.drop)
+        found = preflight(source_db, dest_db)
+        if check:
+            one(found, check, severity, "destination")
+        else:
+            assert found == []
+
+
+def test_locale(source_db, dest, preflight):
+    other = dest.createdb(options="TEMPLATE template0 LOCALE 'C'")
+    found = one(preflight(source_db, other), "DESTINATION_LOCALE", "WARNING", "destination")
+    other.drop()
+    assert "C.UTF-8" in found["message"] and "LC_COLLATE 'C.UTF-8'" in found["fix"]
+
+
+def test_disk_and_wal_size(source, source_db, dest, dest_db, preflight):
+    """The server counts a file in the database's folder by its length: one with a hole takes no room."""
+    oid = source_db.sql("SELECT oid FROM pg_database WHERE datname = current_database()")[0][0]
+    disk = os.statvfs(dest.data)
+    hole = os.path.join(source.data, "base", str(oid), "hole")
+    with open(hole, "wb") as file:
+        file.truncate(max(disk.f_bavail * disk.f_frsize, 3 << 30))
+    found = preflight(source_db, dest_db)
+    one(found, "DESTINATION_DISK", "ERROR", "destination")
+    assert "max_wal_size" in one(found, "DESTINATION_WAL_SIZE", "INFO", "destination")["fix"]
+    assert of(preflight(source_db, dest_db, "--schema-only"), "DESTINATION_DISK") == []
+    os.unlink(hole)
+    assert preflight(source_db, dest_db) == []
+
+
+# --- what is in the destination ---
+
+
+def test_clashes(source_db, dest_db, preflight):
+    source_db.sql("""CREATE SCHEMA s; CREATE TABLE s."T" (a int); CREATE TABLE t (a int); CREATE TYPE y AS (a int);
+        CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'""")
+    dest_db.sql("""CREATE SCHEMA s; CREATE TABLE s."T" (b int); CREATE VIEW t AS SELECT 1; CREATE DOMAIN y AS int;
+        CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE FUNCTION f(text) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SEQUENCE mine""")
+    found = preflight(source_db, dest_db)
+    assert {f["object"] for f in of(found, "DESTINATION_CLASH")} == \
+        {"schema s", 'table s."T"', "view public.t", "domain public.y", "function public.f(integer)"}
+    others = one(found, "DESTINATION_NOT_EMPTY", "WARNING", "destination")["message"]
+    assert "2 other objects" in others and "sequence public.mine" in others
+    clash = of(preflight(source_db, dest_db, "--table", "public.t"), "DESTINATION_CLASH")
+    assert [(f["object"], f["fix"]) for f in clash] == [("view public.t", "DROP VIEW public.t; -- on the destination")]
+    for finding in [f for f in of(found, "DESTINATION_CLASH") if "schema" not in f["object"]]:
+        dest_db.sql(finding["fix"])
+    dest_db.sql("DROP SCHEMA s")
+    assert errors(preflight(source_db, dest_db)) == []
+
+
+def test_data_only(source_db, dest_db, low_roles, preflight):
+    source_db.sql("""CREATE TABLE same (a int, b text); CREATE TABLE other (a int, b text); CREATE TABLE missing (a int);
+        CREATE TABLE filled (a int); CREATE TABLE emptied (a int)""")
+    dest_db.sql("""CREATE TABLE same (b text, a int); CREATE TABLE other (a bigint, b text); CREATE TABLE more (a int);
+        CREATE TABLE filled (a int); INSERT INTO filled VALUES (1); CREATE TABLE emptied (a int);
+        INSERT INTO emptied VALUES (1); DELETE FROM emptied""")
+    found = preflight(source_db, dest_db, "--data-only")
+    assert one(found, "DATA_ONLY_TABLE_MISSING", "ERROR", "destination")["object"] == "table public.missing"
+    columns = one(found, "DATA_ONLY_COLUMNS", "ERROR", "destination")
+    assert columns["object"] == "table public.other" and "a bigint" in columns["message"]
+    assert one(found, "DATA_ONLY_NOT_EMPTY", "ERROR", "destination")["object"] == "table public.filled"
+    assert len(errors(found)) == 3
+    found = preflight(source_db, dest_db.uri_as(WRITER), "--data-only", "--table", "public.same")
+    assert one(found, "DATA_ONLY_PRIVILEGE", "ERROR", "destination")["object"] == "table public.same"
+
+
+# --- what the definitions need ---
+
+
+def pretend_extension(database, name, version):
+    """An entry in pg_extension, as no test may write into the server's own folder of extensions."""
+    database.sql("INSERT INTO pg_extension SELECT coalesce(max(oid::bigint), 0) + 100000, %s, 10, 2200, false, %s,"
+                 " NULL, NULL FROM pg_extension", (name, version))
+
+
+def test_extensions(source_db, dest_db, low_roles, preflight):
+    source_db.sql("CREATE EXTENSION hstore; CREATE EXTENSION file_fdw")
+    pretend_extension(source_db, "vector", "0.7")
+    source_db.sql("UPDATE pg_extension SET extversion = '1.4' WHERE extname = 'hstore'")
+    dest_db.sql(f"GRANT CREATE ON DATABASE {dest_db.name} TO {WRITER}")
+    found = preflight(source_db, dest_db.uri_as(WRITER), "--no-owner")
+    missing = one(found, "EXTENSION_MISSING", "ERROR", "destination")
+    assert missing["object"] == "extension vector" and "postgresql-15-pgvector" in missing["fix"]
+    version = one(found, "EXTENSION_VERSION", "WARNING", "destination")
+    assert version["object"] == "extension hstore" and "1.4" in version["message"]
+    assert one(found, "EXTENSION_PRIVILEGE", "ERROR", "destination")["object"] == "extension file_fdw"
+    dest_db.sql("CREATE EXTENSION file_fdw")
+    assert of(preflight(source_db, dest_db.uri_as(WRITER), "--no-owner"), "EXTENSION_PRIVILEGE") == []
+
+
+@pytest.fixture
+def more_roles(source, dest):
+    """Roles of the source, one of which the destination has. Made before the databases, dropped after them."""
+    source.sql('CREATE ROLE pf_owner; CREATE ROLE "pf Grantee" LOGIN; CREATE ROLE pf_policy; CREATE ROLE pf_default')
+    dest.sql("CREATE ROLE pf_owner")
+    yield
+    source.sql('DROP ROLE pf_owner, "pf Grantee", pf_policy, pf_default')
+    dest.sql("DROP ROLE pf_owner")
+
+
+def test_roles(more_roles, low_roles, source_db, dest_db, preflight):
+    source_db.sql('''CREATE TABLE t (a int); ALTER TABLE t OWNER TO pf_owner; GRANT SELECT ON t TO "pf Grantee";
+        CREATE POLICY p ON t TO pf_policy USING (true);
+        ALTER DEFAULT PRIVILEGES FOR ROLE pf_default GRANT SELECT ON TABLES TO PUBLIC''')
+    found = preflight(source_db, dest_db)
+    missing = {f["object"]: f["fix"] for f in of(found, "ROLE_MISSING")}
+    assert missing == {'role "pf Grantee"': 'CREATE ROLE "pf Grantee" LOGIN; -- or --no-acl',
+                       "role pf_default": "CREATE ROLE pf_default; -- or --no-acl",
+                       "role pf_policy": "CREATE ROLE pf_policy;"}
+    assert "table public.t" in next(f for f in found if f["object"] == 'role "pf Grantee"')["message"]
+    missing = of(preflight(source_db, dest_db, "--no-acl"), "ROLE_MISSING")
+    assert [f["object"] for f in missing] == ["role pf_policy"]
+    writer = dest_db.uri_as(WRITER)
+    found = of(preflight(source_db, writer), "ROLE_NOT_MEMBER")
+    assert {f["object"]: f["fix"] for f in found} == \
+        {"role pf_owner": f"GRANT pf_owner TO {WRITER}; -- or --no-owner"}
+    assert of(preflight(source_db, writer, "--no-owner"), "ROLE_NOT_MEMBER") == []
+    source_db.sql("CREATE TABLE own (a int)")
+    assert "role postgres" in {f["object"] for f in of(preflight(source_db, writer), "ROLE_NOT_MEMBER")}
+    assert of(preflight(source_db, dest_db, "--exclude-table", "public.t"), "ROLE_MISSING") == []
+
+
+def test_tablespaces(source, dest, low_roles, preflight):
+    name = "pf_space"
+    for cluster in (source, dest):
+        folder = os.path.join(cluster.folder, name)
+        os.mkdir(folder)
+        owner = os.stat(cluster.data)
+        os.chown(folder, owner.st_uid, owner.st_gid)
+    source.sql(f"CREATE TABLESPACE {name} LOCATION '{source.folder}/{name}'")
+    source_db, dest_db = source.createdb(), dest.createdb()
+    source_db.sql(f"CREATE TABLE t (a int PRIMARY KEY USING INDEX TABLESPACE {name})")
+    missing = one(preflight(source_db, dest_db), "TABLESPACE_MISSING", "ERROR", "destination")
+    assert missing["object"] == f"tablespace {name}" and "index public.t_pkey" in missing["message"]
+    assert of(preflight(source_db, dest_db, "--exclude-table", "public.t"), "TABLESPACE_MISSING") == []
+    dest.sql(f"CREATE TABLESPACE {name} LOCATION '{dest.folder}/{name}'")
+    assert of(preflight(source_db, dest_db), "TABLESPACE_MISSING") == []
+    one(preflight(source_db, dest_db.uri_as(WRITER), "--no-owner"), "TABLESPACE_PRIVILEGE", "ERROR", "destination")
+    source_db.drop()
+    dest_db.drop()
+    source.sql(f"DROP TABLESPACE {name}")
+    dest.sql(f"DROP TABLESPACE {name}")
+
+
+def test_collations(source_db, dest_db, preflight):
+    source_db.sql('CREATE TABLE t (a text COLLATE pg_catalog."de-x-icu"); CREATE INDEX i ON t (a COLLATE "C")')
+    dest_db.sql("DELETE FROM pg_collation WHERE collname = 'de-x-icu'")
+    found = one(preflight(source_db, dest_db), "COLLATION_MISSING", "ERROR", "destination")
+    assert found["object"] == 'collation "de-x-icu"' and "column public.t.a" in found["message"]
+
+
+def test_what_only_a_superuser_makes(source_db, dest_db, low_roles, preflight):
+    source_db.sql("""CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';
+        CREATE EVENT TRIGGER et ON sql_drop EXECUTE FUNCTION e(); CREATE FOREIGN DATA WRAPPER w;
+        CREATE FUNCTION c(internal) RETURNS oid LANGUAGE c AS '$libdir/file_fdw', 'file_fdw_validator'""")
+    found = preflight(source_db, dest_db.uri_as(WRITER), "--no-owner")
+    assert {f["object"] for f in of(found, "SUPERUSER_NEEDED")} == \
+        {"event trigger et", "foreign-data wrapper w", "function public.c(internal) in language c"}
+    found = preflight(source_db, dest_db)
+    assert of(found, "SUPERUSER_NEEDED") == []
+    assert "$libdir/file_fdw" in one(found, "LIBRARY_NEEDED", "WARNING", "destination")["message"]
+
+
+def test_a_check_that_cannot_be_made_is_a_finding(source_db, dest_db, low_roles, preflight):
+    source_db.sql(f"""CREATE TABLE t (a int); GRANT SELECT ON t TO {READER};
+        REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM PUBLIC""")
+    found = preflight(source_db.uri_as(READER), dest_db, "--no-acl")
+    impossible = one(found, "CHECK_IMPOSSIBLE", "WARNING")
+    assert impossible["object"] == "check SOURCE_PREPARED_TRANSACTION" and "pg_prepared_xacts" in impossible["message"]
+    assert errors(found) == []
