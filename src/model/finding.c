@@ -1,0 +1,66 @@
+/* A finding of the pre-flight checks: what is wrong, where, and the SQL or command that mends it. */
+#include "model/finding.h"
+
+static const char *const severity_names[] = {"error", "warning", "info"};
+
+const char *severity_name(Severity severity) {
+    return severity_names[severity];
+}
+
+size_t findings_count(const FindingVec *findings, Severity severity) {
+    size_t count = 0;
+    for (size_t i = 0; i < findings->len; i++)
+        count += findings->items[i].severity == severity;
+    return count;
+}
+
+json_t *findings_to_json(const FindingVec *findings) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < findings->len; i++) {
+        const Finding *finding = &findings->items[i];
+        json_t *object = json_object();
+        json_object_set_new(object, "id", json_string_lossy(finding->id));
+        json_object_set_new(object, "severity", json_string(severity_name(finding->severity)));
+        json_object_set_new(object, "side", json_string_lossy(finding->side));
+        json_object_set_new(object, "object", json_string_lossy(finding->object));
+        json_object_set_new(object, "message", json_string_lossy(finding->message));
+        json_object_set_new(object, "fix", json_string_lossy(finding->fix));
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
+static bool severity_from_name(const char *name, Severity *ret_severity) {
+    for (size_t i = 0; i < COUNT_OF(severity_names); i++) {
+        if (strcmp(severity_names[i], name) == 0) {
+            *ret_severity = (Severity)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *text_of(Arena *arena, const json_t *object, const char *key) {
+    return arena_strdup(arena, json_get_string(object, key, ""));
+}
+
+bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findings, Error *err) {
+    if (!json_is_array(json))
+        return error_set(err, REASON_WIRE_BAD, "findings: not a list");
+    FindingVec findings = {0};
+    for (size_t i = 0; i < json_array_size(json); i++) {
+        const json_t *object = json_array_get(json, i);
+        Finding finding = {
+            .id = text_of(arena, object, "id"),
+            .side = text_of(arena, object, "side"),
+            .object = text_of(arena, object, "object"),
+            .message = text_of(arena, object, "message"),
+            .fix = text_of(arena, object, "fix"),
+        };
+        if (!severity_from_name(json_get_string(object, "severity", ""), &finding.severity))
+            return error_set(err, REASON_WIRE_BAD, "findings: item %zu has no severity", i);
+        vec_push(arena, &findings, finding);
+    }
+    *ret_findings = findings;
+    return true;
+}
