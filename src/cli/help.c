@@ -84,7 +84,7 @@ static void help_errors(Buf *out) {
         error_set(&error, reason, "-");
         buf_printf(out, "  %-18s %2d %s ", error_reason_name(reason), error_reason_exit_code(reason),
                    error.retryable ? "*" : " ");
-        text_wrap(out, error.remedy, 26, 26, HELP_WIDTH);
+        text_wrap(out, error.remedy[0] != '\0' ? error.remedy : "as the message says", 26, 26, HELP_WIDTH);
     }
 }
 

@@ -52,7 +52,8 @@ typedef struct Session {
     Outcome outcome;
     Error failure; /* of OUTCOME_FAILED and OUTCOME_LOST */
     size_t finding_errors;
-    bool output_lost; /* standard output failed: said once */
+    bool failure_printed; /* as a line of --json, because the worker itself told it */
+    bool output_lost;     /* standard output failed: said once */
 } Session;
 
 /* --- results on standard output --- */
@@ -147,6 +148,7 @@ static bool on_report(Session *session, const json_t *body, Error *err) {
 static bool on_failed(Session *session, const json_t *body, Error *err UNUSED) {
     wire_error_from_json(body, &session->failure);
     session->outcome = OUTCOME_FAILED;
+    session->failure_printed = true;
     return true;
 }
 
@@ -341,13 +343,17 @@ static bool snapshot_is_held(const Session *session) {
            phases[PHASE_COPY].state != PHASE_SKIPPED;
 }
 
-/* With --restart the same command would drop again what this run made: so the right one is always told. */
-static void say_how_to_go_on(const Session *session) {
+/* Is there something to go on with? After --restart it is always told: the same command would drop again what this run
+ * made. */
+static bool can_go_on(const Session *session) {
+    if (session->options->dry_run || session->resume_command == NULL)
+        return false;
     const Error *failure = &session->failure;
-    bool told =
-        session->stops > 0 || failure->reason == REASON_WORKER_LOST || failure->retryable || session->options->restart;
-    if (!told || session->options->dry_run || session->resume_command == NULL)
-        return;
+    return session->stops > 0 || failure->reason == REASON_WORKER_LOST || failure->retryable ||
+           session->options->restart;
+}
+
+static void say_how_to_go_on(const Session *session) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(buf_fini) Buf text;
     buf_init(&text, OUTPUT_MAX);
@@ -355,11 +361,24 @@ static void say_how_to_go_on(const Session *session) {
     int64_t lease_us = session->options->snapshot_lease * USEC_PER_SEC;
     if (snapshot_is_held(session) && lease_us > 0)
         buf_printf(&text,
-                   "  The source's snapshot is held for %s. Later than that, tables that are not complete are copied "
-                   "anew.\n",
+                   "  The source's snapshot is held for %s.\n"
+                   "  Later than that, tables that are not complete are copied anew.\n",
                    clock_duration(arena, lease_us));
     Error lost;
     bool written UNUSED = fd_write_all(STDERR_FILENO, text.data, text.len, &lost);
+}
+
+/* The command itself says more than the remedy "run the same command again". */
+static int tell_failure(Session *session) {
+    static const char vague[] = "run the same command again";
+    Error failure = session->failure;
+    bool go_on = can_go_on(session);
+    if (go_on && strncmp(failure.remedy, vague, strlen(vague)) == 0)
+        failure.remedy[0] = '\0';
+    int exit_code = output_error(&failure);
+    if (go_on)
+        say_how_to_go_on(session);
+    return exit_code;
 }
 
 static int conclude(Session *session) {
@@ -368,13 +387,11 @@ static int conclude(Session *session) {
     if (session->outcome == OUTCOME_DONE)
         error_set(&session->failure, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", session->finding_errors,
                   session->finding_errors == 1 ? "" : "s");
-    if (session->outcome == OUTCOME_LOST && session->options->json) {
+    if (session->options->json && session->outcome != OUTCOME_DONE && !session->failure_printed) {
         CLEANUP(json_freep) json_t *body = wire_error_to_json(&session->failure);
         print_json(session, WIRE_FAILED, body);
     }
-    int exit_code = output_error(&session->failure);
-    say_how_to_go_on(session);
-    return exit_code;
+    return tell_failure(session);
 }
 
 static ScreenMode screen_mode(const MigrateOptions *options, const Tty *tty) {

@@ -327,6 +327,14 @@ static void test_broken_stream(void **state) {
     has(&run->err, "WIRE_BAD");
 }
 
+static void test_every_failure_is_in_json(void **state) {
+    Run *run = *state;
+    run->options.json = true;
+    run_part(run, "nonsense");
+    has(&run->out, "{\"type\":\"FAILED\",\"body\":{");
+    has(&run->out, "\"WIRE_BAD\"");
+}
+
 static void test_message_in_the_wrong_direction(void **state) {
     Run *run = *state;
     run_part(run, "wrong-direction");
@@ -393,6 +401,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_by_a_signal_in_json, setup, teardown),
         cmocka_unit_test_setup_teardown(test_broken_stream, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_failure_is_in_json, setup, teardown),
         cmocka_unit_test_setup_teardown(test_message_in_the_wrong_direction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_interrupt_stops_cleanly, setup, teardown),
         cmocka_unit_test_setup_teardown(test_terminate_stops_cleanly, setup, teardown),
