@@ -12,6 +12,22 @@
 #include <time.h>
 #include <wchar.h>
 
+/* glibc has some of them as macros already. */
+#undef strcpy
+#undef strcat
+#undef sprintf
+#undef vsprintf
+#undef strtok
+#undef localtime
+#undef gmtime
+#undef ctime
+#undef atoi
+#undef atol
+#undef system
+#undef popen
+#undef gets
+#undef tmpnam
+
 #define strcpy(...) banned_strcpy_use_arena_strdup_or_memcpy
 #define strcat(...) banned_strcat_use_buf
 #define sprintf(...) banned_sprintf_use_snprintf_or_buf
