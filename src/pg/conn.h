@@ -11,8 +11,8 @@
  * - A failure carries an ErrorReason by SQLSTATE (sqlstate.h) or, before there is a session, by what libpq said:
  * UNREACHABLE, LOGIN_REFUSED, NO_DATABASE, TLS_FAILED, SERVER_BUSY.
  * - No message, log or display form ever contains a password.
- * Relies on: libpq 15, PQconnectPoll; getaddrinfo inside PQconnectStartParams blocks, so the deadline is also
- * given as connect_timeout.
+ * Relies on: libpq 15, PQconnectPoll. The deadline is kept here (PQconnectPoll ignores connect_timeout); only the
+ * name look-up inside libpq blocks for as long as the resolver wants.
  */
 #pragma once
 
@@ -57,7 +57,7 @@ int db_backend_pid(const DbConn *conn);
 bool db_is_broken(const DbConn *conn);
 const Stop *db_stop(const DbConn *conn);
 struct pg_conn *db_pgconn(DbConn *conn); /* for pg/ only */
-int db_socket(const DbConn *conn); /* to wait for the server's end of session */
+int db_socket(const DbConn *conn);       /* to wait for the server's end of session */
 
 /* Asks the server to end what this connection runs (PQcancel), then drains results until the session is idle or broken.
  * Used after a failure in mid-COPY. */
