@@ -367,11 +367,11 @@ static const char *object_for_people(const Graph *graph, size_t i) {
             return arena_printf(graph->arena, "%s on %s", own + 1,
                                 sql_display(graph->arena, table->schema, table->tag));
     }
-    if ((graph->nodes[i].flags & NODE_NEVER) != 0) /* "publication table" */
+    if ((graph->nodes[i].flags & NODE_NEVER) != 0 || entry->schema[0] == '\0')
         return entry->tag;
     if (strchr(entry->tag, '(') != NULL) /* "f(integer)" is no plain name, and must not be quoted as one */
-        return entry->schema[0] == '\0' ? entry->tag : arena_printf(graph->arena, "%s.%s", entry->schema, entry->tag);
-    return sql_display(graph->arena, entry->schema[0] == '\0' ? NULL : entry->schema, entry->tag);
+        return arena_printf(graph->arena, "%s.%s", entry->schema, entry->tag);
+    return sql_display(graph->arena, entry->schema, entry->tag);
 }
 
 static const char *kind_and_object(const Graph *graph, size_t i) {
