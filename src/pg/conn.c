@@ -157,8 +157,7 @@ static bool fail_login(const Attempt *attempt, PGconn *pg, Error *err) {
     SqlstateInfo info = login_info(attempt, pg, message, sqlstate);
     error_set(err, info.reason, "cannot connect to the %s %s: %s", db_side_name(attempt->target->side),
               attempt->display, message);
-    err->retryable = info.retryable;
-    memcpy(err->sqlstate, sqlstate, sizeof(sqlstate));
+    query_note_sqlstate(info, sqlstate, err);
     return false;
 }
 

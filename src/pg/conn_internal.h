@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "pg/conn.h"
+#include "pg/sqlstate.h"
 
 #include <libpq-fe.h>
 
@@ -43,6 +44,8 @@ bool conn_drain(DbConn *conn, Error *err);
 
 /* --- query.c: waits and results ----------------------------------------------------------------------------------- */
 
+/* Notes in an err that is set already what its SQLSTATE ("" = none) means. */
+void query_note_sqlstate(SqlstateInfo info, const char *sqlstate, Error *err);
 /* Fills err from a failed result and notes when the session is over. */
 bool query_fail_result(DbConn *conn, const PGresult *result, Error *err);
 /* Fills err from the connection's own message: for failures without a result, which leave no usable session. */

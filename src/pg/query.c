@@ -62,6 +62,14 @@ bool query_fail_conn(DbConn *conn, Error *err) {
                      (int)strcspn(message, "\n"), message);
 }
 
+void query_note_sqlstate(SqlstateInfo info, const char *sqlstate, Error *err) {
+    err->retryable = info.retryable;
+    snprintf(err->sqlstate, sizeof(err->sqlstate), "%s", sqlstate);
+    /* The reason's own remedy is about the number of connections. */
+    if (info.reason == REASON_SERVER_BUSY && sqlstate[0] != '\0' && strcmp(sqlstate, "53300") != 0)
+        error_remedy(err, "see that server's log; when it has recovered run the same command again");
+}
+
 bool query_fail_result(DbConn *conn, const PGresult *result, Error *err) {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -79,8 +87,7 @@ bool query_fail_result(DbConn *conn, const PGresult *result, Error *err) {
     error_set(err, info.reason, "%s%s%.*s%s%.*s%s", primary, detail[0] != '\0' ? " (" : "", cut(detail, DETAIL_MAX),
               detail, context[0] != '\0' ? (detail[0] != '\0' ? "; " : " (") : "", cut(context, context_len), context,
               detail[0] != '\0' || context[0] != '\0' ? ")" : "");
-    err->retryable = info.retryable;
-    snprintf(err->sqlstate, sizeof(err->sqlstate), "%s", sqlstate);
+    query_note_sqlstate(info, sqlstate, err);
     if (ends_session(result) || info.reason == REASON_CONNECTION_LOST || PQstatus(conn->pg) == CONNECTION_BAD)
         conn->broken = true;
     return false;

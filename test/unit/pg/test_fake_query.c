@@ -83,6 +83,17 @@ static void test_retryable_error(void **state) {
     assert_usable();
 }
 
+static void test_remedies(void **state) {
+    (void)state;
+    fake_conn_expect(fake, (FakeReply){.sqlstate = "53300", .message = "too many"});
+    fake_conn_expect(fake, (FakeReply){.sqlstate = "53200", .message = "out of memory"});
+    assert_false(db_exec(conn, "SELECT 1", &err));
+    assert_non_null(strstr(err.remedy, "max_connections"));
+    assert_false(db_exec(conn, "SELECT 1", &err));
+    assert_int_equal(err.reason, REASON_SERVER_BUSY);
+    assert_null(strstr(err.remedy, "max_connections"));
+}
+
 static void test_long_detail_is_cut_between_characters(void **state) {
     char detail[1001];
 
@@ -300,6 +311,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sql_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retryable_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_remedies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_long_detail_is_cut_between_characters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_session_ended_by_server, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_connection_lost, set_up, tear_down),
