@@ -7,7 +7,7 @@
  * either: the worker is lost. Whatever happens here, the worker sees the end of file when this process is gone, and
  * ends cleanly by itself.
  *
- * Signals are blocked and read from a signalfd, but only after the worker was started: it shall not inherit the mask.
+ * Signals are blocked and read from a signalfd (the worker does not inherit that: proc_spawn() clears its mask).
  * The first SIGINT or SIGTERM is passed on as STOP; the second kills. Both are safe: what is committed at the
  * destination is what the next run goes on from. SIGPIPE is blocked too: a reader of our output that went away must not
  * end the migration.
@@ -318,20 +318,24 @@ static void reap_worker(Session *session) {
         screen_event(&session->screen, "warning", "the worker did not end cleanly after its work was done");
 }
 
+/* What went wrong here is told unless the worker has told more already. */
+static void fail_here(Session *session, const Error *err) {
+    if (session->outcome != OUTCOME_NONE)
+        return;
+    session->failure = *err;
+    session->outcome = OUTCOME_FAILED;
+}
+
 static void run_worker(Session *session) {
     Error err;
-    if (!start_worker(session, &err)) {
-        session->failure = err;
-        session->outcome = OUTCOME_FAILED;
-        wire_freep(&session->wire);
-        return;
-    }
-    bool ok = open_signals(&session->signal_fd, &err) && send_start(session, &err) && listen_to_worker(session, &err);
-    if (!ok && session->outcome == OUTCOME_NONE) {
-        session->failure = err;
-        session->outcome = OUTCOME_FAILED;
-    }
-    reap_worker(session);
+    bool started = open_signals(&session->signal_fd, &err) && start_worker(session, &err);
+    if (started && !send_start(session, &err))
+        session->outcome = OUTCOME_LOST; /* why it is gone, its exit status tells */
+    else if (!started || !listen_to_worker(session, &err))
+        fail_here(session, &err);
+    if (started)
+        reap_worker(session);
+    wire_freep(&session->wire);
 }
 
 /* --- the end --- */

@@ -102,7 +102,7 @@ static void test_every_option_is_known(void **state) {
     for (size_t at = 0; at < option_infos_count; at++) {
         const OptionInfo *info = &option_infos[at];
         Fixture *fixture = *state;
-        const char *value = info->kind == OPTION_INT ? "=3" : info->kind == OPTION_FLAG ? "" : "=8MB";
+        const char *value = info->kind == OPTION_INT ? "=30" : info->kind == OPTION_FLAG ? "" : "=8MB";
         if (!parse(fixture, arena_printf(fixture->arena, "migrate a b --%s%s", info->flag, value)))
             fail_msg("--%s: %s", info->flag, fixture->err.message);
         if (info->short_flag != 0 && !parse(fixture, arena_printf(fixture->arena, "migrate a b -%c%s", info->short_flag,
@@ -161,7 +161,7 @@ static void test_help_wins(void **state) {
     assert_true(fixture->arguments.help);
     assert_true(parse(fixture, "migrate -h"));
     assert_true(fixture->arguments.help);
-    refused(fixture, "migrate a b", "PGCRANE_JOBS");
+    refused(fixture, "migrate a b", "environment");
 }
 
 static void test_resume_command(void **state) {

@@ -63,7 +63,7 @@ static void test_80_columns(void **state UNUSED) {
                         "######...............  30%  430.0 MB of 1000.0 MB  120.0 MB/s  30.0s  ETA 1m 10s\n"
                         "tables 12 of 40   indexes 2 of 17   rows 6,000,000\n"
                         "  copy        public.orders      #####.....  50.0 MB of 100.0 MB   12.0s\n"
-                        "  index       public.orders_pkey                                    3.0s\n");
+                        "  index       public.orders_pkey                                   3.00s\n");
 }
 
 static void test_120_columns_utf8(void **state UNUSED) {
@@ -75,7 +75,7 @@ static void test_120_columns_utf8(void **state UNUSED) {
                         "120.0 MB/s  30.0s  ETA 1m 10s\n"
                         "tables 12 of 40   indexes 2 of 17   rows 6,000,000\n"
                         "  copy        public.orders      ██████████░░░░░░░░░░  50.0 MB of 100.0 MB   12.0s\n"
-                        "  index       public.orders_pkey                                              3.0s\n");
+                        "  index       public.orders_pkey                                             3.00s\n");
 }
 
 static size_t count_lines(const char *text) {
@@ -185,7 +185,7 @@ static void test_changes(void **state UNUSED) {
     now->phases[PHASE_FOREIGN_KEY].state = PHASE_RUNNING;
     now->phases[PHASE_ANALYZE].state = PHASE_SKIPPED;
     display_changes(&fixture.out, &before, now);
-    assert_string_equal(fixture.out.data, "Copy: done in 9.0s (1,234)\n"
+    assert_string_equal(fixture.out.data, "Copy: done in 9.00s (1,234)\n"
                                           "Foreign keys: added and validated\n"
                                           "Analyze: skipped\n");
 }
