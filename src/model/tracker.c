@@ -221,7 +221,8 @@ static int64_t read_tasks(const Tracker *tracker, Arena *arena, int64_t now, Pro
         vec_push(arena, &progress->tasks, item);
     }
     for (size_t i = 1; i < progress->tasks.len; i++) /* few items: insertion sort */
-        for (size_t j = i; j > 0 && progress->tasks.items[j].elapsed_us > progress->tasks.items[j - 1].elapsed_us; j--) {
+        for (size_t j = i; j > 0 && progress->tasks.items[j].elapsed_us > progress->tasks.items[j - 1].elapsed_us;
+             j--) {
             TaskProgress swap = progress->tasks.items[j];
             progress->tasks.items[j] = progress->tasks.items[j - 1];
             progress->tasks.items[j - 1] = swap;
@@ -233,7 +234,8 @@ static int64_t read_tasks(const Tracker *tracker, Arena *arena, int64_t now, Pro
 static double rate(Tracker *tracker, int64_t now, int64_t bytes) {
     size_t count = MIN(tracker->samples_count, (size_t)RATE_SAMPLES);
     const RateSample *newest = &tracker->samples[(tracker->samples_count + RATE_SAMPLES - 1) % RATE_SAMPLES];
-    const RateSample *oldest = &tracker->samples[tracker->samples_count < RATE_SAMPLES ? 0 : tracker->samples_count % RATE_SAMPLES];
+    const RateSample *oldest =
+        &tracker->samples[tracker->samples_count < RATE_SAMPLES ? 0 : tracker->samples_count % RATE_SAMPLES];
     double result = 0;
 
     if (count > 0 && now > oldest->at_us)
@@ -243,8 +245,8 @@ static double rate(Tracker *tracker, int64_t now, int64_t bytes) {
     return result < 0 ? 0 : result;
 }
 
-/* Indexes and what follows took, on the data sets of the benchmark, between a half and two thirds of the copy's time; they
- * overlap with it. So: the copy's own estimate, plus a share for what has not begun. */
+/* Indexes and what follows took, on the data sets of the benchmark, between a half and two thirds of the copy's time;
+ * they overlap with it. So: the copy's own estimate, plus a share for what has not begun. */
 static int64_t eta(const Tracker *tracker, const Progress *progress) {
     double left = (double)(progress->bytes_total - progress->bytes_done);
     double work_us = 0;

@@ -1,8 +1,8 @@
 /*
  * What is going on right now, gathered from many threads: phases, tasks under way, counters.
  *
- * Thread-safe throughout. A TaskSlot is claimed by one thread, and its counters may be bumped without a lock. tracker_read() makes a
- * Progress (strings copied into the arena given), at any time.
+ * Thread-safe throughout. A TaskSlot is claimed by one thread, and its counters may be bumped without a lock.
+ * tracker_read() makes a Progress (strings copied into the arena given), at any time.
  */
 #pragma once
 
@@ -33,8 +33,8 @@ void tracker_phase_begin(Tracker *tracker, Phase phase);
 void tracker_phase_end(Tracker *tracker, Phase phase);
 void tracker_phase_skip(Tracker *tracker, Phase phase);
 
-/* A task inside a phase: adds to its busy time, and to its `done` items when `completed`. Never NULL: when all slots are taken, a
- * spare one that is not shown. */
+/* A task inside a phase: adds to its busy time, and to its `done` items when `completed`. Never NULL: when all slots
+ * are taken, a spare one that is not shown. */
 TaskSlot *tracker_task_begin(Tracker *tracker, Phase phase, const char *kind, const char *object, int64_t total);
 void tracker_task_end(Tracker *tracker, TaskSlot *task, bool completed);
 

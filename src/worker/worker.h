@@ -2,9 +2,9 @@
  * The worker: one process that does all the work of one migration, told by messages on descriptor 3 (wire/wire.h).
  *
  * Started as `pgcrane worker` by the command line (later by the daemon); not for people. It waits for START, and its
- * last message is DONE or FAILED. STOP, SIGINT (Ctrl-C in a terminal reaches the whole process group) and SIGTERM end it
- * cleanly, and so does the end of file on descriptor 3. It returns the exit code of the process: 0 when it said how the
- * run ended, whichever way.
+ * last message is DONE or FAILED. STOP, SIGINT (Ctrl-C in a terminal reaches the whole process group) and SIGTERM end
+ * it cleanly, and so does the end of file on descriptor 3. It returns the exit code of the process: 0 when it said how
+ * the run ended, whichever way.
  */
 #pragma once
 

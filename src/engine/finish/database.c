@@ -1,8 +1,10 @@
 /*
- * Settings, comment and grants of the database itself: pg_dump keeps them in the entry that would create the database, which we do not run.
+ * Settings, comment and grants of the database itself: pg_dump keeps them in the entry that would create the database,
+ * which we do not run.
  *
- * The source writes the statements (format() quotes), with the destination's name in them. Settings that are lists (search_path, ...) are stored
- * as ready SQL text and go in as they are; PostgreSQL keeps that list of names in its own code (GUC_LIST_QUOTE), and so do we.
+ * The source writes the statements (format() quotes), with the destination's name in them. Settings that are lists
+ * (search_path, ...) are stored as ready SQL text and go in as they are; PostgreSQL keeps that list of names in its own
+ * code (GUC_LIST_QUOTE), and so do we.
  */
 #include "engine/finish/finish.h"
 
@@ -30,7 +32,8 @@
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
 
 #define COMMENT_SQL                                                                                                    \
-    "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, 'pg_database'))" \
+    "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, "              \
+    "'pg_database'))"                                                                                                  \
     " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"                                       \
     " AND pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL"
 
@@ -40,7 +43,8 @@
     "  WHERE datname = pg_catalog.current_database() AND datacl IS NOT NULL),"                                         \
     " g AS (SELECT a.grantee, pg_catalog.string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges,"  \
     "  a.is_grantable FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a WHERE a.grantee <> d.datdba GROUP BY 1, 3)"    \
-    " SELECT sql FROM (SELECT 0 AS step, pg_catalog.format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', %1$s) AS sql FROM d" \
+    " SELECT sql FROM (SELECT 0 AS step, pg_catalog.format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', %1$s) AS sql "    \
+    "FROM d"                                                                                                           \
     " UNION ALL SELECT 1, pg_catalog.format('GRANT %%s ON DATABASE %%I TO %%s%%s', g.privileges, %1$s,"                \
     "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
     "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
@@ -53,13 +57,15 @@ static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved,
         return db_exec(dest, "RELEASE setting", err);
     if (strcmp(err->sqlstate, "42501") != 0 && strcmp(err->sqlstate, "42704") != 0)
         return error_wrap(err, "%s", sql);
-    NotMoved item = {.kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
+    NotMoved item = {
+        .kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
 
     vec_push(arena, not_moved, item);
     return db_exec(dest, "ROLLBACK TO setting; RELEASE setting", err);
 }
 
-static bool copy_statements(DbConn *source, DbConn *dest, const char *query, NotMovedVec *not_moved, Arena *arena, Error *err) {
+static bool copy_statements(DbConn *source, DbConn *dest, const char *query, NotMovedVec *not_moved, Arena *arena,
+                            Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *sql = query;
 
@@ -71,7 +77,8 @@ static bool copy_statements(DbConn *source, DbConn *dest, const char *query, Not
     return true;
 }
 
-bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena, Error *err) {
+bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena,
+                     Error *err) {
     const char *name = sql_literal(arena, db_name(dest));
 
     if (!failpoint("database.before", err) || !ledger_begin(dest, params->ledger, err))

@@ -7,10 +7,12 @@
 
 #include "engine/load/load.h"
 
-/* last_value and is_called of every sequence chosen, exactly as the source has them now (sequences do not obey snapshots: what is read
- * after the snapshot is at least what its rows used). For --data-only: of the sequences that tables chosen own. */
+/* last_value and is_called of every sequence chosen, exactly as the source has them now (sequences do not obey
+ * snapshots: what is read after the snapshot is at least what its rows used). For --data-only: of the sequences that
+ * tables chosen own. */
 NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err);
 
-/* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set is listed. */
-NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena,
-                               Error *err);
+/* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set
+ * is listed. */
+NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved,
+                               Arena *arena, Error *err);

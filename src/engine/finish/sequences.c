@@ -69,19 +69,21 @@ static char *read_sql(Arena *arena, const StringVec *names, size_t first, size_t
     return arena_strndup(arena, sql.data, sql.len);
 }
 
-/* A sequence that is not on the destination (--data-only, filters) is none of ours: to_regclass gives NULL, and setval of NULL does nothing. */
+/* A sequence that is not on the destination (--data-only, filters) is none of ours: to_regclass gives NULL, and setval
+ * of NULL does nothing. */
 static char *set_sql(Arena *arena, const DbResult *values) {
     CLEANUP(buf_fini) Buf sql;
 
     buf_init(&sql, (size_t)16 << 20);
     for (int i = 0; i < db_rows(values); i++)
-        buf_printf(&sql, "SELECT pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s);", sql_literal(arena, db_text(values, i, 0)),
-                   db_text(values, i, 1), db_bool(values, i, 2) ? "true" : "false");
+        buf_printf(&sql, "SELECT pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s);",
+                   sql_literal(arena, db_text(values, i, 0)), db_text(values, i, 1),
+                   db_bool(values, i, 2) ? "true" : "false");
     return arena_strndup(arena, sql.data, sql.len);
 }
 
-static bool copy_group(const LoadParams *params, DbConn *source, DbConn *dest, const StringVec *names, size_t first, size_t end,
-                       Error *err) {
+static bool copy_group(const LoadParams *params, DbConn *source, DbConn *dest, const StringVec *names, size_t first,
+                       size_t end, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(db_result_freep) DbResult *values = NULL;
 

@@ -3,13 +3,14 @@
  *
  * NOTES: who sees what after a crash
  *
- * One run = one worker process with one control connection and several lanes. The control connection holds the advisory lock of
- * the job for its whole life; a second command that starts meanwhile does not get it and says so. When the worker dies, the kernel
- * closes its sockets, the idle control session ends at once and the lock is free. A lane's session may live on for a
- * while in the middle of a CREATE INDEX or a COMMIT that waits for a standby. So a run that has the lock
+ * One run = one worker process with one control connection and several lanes. The control connection holds the advisory
+ * lock of the job for its whole life; a second command that starts meanwhile does not get it and says so. When the
+ * worker dies, the kernel closes its sockets, the idle control session ends at once and the lock is free. A lane's
+ * session may live on for a while in the middle of a CREATE INDEX or a COMMIT that waits for a standby. So a run that
+ * has the lock
  *   1. ends all sessions of earlier runs (application_name "pgcrane JOB ...") and waits until they are gone,
- *   2. increments the epoch - which needs the row lock that each writing transaction of an earlier run shares, so that the
- *      increment itself waits for any that still commits,
+ *   2. increments the epoch - which needs the row lock that each writing transaction of an earlier run shares, so that
+ * the increment itself waits for any that still commits,
  *   3. only then reads what is done.
  * What an earlier run had in flight is thus either committed with its line, or rolled back without it:
  *
@@ -21,11 +22,12 @@
  *                                       ... has the row; reads chunk: rows set (or not)
  *   BEGIN; share lock, epoch 7 -> no row: FENCED
  *
- * A network cut between worker and destination looks the same: the old sessions keep the lock until keepalives end them; the
- * message then names the session to terminate.
+ * A network cut between worker and destination looks the same: the old sessions keep the lock until keepalives end
+ * them; the message then names the session to terminate.
  *
- * synchronous_commit is set explicitly, never left to a role: lanes write with `off` (a chunk and its line are lost together or not at
- * all, and are then copied again), the control connection with `on`, whose commits flush everything before them.
+ * synchronous_commit is set explicitly, never left to a role: lanes write with `off` (a chunk and its line are lost
+ * together or not at all, and are then copied again), the control connection with `on`, whose commits flush everything
+ * before them.
  */
 #include "engine/ledger/ledger.h"
 
@@ -39,8 +41,8 @@
 #include <string.h>
 
 enum { LEDGER_FORMAT = 1, ARCHIVE_PIECE = 1 << 20 };
-/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's databases
- * do not meet (advisory locks are per database anyway). */
+/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
+ * databases do not meet (advisory locks are per database anyway). */
 #define LOCK_CLASS "1885561714"
 #define LEDGER_PATIENCE_US (15 * USEC_PER_SEC)
 
@@ -68,7 +70,7 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.chunk ("
     " relation oid NOT NULL, no integer NOT NULL, first_block bigint NOT NULL, end_block bigint,"
     " rows bigint, PRIMARY KEY (relation, no)) WITH (fillfactor = 50);"
-    "CREATE TABLE pgcrane.large_object (first_oid oid PRIMARY KEY);";
+    "CREATE TABLE pgcrane.large_object (oid oid PRIMARY KEY);";
 /* clang-format on */
 
 /* FNV-1a: any stable 32-bit spread will do. */
@@ -325,7 +327,8 @@ bool ledger_load_archive(DbConn *dest, Buf *ret_bytes, bool *ret_found, Error *e
 
     if (!ledger_step_done(dest, "archive", &found, err))
         return false;
-    if (found && !db_query_each(dest, "SELECT bytes FROM pgcrane.archive ORDER BY part", 0, NULL, load_piece, ret_bytes, err))
+    if (found &&
+        !db_query_each(dest, "SELECT bytes FROM pgcrane.archive ORDER BY part", 0, NULL, load_piece, ret_bytes, err))
         return error_wrap(err, "reading the schema archive from the ledger");
     *ret_found = found;
     return true;
@@ -335,8 +338,8 @@ bool ledger_mark_entry(DbConn *dest, int32_t dump_id, Error *err) {
     char id[16];
 
     (void)snprintf(id, sizeof(id), "%d", dump_id);
-    return db_query(dest, "INSERT INTO pgcrane.entry (dump_id) VALUES ($1::integer)", 1, (const char *const[]){id}, NULL,
-                    err) ||
+    return db_query(dest, "INSERT INTO pgcrane.entry (dump_id) VALUES ($1::integer)", 1, (const char *const[]){id},
+                    NULL, err) ||
            error_wrap(err, "marking an entry in the ledger");
 }
 

@@ -2,10 +2,11 @@
  * The ledger: schema `pgcrane` in the destination database, the only truth about how far a migration is.
  *
  * Contract
- * - Every transaction that writes to the destination begins with ledger_begin(): BEGIN plus a share lock on the job's row *with our
- *   epoch*. Once another run has taken the migration over (a higher epoch), it fails with FENCED, and nothing of ours commits any more.
- * - What a transaction did and the line that says so commit together; so a crash at any moment leaves the line exactly when the
- *   work is there.
+ * - Every transaction that writes to the destination begins with ledger_begin(): BEGIN plus a share lock on the job's
+ * row *with our epoch*. Once another run has taken the migration over (a higher epoch), it fails with FENCED, and
+ * nothing of ours commits any more.
+ * - What a transaction did and the line that says so commit together; so a crash at any moment leaves the line exactly
+ * when the work is there.
  * - A Ledger is plain data, read-only after ledger_open(): lanes share it. Functions take the connection to use.
  *
  * See ledger.c for who may see what after a crash at each point.
@@ -31,8 +32,9 @@ typedef struct LedgerIdentity {
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */
 NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err);
 
-/* Takes the migration for this run: the advisory lock (session level: it ends with `dest`), the schema and its tables if they are not
- * there, an end for sessions of earlier runs, then the next epoch. Another live run: FENCED, naming its session. */
+/* Takes the migration for this run: the advisory lock (session level: it ends with `dest`), the schema and its tables
+ * if they are not there, an end for sessions of earlier runs, then the next epoch. Another live run: FENCED, naming its
+ * session. */
 NODISCARD bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Ledger *ret_ledger, Error *err);
 /* After `dest` was reconnected: the advisory lock again, and the epoch must still be ours. */
 NODISCARD bool ledger_retake(DbConn *dest, const Ledger *ledger, Error *err);
@@ -49,14 +51,15 @@ NODISCARD bool ledger_mark_step(DbConn *dest, const char *step, Error *err);
 NODISCARD bool ledger_save_archive(DbConn *dest, const Ledger *ledger, const char *bytes, size_t len, Error *err);
 NODISCARD bool ledger_load_archive(DbConn *dest, Buf *ret_bytes, bool *ret_found, Error *err);
 
-/* Archive entries that have run. Marking belongs in the entry's own transaction; twice is an error (unique violation). */
+/* Archive entries that have run. Marking belongs in the entry's own transaction; twice is an error (unique violation).
+ */
 NODISCARD bool ledger_mark_entry(DbConn *dest, int32_t dump_id, Error *err);
 typedef VEC(int32_t) IntVec;
 NODISCARD bool ledger_entries(DbConn *dest, Arena *arena, IntVec *ret_dump_ids, Error *err);
 
 /* A snapshot of the source that tables were or are copied under. */
 typedef struct LedgerSnapshot {
-    int32_t id; /* 1, 2, ... ; 0 = none */
+    int32_t id;              /* 1, 2, ... ; 0 = none */
     const char *snapshot_id; /* pg_export_snapshot(): unique only while the server runs */
     const char *picture;     /* pg_current_snapshot()::text: what an importer must see */
     const char *system_identifier;

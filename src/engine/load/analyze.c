@@ -1,5 +1,6 @@
 /*
- * Planner statistics for what was moved: the tables with rows of their own, and partitioned roots (which analyses their partitions too).
+ * Planner statistics for what was moved: the tables with rows of their own, and partitioned roots (which analyses their
+ * partitions too).
  *
  * Nothing is kept in the ledger: statistics again cost less than a line each, and are right at any time.
  */
@@ -44,7 +45,8 @@ static void analyze_finished(void *context, const PoolTask *task) {
     (void)task;
 }
 
-/* Partitioned roots and populated materialized views are not in the plan: they are looked up on the destination, by the archive. */
+/* Partitioned roots and populated materialized views are not in the plan: they are looked up on the destination, by the
+ * archive. */
 static bool add_others(const LoadParams *params, DbConn *control, Arena *arena, Analyze *analyze, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"

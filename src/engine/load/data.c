@@ -15,12 +15,12 @@
  *                                                   COMMIT
  *   COMMIT (ends the lock)
  *
- * TRUNCATE and rewrites are not MVCC-safe: without the comparison a table rewritten after the snapshot would be copied as
- * empty, without any error. The lock comes first, so nothing can be rewritten between comparison and COPY. Locks are per range: a
- * waiting ALTER of the application gets its turn between two ranges.
+ * TRUNCATE and rewrites are not MVCC-safe: without the comparison a table rewritten after the snapshot would be copied
+ * as empty, without any error. The lock comes first, so nothing can be rewritten between comparison and COPY. Locks are
+ * per range: a waiting ALTER of the application gets its turn between two ranges.
  *
- * Crash points: before COMMIT everything of the range is undone on the destination; after COMMIT its line says so. A COMMIT whose
- * reply is lost is asked for in the ledger before the range is tried again.
+ * Crash points: before COMMIT everything of the range is undone on the destination; after COMMIT its line says so. A
+ * COMMIT whose reply is lost is asked for in the ledger before the range is tried again.
  */
 #include "engine/load/load.h"
 
@@ -171,7 +171,8 @@ static bool open_table(const LoadParams *params, Lane *lane, DbConn *source, con
     const char *sql = arena_printf(
         lane->arena,
         "%s SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0;"
-        " SELECT %s, pg_catalog.pg_postmaster_start_time()::text, c.relfilenode, pg_catalog.pg_relation_filenode(c.oid),"
+        " SELECT %s, pg_catalog.pg_postmaster_start_time()::text, c.relfilenode, "
+        "pg_catalog.pg_relation_filenode(c.oid),"
         " pg_catalog.to_regclass(%s)::oid FROM pg_catalog.pg_class c WHERE c.oid = %u",
         snapshot_begin_sql(lane->arena, params->snapshot), table->quoted, snapshot_picture_sql(db_version(source)),
         sql_literal(lane->arena, table->quoted), table->oid);
@@ -185,28 +186,29 @@ static bool open_table(const LoadParams *params, Lane *lane, DbConn *source, con
                          table->display);
     if (strcmp(db_text(row, 0, 0), params->snapshot->picture) != 0 ||
         strcmp(db_text(row, 0, 1), params->snapshot->postmaster_start) != 0)
-        return error_set(err, REASON_SNAPSHOT_LOST, "the snapshot's id shows another picture: the source was restarted");
+        return error_set(err, REASON_SNAPSHOT_LOST,
+                         "the snapshot's id shows another picture: the source was restarted");
     if ((uint32_t)db_int64(row, 0, 2) != table->filenode || (uint32_t)db_int64(row, 0, 3) != table->filenode)
-        return error_set(err, REASON_TABLE_REWRITTEN, "table %s was rewritten or truncated on the source after the snapshot",
-                         table->display);
+        return error_set(err, REASON_TABLE_REWRITTEN,
+                         "table %s was rewritten or truncated on the source after the snapshot", table->display);
     return true;
 }
 
-/* The range as a condition: TID range scans exist from 14; before, a list of all tids the blocks can have (291 line pointers are the
- * most that fit a block of 8 kB; block_size larger than that gets the bound of its own size). */
+/* The range as a condition: TID range scans exist from 14; before, a list of all tids the blocks can have (291 line
+ * pointers are the most that fit a block of 8 kB; block_size larger than that gets the bound of its own size). */
 static const char *range_condition(Arena *arena, const PlanTable *table, const PlanChunk *chunk, int source_version) {
     if (table->chunks_count == 1)
         return "";
     if (source_version >= 140000)
-        return chunk->end_block < 0
-                   ? arena_printf(arena, " WHERE ctid >= '(%lld,0)'", (long long)chunk->first_block)
-                   : arena_printf(arena, " WHERE ctid >= '(%lld,0)' AND ctid < '(%lld,0)'", (long long)chunk->first_block,
-                                  (long long)chunk->end_block);
-    const char *end = chunk->end_block < 0
-                          ? arena_printf(arena,
-                                         "(pg_catalog.pg_relation_size(%u) / pg_catalog.current_setting('block_size')::bigint)",
-                                         table->oid)
-                          : arena_printf(arena, "%lld", (long long)chunk->end_block);
+        return chunk->end_block < 0 ? arena_printf(arena, " WHERE ctid >= '(%lld,0)'", (long long)chunk->first_block)
+                                    : arena_printf(arena, " WHERE ctid >= '(%lld,0)' AND ctid < '(%lld,0)'",
+                                                   (long long)chunk->first_block, (long long)chunk->end_block);
+    const char *end =
+        chunk->end_block < 0
+            ? arena_printf(arena,
+                           "(pg_catalog.pg_relation_size(%u) / pg_catalog.current_setting('block_size')::bigint)",
+                           table->oid)
+            : arena_printf(arena, "%lld", (long long)chunk->end_block);
     return arena_printf(arena,
                         " WHERE ctid = ANY (ARRAY(SELECT ('(' || b || ',' || l || ')')::tid"
                         " FROM pg_catalog.generate_series(%lld, %s - 1) b, pg_catalog.generate_series(1,"
@@ -220,9 +222,11 @@ static const char *source_copy_sql(Arena *arena, const PlanTable *table, const P
                                                  : range_condition(arena, table, chunk, source_version);
 
     if (where[0] == '\0' || strcmp(where, " ") == 0) /* the table's own scan, without the executor */
-        return table->columns[0] == '\0' ? arena_printf(arena, "COPY %s TO STDOUT%s", table->quoted, format)
-                                         : arena_printf(arena, "COPY %s (%s) TO STDOUT%s", table->quoted, table->columns, format);
-    return arena_printf(arena, "COPY (SELECT %s FROM ONLY %s%s) TO STDOUT%s", table->columns, table->quoted, where, format);
+        return table->columns[0] == '\0'
+                   ? arena_printf(arena, "COPY %s TO STDOUT%s", table->quoted, format)
+                   : arena_printf(arena, "COPY %s (%s) TO STDOUT%s", table->quoted, table->columns, format);
+    return arena_printf(arena, "COPY (SELECT %s FROM ONLY %s%s) TO STDOUT%s", table->columns, table->quoted, where,
+                        format);
 }
 
 static bool may_freeze(const LoadParams *params, const PlanTable *table) {
@@ -236,13 +240,14 @@ static const char *dest_copy_sql(Arena *arena, const PlanTable *table, bool free
                           : freeze                ? " WITH (FREEZE)"
                                                   : "";
 
-    return table->columns[0] == '\0' ? arena_printf(arena, "COPY %s FROM STDIN%s", table->quoted, options)
-                                     : arena_printf(arena, "COPY %s (%s) FROM STDIN%s", table->quoted, table->columns, options);
+    return table->columns[0] == '\0'
+               ? arena_printf(arena, "COPY %s FROM STDIN%s", table->quoted, options)
+               : arena_printf(arena, "COPY %s (%s) FROM STDIN%s", table->quoted, table->columns, options);
 }
 
 /* The destination's transaction: rows and their line together. */
-static bool copy_rows(const LoadParams *params, Lane *lane, const PlanTable *table, const PlanChunk *chunk, TaskSlot *slot,
-                      DbCopyResult *ret_copied, Error *err) {
+static bool copy_rows(const LoadParams *params, Lane *lane, const PlanTable *table, const PlanChunk *chunk,
+                      TaskSlot *slot, DbCopyResult *ret_copied, Error *err) {
     bool freeze = may_freeze(params, table);
     DbCopy copy = {
         .source = lane->source,
@@ -263,7 +268,8 @@ static bool copy_rows(const LoadParams *params, Lane *lane, const PlanTable *tab
         lane->arena, "UPDATE pgcrane.chunk SET rows = %lld WHERE relation = %u AND no = %d AND rows IS NULL",
         (long long)ret_copied->rows, table->oid, chunk->no);
     return failpoint("copy.after_copy", err) && db_exec_rows(lane->dest, mark, 0, NULL, 1, err) &&
-           failpoint("copy.before_commit", err) && ledger_commit(lane->dest, err) && failpoint("copy.after_commit", err);
+           failpoint("copy.before_commit", err) && ledger_commit(lane->dest, err) &&
+           failpoint("copy.after_commit", err);
 }
 
 static void note_copied(Data *data, const PlanChunk *chunk, const DbCopyResult *copied) {
@@ -273,8 +279,8 @@ static void note_copied(Data *data, const PlanChunk *chunk, const DbCopyResult *
         __atomic_store_n(&data->result->largest_row, copied->largest_row, __ATOMIC_RELAXED);
 }
 
-static bool copy_range(Data *data, Lane *lane, const PlanTable *table, const PlanChunk *chunk, int attempt, TaskSlot *slot,
-                       Error *err) {
+static bool copy_range(Data *data, Lane *lane, const PlanTable *table, const PlanChunk *chunk, int attempt,
+                       TaskSlot *slot, Error *err) {
     const LoadParams *params = data->params;
     DbCopyResult copied = {0};
     DbConn *source = NULL;
@@ -354,12 +360,13 @@ static bool build_entry(Data *data, Lane *lane, const GraphTask *build, const Po
     if (!ledger_begin(dest, data->params->ledger, err))
         return false;
     /* Parallel workers of one build only help when there is nothing else to give the processors. */
-    if (!task->alone && db_version(dest) >= 110000 && !db_exec(dest, "SET LOCAL max_parallel_maintenance_workers = 0", err))
+    if (!task->alone && db_version(dest) >= 110000 &&
+        !db_exec(dest, "SET LOCAL max_parallel_maintenance_workers = 0", err))
         return false;
     if (!db_exec(dest, build->sql, err))
         return error_wrap(err, "building %s %s", entry->desc, entry->tag);
-    return (!build->marks_entry || ledger_mark_entry(dest, entry->dump_id, err)) && failpoint("index.before_commit", err) &&
-           ledger_commit(dest, err) && failpoint("index.after_commit", err);
+    return (!build->marks_entry || ledger_mark_entry(dest, entry->dump_id, err)) &&
+           failpoint("index.before_commit", err) && ledger_commit(dest, err) && failpoint("index.after_commit", err);
 }
 
 static bool run_build(Data *data, Lane *lane, PoolTask *task, Error *err) {

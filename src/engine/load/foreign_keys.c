@@ -1,15 +1,17 @@
 /*
  * Foreign keys: added NOT VALID one after the other, validated in parallel.
  *
- * Adding takes SHARE ROW EXCLUSIVE on both tables, but NOT VALID looks at no row: quick, on the control connection. Validating takes
- * SHARE UPDATE EXCLUSIVE on the referencing table (one at a time for each table) and reads everything: on the lanes.
+ * Adding takes SHARE ROW EXCLUSIVE on both tables, but NOT VALID looks at no row: quick, on the control connection.
+ * Validating takes SHARE UPDATE EXCLUSIVE on the referencing table (one at a time for each table) and reads everything:
+ * on the lanes.
  *
- * Partitioned referencing tables before PostgreSQL 18 refuse NOT VALID. There, each leaf gets the constraint NOT VALID under the
- * root's name, leaves are validated in parallel, and then the root's own statement finds matching, validated constraints on the
- * leaves and takes them over without looking at a row.
+ * Partitioned referencing tables before PostgreSQL 18 refuse NOT VALID. There, each leaf gets the constraint NOT VALID
+ * under the root's name, leaves are validated in parallel, and then the root's own statement finds matching, validated
+ * constraints on the leaves and takes them over without looking at a row.
  *
- * Crash points: an entry's line is written when the whole of it is done. Before that, what exists is seen in the destination's
- * catalogue (nobody else writes there): a constraint that exists is not added again, one that is validated is not validated again.
+ * Crash points: an entry's line is written when the whole of it is done. Before that, what exists is seen in the
+ * destination's catalogue (nobody else writes there): a constraint that exists is not added again, one that is
+ * validated is not validated again.
  */
 #include "engine/load/load.h"
 
@@ -48,8 +50,8 @@ typedef struct KeyParts {
 /* ALTER TABLE [ONLY] t ADD CONSTRAINT n FOREIGN KEY ... [NOT VALID]; */
 static bool parse_key(Arena *arena, const TocEntry *entry, KeyParts *ret_parts, Error *err) {
     SqlScanner scanner = {.pos = entry->defn};
-    const char *table, *name;
-    size_t table_len, name_len;
+    const char *table = NULL, *name = NULL;
+    size_t table_len = 0, name_len = 0;
     SqlToken token = {0};
     SqlToken last[2] = {0};
 
@@ -92,8 +94,10 @@ static bool look_at_dest(ForeignKeys *keys, const char *table, const char *name,
     if (!db_query(keys->control, sql, 2, (const char *const[]){table, name}, &row, err))
         return error_wrap(err, "looking at foreign key %s", name);
     if (db_rows(row) != 1)
-        return error_set(err, REASON_TABLE_CHANGED, "table %s of foreign key %s is not on the destination", table, name);
-    *ret_table = (DestTable){.partitioned = db_bool(row, 0, 0), .exists = db_bool(row, 0, 1), .validated = db_bool(row, 0, 2)};
+        return error_set(err, REASON_TABLE_CHANGED, "table %s of foreign key %s is not on the destination", table,
+                         name);
+    *ret_table =
+        (DestTable){.partitioned = db_bool(row, 0, 0), .exists = db_bool(row, 0, 1), .validated = db_bool(row, 0, 2)};
     return true;
 }
 
@@ -108,7 +112,7 @@ static bool run_fenced(const LoadParams *params, DbConn *dest, const char *sql, 
 
 /* One table's constraint NOT VALID, and its validation on the list. */
 static bool add_unit(ForeignKeys *keys, size_t entry, const char *table, const KeyParts *parts, Error *err) {
-    DestTable dest;
+    DestTable dest = {0};
 
     if (!look_at_dest(keys, table, parts->name, &dest, err))
         return false;
@@ -128,10 +132,11 @@ static bool add_unit(ForeignKeys *keys, size_t entry, const char *table, const K
 static bool add_to_leaves(ForeignKeys *keys, size_t entry, const KeyParts *parts, Error *err) {
     CLEANUP(db_result_freep) DbResult *leaves = NULL;
     /* quote_ident as pg_dump writes names: the session's quoting setting is fixed. */
-    const char *sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)"
-                      " FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t"
-                      " JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                      " WHERE t.isleaf AND c.relkind = 'r' ORDER BY c.oid";
+    const char *sql =
+        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)"
+        " FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t"
+        " JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE t.isleaf AND c.relkind = 'r' ORDER BY c.oid";
 
     keys->by_leaves[entry] = true;
     if (db_version(keys->control) < 120000) /* no pg_partition_tree: the root's statement does it all */
@@ -155,8 +160,8 @@ static bool finish_entry(ForeignKeys *keys, DbConn *dest, size_t entry, Error *e
 }
 
 static bool add_entry(ForeignKeys *keys, size_t entry, Error *err) {
-    KeyParts parts;
-    DestTable dest;
+    KeyParts parts = {0};
+    DestTable dest = {0};
 
     if (!parse_key(keys->arena, &keys->params->toc->entries[entry], &parts, err) ||
         !look_at_dest(keys, parts.table, parts.name, &dest, err))
@@ -207,13 +212,15 @@ static bool keys_run(void *context, Lane *lane, PoolTask *task, Error *err) {
                                         keys->params->toc->entries[unit->entry].tag, 0);
     DbConn *dest = NULL;
     const char *sql = arena_printf(lane->arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s", unit->table, unit->name);
-    bool ok = lane_dest(lane, &dest, err) && run_fenced(keys->params, dest, sql, 0, err) && failpoint("fk.after_validate", err);
+    bool ok = lane_dest(lane, &dest, err) && run_fenced(keys->params, dest, sql, 0, err) &&
+              failpoint("fk.after_validate", err);
 
     tracker_task_end(keys->params->tracker, slot, false);
     if (!ok && strcmp(err->sqlstate, "23503") == 0) {
         (void)error_wrap(err, "foreign key %s of %s is violated by the rows copied", unit->name, unit->table);
-        return error_remedy(err, "if the load ran under more than one snapshot, start over with --restart; else the source's own rows"
-                                 " violate it: mend them there, or ALTER TABLE ... ADD CONSTRAINT ... NOT VALID on the source");
+        return error_remedy(
+            err, "if the load ran under more than one snapshot, start over with --restart; else the source's own rows"
+                 " violate it: mend them there, or ALTER TABLE ... ADD CONSTRAINT ... NOT VALID on the source");
     }
     return ok || error_wrap(err, "validating foreign key %s", unit->name);
 }
@@ -228,7 +235,8 @@ static void keys_finished(void *context, const PoolTask *task) {
 /* ---- The whole ---- */
 
 static bool is_foreign_key(const LoadParams *params, size_t i) {
-    return params->chosen[i] && restore_pass(params->toc, &params->toc->entries[i], &params->restore) == RESTORE_FOREIGN_KEY;
+    return params->chosen[i] &&
+           restore_pass(params->toc, &params->toc->entries[i], &params->restore) == RESTORE_FOREIGN_KEY;
 }
 
 static bool validate_all(ForeignKeys *keys, Error *err) {

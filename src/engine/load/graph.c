@@ -7,16 +7,16 @@
 #include <string.h>
 
 typedef struct Node {
-    int32_t waits;      /* dependencies that are not complete */
-    uint32_t table;     /* index of the table's entry, NONE when the entry has none */
+    int32_t waits;  /* dependencies that are not complete */
+    uint32_t table; /* index of the table's entry, NONE when the entry has none */
     uint32_t first_dependent, dependents_count;
-    bool is_build;      /* INDEX or CONSTRAINT that runs here and is not done */
+    bool is_build; /* INDEX or CONSTRAINT that runs here and is not done */
     bool complete;
     bool build_done;
     bool is_late;
-    KeySplit split;     /* two steps when split.build is set */
-    int64_t cost;       /* bytes of the table */
-    uint32_t builds_left; /* of a table's node: builds that still need its SHARE lock */
+    KeySplit split;        /* two steps when split.build is set */
+    int64_t cost;          /* bytes of the table */
+    uint32_t builds_left;  /* of a table's node: builds that still need its SHARE lock */
     VEC(uint32_t) waiting; /* of a table's node: entries whose second step waits for builds_left == 0 */
 } Node;
 
@@ -28,7 +28,7 @@ struct Graph {
     Node *nodes;
     uint32_t *dependents;
     uint32_t *entry_of_table; /* by plan index */
-    VEC(GraphTask) ready;    /* heap by cost */
+    VEC(GraphTask) ready;     /* heap by cost */
     VEC(GraphTask) completions;
     size_t entries, done;
 };
@@ -151,8 +151,8 @@ static void find_tables(Graph *graph) {
     }
 }
 
-/* Two steps only where it pays: when the table has other builds that the first step would otherwise shut out. Only tables that hold
- * rows of their own: an index on a partitioned root is a matter of the catalogue. */
+/* Two steps only where it pays: when the table has other builds that the first step would otherwise shut out. Only
+ * tables that hold rows of their own: an index on a partitioned root is a matter of the catalogue. */
 static void split_keys(Graph *graph) {
     for (size_t i = 0; i < graph->params.toc->count; i++) {
         Node *node = &graph->nodes[i];
@@ -176,7 +176,8 @@ static void link_dependents(Graph *graph) {
                 if (dep == NONE || graph->nodes[dep].complete)
                     continue;
                 if (pass == 1) {
-                    graph->dependents[graph->nodes[dep].first_dependent + graph->nodes[dep].dependents_count] = (uint32_t)i;
+                    graph->dependents[graph->nodes[dep].first_dependent + graph->nodes[dep].dependents_count] =
+                        (uint32_t)i;
                     graph->nodes[i].waits++;
                 }
                 graph->nodes[dep].dependents_count++;
@@ -228,15 +229,16 @@ static void push_build(Graph *graph, uint32_t i) {
     const Node *node = &graph->nodes[i];
     bool two_steps = node->split.build != NULL;
 
-    heap_push(graph, (GraphTask){
-                         .step = GRAPH_BUILD,
-                         .entry = i,
-                         .sql = two_steps ? node->split.build
-                                          : restore_sql(graph->arena, &graph->params.toc->entries[i], &graph->params.restore),
-                         .index = two_steps ? node->split.index : NULL,
-                         .marks_entry = !two_steps,
-                         .cost = node->cost,
-                     });
+    heap_push(graph,
+              (GraphTask){
+                  .step = GRAPH_BUILD,
+                  .entry = i,
+                  .sql = two_steps ? node->split.build
+                                   : restore_sql(graph->arena, &graph->params.toc->entries[i], &graph->params.restore),
+                  .index = two_steps ? node->split.index : NULL,
+                  .marks_entry = !two_steps,
+                  .cost = node->cost,
+              });
 }
 
 static void push_completion(Graph *graph, uint32_t i) {

@@ -1,13 +1,15 @@
 /*
- * What may be built when: the order of indexes and constraints, from the archive's dependencies and the tables' progress.
+ * What may be built when: the order of indexes and constraints, from the archive's dependencies and the tables'
+ * progress.
  *
  * Pure bookkeeping, no connections; the caller (load_data) serialises. Nodes are the archive's entries.
  * - A table's node is complete when its last range is in.
  * - An INDEX or CONSTRAINT is ready when every entry it depends on is complete.
- * - Some have two steps: a key is first built as a plain unique index (SHARE lock: several indexes of a table at once) and becomes a
- *   constraint later; likewise an index whose text goes on with CLUSTER ON or REPLICA IDENTITY. The second step needs a lock that
- *   conflicts with index builds, so it waits until no build of its table is left.
- * - An entry that depends on something that runs only after the load (a materialized view moved behind it, ...) is `late`: not here.
+ * - Some have two steps: a key is first built as a plain unique index (SHARE lock: several indexes of a table at once)
+ * and becomes a constraint later; likewise an index whose text goes on with CLUSTER ON or REPLICA IDENTITY. The second
+ * step needs a lock that conflicts with index builds, so it waits until no build of its table is left.
+ * - An entry that depends on something that runs only after the load (a materialized view moved behind it, ...) is
+ * `late`: not here.
  */
 #pragma once
 
@@ -20,10 +22,10 @@ typedef enum GraphStep { GRAPH_BUILD, GRAPH_COMPLETE } GraphStep;
 
 typedef struct GraphTask {
     GraphStep step;
-    size_t entry;         /* index in the Toc */
-    const char *sql;      /* what to run */
-    const char *index;    /* build of a two-step key: name to look for, NULL else */
-    bool marks_entry;     /* the ledger's line of the entry belongs into this transaction */
+    size_t entry;      /* index in the Toc */
+    const char *sql;   /* what to run */
+    const char *index; /* build of a two-step key: name to look for, NULL else */
+    bool marks_entry;  /* the ledger's line of the entry belongs into this transaction */
     int64_t cost;
 } GraphTask;
 

@@ -11,7 +11,8 @@ typedef struct Span {
     size_t len;
 } Span;
 
-/* A balanced "( ... )" at the scanner; false and nothing taken that matters when there is none, or it says WITHOUT OVERLAPS. */
+/* A balanced "( ... )" at the scanner; false and nothing taken that matters when there is none, or it says WITHOUT
+ * OVERLAPS. */
 static bool take_parens(SqlScanner *scanner, Span *ret_span) {
     SqlToken open = sql_peek_token(scanner);
     int depth = 0;
@@ -43,8 +44,9 @@ static bool parse_key(const char *text, KeyText *ret_key) {
     SqlScanner scanner = {.pos = text};
     KeyText key = {0};
 
-    if (!sql_accept_words(&scanner, "ALTER TABLE ONLY") || !sql_accept_name(&scanner, &key.table.text, &key.table.len) ||
-        !sql_accept_words(&scanner, "ADD CONSTRAINT") || !sql_accept_name(&scanner, &key.name.text, &key.name.len))
+    if (!sql_accept_words(&scanner, "ALTER TABLE ONLY") ||
+        !sql_accept_name(&scanner, &key.table.text, &key.table.len) || !sql_accept_words(&scanner, "ADD CONSTRAINT") ||
+        !sql_accept_name(&scanner, &key.name.text, &key.name.len))
         return false;
     key.primary = sql_accept_words(&scanner, "PRIMARY KEY");
     if (!key.primary && !sql_accept_word(&scanner, "UNIQUE"))
@@ -78,8 +80,8 @@ static KeySplit split_constraint(Arena *arena, const TocEntry *entry) {
     const char *name = arena_strndup(arena, key.name.text, key.name.len);
     const char *table = arena_strndup(arena, key.table.text, key.table.len);
     const char *build =
-        arena_printf(arena, "%sCREATE UNIQUE INDEX %s ON ONLY %s USING btree %.*s%s%s%s;", tablespace_sql(arena, entry), name,
-                     table, (int)key.columns.len, key.columns.text, clause(arena, "INCLUDE", key.include),
+        arena_printf(arena, "%sCREATE UNIQUE INDEX %s ON ONLY %s USING btree %.*s%s%s%s;", tablespace_sql(arena, entry),
+                     name, table, (int)key.columns.len, key.columns.text, clause(arena, "INCLUDE", key.include),
                      key.nulls_not_distinct ? " NULLS NOT DISTINCT" : "", clause(arena, "WITH", key.with));
     const char *complete =
         arena_printf(arena, "ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s%s%s;\n%s", table, name,
@@ -101,7 +103,8 @@ static KeySplit split_index(Arena *arena, const TocEntry *entry) {
     if (tail[0] == '\0' || !sql_next_statement(&scanner, &first))
         return (KeySplit){0};
     return (KeySplit){
-        .build = arena_printf(arena, "%s%.*s", tablespace_sql(arena, entry), (int)(first.end - first.start), first.start),
+        .build =
+            arena_printf(arena, "%s%.*s", tablespace_sql(arena, entry), (int)(first.end - first.start), first.start),
         .complete = tail,
         .index = sql_qualified(arena, entry->schema, entry->tag),
     };

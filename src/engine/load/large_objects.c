@@ -1,11 +1,10 @@
 /*
  * Large objects, under the snapshot, with owner, grants and comment.
  *
- * One cursor of oids on the source, batches of BATCH_OBJECTS; a batch is one transaction on the destination with its line in
- * the ledger (by its first oid: batches are cut the same way each time under one snapshot; under another snapshot objects may have come or
- * gone, so a batch whose line exists is skipped object by object: what exists on the destination is not made again).
- * Objects are read by lo_get() in pieces of at most PIECE bytes, which every role that may read the object can do; so memory
- * does not depend on the object's size. lo_get() in a read-only transaction reads under its snapshot.
+ * Batches of BATCH_OBJECTS by oid; a batch is one transaction on the destination, with a line in the ledger for each
+ * object (a start over removes them by it). What has its line is not copied again. Objects are read by lo_get() in
+ * pieces of at most PIECE bytes, which every role that may read the object can do; so memory does not depend on the
+ * object's size. lo_get() in a read-only transaction reads under its snapshot.
  */
 #include "engine/load/load.h"
 
@@ -68,8 +67,9 @@ static bool copy_attributes(const Batch *batch, const char *oids, Error *err) {
         "  coalesce(g.name, 'PUBLIC'), CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
         "  FROM m, LATERAL pg_catalog.aclexplode(m.lomacl) a LEFT JOIN o g ON g.oid = a.grantee"
         "  WHERE a.grantee <> m.lomowner";
-    const char *owner = " UNION ALL SELECT m.oid, 1, pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO %s', m.oid, o.name)"
-                        "  FROM m JOIN o ON o.oid = m.lomowner";
+    const char *owner =
+        " UNION ALL SELECT m.oid, 1, pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO %s', m.oid, o.name)"
+        "  FROM m JOIN o ON o.oid = m.lomowner";
     const char *sql = arena_printf(
         batch->arena,
         "WITH m AS (SELECT oid, lomowner, lomacl FROM pg_catalog.pg_largeobject_metadata WHERE oid IN (%s)),"
@@ -100,14 +100,15 @@ static const char *join_oids(Arena *arena, const DbResult *rows) {
     return list;
 }
 
-/* Objects of the batch that the destination has already: made by an earlier run under another snapshot. */
-static bool exists_on_dest(const Batch *batch, const char *oid, bool *ret_exists, Error *err) {
+/* Was it made by an earlier run? An object that is there and not in the ledger is somebody else's: creating it fails.
+ */
+static bool is_in_ledger(const Batch *batch, const char *oid, bool *ret_found, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
-    if (!db_query(batch->dest, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata WHERE oid = $1::oid", 1,
-                  (const char *const[]){oid}, &row, err))
-        return error_wrap(err, "looking for large object %s", oid);
-    *ret_exists = db_rows(row) > 0;
+    if (!db_query(batch->dest, "SELECT 1 FROM pgcrane.large_object WHERE oid = $1::oid", 1, (const char *const[]){oid},
+                  &row, err))
+        return error_wrap(err, "asking the ledger about large objects");
+    *ret_found = db_rows(row) == 1;
     return true;
 }
 
@@ -122,37 +123,28 @@ static bool copy_objects(const Batch *batch, const DbResult *oids, Error *err) {
 
     for (int i = 0; ok && i < db_rows(pieces); i++) {
         const char *oid = arena_strdup(batch->arena, db_text(pieces, i, 0));
-        bool exists = false; /* under the first snapshot nothing of ours can be there: a clash is an error then */
+        bool done = false;
 
-        ok = (batch->params->snapshot->id == 1 || exists_on_dest(batch, oid, &exists, err)) &&
-             (exists || copy_object(batch, oid, db_text(pieces, i, 1), db_length(pieces, i, 1), err));
+        ok = is_in_ledger(batch, oid, &done, err) &&
+             (done || copy_object(batch, oid, db_text(pieces, i, 1), db_length(pieces, i, 1), err));
     }
     return ok && copy_attributes(batch, list, err);
 }
 
-static bool batch_done(const Batch *batch, const char *first_oid, bool *ret_done, Error *err) {
-    CLEANUP(db_result_freep) DbResult *row = NULL;
-
-    if (!db_query(batch->dest, "SELECT 1 FROM pgcrane.large_object WHERE first_oid = $1::oid", 1,
-                  (const char *const[]){first_oid}, &row, err))
-        return error_wrap(err, "asking the ledger about large objects");
-    *ret_done = db_rows(row) == 1;
-    return true;
-}
-
 static bool copy_batch(const Batch *batch, const DbResult *oids, Error *err) {
-    const char *first = arena_strdup(batch->arena, db_text(oids, 0, 0));
-    bool done = false;
+    bool first_done = false, last_done = false;
 
-    if (!batch_done(batch, first, &done, err))
+    if (!is_in_ledger(batch, db_text(oids, 0, 0), &first_done, err) ||
+        !is_in_ledger(batch, db_text(oids, db_rows(oids) - 1, 0), &last_done, err))
         return false;
-    if (done)
-        return true;
+    if (first_done && last_done && batch->params->snapshot->id == 1)
+        return true; /* batches are cut alike under one snapshot */
     if (!ledger_begin(batch->dest, batch->params->ledger, err))
         return false;
     if (copy_objects(batch, oids, err) &&
-        db_query(batch->dest, "INSERT INTO pgcrane.large_object (first_oid) VALUES ($1::oid)", 1,
-                 (const char *const[]){first}, NULL, err) &&
+        db_execf(batch->dest, err,
+                 "INSERT INTO pgcrane.large_object SELECT pg_catalog.unnest('{%s}'::oid[]) ON CONFLICT DO NOTHING",
+                 join_oids(batch->arena, oids)) &&
         failpoint("large_objects.before_commit", err) && ledger_commit(batch->dest, err))
         return true;
     db_rollback(batch->dest);
@@ -168,9 +160,10 @@ static bool copy_all(const Batch *batch, Error *err) {
         (void)snprintf(limit, sizeof(limit), "%d", BATCH_OBJECTS);
         (void)snprintf(last_text, sizeof(last_text), "%s", last);
         arena_reset(batch->arena);
-        if (!db_query(batch->source,
-                      "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid > $1::oid ORDER BY oid LIMIT $2::integer", 2,
-                      (const char *const[]){last_text, limit}, &oids, err))
+        if (!db_query(
+                batch->source,
+                "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid > $1::oid ORDER BY oid LIMIT $2::integer",
+                2, (const char *const[]){last_text, limit}, &oids, err))
             return error_wrap(err, "listing large objects");
         if (db_rows(oids) == 0)
             return true;

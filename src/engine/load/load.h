@@ -1,10 +1,13 @@
 /*
- * The parallel part of a load: table data, large objects, indexes and keys as their tables finish, foreign keys, statistics.
+ * The parallel part of a load: table data, large objects, indexes and keys as their tables finish, foreign keys,
+ * statistics.
  *
  * Contract
- * - Everything done is in the ledger, in the transaction that did it; each function may be run again at any time and goes on.
- * - load_data() copies under one snapshot. It returns true also when some tables could not be copied under it: then `snapshot_lost` or
- *   `tables_void` says so, and the caller takes a new snapshot and calls again with a plan settled anew.
+ * - Everything done is in the ledger, in the transaction that did it; each function may be run again at any time and
+ * goes on.
+ * - load_data() copies under one snapshot. It returns true also when some tables could not be copied under it: then
+ * `snapshot_lost` or `tables_void` says so, and the caller takes a new snapshot and calls again with a plan settled
+ * anew.
  */
 #pragma once
 
@@ -17,9 +20,9 @@ typedef struct LoadParams {
     const Ledger *ledger;
     const LedgerSnapshot *snapshot;
     Plan *plan;
-    const Toc *toc; /* count 0 for --data-only */
-    const bool *chosen;  /* per entry */
-    bool *entry_done;    /* per entry: in the ledger; kept up to date */
+    const Toc *toc;     /* count 0 for --data-only */
+    const bool *chosen; /* per entry */
+    bool *entry_done;   /* per entry: in the ledger; kept up to date */
     RestoreOptions restore;
     int64_t copy_max;  /* copies at once */
     int64_t build_max; /* index builds at once */
@@ -39,12 +42,14 @@ typedef struct LoadResult {
 
 NODISCARD bool load_data(const LoadParams *params, LoadResult *result, Error *err);
 
-/* Foreign keys: all added NOT VALID, then validated in parallel (what was NOT VALID on the source stays so); those of partitioned
- * tables leaf by leaf before PostgreSQL 18, which refuses NOT VALID there. `control`: the control connection to the destination. */
+/* Foreign keys: all added NOT VALID, then validated in parallel (what was NOT VALID on the source stays so); those of
+ * partitioned tables leaf by leaf before PostgreSQL 18, which refuses NOT VALID there. `control`: the control
+ * connection to the destination. */
 NODISCARD bool load_foreign_keys(const LoadParams *params, DbConn *control, Arena *arena, Error *err);
 
 /* ANALYZE (or VACUUM, ANALYZE) of every table moved; partitioned tables by their root. */
 NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, Error *err);
 
-/* Large objects under the snapshot, in batches; owner, grants and comment with them. One lane's work inside load_data(). */
+/* Large objects under the snapshot, in batches; owner, grants and comment with them. One lane's work inside
+ * load_data(). */
 NODISCARD bool load_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Error *err);

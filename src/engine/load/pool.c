@@ -53,11 +53,8 @@ bool pool_new(const DbTarget *source, const DbTarget *dest, int lanes, Tracker *
     (void)pthread_cond_init(&pool->changed, NULL);
     pool->lanes = arena_array(arena, Lane, (size_t)lanes);
     for (int i = 0; i < lanes; i++)
-        pool->lanes[i] = (Lane){.no = i + 1,
-                                .arena = arena_new(),
-                                .source_target = source,
-                                .dest_target = dest,
-                                .stop = &pool->stop};
+        pool->lanes[i] = (Lane){
+            .no = i + 1, .arena = arena_new(), .source_target = source, .dest_target = dest, .stop = &pool->stop};
     *ret_pool = pool;
     return true;
 }

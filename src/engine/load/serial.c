@@ -13,9 +13,9 @@ static const struct {
     const char *desc;
     const char *tag;
 } may_be_refused[] = {
-    {"COMMENT", "EXTENSION "}, {"COMMENT", "SCHEMA public"}, {"ACL", "SCHEMA public"},
-    {"PUBLICATION", ""},       {"PUBLICATION TABLE", ""},    {"PUBLICATION TABLES IN SCHEMA", ""},
-    {"SUBSCRIPTION", ""},      {"EVENT TRIGGER", ""},        {"COMMENT", "EVENT TRIGGER "},
+    {"COMMENT", "EXTENSION "},   {"COMMENT", "SCHEMA public"}, {"ACL", "SCHEMA public"},
+    {"PUBLICATION", ""},         {"PUBLICATION TABLE", ""},    {"PUBLICATION TABLES IN SCHEMA", ""},
+    {"SUBSCRIPTION", ""},        {"EVENT TRIGGER", ""},        {"COMMENT", "EVENT TRIGGER "},
     {"COMMENT", "PUBLICATION "}, {"COMMENT", "SUBSCRIPTION "},
 };
 
@@ -28,7 +28,7 @@ static bool is_optional(const TocEntry *entry) {
 }
 
 static bool is_refusal(const Error *err) {
-    return strcmp(err->sqlstate, "42501") == 0    /* insufficient_privilege */
+    return strcmp(err->sqlstate, "42501") == 0     /* insufficient_privilege */
            || strcmp(err->sqlstate, "42704") == 0; /* what it belongs to was refused itself */
 }
 
@@ -47,11 +47,11 @@ static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql
     return db_exec(control, "ROLLBACK TO entry; RELEASE entry", err);
 }
 
-static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved, Arena *arena,
-                      Error *err) {
+static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved,
+                      Arena *arena, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const char *sql = restore_sql(scratch, entry, &params->restore);
-    bool ok = sql[0] == '\0'        ? true
+    bool ok = sql[0] == '\0'       ? true
               : is_optional(entry) ? run_optional(control, entry, sql, not_moved, arena, err)
                                    : db_exec(control, sql, err);
 
@@ -65,14 +65,15 @@ typedef struct Group {
     size_t count;
 } Group;
 
-static bool run_group(const LoadParams *params, DbConn *control, const Group *group, NotMovedVec *not_moved, Arena *arena,
-                      Error *err) {
+static bool run_group(const LoadParams *params, DbConn *control, const Group *group, NotMovedVec *not_moved,
+                      Arena *arena, Error *err) {
     if (!ledger_begin(control, params->ledger, err))
         return false;
     for (size_t i = 0; i < group->count; i++) {
         const TocEntry *entry = &params->toc->entries[group->entries[i]];
 
-        if (!run_entry(params, control, entry, not_moved, arena, err) || !ledger_mark_entry(control, entry->dump_id, err)) {
+        if (!run_entry(params, control, entry, not_moved, arena, err) ||
+            !ledger_mark_entry(control, entry->dump_id, err)) {
             db_rollback(control);
             return false;
         }

@@ -1,9 +1,9 @@
 /*
  * Archive entries that run one after the other, in archive order: definitions before data, and what comes after it.
  *
- * Each entry's line in the ledger commits with it. A few kinds may fail for want of privilege (a comment on an extension, a
- * publication of all tables): they are reported as not moved, in a savepoint of their own; anything else ends the run with the
- * entry's name.
+ * Each entry's line in the ledger commits with it. A few kinds may fail for want of privilege (a comment on an
+ * extension, a publication of all tables): they are reported as not moved, in a savepoint of their own; anything else
+ * ends the run with the entry's name.
  */
 #pragma once
 
@@ -12,8 +12,8 @@
 typedef bool (*EntryFilter)(const LoadParams *params, size_t entry);
 
 /* Groups of entries share a transaction. */
-NODISCARD bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase, NotMovedVec *not_moved,
-                          Arena *arena, Error *err);
+NODISCARD bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase,
+                          NotMovedVec *not_moved, Arena *arena, Error *err);
 /* The same inside the caller's transaction, without ledger lines (the ledger is gone by then). */
-NODISCARD bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted, NotMovedVec *not_moved,
-                                         Arena *arena, Error *err);
+NODISCARD bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted,
+                                         NotMovedVec *not_moved, Arena *arena, Error *err);

@@ -1,13 +1,14 @@
 /*
- * Which tables are copied, in which ranges of blocks, under which snapshot: made from the source's catalogue and the ledger.
+ * Which tables are copied, in which ranges of blocks, under which snapshot: made from the source's catalogue and the
+ * ledger.
  *
  * Contract
- * - plan_read() lists the source's tables under a snapshot (the connection is inside snapshot_begin()); sizes and block counts are
- *   read at that moment, therefore after the snapshot: no row it shows lies beyond the last, open-ended range.
- * - plan_settle() brings the ledger's earlier work in: tables that are complete stay; ranges done under this snapshot stay;
- *   a table begun under a lost one is emptied and planned anew; then the ledger holds the whole plan.
- * - A table rewritten or truncated since the snapshot (relfilenode under the snapshot differs from now) cannot be copied under
- *   it: such a table is marked `is_void`, and waits for a new snapshot.
+ * - plan_read() lists the source's tables under a snapshot (the connection is inside snapshot_begin()); sizes and block
+ * counts are read at that moment, therefore after the snapshot: no row it shows lies beyond the last, open-ended range.
+ * - plan_settle() brings the ledger's earlier work in: tables that are complete stay; ranges done under this snapshot
+ * stay; a table begun under a lost one is emptied and planned anew; then the ledger holds the whole plan.
+ * - A table rewritten or truncated since the snapshot (relfilenode under the snapshot differs from now) cannot be
+ * copied under it: such a table is marked `is_void`, and waits for a new snapshot.
  */
 #pragma once
 
@@ -18,7 +19,7 @@
 typedef struct PlanChunk {
     int32_t no;
     int64_t first_block;
-    int64_t end_block; /* exclusive; -1 = open */
+    int64_t end_block;  /* exclusive; -1 = open */
     int64_t disk_bytes; /* its share of the table's size */
     bool done;
 } PlanChunk;
@@ -27,20 +28,20 @@ typedef struct PlanTable {
     uint32_t oid; /* on the source */
     const char *schema;
     const char *name;
-    const char *quoted;  /* "s"."t" */
-    const char *display; /* s.t */
-    uint32_t filenode;   /* under the snapshot */
+    const char *quoted;       /* "s"."t" */
+    const char *display;      /* s.t */
+    uint32_t filenode;        /* under the snapshot */
     const char *columns;      /* quoted, comma-separated, without generated ones; "" = none */
     const char *columns_hash; /* names, types, generated: must be alike on both sides */
     const char *condition;    /* of an extension's configuration table: " WHERE ..." or ""; NULL for a user table */
-    bool binary;  /* every column's type has the same binary form on all servers */
-    bool is_heap; /* block ranges make sense */
+    bool binary;              /* every column's type has the same binary form on all servers */
+    bool is_heap;             /* block ranges make sense */
     bool is_partition;
-    bool is_void; /* rewritten since the snapshot */
+    bool is_void;  /* rewritten since the snapshot */
     bool is_begun; /* an earlier run began it under a snapshot that is lost: it is emptied first */
     bool is_fresh; /* nothing was ever copied into it: its first transaction may truncate and freeze */
     int64_t blocks;
-    int64_t bytes; /* main fork and TOAST */
+    int64_t bytes;    /* main fork and TOAST */
     int32_t snapshot; /* ledger id of the snapshot its ranges are copied under */
     PlanChunk *chunks;
     size_t chunks_count;
@@ -62,5 +63,5 @@ NODISCARD bool plan_read(DbConn *source, Arena *arena, PlanFilter filter, void *
 void plan_split(Arena *arena, Plan *plan, int64_t split_size, int64_t lanes);
 /* Compares the columns of every table with the destination's; TABLE_CHANGED names the first that differ. */
 NODISCARD bool plan_check_dest(DbConn *dest, Arena *arena, const Plan *plan, Error *err);
-NODISCARD bool plan_settle(DbConn *dest, const Ledger *ledger, Arena *arena, const LedgerSnapshot *snapshot, bool data_only,
-                           Plan *plan, Error *err);
+NODISCARD bool plan_settle(DbConn *dest, const Ledger *ledger, Arena *arena, const LedgerSnapshot *snapshot,
+                           bool data_only, Plan *plan, Error *err);

@@ -7,9 +7,9 @@
 #include <string.h>
 
 /*
- * Types whose binary form is the same on every server of version 10 to 19 and carries no oid of the source: built-in types by
- * oid, and their arrays (whose element oid is a built-in's). Enums, composites, domains, ranges over user types and reg*
- * travel as text.
+ * Types whose binary form is the same on every server of version 10 to 19 and carries no oid of the source: built-in
+ * types by oid, and their arrays (whose element oid is a built-in's). Enums, composites, domains, ranges over user
+ * types and reg* travel as text.
  */
 #define BINARY_TYPES                                                                                                   \
     "'bool'::regtype,'bytea'::regtype,'\"char\"'::regtype,'int8'::regtype,'int2'::regtype,'int4'::regtype,"            \
@@ -59,8 +59,8 @@ typedef struct ReadContext {
     VEC(PlanTable) tables;
 } ReadContext;
 
-/* One row of TABLES_SQL. A table dropped after the snapshot has NULL sizes: it is kept (its definition is in the archive), and its copy
- * will say what happened. */
+/* One row of TABLES_SQL. A table dropped after the snapshot has NULL sizes: it is kept (its definition is in the
+ * archive), and its copy will say what happened. */
 static bool read_table(const DbResult *row, void *context, Error *err) {
     ReadContext *read = context;
     Arena *arena = read->arena;
@@ -95,7 +95,8 @@ static bool read_table(const DbResult *row, void *context, Error *err) {
 bool plan_read(DbConn *source, Arena *arena, PlanFilter filter, void *context, Plan *ret_plan, Error *err) {
     bool generated = db_version(source) >= 120000; /* attgenerated and table access methods came together */
     ReadContext read = {.arena = arena, .filter = filter, .context = context};
-    const char *sql = arena_printf(arena, TABLES_SQL, generated ? "a.attgenerated" : "''", generated ? "c.relam" : "NULL::oid");
+    const char *sql =
+        arena_printf(arena, TABLES_SQL, generated ? "a.attgenerated" : "''", generated ? "c.relam" : "NULL::oid");
 
     if (!db_query_each(source, sql, 0, NULL, read_table, &read, err))
         return error_wrap(err, "listing the source's tables");
@@ -108,8 +109,9 @@ static int64_t automatic_split(const Plan *plan, int64_t lanes) {
 
     for (size_t i = 0; i < plan->count; i++)
         total += plan->tables[i].bytes;
-    /* At least sixteen ranges a lane, so that the last one to finish is a small share of the whole; below 16 MB the fixed cost of
-     * a range (two round trips and two commits) begins to show, above 128 MB there is nothing left to gain. */
+    /* At least sixteen ranges a lane, so that the last one to finish is a small share of the whole; below 16 MB the
+     * fixed cost of a range (two round trips and two commits) begins to show, above 128 MB there is nothing left to
+     * gain. */
     int64_t size = total / MAX(lanes, 1) / 16;
     return MIN(MAX(size, INT64_C(16) << 20), INT64_C(128) << 20);
 }
@@ -132,7 +134,8 @@ static void split_table(Arena *arena, PlanTable *table, int64_t split_size) {
             .no = (int32_t)i,
             .first_block = first,
             .end_block = last ? -1 : first + step,
-            .disk_bytes = (int64_t)((double)table->bytes * (double)((last ? blocks : first + step) - first) / (double)blocks),
+            .disk_bytes =
+                (int64_t)((double)table->bytes * (double)((last ? blocks : first + step) - first) / (double)blocks),
         };
     }
 }
@@ -162,7 +165,8 @@ static bool compare_columns(const DbResult *row, void *context, Error *err) {
     DestColumns *dest = context;
     PlanTable key = {.quoted = sql_qualified(dest->arena, db_text(row, 0, 0), db_text(row, 0, 1))};
     const PlanTable *key_pointer = &key;
-    const PlanTable **found = bsearch(&key_pointer, dest->by_name, dest->plan->count, sizeof(*dest->by_name), compare_names);
+    const PlanTable **found =
+        bsearch(&key_pointer, dest->by_name, dest->plan->count, sizeof(*dest->by_name), compare_names);
 
     if (found == NULL)
         return true;
@@ -184,15 +188,17 @@ bool plan_check_dest(DbConn *dest, Arena *arena, const Plan *plan, Error *err) {
     for (size_t i = 0; i < plan->count; i++)
         columns.by_name[i] = &plan->tables[i];
     qsort(columns.by_name, plan->count, sizeof(*columns.by_name), compare_names);
-    const char *sql = arena_printf(arena,
-                                   "WITH columns AS (" COLUMNS_SQL ") SELECT n.nspname, c.relname, coalesce(hash, '')"
-                                   " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                                   " LEFT JOIN columns ON columns.attrelid = c.oid WHERE c.relkind IN ('r', 'p', 'f')",
-                                   generated ? "a.attgenerated" : "''");
+    const char *sql =
+        arena_printf(arena,
+                     "WITH columns AS (" COLUMNS_SQL ") SELECT n.nspname, c.relname, coalesce(hash, '')"
+                     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                     " LEFT JOIN columns ON columns.attrelid = c.oid WHERE c.relkind IN ('r', 'p', 'f')",
+                     generated ? "a.attgenerated" : "''");
     if (!db_query_each(dest, sql, 0, NULL, compare_columns, &columns, err))
         return error_wrap(err, "comparing the tables of both sides");
     for (size_t i = 0; i < plan->count; i++)
         if (!columns.seen[i])
-            return error_set(err, REASON_TABLE_CHANGED, "table %s is not on the destination", columns.by_name[i]->display);
+            return error_set(err, REASON_TABLE_CHANGED, "table %s is not on the destination",
+                             columns.by_name[i]->display);
     return true;
 }

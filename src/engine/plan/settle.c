@@ -3,14 +3,13 @@
  *
  * NOTES: who may be in which state
  *
- * A table's lines in the ledger are one row in `relation` (under which snapshot) and its ranges in `chunk`, written in one transaction
- * before any of its rows is copied. A range's `rows` is set by the transaction that copied it (UPDATE ... WHERE rows IS NULL, exactly one
- * row: a range can never be copied twice). So for each table the next run finds one of:
- *   no lines            nothing was copied: lines are written
- *   all ranges set      complete: kept, whatever snapshot it was
- *   some or none set, snapshot alive        its ranges are kept as they were cut (block ranges mean nothing under another snapshot)
- *   some or none set, snapshot lost         TRUNCATE, its lines deleted and written anew in the same transaction
- * A crash between two groups of tables leaves each table in one of these states again.
+ * A table's lines in the ledger are one row in `relation` (under which snapshot) and its ranges in `chunk`, written in
+ * one transaction before any of its rows is copied. A range's `rows` is set by the transaction that copied it (UPDATE
+ * ... WHERE rows IS NULL, exactly one row: a range can never be copied twice). So for each table the next run finds one
+ * of: no lines            nothing was copied: lines are written all ranges set      complete: kept, whatever snapshot
+ * it was some or none set, snapshot alive        its ranges are kept as they were cut (block ranges mean nothing under
+ * another snapshot) some or none set, snapshot lost         TRUNCATE, its lines deleted and written anew in the same
+ * transaction A crash between two groups of tables leaves each table in one of these states again.
  */
 #include "common/failpoint.h"
 #include "common/log.h"
@@ -125,15 +124,16 @@ static bool is_complete(const OldRelation *old) {
 static bool check_unchanged(const Settle *settle, const OldRelation *old, Error *err) {
     if (old->table == NULL)
         return is_complete(old) ||
-               error_set(err, REASON_TABLE_CHANGED, "a table that was being copied (oid %u) is not on the source any more",
-                         old->oid);
+               error_set(err, REASON_TABLE_CHANGED,
+                         "a table that was being copied (oid %u) is not on the source any more", old->oid);
     if (strcmp(old->columns_hash, old->table->columns_hash) == 0)
         return true;
     if (!is_complete(old))
         return error_set(err, REASON_TABLE_CHANGED, "the columns of table %s were changed on the source",
                          old->table->display);
-    vec_push(settle->arena, &settle->plan->notes,
-             arena_printf(settle->arena, "table %s was changed on the source after it was copied", old->table->display));
+    vec_push(
+        settle->arena, &settle->plan->notes,
+        arena_printf(settle->arena, "table %s was changed on the source after it was copied", old->table->display));
     return true;
 }
 
@@ -158,8 +158,8 @@ static bool keep_old(Settle *settle, Error *err) {
         table->chunks_count = table->chunks_left = 0;
     }
     return db_query_each(settle->dest,
-                         "SELECT relation, no, first_block, end_block, rows FROM pgcrane.chunk ORDER BY relation, no", 0,
-                         NULL, read_chunk, settle, err) ||
+                         "SELECT relation, no, first_block, end_block, rows FROM pgcrane.chunk ORDER BY relation, no",
+                         0, NULL, read_chunk, settle, err) ||
            error_wrap(err, "reading the ledger's ranges");
 }
 
@@ -215,7 +215,8 @@ static void append_table(const Settle *settle, const PlanTable *table, Buf *rela
     }
 }
 
-/* Lines of the tables [first, end) that have none under a living snapshot, gathered; tables to start over are emptied. */
+/* Lines of the tables [first, end) that have none under a living snapshot, gathered; tables to start over are emptied.
+ */
 static bool gather_group(const Settle *settle, size_t first, size_t end, Buf *relations, Buf *chunks, Error *err) {
     for (size_t i = first; i < end; i++) {
         const PlanTable *table = &settle->plan->tables[i];
@@ -241,7 +242,8 @@ static bool write_group(const Settle *settle, size_t first, size_t end, Error *e
         copy_lines(settle->dest,
                    "COPY pgcrane.relation (oid, snapshot, schema_name, table_name, filenode, columns_hash) FROM STDIN",
                    &relations, err) &&
-        copy_lines(settle->dest, "COPY pgcrane.chunk (relation, no, first_block, end_block) FROM STDIN", &chunks, err) &&
+        copy_lines(settle->dest, "COPY pgcrane.chunk (relation, no, first_block, end_block) FROM STDIN", &chunks,
+                   err) &&
         ledger_commit(settle->dest, err))
         return true;
     db_rollback(settle->dest);

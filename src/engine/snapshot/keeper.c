@@ -127,7 +127,8 @@ int keeper_main(int argc, char **argv) {
     log_init(STDERR_FILENO, LOG_INFO);
     log_thread_name("keeper");
     if (!read_parameters(arena, &job, &err) ||
-        !db_open(&(DbTarget){.side = DB_SOURCE, .conninfo = job.conninfo, .job_id = job.job_id}, "keeper", NULL, &source, &err) ||
+        !db_open(&(DbTarget){.side = DB_SOURCE, .conninfo = job.conninfo, .job_id = job.job_id}, "keeper", NULL,
+                 &source, &err) ||
         !export_snapshot(source, &err)) {
         log_error_value(LOG_ERROR, &err);
         answer(json_pack("{s:s, s:s, s:s}", "error", err.message, "reason", error_reason_name(err.reason), "remedy",

@@ -2,11 +2,12 @@
  * One consistent picture of the source, held by a keeper process.
  *
  * NOTES: crash points
- * - Worker dies before the keeper answered: the keeper sees its descriptor closed, and nobody recorded its snapshot. No worker attaches
- *   to it, so its lease would run out anyway; it ends at once when it cannot write its answer.
- * - Worker dies between the answer and the ledger's row: the same, after the lease. The next run takes a new snapshot; nothing was
- *   copied under the lost one.
- * - Worker dies later: the next run attaches, imports, compares, goes on. If the lease ran out between: SNAPSHOT_LOST, a new one.
+ * - Worker dies before the keeper answered: the keeper sees its descriptor closed, and nobody recorded its snapshot. No
+ * worker attaches to it, so its lease would run out anyway; it ends at once when it cannot write its answer.
+ * - Worker dies between the answer and the ledger's row: the same, after the lease. The next run takes a new snapshot;
+ * nothing was copied under the lost one.
+ * - Worker dies later: the next run attaches, imports, compares, goes on. If the lease ran out between: SNAPSHOT_LOST,
+ * a new one.
  * - Keeper dies: lanes in mid-COPY finish their chunk (their own transaction holds the snapshot); the next import fails
  *   with SNAPSHOT_LOST.
  * - Source restarts: all sessions end. A snapshot id may exist again with another content: the picture differs, or
@@ -43,7 +44,8 @@ bool snapshot_attach(DbConn *source, const char *job_id, Error *err) {
 }
 
 const char *snapshot_picture_sql(int server_version) {
-    return server_version >= 130000 ? "pg_catalog.pg_current_snapshot()::text" : "pg_catalog.txid_current_snapshot()::text";
+    return server_version >= 130000 ? "pg_catalog.pg_current_snapshot()::text"
+                                    : "pg_catalog.txid_current_snapshot()::text";
 }
 
 char *snapshot_begin_sql(Arena *arena, const LedgerSnapshot *snapshot) {
@@ -75,13 +77,15 @@ bool snapshot_begin(DbConn *source, const LedgerSnapshot *snapshot, Error *err) 
         db_rollback(source);
         return snapshot_judge_error(err);
     }
-    if (strcmp(db_text(row, 0, 0), snapshot->picture) == 0 && strcmp(db_text(row, 0, 1), snapshot->postmaster_start) == 0)
+    if (strcmp(db_text(row, 0, 0), snapshot->picture) == 0 &&
+        strcmp(db_text(row, 0, 1), snapshot->postmaster_start) == 0)
         return true;
     db_rollback(source);
     return error_set(err, REASON_SNAPSHOT_LOST, "the snapshot's id shows another picture: the source was restarted");
 }
 
-bool snapshot_find(DbConn *source, DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, bool *ret_alive, Error *err) {
+bool snapshot_find(DbConn *source, DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, bool *ret_alive,
+                   Error *err) {
     LedgerSnapshot snapshot;
 
     if (!ledger_last_snapshot(dest, arena, &snapshot, err))
@@ -174,7 +178,8 @@ static bool start_keeper(const SnapshotParams *params, int fd, Error *err) {
     if (!proc_self_path(arena, &self, err))
         return false;
     const char *const argv[] = {self, "keeper", params->job_id, NULL};
-    return proc_spawn(&(ProcSpec){.argv = argv, .stderr_fd = params->log_fd, .fd3 = fd, .new_session = true}, &pid, err);
+    return proc_spawn(&(ProcSpec){.argv = argv, .stderr_fd = params->log_fd, .fd3 = fd, .new_session = true}, &pid,
+                      err);
 }
 
 bool snapshot_take(DbConn *dest, const Ledger *ledger, Arena *arena, const SnapshotParams *params, const Stop *stop,
@@ -205,7 +210,8 @@ bool snapshot_take(DbConn *dest, const Ledger *ledger, Arena *arena, const Snaps
 bool snapshot_release(DbConn *source, const LedgerSnapshot *snapshot, Error *err) {
     if (snapshot->id == 0)
         return true;
-    /* The pid alone could be another session's after a restart of the source: the name and the moment must fit as well. */
+    /* The pid alone could be another session's after a restart of the source: the name and the moment must fit as well.
+     */
     return db_query(source,
                     "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
                     " WHERE pid = $1::integer AND application_name LIKE 'pgcrane % keeper'"

@@ -1,0 +1,187 @@
+/*
+ * After the data: foreign keys, triggers, grants, sequences, refresh, statistics, and the end of the ledger.
+ *
+ * NOTES: the last transaction
+ * Event triggers (they would fire on our own DDL), publications and subscriptions come last, in one transaction with
+ * the end of the ledger. The report is written to the state folder before it. So the next run of the same command finds
+ * either a ledger (and goes on), or no ledger and a report (and says that it is done); a crash between the two at most
+ * writes the report again.
+ */
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "engine/finish/finish.h"
+#include "worker/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static RestorePass pass_of(const LoadParams *params, size_t entry) {
+    return restore_pass(params->toc, &params->toc->entries[entry], &params->restore);
+}
+
+static bool is_index_attach(const LoadParams *params, size_t entry) {
+    return strcmp(params->toc->entries[entry].desc, "INDEX ATTACH") == 0;
+}
+
+bool step_foreign_keys(Run *run, Error *err) {
+    tracker_phase_begin(run->tracker, PHASE_FOREIGN_KEY);
+    /* A key of a partitioned table is valid, and can be referenced, once its partitions' indexes are attached. */
+    bool ok = serial_run(&run->load, run->dest, is_index_attach, PHASE_FOREIGN_KEY, &run->not_moved, run->arena, err) &&
+              load_foreign_keys(&run->load, run->dest, run->arena, err);
+    tracker_phase_end(run->tracker, PHASE_FOREIGN_KEY);
+    return ok;
+}
+
+/* Also what load_data() left: indexes that depend on something of this pass. */
+static bool is_post_data(const LoadParams *params, size_t entry) {
+    return pass_of(params, entry) == RESTORE_POST_DATA || pass_of(params, entry) == RESTORE_PARALLEL;
+}
+
+bool step_post_data(Run *run, Error *err) {
+    tracker_phase_begin(run->tracker, PHASE_FINISH);
+    bool ok = serial_run(&run->load, run->dest, is_post_data, PHASE_FINISH, &run->not_moved, run->arena, err);
+    tracker_phase_end(run->tracker, PHASE_FINISH);
+    return ok;
+}
+
+bool step_sequences(Run *run, Error *err) {
+    if (run->options.schema_only)
+        return true;
+    tracker_phase_begin(run->tracker, PHASE_FINISH);
+    bool ok = finish_sequences(&run->load, run->source, run->dest, run->arena, err);
+    tracker_phase_end(run->tracker, PHASE_FINISH);
+    return ok;
+}
+
+static bool is_acl(const LoadParams *params, size_t entry) {
+    return pass_of(params, entry) == RESTORE_ACL;
+}
+
+static bool is_refresh(const LoadParams *params, size_t entry) {
+    return strcmp(params->toc->entries[entry].desc, "MATERIALIZED VIEW DATA") == 0;
+}
+
+/* Grants come before REFRESH: a materialized view is refreshed as its owner, who may need them. */
+bool step_refresh(Run *run, Error *err) {
+    tracker_phase_begin(run->tracker, PHASE_FINISH);
+    bool ok = failpoint("acl.before", err) &&
+              serial_run(&run->load, run->dest, is_acl, PHASE_FINISH, &run->not_moved, run->arena, err) &&
+              (run->options.schema_only ||
+               serial_run(&run->load, run->dest, is_refresh, PHASE_FINISH, &run->not_moved, run->arena, err)) &&
+              (run->options.data_only ||
+               finish_database(&run->load, run->source, run->dest, &run->not_moved, run->arena, err));
+    tracker_phase_end(run->tracker, PHASE_FINISH);
+    return ok;
+}
+
+bool step_analyze(Run *run, Error *err) {
+    if (run->options.schema_only || (run->options.no_analyze && !run->options.vacuum)) {
+        tracker_phase_skip(run->tracker, PHASE_ANALYZE);
+        return true;
+    }
+    tracker_phase_begin(run->tracker, PHASE_ANALYZE);
+    bool ok = load_analyze(&run->load, run->dest, run->arena, run->options.vacuum, err);
+    tracker_phase_end(run->tracker, PHASE_ANALYZE);
+    return ok;
+}
+
+static bool is_last(const LoadParams *params, size_t entry) {
+    return pass_of(params, entry) == RESTORE_LAST && !is_refresh(params, entry);
+}
+
+static bool count_snapshots(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->dest, "SELECT pg_catalog.count(DISTINCT snapshot) FROM pgcrane.relation", 0, NULL, &row, err))
+        return error_wrap(err, "counting snapshots");
+    run->snapshots_used = db_int64(row, 0, 0);
+    return true;
+}
+
+static bool end_ledger(Run *run, Error *err) {
+    if (!ledger_begin(run->dest, &run->ledger, err))
+        return false;
+    if (ledger_drop(run->dest, err) &&
+        serial_run_in_transaction(&run->load, run->dest, is_last, &run->not_moved, run->arena, err) &&
+        failpoint("finish.before_commit", err) && ledger_commit(run->dest, err))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
+/* A COMMIT whose reply was lost: the next attempt finds no ledger. */
+static bool ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
+    LedgerIdentity found;
+    bool exists = false;
+
+    if (!ledger_peek(run->dest, run->arena, &exists, &found, err))
+        return false;
+    *ret_gone = !exists;
+    return true;
+}
+
+bool step_finish(Run *run, Error *err) {
+    bool gone = false;
+
+    if (!ledger_is_gone(run, &gone, err))
+        return false;
+    if (!gone && (!count_snapshots(run, err) || !run_report(run, err) || !failpoint("finish.before_drop", err) ||
+                  !end_ledger(run, err)))
+        return false;
+    run->has_ledger = false;
+    return run_report(run, err);
+}
+
+/* ---- Report ---- */
+
+static void add_notes(Run *run, Report *report) {
+    for (size_t i = 0; i < run->notes.len; i++)
+        vec_push(run->arena, &report->notes, run->notes.items[i]);
+    if (run->snapshots_used > 1)
+        vec_push(
+            run->arena, &report->notes,
+            arena_printf(run->arena,
+                         "tables show %lld different moments of the source, because a snapshot was lost on the way;"
+                         " if the source was written to meanwhile, use --restart for one consistent picture",
+                         (long long)run->snapshots_used));
+    if (!run->options.vacuum && !run->options.schema_only)
+        vec_push(run->arena, &report->notes,
+                 "tables are analyzed, not vacuumed: autovacuum sets their visibility maps later (or use --vacuum)");
+}
+
+bool run_report(Run *run, Error *err) {
+    CLEANUP(buf_fini) Buf text;
+    Report report = {
+        .job_id = run->identity.job_id,
+        .source = run->source_display,
+        .dest = run->dest_display,
+        .source_version = arena_printf(run->arena, "%d", db_version(run->source)),
+        .dest_version = arena_printf(run->arena, "%d", db_version(run->dest)),
+        .pg_dump = run->pg_dump.path == NULL
+                       ? ""
+                       : arena_printf(run->arena, "%s (%s)", run->pg_dump.path, run->pg_dump.version),
+        .jobs = run->options.jobs,
+        .index_jobs = run->options.index_jobs,
+        .snapshots = run->snapshots_used,
+        .chunks_copied = run->result.chunks_copied,
+        .chunks_kept = run->chunks_kept,
+        .retries = tracker_retries(run->tracker),
+        .largest_row = run->result.largest_row,
+        .not_moved = run->not_moved,
+    };
+
+    add_notes(run, &report);
+    tracker_read(run->tracker, run->arena, &report.progress);
+    json_t *json = report_to_json(&report);
+    buf_init(&text, (size_t)64 << 20);
+    json_print(json, 2, &text);
+    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+    bool ok = buf_ok(&text, "the report", err) && fd_write_file(path, text.data, text.len, 0600, err);
+    if (!ok || run->has_ledger) {
+        json_decref(json);
+        return ok;
+    }
+    return wire_send(run->wire, WIRE_REPORT, json, err);
+}

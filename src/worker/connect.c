@@ -1,0 +1,240 @@
+/* Connections, identity, checks and the dry run: everything before the first change. */
+#include "worker/run.h"
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RECONNECT_PATIENCE_US (60 * USEC_PER_SEC)
+
+/* Ranges are read by TID range scans, whatever the planner's costs say; a wrong plan would read the whole table for
+ * each range. */
+#define SOURCE_LANE_SETUP                                                                                              \
+    "SET enable_seqscan = off; SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_tidscan = on;"      \
+    "SET max_parallel_workers_per_gather = 0"
+/* A range and its line in the ledger are lost together or not at all, so they need not wait for the disk each. */
+#define DEST_LANE_SETUP "SET synchronous_commit = off; SET session_replication_role = DEFAULT"
+
+static bool server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database,
+                            Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(conn,
+                  "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),"
+                  " (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+                  0, NULL, &row, err))
+        return error_wrap(err, "asking the %s who it is", db_side_name(db_conn_side(conn)));
+    *ret_system = arena_strdup(arena, db_text(row, 0, 0));
+    *ret_database = arena_strdup(arena, db_text(row, 0, 1));
+    return true;
+}
+
+/* 64-bit FNV-1a over both ends: the same two databases always give the same job, on any machine. */
+static const char *make_job_id(Arena *arena, const char *text) {
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (const char *c = text; *c != '\0'; c++)
+        hash = (hash ^ (uint8_t)*c) * UINT64_C(1099511628211);
+    return arena_printf(arena, "%016llx", (unsigned long long)hash);
+}
+
+static bool open_log(Run *run, Error *err) {
+    run->state_dir = arena_printf(run->arena, "%s/%s", run->options.state_dir, run->identity.job_id);
+    if (!fd_make_dirs(run->state_dir, err))
+        return false;
+    const char *path = arena_printf(run->arena, "%s/worker.log", run->state_dir);
+    run->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (run->log_fd < 0)
+        return error_errno(err, REASON_SYSTEM, "cannot open %s", path);
+    log_init(run->log_fd, run->options.verbose ? LOG_DEBUG : LOG_INFO);
+    log_info("pgcrane worker pid=%d job=%s source=%s destination=%s", (int)getpid(), run->identity.job_id,
+             run->source_display, run->dest_display);
+    return true;
+}
+
+static bool identify(Run *run, Error *err) {
+    const char *source_system, *source_database, *dest_system, *dest_database;
+
+    if (!server_identity(run->source, run->arena, &source_system, &source_database, err) ||
+        !server_identity(run->dest, run->arena, &dest_system, &dest_database, err))
+        return false;
+    run->identity = (LedgerIdentity){
+        .job_id = make_job_id(run->arena, arena_printf(run->arena, "%s/%s>%s/%s", source_system, source_database,
+                                                       dest_system, dest_database)),
+        .source_system = source_system,
+        .source_database = arena_strdup(run->arena, db_name(run->source)),
+        .fingerprint = options_fingerprint(run->arena, &run->options),
+    };
+    return true;
+}
+
+static int64_t default_lanes(void) {
+    return MAX(2, (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+static void set_targets(Run *run) {
+    const MigrateOptions *options = &run->options;
+    const char *job_id = run->identity.job_id;
+
+    run->source_target = (DbTarget){.side = DB_SOURCE, .conninfo = options->source, .job_id = job_id};
+    run->dest_target = (DbTarget){.side = DB_DEST, .conninfo = options->dest, .job_id = job_id};
+    run->lane_source_target = run->source_target;
+    run->lane_source_target.extra_setup = SOURCE_LANE_SETUP;
+    run->lane_dest_target = run->dest_target;
+    run->lane_dest_target.extra_setup = DEST_LANE_SETUP;
+}
+
+bool step_connect(Run *run, Error *err) {
+    MigrateOptions *options = &run->options;
+
+    options->jobs = options->jobs > 0 ? options->jobs : default_lanes();
+    options->index_jobs = options->index_jobs > 0 ? options->index_jobs : options->jobs;
+    run->lanes = MAX(options->jobs, options->index_jobs);
+    run->identity.job_id = "new";
+    set_targets(run);
+    tracker_phase_begin(run->tracker, PHASE_PREFLIGHT);
+    if (!options_check(options, err) || !db_display(run->arena, options->source, &run->source_display, err) ||
+        !db_display(run->arena, options->dest, &run->dest_display, err) ||
+        !db_open(&run->source_target, "control", &run->stop, &run->source, err) ||
+        !db_open(&run->dest_target, "control", &run->stop, &run->dest, err) || !identify(run, err))
+        return false;
+    set_targets(run); /* with the job's id */
+    /* The sessions were named before the job's id was known. */
+    const char *name = arena_printf(run->arena, "SET application_name = 'pgcrane %s control'", run->identity.job_id);
+    return db_exec(run->source, name, err) && db_exec(run->dest, name, err) && open_log(run, err) &&
+           snapshot_attach(run->source, run->identity.job_id, err);
+}
+
+/* A connection that was opened anew must lead to the same server. */
+static bool check_same_server(Run *run, DbConn *source, Error *err) {
+    const char *system, *database;
+
+    if (!server_identity(source, run->arena, &system, &database, err))
+        return false;
+    return strcmp(system, run->identity.source_system) == 0 ||
+           error_set(err, REASON_LEDGER_MISMATCH,
+                     "the source's address leads to another server now (system %s, was %s)", system,
+                     run->identity.source_system);
+}
+
+bool run_reconnect(Run *run, Error *err) {
+    db_rollback(run->source);
+    db_rollback(run->dest);
+    if (run->source == NULL || db_is_broken(run->source)) {
+        db_closep(&run->source);
+        if (!db_open_patient(&run->source_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->source, err) ||
+            !check_same_server(run, run->source, err) || !snapshot_attach(run->source, run->identity.job_id, err))
+            return false;
+    }
+    if (run->dest == NULL || db_is_broken(run->dest)) {
+        db_closep(&run->dest);
+        if (!db_open_patient(&run->dest_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->dest, err))
+            return false;
+        return !run->has_ledger || ledger_retake(run->dest, &run->ledger, err);
+    }
+    return true;
+}
+
+/* A finding like the others, so that it stands in the same list. */
+static bool find_client(Run *run, FindingVec *findings, Error *err) {
+    if (client_find_pg_dump(run->arena, run->options.pg_bindir, db_major(run->source), db_major(run->dest), &run->stop,
+                            &run->pg_dump, err))
+        return true;
+    if (err->reason != REASON_CLIENT_MISSING)
+        return false;
+    Finding finding = {
+        .id = "CLIENT_MISSING",
+        .severity = SEVERITY_ERROR,
+        .side = "source",
+        .object = "pg_dump",
+        .message = arena_strdup(run->arena, err->message),
+        .fix = arena_strdup(run->arena, err->remedy),
+    };
+
+    vec_push(run->arena, findings, finding);
+    return true;
+}
+
+/* A migration that came to its end leaves its report, and no ledger. */
+static bool check_not_finished(Run *run, Error *err) {
+    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+
+    if (run->ledger_exists || run->options.restart || run->options.dry_run || access(path, F_OK) != 0)
+        return true;
+    return error_set(err, REASON_ALREADY_DONE, "this migration is done already (its report: %s)", path);
+}
+
+bool step_preflight(Run *run, Error *err) {
+    FindingVec findings = {0};
+    LedgerIdentity found;
+    PreflightInput input = {
+        .source = run->source, .dest = run->dest, .options = &run->options, .state_dir = run->state_dir};
+
+    if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_not_finished(run, err))
+        return false;
+    input.resuming = run->ledger_exists;
+    if (!preflight_run(run->arena, &input, &findings, err))
+        return error_wrap(err, "checking");
+    if (!run->options.data_only && !find_client(run, &findings, err))
+        return false;
+    if (!wire_send(run->wire, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&findings)), err))
+        return false;
+    size_t errors = findings_count(&findings, SEVERITY_ERROR);
+    if (errors > 0)
+        return error_set(err, REASON_PREFLIGHT_FAILED, "%zu finding%s must be mended first; nothing was changed",
+                         errors, errors == 1 ? "" : "s");
+    tracker_phase_end(run->tracker, PHASE_PREFLIGHT);
+    return true;
+}
+
+static bool filter_by_name(const PlanTable *table, void *context, bool *ret_wanted, Error *err) {
+    const Run *run = context;
+
+    return filter_table_by_name(run->arena, &run->options, table->schema, table->name, ret_wanted, err);
+}
+
+/* Sixty megabytes a second and lane, and half as long again for what follows: of the right order on common machines. */
+static double estimate_seconds(const Run *run, int64_t bytes) {
+    return (double)bytes / (60e6 * (double)run->options.jobs) * 1.5;
+}
+
+static json_t *plan_to_json(const Run *run, const Plan *plan) {
+    json_t *tables = json_array();
+    int64_t bytes = 0;
+
+    for (size_t i = 0; i < plan->count; i++) {
+        const PlanTable *table = &plan->tables[i];
+
+        bytes += table->bytes;
+        (void)json_array_append_new(tables,
+                                    json_pack("{s:o, s:I, s:I}", "table", json_string_lossy(table->display), "bytes",
+                                              (json_int_t)table->bytes, "chunks", (json_int_t)table->chunks_count));
+    }
+    return json_pack("{s:o, s:I, s:f}", "tables", tables, "bytes", (json_int_t)bytes, "seconds",
+                     estimate_seconds(run, bytes));
+}
+
+bool step_dry_run(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Plan plan = {0};
+
+    if (!run->options.dry_run)
+        return true;
+    if (!run->options.schema_only) {
+        if (!db_exec(run->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '30s'",
+                     err) ||
+            !plan_read(run->source, arena, filter_by_name, run, &plan, err))
+            return false;
+        db_rollback(run->source);
+        plan_split(arena, &plan, run->options.split_size, run->options.jobs);
+    }
+    run->finished = true;
+    return wire_send(run->wire, WIRE_PLAN, plan_to_json(run, &plan), err);
+}

@@ -1,0 +1,262 @@
+/* Ledger, snapshot, schema: what must stand before data moves. */
+#include "worker/run.h"
+
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/schema/dump.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ARCHIVE_MAX = 1 << 30 };
+
+bool step_ledger(Run *run, Error *err) {
+    if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
+        return false;
+    run->has_ledger = true;
+    if (run->ledger_exists)
+        run_event(run, "info", "going on with the unfinished migration %s", run->identity.job_id);
+    return true;
+}
+
+static bool take_snapshot(Run *run, Error *err) {
+    SnapshotParams params = {
+        .source_conninfo = run->options.source,
+        .job_id = run->identity.job_id,
+        .lease_us = run->options.snapshot_lease * USEC_PER_SEC,
+        .log_fd = run->log_fd,
+    };
+
+    return snapshot_take(run->dest, &run->ledger, run->arena, &params, &run->stop, &run->snapshot, err);
+}
+
+bool step_snapshot(Run *run, Error *err) {
+    bool alive = false;
+
+    tracker_phase_begin(run->tracker, PHASE_SNAPSHOT);
+    bool ok = snapshot_find(run->source, run->dest, run->arena, &run->snapshot, &alive, err);
+    if (ok && !alive) {
+        if (run->snapshot.id > 0)
+            run_event(run, "warning",
+                      "the earlier snapshot is gone: tables that are not finished are copied again under a new one");
+        ok = take_snapshot(run, err);
+    }
+    tracker_phase_end(run->tracker, PHASE_SNAPSHOT);
+    return ok;
+}
+
+/* ---- Schema ---- */
+
+static bool dump_schema(Run *run, Buf *archive, Error *err) {
+    SchemaDump dump = {
+        .pg_dump = run->pg_dump.path,
+        .conninfo = run->options.source,
+        .snapshot_id = run->snapshot.snapshot_id,
+        .work_dir = run->state_dir,
+    };
+
+    run_event(run, "info", "reading the schema with %s (%s)", run->pg_dump.path, run->pg_dump.version);
+    return schema_dump(&dump, &run->stop, archive, err) &&
+           ledger_save_archive(run->dest, &run->ledger, archive->data, archive->len, err);
+}
+
+static int compare_oids(const void *a, const void *b) {
+    const uint32_t *left = a;
+    const uint32_t *right = b;
+
+    return (*left > *right) - (*left < *right);
+}
+
+static void note_tables(Run *run) {
+    run->table_oids = arena_array(run->arena, uint32_t, MAX(run->toc.count, 1));
+    run->table_oids_count = 0;
+    for (size_t i = 0; i < run->toc.count; i++)
+        if (run->chosen[i] && strcmp(run->toc.entries[i].desc, "TABLE") == 0)
+            run->table_oids[run->table_oids_count++] = run->toc.entries[i].object_oid;
+    qsort(run->table_oids, run->table_oids_count, sizeof(*run->table_oids), compare_oids);
+}
+
+/* Which entries an earlier run has done, by dump id: the archive is the same one, it comes from the ledger. */
+static bool note_done(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    IntVec ids = {0};
+
+    if (!ledger_entries(run->dest, arena, &ids, err))
+        return false;
+    run->entry_done = arena_array(run->arena, bool, MAX(run->toc.count, 1));
+    for (size_t i = 0; i < ids.len; i++) {
+        const TocEntry *entry = toc_find(&run->toc, ids.items[i]);
+
+        if (entry != NULL)
+            run->entry_done[entry - run->toc.entries] = true;
+    }
+    return true;
+}
+
+static void note_not_moved(Run *run, const Selection *selection) {
+    for (size_t i = 0; i < selection->dropped.len; i++)
+        vec_push(run->arena, &run->not_moved, selection->dropped.items[i]);
+    for (size_t i = 0; i < run->toc.count; i++)
+        if (run->chosen[i] && strcmp(run->toc.entries[i].desc, "FOREIGN TABLE") == 0) {
+            NotMoved item = {.kind = "foreign table",
+                             .object =
+                                 arena_printf(run->arena, "%s.%s", run->toc.entries[i].schema, run->toc.entries[i].tag),
+                             .reason = "definition only: its rows are on another server"};
+
+            vec_push(run->arena, &run->not_moved, item);
+        }
+}
+
+static void set_load_params(Run *run) {
+    run->load = (LoadParams){
+        .ledger = &run->ledger,
+        .snapshot = &run->snapshot,
+        .plan = &run->plan,
+        .toc = &run->toc,
+        .chosen = run->chosen,
+        .entry_done = run->entry_done,
+        .restore = {.no_owner = run->options.no_owner, .no_acl = run->options.no_acl},
+        .copy_max = run->options.jobs,
+        .build_max = run->options.index_jobs,
+        .data_only = run->options.data_only,
+        .tracker = run->tracker,
+        .stop = &run->stop,
+    };
+}
+
+static bool read_schema(Run *run, Error *err) {
+    CLEANUP(buf_fini) Buf archive;
+    Selection selection = {0};
+    bool found = false;
+
+    buf_init(&archive, ARCHIVE_MAX);
+    if (!ledger_load_archive(run->dest, &archive, &found, err) || (!found && !dump_schema(run, &archive, err)))
+        return false;
+    if (!buf_ok(&archive, "the schema archive", err) ||
+        !toc_parse(run->arena, archive.data, archive.len, &run->toc, err) ||
+        !schema_select(run->arena, &run->toc, &run->options, &selection, err))
+        return false;
+    run->chosen = selection.chosen;
+    run->not_moved.len = 0;
+    note_not_moved(run, &selection);
+    return true;
+}
+
+bool step_schema(Run *run, Error *err) {
+    tracker_phase_begin(run->tracker, PHASE_SCHEMA);
+    bool ok = run->options.data_only || (read_schema(run, err) && note_done(run, err));
+    tracker_phase_end(run->tracker, PHASE_SCHEMA);
+    if (!ok)
+        return false;
+    if (run->chosen == NULL) {
+        run->chosen = arena_array(run->arena, bool, 1);
+        run->entry_done = arena_array(run->arena, bool, 1);
+    }
+    note_tables(run);
+    set_load_params(run);
+    return true;
+}
+
+static bool is_pre_data(const LoadParams *params, size_t entry) {
+    return restore_pass(params->toc, &params->toc->entries[entry], &params->restore) == RESTORE_PRE_DATA;
+}
+
+bool step_pre_data(Run *run, Error *err) {
+    tracker_phase_begin(run->tracker, PHASE_SCHEMA);
+    bool ok = serial_run(&run->load, run->dest, is_pre_data, PHASE_SCHEMA, &run->not_moved, run->arena, err);
+    tracker_phase_end(run->tracker, PHASE_SCHEMA);
+    return ok;
+}
+
+/* ---- Data ---- */
+
+static bool filter_table(const PlanTable *table, void *context, bool *ret_wanted, Error *err) {
+    const Run *run = context;
+
+    if (run->options.data_only)
+        return filter_table_by_name(run->arena, &run->options, table->schema, table->name, ret_wanted, err);
+    if (table->condition != NULL) { /* of an extension: comes with it, unless only some tables are wanted */
+        *ret_wanted = run->options.tables.len == 0 && run->options.schemas.len == 0;
+        return true;
+    }
+    *ret_wanted = bsearch(&table->oid, run->table_oids, run->table_oids_count, sizeof(uint32_t), compare_oids) != NULL;
+    return true;
+}
+
+static bool make_plan(Run *run, Error *err) {
+    if (!snapshot_begin(run->source, &run->snapshot, err))
+        return false;
+    /* A table that the application holds locked would hold up the sizes of all. */
+    bool ok = db_exec(run->source, "SET LOCAL lock_timeout = '30s'", err) &&
+              plan_read(run->source, run->arena, filter_table, run, &run->plan, err);
+    db_rollback(run->source);
+    if (!ok)
+        return false;
+    plan_split(run->arena, &run->plan, run->options.split_size, run->options.jobs);
+    return plan_check_dest(run->dest, run->arena, &run->plan, err) &&
+           plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err);
+}
+
+static bool wants_large_objects(const Run *run) {
+    return !run->options.schema_only && run->options.tables.len == 0 && run->options.schemas.len == 0;
+}
+
+static bool open_pool(Run *run, Error *err) {
+    if (run->pool != NULL)
+        pool_freep(&run->pool);
+    if (!pool_new(&run->lane_source_target, &run->lane_dest_target, (int)run->lanes, run->tracker, &run->pool, err))
+        return false;
+    run->load.pool = run->pool;
+    return true;
+}
+
+/* One round under one snapshot. *ret_again: some tables need another. */
+static bool load_round(Run *run, bool *ret_again, Error *err) {
+    LoadResult result = {.largest_row = run->result.largest_row, .chunks_copied = run->result.chunks_copied};
+
+    run->plan = (Plan){0};
+    if (!run->options.schema_only && !make_plan(run, err))
+        return false;
+    run->load.large_objects = wants_large_objects(run);
+    run->chunks_kept = MAX(run->chunks_kept, (int64_t)run->plan.chunks_kept - result.chunks_copied);
+    bool ok = load_data(&run->load, &result, err);
+    run->result = result;
+    *ret_again = result.snapshot_lost || result.tables_void > 0;
+    return ok;
+}
+
+/* Ends the keeper as soon as the last range is in: the source can vacuum again. */
+static bool release_snapshot(Run *run, Error *err) {
+    for (size_t i = 0; i < run->plan.notes.len; i++)
+        vec_push(run->arena, &run->notes, run->plan.notes.items[i]);
+    return snapshot_release(run->source, &run->snapshot, err);
+}
+
+enum { ROUNDS_MAX = 8 };
+
+bool step_load(Run *run, Error *err) {
+    bool again = true;
+    bool ok = true;
+
+    if (!open_pool(run, err))
+        return false;
+    tracker_phase_begin(run->tracker, PHASE_COPY);
+    tracker_phase_begin(run->tracker, PHASE_INDEX);
+    for (int round = 1; ok && again; round++) {
+        ok = load_round(run, &again, err);
+        if (!ok || !again)
+            break;
+        if (round >= ROUNDS_MAX) {
+            ok = error_set(err, REASON_SNAPSHOT_LOST, "no snapshot lasted long enough in %d rounds: %s", ROUNDS_MAX,
+                           run->result.reason);
+            err->retryable = false;
+            break;
+        }
+        run_event(run, "warning", "%s; what is not finished is copied under a new snapshot", run->result.reason);
+        ok = snapshot_release(run->source, &run->snapshot, err) && take_snapshot(run, err);
+    }
+    tracker_phase_end(run->tracker, PHASE_COPY);
+    tracker_phase_end(run->tracker, PHASE_INDEX);
+    return ok && release_snapshot(run, err);
+}

@@ -1,0 +1,205 @@
+/*
+ * --restart: drops what the unfinished run made in the destination, after saying what, and nothing else.
+ *
+ * What was made is known from the ledger: the archive's entries that have run, the large objects, and for --data-only
+ * the tables that were filled. Entries are dropped in reverse order, without CASCADE: objects of others that came to
+ * depend on ours are not taken along but end this with their names. Some of our own are dropped with their owner (an
+ * owned sequence); an entry that cannot go yet is tried again after the others, until nothing changes. Each group of
+ * drops commits together with the removal of its ledger lines.
+ */
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "pg/quote.h"
+#include "worker/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { GROUP_DROPS = 100, LINES_MAX = 20 };
+
+typedef struct StartOver {
+    Run *run;
+    Arena *arena;
+    Ledger ledger;
+    Toc toc;
+    VEC(size_t) entries; /* that have run and are not dropped yet, in reverse archive order */
+} StartOver;
+
+static bool read_entries(StartOver *over, Error *err) {
+    CLEANUP(buf_fini) Buf archive;
+    IntVec ids = {0};
+    bool found = false;
+
+    buf_init(&archive, (size_t)1 << 30);
+    if (!ledger_load_archive(over->run->dest, &archive, &found, err))
+        return false;
+    if (!found)
+        return true;
+    if (!toc_parse(over->arena, archive.data, archive.len, &over->toc, err) ||
+        !ledger_entries(over->run->dest, over->arena, &ids, err))
+        return false;
+    bool *done = arena_array(over->arena, bool, MAX(over->toc.count, 1));
+    for (size_t i = 0; i < ids.len; i++) {
+        const TocEntry *entry = toc_find(&over->toc, ids.items[i]);
+
+        if (entry != NULL)
+            done[entry - over->toc.entries] = true;
+    }
+    for (size_t i = over->toc.count; i-- > 0;)
+        if (done[i])
+            vec_push(over->arena, &over->entries, i);
+    return true;
+}
+
+/* "412 tables, 30 functions, ..." would hide names; the first names of each run are what people check. */
+static void describe(const StartOver *over, StringVec *lines) {
+    size_t tables = 0, others = 0;
+
+    for (size_t i = 0; i < over->entries.len; i++) {
+        const TocEntry *entry = &over->toc.entries[over->entries.items[i]];
+        bool table = strcmp(entry->desc, "TABLE") == 0;
+
+        if (restore_drop_sql(over->arena, entry)[0] == '\0')
+            continue;
+        tables += table;
+        others += !table;
+        if (lines->len < LINES_MAX && (table || strcmp(entry->desc, "SCHEMA") == 0))
+            vec_push(over->arena, lines,
+                     arena_printf(over->arena, "%s %s", entry->desc,
+                                  entry->schema[0] == '\0' ? sql_ident(over->arena, entry->tag)
+                                                           : sql_display(over->arena, entry->schema, entry->tag)));
+    }
+    vec_push(over->arena, lines,
+             arena_printf(over->arena,
+                          "together %zu tables with their rows and %zu other objects, made by the unfinished run",
+                          tables, others));
+}
+
+static bool try_drop(StartOver *over, const TocEntry *entry, bool *ret_dropped, Error *err) {
+    DbConn *dest = over->run->dest;
+    const char *sql = restore_drop_sql(over->arena, entry);
+
+    *ret_dropped = true;
+    /* CREATE EXTENSION IF NOT EXISTS: it may have been there before us, and creating it again does nothing. */
+    if (sql[0] == '\0' || strcmp(entry->desc, "EXTENSION") == 0)
+        return true;
+    if (!db_exec(dest, "SAVEPOINT drop_entry", err))
+        return false;
+    if (db_exec(dest, sql, err))
+        return db_exec(dest, "RELEASE drop_entry", err);
+    *ret_dropped = false;
+    return strcmp(err->sqlstate, "2BP01") == 0 && db_exec(dest, "ROLLBACK TO drop_entry; RELEASE drop_entry", err);
+}
+
+/* One group; those that others still depend on stay in the list for the next pass. */
+static bool drop_group(StartOver *over, size_t first, size_t end, size_t *kept, Error *last_refusal, Error *err) {
+    DbConn *dest = over->run->dest;
+    size_t keep = *kept;
+
+    if (!ledger_begin(dest, &over->ledger, err))
+        return false;
+    for (size_t i = first; i < end; i++) {
+        size_t index = over->entries.items[i];
+        const TocEntry *entry = &over->toc.entries[index];
+        bool dropped = false;
+
+        if (!try_drop(over, entry, &dropped, err))
+            return error_wrap(err, "dropping %s %s", entry->desc, entry->tag);
+        if (!dropped) {
+            *last_refusal = *err;
+            over->entries.items[keep++] = index;
+        } else if (!db_execf(dest, err, "DELETE FROM pgcrane.entry WHERE dump_id = %d", entry->dump_id)) {
+            return false;
+        }
+    }
+    if (!ledger_commit(dest, err))
+        return false;
+    *kept = keep;
+    return true;
+}
+
+static bool drop_entries(StartOver *over, Error *err) {
+    while (over->entries.len > 0) {
+        size_t before = over->entries.len;
+        size_t kept = 0;
+        Error refusal = {0};
+
+        for (size_t first = 0; first < before; first += GROUP_DROPS)
+            if (!drop_group(over, first, MIN(first + GROUP_DROPS, before), &kept, &refusal, err)) {
+                db_rollback(over->run->dest);
+                return false;
+            }
+        over->entries.len = kept;
+        if (kept == before) {
+            *err = refusal;
+            (void)error_wrap(err, "objects that pgcrane did not make depend on what it made");
+            return error_remedy(err, "drop or move them, or drop and create the destination database");
+        }
+    }
+    return true;
+}
+
+static bool remove_large_objects(StartOver *over, Error *err) {
+    return db_exec(over->run->dest,
+                   "SELECT pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m"
+                   " JOIN pgcrane.large_object USING (oid)",
+                   err) ||
+           error_wrap(err, "removing large objects");
+}
+
+static bool empty_tables(StartOver *over, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!over->run->options.data_only)
+        return true;
+    if (!db_query(over->run->dest, "SELECT schema_name, table_name FROM pgcrane.relation", 0, NULL, &rows, err))
+        return error_wrap(err, "reading the ledger's tables");
+    for (int i = 0; i < db_rows(rows); i++)
+        if (!db_execf(over->run->dest, err, "DELETE FROM ONLY %s",
+                      sql_qualified(over->arena, db_text(rows, i, 0), db_text(rows, i, 1))))
+            return error_wrap(err, "emptying %s.%s", db_text(rows, i, 0), db_text(rows, i, 1));
+    return true;
+}
+
+static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err) {
+    Run *run = over->run;
+    LedgerSnapshot snapshot;
+
+    if (!ledger_take(run->dest, over->arena, identity, &over->ledger, err) ||
+        !ledger_last_snapshot(run->dest, over->arena, &snapshot, err) ||
+        !snapshot_release(run->source, &snapshot, err) || !drop_entries(over, err) ||
+        !failpoint("restart.after_drop", err) || !ledger_begin(run->dest, &over->ledger, err))
+        return false;
+    if (remove_large_objects(over, err) && empty_tables(over, err) && ledger_drop(run->dest, err) &&
+        ledger_commit(run->dest, err))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
+bool step_start_over(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StartOver over = {.run = run, .arena = arena};
+    LedgerIdentity identity;
+    StringVec lines = {0};
+    bool exists = false, yes = false;
+
+    if (!run->options.restart)
+        return true;
+    if (!ledger_peek(run->dest, arena, &exists, &identity, err))
+        return false;
+    if (!exists)
+        return true;
+    if (!read_entries(&over, err))
+        return false;
+    describe(&over, &lines);
+    if (!run_confirm(run, arena_printf(arena, "start over: this will be dropped from %s", run->dest_display), &lines,
+                     &yes, err))
+        return false;
+    if (!yes)
+        return error_set(err, REASON_CANCELLED, "nothing was dropped");
+    if (!drop_all(&over, &identity, err))
+        return error_wrap(err, "starting over");
+    run->ledger_exists = false;
+    return true;
+}

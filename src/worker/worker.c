@@ -1,0 +1,288 @@
+/*
+ * The worker: one process that does all the work of one migration (worker.h).
+ *
+ * The main thread walks the table of steps; a reporter thread reads messages and signals and sends progress; lanes are
+ * the engine's. A step that fails with a retryable error runs again after the control connections were opened anew:
+ * together with the lanes' own retries (pool.c) these are the only two places that retry. Every step first asks the
+ * ledger what is done.
+ */
+#include "worker/worker.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "worker/run.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6 };
+#define PROGRESS_US (200 * USEC_PER_MSEC)
+#define START_PATIENCE_US (30 * USEC_PER_SEC)
+#define STEP_PAUSE_US (1 * USEC_PER_SEC)
+
+/* X(function, may be tried again?) */
+#define WORKER_STEPS(X)                                                                                                \
+    X(connect, false)                                                                                                  \
+    X(preflight, true)                                                                                                 \
+    X(dry_run, true)                                                                                                   \
+    X(start_over, true)                                                                                                \
+    X(ledger, true)                                                                                                    \
+    X(snapshot, true)                                                                                                  \
+    X(schema, true)                                                                                                    \
+    X(pre_data, true)                                                                                                  \
+    X(load, true)                                                                                                      \
+    X(foreign_keys, true)                                                                                              \
+    X(post_data, true)                                                                                                 \
+    X(sequences, true)                                                                                                 \
+    X(refresh, true)                                                                                                   \
+    X(analyze, true)                                                                                                   \
+    X(finish, true)
+
+typedef struct WorkerStep {
+    const char *name;
+    bool (*run)(Run *run, Error *err);
+    bool retry;
+} WorkerStep;
+
+static const WorkerStep worker_steps[] = {
+#define X(name, retry) {#name, step_##name, retry},
+    WORKER_STEPS(X)
+#undef X
+};
+
+/* ---- Messages ---- */
+
+void run_event(Run *run, const char *level, const char *format, ...) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    va_list args;
+    Error ignored; /* a control plane that is gone is noticed by the reporter */
+
+    va_start(args, format);
+    const char *text = arena_vprintf(arena, format, args);
+    va_end(args);
+    log_info("event %s: %s", level, text);
+    if (!wire_send(run->wire, WIRE_EVENT, json_pack("{s:s, s:o}", "level", level, "text", json_string_lossy(text)),
+                   &ignored))
+        stop_request(&run->stop);
+}
+
+static void answer_confirm(Run *run, bool yes) {
+    (void)pthread_mutex_lock(&run->confirm.lock);
+    run->confirm.pending = false;
+    run->confirm.yes = yes;
+    (void)pthread_cond_broadcast(&run->confirm.answered);
+    (void)pthread_mutex_unlock(&run->confirm.lock);
+}
+
+bool run_confirm(Run *run, const char *title, const StringVec *lines, bool *ret_yes, Error *err) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < lines->len; i++)
+        (void)json_array_append_new(list, json_string_lossy(lines->items[i]));
+    run->confirm.pending = true;
+    if (!wire_send(run->wire, WIRE_CONFIRM, json_pack("{s:s, s:o}", "title", title, "lines", list), err))
+        return false;
+    (void)pthread_mutex_lock(&run->confirm.lock);
+    while (run->confirm.pending)
+        (void)pthread_cond_wait(&run->confirm.answered, &run->confirm.lock);
+    *ret_yes = run->confirm.yes;
+    (void)pthread_mutex_unlock(&run->confirm.lock);
+    return !stop_requested(&run->stop) || error_set(err, REASON_CANCELLED, "stopped");
+}
+
+/* ---- The reporter thread ---- */
+
+typedef struct Reporter {
+    Run *run;
+    int signal_fd;
+    atomic_bool running; /* progress is worth sending */
+    atomic_bool ended;
+} Reporter;
+
+static void stop_run(Run *run) {
+    stop_request(&run->stop);
+    answer_confirm(run, false);
+}
+
+/* False when the control plane is gone. */
+static bool handle_message(Run *run) {
+    CLEANUP(json_freep) json_t *body = NULL;
+    WireType type = WIRE_MAX_;
+    Error err = {0};
+
+    switch (wire_receive(run->wire, NULL, 1, &type, &body, &err)) {
+    case WIRE_NOTHING:
+        return true;
+    case WIRE_CLOSED:
+        return false;
+    case WIRE_BROKEN:
+        log_error_value(LOG_ERROR, &err);
+        return false;
+    case WIRE_MESSAGE:
+        break;
+    }
+    if (type == WIRE_STOP)
+        stop_run(run);
+    else if (type == WIRE_CONFIRM)
+        answer_confirm(run, json_get_bool(body, "yes", false));
+    return true;
+}
+
+static void send_progress(Run *run) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Progress progress;
+    Error ignored;
+
+    tracker_read(run->tracker, arena, &progress);
+    if (!wire_send(run->wire, WIRE_PROGRESS, progress_to_json(&progress), &ignored))
+        stop_run(run);
+}
+
+static void *reporter_thread(void *argument) {
+    Reporter *reporter = argument;
+    Run *run = reporter->run;
+    bool peer = true;
+
+    log_thread_name("reporter");
+    while (!atomic_load(&reporter->ended)) {
+        struct pollfd fds[] = {{.fd = reporter->signal_fd, .events = POLLIN},
+                               {.fd = peer ? wire_fd(run->wire) : -1, .events = POLLIN}};
+        struct signalfd_siginfo signal_info;
+
+        (void)poll(fds, COUNT_OF(fds), (int)(PROGRESS_US / USEC_PER_MSEC));
+        if ((fds[0].revents & POLLIN) != 0 && read(reporter->signal_fd, &signal_info, sizeof(signal_info)) > 0)
+            stop_run(run);
+        if (peer && fds[1].revents != 0 && !handle_message(run)) {
+            peer = false;
+            stop_run(run);
+        }
+        if (peer && atomic_load(&reporter->running))
+            send_progress(run);
+    }
+    return NULL;
+}
+
+/* ---- The main thread ---- */
+
+static bool receive_start(Run *run, Error *err) {
+    CLEANUP(json_freep) json_t *body = NULL;
+    WireType type = WIRE_MAX_;
+
+    switch (wire_receive(run->wire, &run->stop, clock_now_us() + START_PATIENCE_US, &type, &body, err)) {
+    case WIRE_BROKEN:
+        return false;
+    case WIRE_CLOSED:
+    case WIRE_NOTHING:
+        return error_set(err, REASON_CANCELLED, "no START came");
+    case WIRE_MESSAGE:
+        break;
+    }
+    if (type != WIRE_START)
+        return error_set(err, REASON_WIRE_BAD, "the first message is %s, not START", wire_type_name(type));
+    /* The message holds the connection strings; options keep their copies in the run's arena, the JSON goes with this
+     * function. */
+    return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err);
+}
+
+/* Ends a retry loop early when the user stopped, also in the pause. */
+static bool pause_before_retry(Run *run, const WorkerStep *step, int attempt, const Error *err) {
+    run_event(run, "warning", "%s; trying again (%d of %d)", err->message, attempt, STEP_ATTEMPTS_MAX - 1);
+    log_error_value(LOG_WARNING, err);
+    log_info("step %s attempt %d", step->name, attempt + 1);
+    tracker_add_retry(run->tracker);
+    return stop_wait_fd(&run->stop, -1, 0, clock_now_us() + STEP_PAUSE_US * attempt) != WAIT_STOPPED;
+}
+
+static bool run_step(Run *run, const WorkerStep *step, Error *err) {
+    log_info("step %s", step->name);
+    for (int attempt = 1;; attempt++) {
+        if (step->run(run, err))
+            return true;
+        if (stop_requested(&run->stop))
+            return error_set(err, REASON_CANCELLED, "stopped");
+        if (!step->retry || !err->retryable || attempt >= STEP_ATTEMPTS_MAX ||
+            !pause_before_retry(run, step, attempt, err))
+            return false;
+        if (!run_reconnect(run, err) && !err->retryable)
+            return false;
+    }
+}
+
+static bool run_steps(Run *run, Error *err) {
+    for (size_t i = 0; i < COUNT_OF(worker_steps) && !run->finished; i++)
+        if (!run_step(run, &worker_steps[i], err))
+            return false;
+    return true;
+}
+
+static void close_run(Run *run) {
+    pool_freep(&run->pool);
+    db_closep(&run->source);
+    db_closep(&run->dest);
+}
+
+/* DONE or FAILED is the last message; both come when all connections are closed, so that the peer may rely on nothing
+ * being left. */
+static void say_end(Run *run, bool ok, const Error *err) {
+    Error ignored;
+
+    if (ok)
+        log_info("done");
+    else
+        log_error_value(LOG_ERROR, err);
+    if (!wire_send(run->wire, ok ? WIRE_DONE : WIRE_FAILED, ok ? NULL : wire_error_to_json(err), &ignored))
+        log_warning("nobody heard how it ended");
+}
+
+static int open_signals(void) {
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool work(Run *run, Reporter *reporter, Error *err) {
+    if (!receive_start(run, err))
+        return false;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, reporter_thread, reporter) != 0)
+        return error_set(err, REASON_SYSTEM, "cannot start a thread");
+    atomic_store(&reporter->running, true);
+    bool ok = run_steps(run, err);
+    atomic_store(&reporter->running, false);
+    close_run(run);
+    atomic_store(&reporter->ended, true);
+    (void)pthread_join(thread, NULL);
+    return ok;
+}
+
+int worker_main(int argc, char **argv) {
+    Run run = {.arena = arena_new(), .log_fd = -1};
+    Reporter reporter = {.run = &run, .signal_fd = open_signals()};
+    Error err = {0};
+
+    (void)argc;
+    (void)argv;
+    run.wire = wire_new(WIRE_FD);
+    run.tracker = tracker_new();
+    (void)pthread_mutex_init(&run.confirm.lock, NULL);
+    (void)pthread_cond_init(&run.confirm.answered, NULL);
+    bool ok = stop_init(&run.stop, &err) && work(&run, &reporter, &err);
+    say_end(&run, ok, &err);
+    wire_freep(&run.wire);
+    tracker_freep(&run.tracker);
+    arena_free(run.arena);
+    return 0;
+}
