@@ -35,7 +35,8 @@ typedef struct Preflight {
     FindingVec *findings;
     size_t counts[CHECK_MAX_];
     RoleFacts source_role, dest_role;
-    bool filtered; /* some filter is set */
+    bool filtered;        /* some filter is set */
+    int64_t source_bytes; /* preflight_source_bytes' answer, -1 = not asked yet */
 } Preflight;
 
 /* `message` and `fix` are copied. Past FINDINGS_PER_CHECK it only counts. */
