@@ -32,7 +32,12 @@ static bool database_bytes(Preflight *p, DbSide side, int64_t *ret_bytes, Error 
 }
 
 bool preflight_source_bytes(Preflight *p, int64_t *ret_bytes, Error *err) {
-    return p->filtered ? filtered_bytes(p, ret_bytes, err) : database_bytes(p, DB_SOURCE, ret_bytes, err);
+    int64_t bytes = p->source_bytes;
+    if (bytes < 0 && !(p->filtered ? filtered_bytes(p, &bytes, err) : database_bytes(p, DB_SOURCE, &bytes, err)))
+        return false;
+    p->source_bytes = bytes;
+    *ret_bytes = bytes;
+    return true;
 }
 
 /* SQL does not tell free space. The destination's disk can be looked at when its server runs on this machine and tells

@@ -102,6 +102,7 @@ bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_fi
         .scratch = scratch,
         .input = input,
         .findings = &findings,
+        .source_bytes = -1,
         .filtered =
             options->schemas.len + options->exclude_schemas.len + options->tables.len + options->exclude_tables.len > 0,
     };
