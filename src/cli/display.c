@@ -15,7 +15,7 @@ enum {
 };
 
 /* How much of the rail is spelled out: less when the terminal is too narrow for all of it. */
-typedef enum RailDetail { RAIL_FULL, RAIL_DONE_AS_MARKS, RAIL_RUNNING_ONLY, RAIL_DETAILS_ } RailDetail;
+typedef enum RailDetail { RAIL_FULL, RAIL_TIGHT, RAIL_DONE_AS_MARKS, RAIL_RUNNING_ONLY, RAIL_DETAILS_ } RailDetail;
 
 static double ratio(double part, double whole) {
     return whole > 0 ? part / whole : 0;
@@ -63,7 +63,7 @@ static Ink phase_ink(PhaseState state) {
 }
 
 static bool phase_is_spelled(PhaseState state, RailDetail detail) {
-    if (state == PHASE_RUNNING || detail == RAIL_FULL)
+    if (state == PHASE_RUNNING || detail <= RAIL_TIGHT)
         return true;
     return state == PHASE_WAITING && detail == RAIL_DONE_AS_MARKS;
 }
@@ -86,7 +86,7 @@ static void rail_phase(Arena *arena, Line *line, const Progress *progress, Phase
     PhaseState state = progress->phases[phase].state;
     bool spelled = phase_is_spelled(state, detail);
     if (phase > 0)
-        line_put(line, INK_PLAIN, spelled ? "  " : " ");
+        line_put(line, INK_PLAIN, spelled && detail != RAIL_TIGHT ? "  " : " ");
     const char *mark = phase_mark(state, line->utf8);
     if (!spelled) {
         line_put(line, phase_ink(state), mark);

@@ -144,6 +144,8 @@ static void test_nothing_known_yet(void **state UNUSED) {
     CLEANUP(fixture_fini) Fixture fixture = the_fixture();
     Progress empty = {.eta_us = -1};
     display_render(&fixture.out, &empty, &(DisplayStyle){.columns = 80, .rows = 24});
+    assert_non_null(
+        strstr(fixture.out.data, "- Check - Snapshot - Schema - Copy - Index - Foreign keys - Finish - Analyze\n"));
     assert_non_null(strstr(fixture.out.data, "  0%"));
     assert_null(strstr(fixture.out.data, "ETA"));
 }
