@@ -82,7 +82,7 @@ bool step_analyze(Run *run, Error *err) {
         return true;
     }
     tracker_phase_begin(run->tracker, PHASE_ANALYZE);
-    bool ok = load_analyze(&run->load, run->dest, run->arena, run->options.vacuum, err);
+    bool ok = load_analyze(&run->load, run->dest, run->arena, run->options.vacuum, &run->not_moved, err);
     tracker_phase_end(run->tracker, PHASE_ANALYZE);
     return ok;
 }

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "pg/quote.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct Analyze {
@@ -16,6 +17,8 @@ typedef struct Analyze {
     StringVec tables; /* quoted */
     size_t next;
     bool vacuum;
+    Arena *arena;
+    NotMovedVec *not_moved;
 } Analyze;
 
 static bool analyze_next(void *context, PoolTask *ret_task) {
@@ -37,12 +40,24 @@ static bool analyze_run(void *context, Lane *lane, PoolTask *task, Error *err) {
     bool ok = lane_dest(lane, &dest, err) && db_execf(dest, err, "%s %s", verb, table);
 
     tracker_task_end(analyze->params->tracker, slot, ok);
-    return ok || error_wrap(err, "%s of %s", verb, table);
+    if (ok || err->retryable || err->reason == REASON_CANCELLED)
+        return ok || error_wrap(err, "%s of %s", verb, table);
+    /* A partition on a foreign server that cannot be read, an index expression that fails: the rows are there all the same. */
+    task->given_up = true;
+    (void)snprintf(task->note, sizeof(task->note), "%.250s", err->message);
+    return true;
 }
 
 static void analyze_finished(void *context, const PoolTask *task) {
-    (void)context;
-    (void)task;
+    Analyze *analyze = context;
+
+    if (!task->given_up)
+        return;
+    NotMoved item = {.kind = "statistics",
+                     .object = analyze->tables.items[task->item],
+                     .reason = arena_strdup(analyze->arena, task->note)};
+
+    vec_push(analyze->arena, analyze->not_moved, item);
 }
 
 /* Partitioned roots and populated materialized views are not in the plan: they are looked up on the destination, by the
@@ -62,8 +77,9 @@ static bool add_others(const LoadParams *params, DbConn *control, Arena *arena, 
     return true;
 }
 
-bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, Error *err) {
-    Analyze analyze = {.params = params, .vacuum = vacuum};
+bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, NotMovedVec *not_moved,
+                  Error *err) {
+    Analyze analyze = {.params = params, .vacuum = vacuum, .arena = arena, .not_moved = not_moved};
     PoolWork work = {.context = &analyze, .next = analyze_next, .run = analyze_run, .finished = analyze_finished};
 
     for (size_t i = 0; i < params->plan->count; i++)

@@ -47,8 +47,9 @@ NODISCARD bool load_data(const LoadParams *params, LoadResult *result, Error *er
  * connection to the destination. */
 NODISCARD bool load_foreign_keys(const LoadParams *params, DbConn *control, Arena *arena, Error *err);
 
-/* ANALYZE (or VACUUM, ANALYZE) of every table moved; partitioned tables by their root. */
-NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, Error *err);
+/* ANALYZE (or VACUUM, ANALYZE) of every table moved; partitioned tables by their root. What cannot be analyzed is listed. */
+NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum,
+                            NotMovedVec *not_moved, Error *err);
 
 /* Large objects under the snapshot, in batches; owner, grants and comment with them. One lane's work inside
  * load_data(). */

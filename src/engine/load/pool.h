@@ -32,6 +32,7 @@ typedef struct PoolTask {
     int64_t cost;
     int attempt;   /* from 1 */
     bool alone;    /* next() says: nothing else is runnable; the pool clears it when something runs */
+    char note[256]; /* why it was given up, for finished() */
     bool given_up; /* run() says: not done, but no error either (its table's snapshot is void) */
 } PoolTask;
 
