@@ -25,9 +25,12 @@ static void report_phase(Arena *arena, Buf *out, Phase phase, const PhaseProgres
         buf_printf(out, "  %-14s %10s\n", phase_title(phase), "skipped");
         return;
     }
-    buf_printf(out, "  %-14s %10s %10s", phase_title(phase), clock_duration(arena, progress->elapsed_us),
-               progress->total > 0 || progress->done > 0 ? format_count(arena, progress->done) : "");
-    if (progress->busy_us > 0 && progress->elapsed_us > 0)
+    buf_printf(out, "  %-14s %10s", phase_title(phase), clock_duration(arena, progress->elapsed_us));
+    bool counted = progress->total > 0 || progress->done > 0;
+    bool several = progress->busy_us > 0 && progress->elapsed_us > 0;
+    if (counted || several)
+        buf_printf(out, " %10s", counted ? format_count(arena, progress->done) : "");
+    if (several)
         buf_printf(out, " %12.1f", (double)progress->busy_us / (double)progress->elapsed_us);
     buf_append_char(out, '\n');
 }
@@ -39,12 +42,13 @@ static void report_phases(Arena *arena, Buf *out, const Report *report) {
     buf_append_char(out, '\n');
 }
 
+/* The rate is of bytes sent by this run: what an earlier one had done is in bytes_done as well. */
 static const char *data_text(Arena *arena, const Progress *progress) {
     int64_t copy_us = progress->phases[PHASE_COPY].elapsed_us;
     const char *rate = "";
-    if (copy_us > 0 && progress->bytes_done > 0) {
-        double per_second = (double)progress->bytes_done * (double)USEC_PER_SEC / (double)copy_us;
-        rate = arena_printf(arena, ", %s/s", format_bytes(arena, (int64_t)per_second));
+    if (copy_us > 0 && progress->wire_bytes > 0) {
+        double per_second = (double)progress->wire_bytes * (double)USEC_PER_SEC / (double)copy_us;
+        rate = arena_printf(arena, " at %s/s", format_bytes(arena, (int64_t)per_second));
     }
     return arena_printf(arena, "%s on the source's disk, %s sent%s", format_bytes(arena, progress->bytes_done),
                         format_bytes(arena, progress->wire_bytes), rate);

@@ -353,8 +353,9 @@ static bool can_go_on(const Session *session) {
     if (session->options->dry_run || session->resume_command == NULL)
         return false;
     const Error *failure = &session->failure;
-    return session->stops > 0 || failure->reason == REASON_WORKER_LOST || failure->retryable ||
-           session->options->restart;
+    bool begun = session->screen.progress.phases[PHASE_SCHEMA].state != PHASE_WAITING;
+    return session->stops > 0 || failure->reason == REASON_WORKER_LOST ||
+           (begun && (failure->retryable || session->options->restart));
 }
 
 static void say_how_to_go_on(const Session *session) {

@@ -63,7 +63,7 @@ static void test_report(void **state UNUSED) {
                                   "  Finish              2.00s          1\n"
                                   "  Analyze           skipped\n"
                                   "\n"
-                                  "  Data         2.9 GB on the source's disk, 2.0 GB sent, 30.0 MB/s\n"
+                                  "  Data         2.9 GB on the source's disk, 2.0 GB sent at 20.0 MB/s\n"
                                   "  Rows         6,000,000\n"
                                   "  Tables       40 of 40\n"
                                   "  Indexes      17 of 17\n"
