@@ -34,6 +34,12 @@ static bool take_snapshot(Run *run, Error *err) {
 bool step_snapshot(Run *run, Error *err) {
     bool alive = false;
 
+    if (!ledger_step_done(run->dest, "copied", &run->load.copied, err))
+        return false;
+    if (run->load.copied) {
+        tracker_phase_skip(run->tracker, PHASE_SNAPSHOT);
+        return ledger_last_snapshot(run->dest, run->arena, &run->snapshot, err);
+    }
     tracker_phase_begin(run->tracker, PHASE_SNAPSHOT);
     bool ok = snapshot_find(run->source, run->dest, run->arena, &run->snapshot, &alive, err);
     if (ok && !alive) {
@@ -120,6 +126,7 @@ static void set_load_params(Run *run) {
         .copy_max = run->options.jobs,
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,
+        .copied = run->load.copied,
         .tracker = run->tracker,
         .stop = &run->stop,
     };
@@ -185,7 +192,9 @@ static bool filter_table(const PlanTable *table, void *context, bool *ret_wanted
 }
 
 static bool make_plan(Run *run, Error *err) {
-    if (!snapshot_begin(run->source, &run->snapshot, err))
+    /* When everything is copied the plan only says what there is: the snapshot is gone by then. */
+    if (run->load.copied ? !db_exec(run->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err)
+                         : !snapshot_begin(run->source, &run->snapshot, err))
         return false;
     /* A table that the application holds locked would hold up the sizes of all. */
     bool ok = db_exec(run->source, "SET LOCAL lock_timeout = '30s'", err) &&
@@ -194,7 +203,7 @@ static bool make_plan(Run *run, Error *err) {
     if (!ok)
         return false;
     plan_split(run->arena, &run->plan, run->options.split_size, run->options.jobs);
-    return plan_check_dest(run->dest, run->arena, &run->plan, err) &&
+    return (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
            plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err);
 }
 
@@ -218,19 +227,12 @@ static bool load_round(Run *run, bool *ret_again, Error *err) {
     run->plan = (Plan){0};
     if (!run->options.schema_only && !make_plan(run, err))
         return false;
-    run->load.large_objects = wants_large_objects(run);
+    run->load.large_objects = wants_large_objects(run) && !run->load.copied;
     run->chunks_kept = MAX(run->chunks_kept, (int64_t)run->plan.chunks_kept - result.chunks_copied);
     bool ok = load_data(&run->load, &result, err);
     run->result = result;
-    *ret_again = result.snapshot_lost || result.tables_void > 0;
+    *ret_again = !run->load.copied && (result.snapshot_lost || result.tables_void > 0);
     return ok;
-}
-
-/* Ends the keeper as soon as the last range is in: the source can vacuum again. */
-static bool release_snapshot(Run *run, Error *err) {
-    for (size_t i = 0; i < run->plan.notes.len; i++)
-        vec_push(run->arena, &run->notes, run->plan.notes.items[i]);
-    return snapshot_release(run->source, &run->snapshot, err);
 }
 
 enum { ROUNDS_MAX = 8 };
@@ -258,5 +260,7 @@ bool step_load(Run *run, Error *err) {
     }
     tracker_phase_end(run->tracker, PHASE_COPY);
     tracker_phase_end(run->tracker, PHASE_INDEX);
-    return ok && release_snapshot(run, err);
+    for (size_t i = 0; ok && i < run->plan.notes.len; i++)
+        vec_push(run->arena, &run->notes, run->plan.notes.items[i]);
+    return ok;
 }

@@ -42,7 +42,8 @@ static bool analyze_run(void *context, Lane *lane, PoolTask *task, Error *err) {
     tracker_task_end(analyze->params->tracker, slot, ok);
     if (ok || err->retryable || err->reason == REASON_CANCELLED)
         return ok || error_wrap(err, "%s of %s", verb, table);
-    /* A partition on a foreign server that cannot be read, an index expression that fails: the rows are there all the same. */
+    /* A partition on a foreign server that cannot be read, an index expression that fails: the rows are there all the
+     * same. */
     task->given_up = true;
     (void)snprintf(task->note, sizeof(task->note), "%.250s", err->message);
     return true;

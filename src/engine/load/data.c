@@ -34,7 +34,7 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef enum DataTaskKind { TASK_COPY, TASK_ENTRY, TASK_LARGE_OBJECTS } DataTaskKind;
+typedef enum DataTaskKind { TASK_COPY, TASK_ENTRY, TASK_LARGE_OBJECTS, TASK_RELEASE } DataTaskKind;
 
 enum { FREEZE_BYTES = 1 << 20 }; /* below, the TRUNCATE that FREEZE needs costs more than it gains */
 
@@ -48,7 +48,8 @@ typedef struct Data {
     size_t slots;
     size_t next_table, next_chunk;
     int64_t copying, building;
-    bool large_objects_given;
+    size_t tables_left; /* not complete */
+    bool large_objects_given, large_objects_done, release_given;
 } Data;
 
 /* ---- Choosing (pool's lock held) ---- */
@@ -100,6 +101,11 @@ static bool data_next(void *context, PoolTask *ret_task) {
         *ret_task = (PoolTask){.kind = TASK_LARGE_OBJECTS};
         return true;
     }
+    if (data->tables_left == 0 && data->large_objects_done && !data->release_given) {
+        data->release_given = true;
+        *ret_task = (PoolTask){.kind = TASK_RELEASE};
+        return true;
+    }
     return next_build(data, ret_task) || next_copy(data, ret_task);
 }
 
@@ -117,6 +123,7 @@ static void copy_finished(Data *data, const PoolTask *task) {
     data->result->chunks_copied++;
     if (--table->chunks_left > 0)
         return;
+    data->tables_left--;
     tracker_add_table(data->params->tracker);
     graph_table_copied(data->graph, task->item);
 }
@@ -129,6 +136,8 @@ static void data_finished(void *context, const PoolTask *task) {
         return;
     }
     if (task->kind == TASK_LARGE_OBJECTS)
+        data->large_objects_done = !task->given_up;
+    if (task->kind != TASK_ENTRY)
         return;
     const GraphTask *build = &data->tasks[task->item];
 
@@ -392,6 +401,23 @@ static bool run_large_objects(Data *data, Lane *lane, PoolTask *task, Error *err
     return ok || is_void_snapshot(data, task, err);
 }
 
+/* The line is written with a synchronous commit: it makes everything the lanes committed before it durable, so that
+ * "copied" is true also after a crash of the destination. Only then may the snapshot go. */
+static bool run_release(const LoadParams *params, Lane *lane, Error *err) {
+    DbConn *source = NULL;
+    DbConn *dest = NULL;
+    bool done = false;
+
+    if (!lane_source(lane, &source, err) || !lane_dest(lane, &dest, err) ||
+        !ledger_step_done(dest, "copied", &done, err))
+        return false;
+    if (!done &&
+        (!ledger_begin(dest, params->ledger, err) || !db_exec(dest, "SET LOCAL synchronous_commit = on", err) ||
+         !ledger_mark_step(dest, "copied", err) || !ledger_commit(dest, err)))
+        return false;
+    return failpoint("copied.before_release", err) && snapshot_release(source, params->snapshot, err);
+}
+
 static bool data_run(void *context, Lane *lane, PoolTask *task, Error *err) {
     switch ((DataTaskKind)task->kind) {
     case TASK_COPY:
@@ -400,6 +426,8 @@ static bool data_run(void *context, Lane *lane, PoolTask *task, Error *err) {
         return run_build(context, lane, task, err);
     case TASK_LARGE_OBJECTS:
         return run_large_objects(context, lane, task, err);
+    case TASK_RELEASE:
+        return run_release(((Data *)context)->params, lane, err);
     }
     UNREACHABLE();
 }
@@ -440,8 +468,14 @@ bool load_data(const LoadParams *params, LoadResult *result, Error *err) {
                                                  .entry_done = params->entry_done,
                                                  .plan = params->plan,
                                                  .restore = params->restore});
-    for (size_t t = 0; t < params->plan->count; t++)
-        result->tables_void += params->plan->tables[t].is_void;
+    for (size_t t = 0; t < params->plan->count; t++) {
+        const PlanTable *table = &params->plan->tables[t];
+
+        result->tables_void += table->is_void;
+        data.tables_left += table->is_void || table->chunks_left > 0;
+    }
+    data.release_given = params->copied;
+    data.large_objects_done = !params->large_objects;
     set_totals(&data);
     return pool_run(params->pool, &work, params->stop, err);
 }

@@ -8,6 +8,8 @@
  * - load_data() copies under one snapshot. It returns true also when some tables could not be copied under it: then
  * `snapshot_lost` or `tables_void` says so, and the caller takes a new snapshot and calls again with a plan settled
  * anew.
+ * - When the last range is in, before the last indexes are built, the step "copied" is marked and the snapshot's keeper
+ * ended: the source can vacuum again.
  */
 #pragma once
 
@@ -28,6 +30,7 @@ typedef struct LoadParams {
     int64_t build_max; /* index builds at once */
     bool data_only;
     bool large_objects; /* copy them too */
+    bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
     Tracker *tracker;
     const Stop *stop; /* the user's */
 } LoadParams;
@@ -47,7 +50,8 @@ NODISCARD bool load_data(const LoadParams *params, LoadResult *result, Error *er
  * connection to the destination. */
 NODISCARD bool load_foreign_keys(const LoadParams *params, DbConn *control, Arena *arena, Error *err);
 
-/* ANALYZE (or VACUUM, ANALYZE) of every table moved; partitioned tables by their root. What cannot be analyzed is listed. */
+/* ANALYZE (or VACUUM, ANALYZE) of every table moved; partitioned tables by their root. What cannot be analyzed is
+ * listed. */
 NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum,
                             NotMovedVec *not_moved, Error *err);
 

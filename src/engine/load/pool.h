@@ -30,10 +30,10 @@ typedef struct PoolTask {
     int kind;
     size_t item, part; /* meaning: the work list's */
     int64_t cost;
-    int attempt;   /* from 1 */
-    bool alone;    /* next() says: nothing else is runnable; the pool clears it when something runs */
+    int attempt;    /* from 1 */
+    bool alone;     /* next() says: nothing else is runnable; the pool clears it when something runs */
     char note[256]; /* why it was given up, for finished() */
-    bool given_up; /* run() says: not done, but no error either (its table's snapshot is void) */
+    bool given_up;  /* run() says: not done, but no error either (its table's snapshot is void) */
 } PoolTask;
 
 typedef struct PoolWork {

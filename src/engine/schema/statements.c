@@ -27,7 +27,11 @@ typedef struct Kind {
 
 #define BY_SECTION RESTORE_SKIP, KIND_BY_SECTION
 
-/* What pg_dump 12 to 18 write. A DEFAULT is dropped by itself, because the sequence it reads is. */
+/*
+ * What pg_dump 12 to 18 write. Parts of a table that call functions are dropped by themselves: a function over the
+ * table's own row type is made after the table, so dropped before it, and they would hold it. So is a DEFAULT, for the
+ * sequence it reads. A CONSTRAINT is not: of a partition, it cannot be.
+ */
 static const Kind kinds[] = {
     {"ACCESS METHOD", BY_SECTION | KIND_DROP},
     {"ACL LANGUAGE", RESTORE_ACL, 0},
@@ -56,14 +60,14 @@ static const Kind kinds[] = {
     {"FOREIGN TABLE", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"FUNCTION", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"INDEX ATTACH", BY_SECTION | KIND_PART},
-    {"INDEX", RESTORE_PARALLEL, KIND_PART | KIND_STORAGE},
+    {"INDEX", RESTORE_PARALLEL, KIND_PART | KIND_STORAGE | KIND_DROP},
     {"LARGE OBJECT", RESTORE_SKIP, 0},
     {"MATERIALIZED VIEW DATA", RESTORE_LAST, KIND_PART},
     {"MATERIALIZED VIEW", BY_SECTION | KIND_DROP | KIND_OWNER | KIND_STORAGE},
     {"OPERATOR CLASS", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"OPERATOR FAMILY", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"OPERATOR", BY_SECTION | KIND_DROP | KIND_OWNER},
-    {"POLICY", BY_SECTION | KIND_PART},
+    {"POLICY", BY_SECTION | KIND_PART | KIND_DROP},
     {"PROCEDURAL LANGUAGE", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"PROCEDURE", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"PUBLICATION TABLE", RESTORE_LAST, KIND_PART},
@@ -80,7 +84,7 @@ static const Kind kinds[] = {
     {"SERVER", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"SHELL TYPE", BY_SECTION | KIND_DROP},
     {"STATISTICS DATA", RESTORE_SKIP, KIND_PART},
-    {"STATISTICS", BY_SECTION | KIND_PART | KIND_OWNER},
+    {"STATISTICS", BY_SECTION | KIND_PART | KIND_DROP | KIND_OWNER},
     {"STDSTRINGS", RESTORE_SKIP, 0},
     {"SUBSCRIPTION TABLE", RESTORE_LAST, 0},
     {"SUBSCRIPTION", RESTORE_LAST, KIND_DROP | KIND_OWNER},
@@ -92,7 +96,7 @@ static const Kind kinds[] = {
     {"TEXT SEARCH PARSER", BY_SECTION | KIND_DROP},
     {"TEXT SEARCH TEMPLATE", BY_SECTION | KIND_DROP},
     {"TRANSFORM", BY_SECTION | KIND_DROP},
-    {"TRIGGER", BY_SECTION | KIND_PART},
+    {"TRIGGER", BY_SECTION | KIND_PART | KIND_DROP},
     {"TYPE", BY_SECTION | KIND_DROP | KIND_OWNER},
     {"USER MAPPING", BY_SECTION | KIND_DROP},
     {"VIEW", BY_SECTION | KIND_DROP | KIND_OWNER},
