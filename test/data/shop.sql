@@ -154,6 +154,7 @@ CREATE TRIGGER orders_audit AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH 
 CREATE TRIGGER payment_audit AFTER INSERT OR UPDATE OR DELETE ON payment FOR EACH ROW EXECUTE FUNCTION audit();
 CREATE TRIGGER line_insert AFTER INSERT ON order_line REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION retotal();
 CREATE TRIGGER line_delete AFTER DELETE ON order_line REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION retotal();
-CREATE PROCEDURE cancel_order(which bigint) LANGUAGE sql BEGIN ATOMIC UPDATE orders SET status = 'cancelled' WHERE id = which AND status IN ('placed', 'paid'); END;
+CREATE PROCEDURE cancel_order(which bigint) LANGUAGE sql AS
+$$ UPDATE shop.orders SET status = 'cancelled' WHERE id = which AND status IN ('placed', 'paid') $$;
 COMMENT ON TABLE orders IS 'one row for each order, carts included';
 COMMENT ON COLUMN orders.total IS 'kept by triggers on order_line';
