@@ -151,14 +151,19 @@ static void add_notes(Run *run, Report *report) {
                  "tables are analyzed, not vacuumed: autovacuum sets their visibility maps later (or use --vacuum)");
 }
 
+/* 150020 = "15.20" */
+static const char *version_text(Arena *arena, int version) {
+    return arena_printf(arena, "%d.%d", version / 10000, version % 10000);
+}
+
 bool run_report(Run *run, Error *err) {
     CLEANUP(buf_fini) Buf text;
     Report report = {
         .job_id = run->identity.job_id,
         .source = run->source_display,
         .dest = run->dest_display,
-        .source_version = arena_printf(run->arena, "%d", db_version(run->source)),
-        .dest_version = arena_printf(run->arena, "%d", db_version(run->dest)),
+        .source_version = version_text(run->arena, db_version(run->source)),
+        .dest_version = version_text(run->arena, db_version(run->dest)),
         .pg_dump = run->pg_dump.path == NULL
                        ? ""
                        : arena_printf(run->arena, "%s (%s)", run->pg_dump.path, run->pg_dump.version),
