@@ -9,7 +9,6 @@
 
 typedef struct PhaseRecord {
     PhaseState state;
-    int running; /* begins without an end */
     int64_t first_us, last_us;
     int64_t busy_us;
     int64_t done, total;
@@ -77,7 +76,6 @@ void tracker_phase_total(Tracker *tracker, Phase phase, int64_t done, int64_t to
 
 void tracker_phase_begin(Tracker *tracker, Phase phase) {
     lock(tracker);
-    tracker->phases[phase].running++;
     tracker->phases[phase].state = PHASE_RUNNING;
     phase_touch(&tracker->phases[phase]);
     unlock(tracker);
@@ -87,9 +85,9 @@ void tracker_phase_end(Tracker *tracker, Phase phase) {
     PhaseRecord *record = &tracker->phases[phase];
 
     lock(tracker);
-    phase_touch(record);
-    if (--record->running == 0)
-        record->state = PHASE_DONE;
+    if (record->state == PHASE_RUNNING && record->busy_us == 0) /* with tasks: the last one's end is the phase's */
+        phase_touch(record);
+    record->state = PHASE_DONE;
     unlock(tracker);
 }
 

@@ -27,7 +27,7 @@ typedef struct TaskSlot {
 Tracker *tracker_new(void);
 void tracker_freep(Tracker **tracker);
 
-/* A phase runs from its first begin to its last end; several threads may be in it. */
+/* A phase lasts from its first begin to its last task's end (without tasks: to its last end). It may begin again. */
 void tracker_phase_total(Tracker *tracker, Phase phase, int64_t done, int64_t total);
 void tracker_phase_begin(Tracker *tracker, Phase phase);
 void tracker_phase_end(Tracker *tracker, Phase phase);

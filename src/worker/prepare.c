@@ -5,6 +5,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/schema/dump.h"
+#include "pg/quote.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,27 @@ static void note_not_moved(Run *run, const Selection *selection) {
         }
 }
 
+/* pg_dump leaves them out without a word. */
+static bool note_invalid_indexes(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_index i"
+                      " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+                      " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                      " JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
+                      " WHERE NOT i.indisvalid AND t.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' ORDER BY 1, 2";
+
+    if (!db_query(run->source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "listing invalid indexes");
+    for (int i = 0; i < db_rows(rows); i++) {
+        NotMoved item = {.kind = "index",
+                         .object = sql_display(run->arena, db_text(rows, i, 0), db_text(rows, i, 1)),
+                         .reason = "it is invalid on the source: REINDEX or drop it there"};
+
+        vec_push(run->arena, &run->not_moved, item);
+    }
+    return true;
+}
+
 static void set_load_params(Run *run) {
     run->load = (LoadParams){
         .ledger = &run->ledger,
@@ -147,7 +169,7 @@ static bool read_schema(Run *run, Error *err) {
     run->chosen = selection.chosen;
     run->not_moved.len = 0;
     note_not_moved(run, &selection);
-    return true;
+    return note_invalid_indexes(run, err);
 }
 
 bool step_schema(Run *run, Error *err) {
