@@ -1,0 +1,55 @@
+/*
+ * Replication connections: slots, the stream, feedback.
+ *
+ * Contract
+ * - A ReplStream owns a replication connection (replication=database) and belongs to one thread. Every wait ends at its
+ * Stop or deadline.
+ * - repl_slot_create() uses SNAPSHOT 'nothing' (NOEXPORT_SNAPSHOT before 15), pgoutput, no two-phase; it waits for
+ * running transactions as long as the deadline allows. *ret_lsn is the consistent point L0.
+ * - repl_stream_start() asks first for the slot's confirmed_flush_lsn: the server *silently* forwards a start below it,
+ * so a position that is older fails with LEDGER_MISMATCH ("changes are gone"); a missing, lost or invalidated slot is
+ * SLOT_LOST. Nothing is ever created here.
+ * - repl_receive() gives one XLogData or keepalive at a time; bytes live until the next call. Feedback goes out on
+ * request of the server, and at least every `feedback_interval_us`, always with the positions set by repl_acknowledge()
+ * and never with anything newer. Relies on: PostgreSQL documentation, "Streaming Replication Protocol";
+ * wal_sender_timeout.
+ */
+#pragma once
+
+#include "pg/query.h"
+
+typedef struct ReplStream ReplStream;
+
+typedef struct ReplStart {
+    const char *slot;
+    const char *const *publications; /* NULL-terminated */
+    uint64_t lsn;                    /* from the ledger */
+    bool binary;                     /* ask for binary values (14+) */
+    bool messages;                   /* logical messages too (14+) */
+    int64_t feedback_interval_us;
+} ReplStart;
+
+typedef struct ReplData {
+    bool is_keepalive;
+    bool reply_requested;
+    uint64_t start_lsn; /* XLogData */
+    uint64_t end_lsn;   /* the server's current end of WAL */
+    int64_t server_time_us;
+    const char *bytes;
+    size_t len;
+} ReplData;
+
+typedef enum ReplResult { REPL_DATA, REPL_TIMEOUT, REPL_STOPPED, REPL_FAILED } ReplResult;
+
+NODISCARD bool repl_slot_create(const DbTarget *source, const char *slot, bool failover, const Stop *stop,
+                                uint64_t *ret_lsn, Error *err);
+/* Through an ordinary connection; a slot that does not exist is fine; waits until its walsender is gone, ending it. */
+NODISCARD bool repl_slot_drop(DbConn *source, const char *slot, Error *err);
+
+NODISCARD bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop *stop,
+                                ReplStream **ret_stream, Error *err);
+void repl_stream_closep(ReplStream **stream); /* ends the COPY politely when it can, within a second */
+ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err);
+/* What is durable in the destination: from now on confirmed. Monotonic. */
+void repl_acknowledge(ReplStream *stream, uint64_t durable_lsn);
+int repl_socket(const ReplStream *stream);
