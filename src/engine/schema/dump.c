@@ -43,6 +43,35 @@ static void temp_file_fini(TempFile *file) {
         (void)unlink(file->path);
 }
 
+/* pg_dump may come with a libpq that is older than ours and refuses a service file with a parameter it does not know.
+ * Those are left out where they say the default. */
+static bool is_new_default(const char *line, size_t len) {
+    static const char *const lines[] = {
+        "ssl_min_protocol_version=TLSv1.2",
+        "channel_binding=prefer", /* 13 */
+        "sslsni=1",               /* 14 */
+        "load_balance_hosts=disable",
+        "sslcertmode=allow",       /* 16 */
+        "gssdelegation=0",         /* 16 */
+        "sslnegotiation=postgres", /* 17 */
+    };
+    for (size_t i = 0; i < COUNT_OF(lines); i++)
+        if (strlen(lines[i]) == len && strncmp(line, lines[i], len) == 0)
+            return true;
+    return false;
+}
+
+static void append_without_new_defaults(Buf *out, const char *service) {
+    for (const char *line = service; *line != '\0';) {
+        size_t len = strcspn(line, "\n");
+        if (!is_new_default(line, len)) {
+            buf_append(out, line, len);
+            buf_append_char(out, '\n');
+        }
+        line += len + (line[len] == '\n' ? 1 : 0);
+    }
+}
+
 /* The user's own `options` come first, so that ours win. */
 static void append_with_options(Buf *out, const char *service) {
     static const char key[] = "options=";
@@ -64,12 +93,15 @@ static void append_with_options(Buf *out, const char *service) {
 }
 
 static bool write_service_file(Arena *arena, const SchemaDump *dump, bool with_options, TempFile *file, Error *err) {
+    CLEANUP(buf_fini) Buf all;
     CLEANUP(buf_fini) Buf service;
     CLEANUP(buf_fini) Buf text;
+    buf_init(&all, SERVICE_FILE_MAX);
     buf_init(&service, SERVICE_FILE_MAX);
     buf_init(&text, SERVICE_FILE_MAX);
-    if (!db_service_file(dump->conninfo, &service, err))
+    if (!db_service_file(dump->conninfo, &all, err))
         return false;
+    append_without_new_defaults(&service, all.data);
     if (with_options)
         append_with_options(&text, service.data);
     else

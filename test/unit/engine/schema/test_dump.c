@@ -108,6 +108,19 @@ static void options_are_added_where_there_are_none(void **state) {
     assert_has(f->out.data, "\noptions=-c standard_conforming_strings=on ");
 }
 
+/* libpq 13 knows no sslsni, and refuses the file. */
+static void newer_parameters_go_only_when_they_say_something(void **state) {
+    Fixture *f = *state;
+    script(f, "cat \"$PGSERVICEFILE\"");
+    assert_true(schema_dump(&f->dump, NULL, &f->out, &f->err));
+    assert_null(strstr(f->out.data, "\nsslsni="));
+    assert_null(strstr(f->out.data, "\nchannel_binding="));
+    f->dump.conninfo = "host=h.invalid user=u dbname=d channel_binding=require sslsni=0";
+    assert_true(schema_dump(&f->dump, NULL, &f->out, &f->err));
+    assert_has(f->out.data, "\nsslsni=0\n");
+    assert_has(f->out.data, "\nchannel_binding=require\n");
+}
+
 static void failures_say_what_pg_dump_said(void **state) {
     Fixture *f = *state;
     static const struct {
