@@ -207,10 +207,15 @@ static void a_stop_ends_it(void **state) {
 int main(void) {
 #define DUMP_TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        DUMP_TEST(passes_parameters_in_a_private_file),     DUMP_TEST(the_password_is_not_in_the_environment),
-        DUMP_TEST(options_are_added_where_there_are_none),  DUMP_TEST(failures_say_what_pg_dump_said),
-        DUMP_TEST(goes_on_without_options_behind_a_pooler), DUMP_TEST(a_database_without_encoding_gives_its_bytes),
-        DUMP_TEST(what_cannot_start_is_an_error),           DUMP_TEST(a_stop_ends_it),
+        DUMP_TEST(passes_parameters_in_a_private_file),
+        DUMP_TEST(the_password_is_not_in_the_environment),
+        DUMP_TEST(options_are_added_where_there_are_none),
+        DUMP_TEST(newer_parameters_go_only_when_they_say_something),
+        DUMP_TEST(failures_say_what_pg_dump_said),
+        DUMP_TEST(goes_on_without_options_behind_a_pooler),
+        DUMP_TEST(a_database_without_encoding_gives_its_bytes),
+        DUMP_TEST(what_cannot_start_is_an_error),
+        DUMP_TEST(a_stop_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
