@@ -174,7 +174,7 @@ static WireResult read_some(Wire *wire, Error *err) {
         return WIRE_NOTHING;
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return WIRE_NOTHING;
+        return WIRE_NOTHING; /* uncovered: poll(2) said readable and it was not */
     /* A peer that ended with messages of ours unread is a reset here. */
     if (got < 0 && errno != ECONNRESET) {
         error_errno(err, REASON_SYSTEM, "cannot read from the wire");

@@ -205,7 +205,7 @@ enum { SENDERS = 4, MESSAGES = 100, TEXT = 20000 };
 
 static void *send_many(void *data) {
     Wire *wire = data;
-    static char text[TEXT + 1];
+    char text[TEXT + 1] = "";
     memset(text, 'y', TEXT);
     for (int i = 0; i < MESSAGES; i++) {
         Error err;
