@@ -1,0 +1,68 @@
+/*
+ * The seam between snapshot and stream: every committed change of the source arrives exactly once, by copy or by
+ * stream.
+ *
+ * Contract
+ * - Order (each step's reason is an experiment that lost rows without it: seam.c): journal, publications, slot,
+ * decodable?, barrier, snapshot, flushed marker. Each step may be run again after a crash at any point: names derive
+ * from the job's id, the journal is written before the act.
+ * - seam_decides(): for a change in the stream, was it in the copy already? Pure.
+ * - Everything made on the source is in the journal (pgcrane.source_object) and removed by seam_remove().
+ * - Nothing here takes a lock that the application could notice: publications never publish UPDATE or DELETE of a table
+ * without a replica identity, since the application's own statement would fail.
+ */
+#pragma once
+
+#include "common/lsn.h"
+#include "engine/ledger/ledger.h"
+
+/* Names on the source, by job: at most 63 bytes each. */
+typedef struct SeamNames {
+    const char *slot;
+    const char *publication_all;  /* insert, truncate: FOR ALL TABLES for a superuser, else lists */
+    const char *publication_keys; /* update, delete: the tables with a replica identity */
+} SeamNames;
+SeamNames seam_names(Arena *arena, const char *job_id);
+
+/* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
+typedef struct SeamTable {
+    const char *quoted;
+    bool has_identity; /* valid immediate key or replica identity index, or FULL; no generated column in it */
+} SeamTable;
+
+/* Which tables have an identity now, by the rules of seam.c. */
+NODISCARD bool seam_read_identities(DbConn *source, Arena *arena, SeamTable **ret_tables, size_t *ret_count,
+                                    Error *err);
+
+/* Publications, created and committed before the slot (PostgreSQL 18 silently omits what comes between). */
+NODISCARD bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
+                            const SeamTable *tables, size_t count, bool all_tables, Error *err);
+
+/* The slot (adopted when an earlier run made it and it was never read from), and that it can be decoded. Waits for
+ * running transactions; `blocked` is called now and then with who is waited for. */
+typedef void (*SeamBlocked)(void *context, const char *who);
+NODISCARD bool seam_slot(const DbTarget *source_target, DbConn *source, DbConn *dest, const Ledger *ledger,
+                         const SeamNames *names, const Stop *stop, SeamBlocked blocked, void *context, Lsn *ret_l0,
+                         Error *err);
+
+/* Waits until every transaction that was running when it was called, prepared ones included, has ended on the server's
+ * own books. */
+NODISCARD bool seam_barrier(DbConn *source, const Stop *stop, SeamBlocked blocked, void *context, Error *err);
+
+/* A flushed commit on the source; *ret_end = its end. */
+NODISCARD bool seam_marker(DbConn *source, const char *content, Lsn *ret_end, Error *err);
+
+/* What a snapshot shows, to decide by. */
+typedef struct SeamPicture {
+    uint64_t xmin, xmax;
+    const uint64_t *running; /* sorted */
+    size_t running_count;
+    Lsn w; /* a flushed position at or after the snapshot */
+} SeamPicture;
+NODISCARD bool seam_picture_parse(Arena *arena, const char *text, Lsn w, SeamPicture *ret_picture, Error *err);
+/* True = the copy has it: skip. commit_lsn is of the start of the commit record (Begin's final_lsn), xid the top-level
+ * one (32 bits). */
+bool seam_in_copy(const SeamPicture *picture, Lsn commit_lsn, uint32_t xid);
+
+/* Drops what the journal names, in any state, and says what it could not. */
+NODISCARD bool seam_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names, Error *err);
