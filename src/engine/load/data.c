@@ -36,6 +36,7 @@
 
 typedef enum DataTaskKind { TASK_COPY, TASK_ENTRY, TASK_LARGE_OBJECTS, TASK_RELEASE } DataTaskKind;
 
+enum { SMALL_SHARE = 4 };
 enum { FREEZE_BYTES = 1 << 20 }; /* below, the TRUNCATE that FREEZE needs costs more than it gains */
 
 typedef struct Data {
@@ -48,7 +49,8 @@ typedef struct Data {
     size_t slots;
     size_t next_table, next_chunk;
     int64_t copying, building;
-    size_t tables_left; /* not complete */
+    int64_t running_cost; /* of copies and builds under way */
+    size_t tables_left;   /* not complete */
     bool large_objects_given, large_objects_done, release_given;
 } Data;
 
@@ -72,9 +74,17 @@ static bool next_copy(Data *data, PoolTask *ret_task) {
                                .part = data->next_chunk++,
                                .cost = table->chunks[data->next_chunk - 1].disk_bytes};
         data->copying++;
+        data->running_cost += ret_task->cost;
         return true;
     }
     return false;
+}
+
+/* Nothing else runs, or will soon, that is worth a processor beside a build of this cost: copies are given out, and
+ * what runs or is ready is small. */
+static bool has_no_company(const Data *data, int64_t cost) {
+    return data->next_table >= data->params->plan->count &&
+           data->running_cost + graph_ready_cost(data->graph) < cost / SMALL_SHARE;
 }
 
 /* Long tasks first: a build takes as long as many ranges, so that ranges are what fills the lanes at the end. */
@@ -89,7 +99,8 @@ static bool next_build(Data *data, PoolTask *ret_task) {
     data->slot_used[slot] = true;
     data->building++;
     *ret_task = (PoolTask){.kind = TASK_ENTRY, .item = slot, .cost = data->tasks[slot].cost};
-    ret_task->alone = !graph_has_ready(data->graph) && data->next_table >= data->params->plan->count;
+    ret_task->alone = has_no_company(data, ret_task->cost);
+    data->running_cost += ret_task->cost;
     return true;
 }
 
@@ -131,6 +142,7 @@ static void copy_finished(Data *data, const PoolTask *task) {
 static void data_finished(void *context, const PoolTask *task) {
     Data *data = context;
 
+    data->running_cost -= task->cost;
     if (task->kind == TASK_COPY) {
         copy_finished(data, task);
         return;

@@ -30,6 +30,7 @@ struct Graph {
     uint32_t *entry_of_table; /* by plan index */
     VEC(GraphTask) ready;     /* heap by cost */
     VEC(GraphTask) completions;
+    int64_t ready_cost;
     size_t entries, done;
 };
 
@@ -195,6 +196,7 @@ static void link_dependents(Graph *graph) {
 }
 
 static void heap_push(Graph *graph, GraphTask task) {
+    graph->ready_cost += task.cost;
     vec_push(graph->arena, &graph->ready, task);
     for (size_t i = graph->ready.len - 1; i > 0 && graph->ready.items[(i - 1) / 2].cost < graph->ready.items[i].cost;
          i = (i - 1) / 2) {
@@ -277,6 +279,10 @@ bool graph_has_ready(const Graph *graph) {
     return graph->ready.len > 0 || graph->completions.len > 0;
 }
 
+int64_t graph_ready_cost(const Graph *graph) {
+    return graph->ready_cost;
+}
+
 bool graph_next(Graph *graph, GraphTask *ret_task) {
     if (graph->completions.len > 0) {
         *ret_task = graph->completions.items[--graph->completions.len];
@@ -285,6 +291,7 @@ bool graph_next(Graph *graph, GraphTask *ret_task) {
     if (graph->ready.len == 0)
         return false;
     *ret_task = heap_pop(graph);
+    graph->ready_cost -= ret_task->cost;
     return true;
 }
 

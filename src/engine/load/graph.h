@@ -45,5 +45,7 @@ size_t graph_entries_done(const Graph *graph);
 /* The most costly task that is ready, completions first; false when none is. */
 bool graph_next(Graph *graph, GraphTask *ret_task);
 bool graph_has_ready(const Graph *graph);
+/* Sum over what is ready. */
+int64_t graph_ready_cost(const Graph *graph);
 void graph_table_copied(Graph *graph, size_t plan_table);
 void graph_finished(Graph *graph, const GraphTask *task);

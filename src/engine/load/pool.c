@@ -181,7 +181,6 @@ static void lane_loop(Pool *pool, Lane *lane) {
         PoolTask task = {0};
 
         if (pool->work->next(pool->work->context, &task)) {
-            task.alone = task.alone && pool->running == 0;
             run_one(pool, lane, &task);
         } else if (pool->running == 0) {
             return; /* nothing runs that could set something free */

@@ -31,7 +31,7 @@ typedef struct PoolTask {
     size_t item, part; /* meaning: the work list's */
     int64_t cost;
     int attempt;    /* from 1 */
-    bool alone;     /* next() says: nothing else is runnable; the pool clears it when something runs */
+    bool alone;     /* next() says: nothing else is worth a processor now */
     char note[256]; /* why it was given up, for finished() */
     bool given_up;  /* run() says: not done, but no error either (its table's snapshot is void) */
 } PoolTask;
