@@ -69,7 +69,7 @@ typedef struct PgoTransaction {
     const char *gid;    /* two-phase */
 } PgoTransaction;
 
-typedef struct PgoRelation {
+typedef struct PgoRelation { /* and DATA_TYPE: oid, schema and name of the type */
     uint32_t oid;
     const char *schema; /* "" = pg_catalog */
     const char *name;
