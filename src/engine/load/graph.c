@@ -12,8 +12,11 @@ typedef struct Node {
     uint32_t first_dependent, dependents_count;
     bool is_build; /* INDEX or CONSTRAINT that runs here and is not done */
     bool complete;
-    bool build_done;
+    bool build_done; /* by an earlier run */
     bool is_late;
+    bool is_needed;        /* by another build */
+    bool has_ranges;       /* of a table's node */
+    uint32_t builds;       /* of a table's node: all that run here, those done by an earlier run included */
     KeySplit split;        /* two steps when split.build is set */
     int64_t cost;          /* bytes of the table */
     uint32_t builds_left;  /* of a table's node: builds that still need its SHARE lock */
@@ -95,6 +98,7 @@ static void init_nodes(Graph *graph) {
         graph->entries++;
         graph->done += graph->params.entry_done[i];
         node->is_build = !graph->params.entry_done[i];
+        node->build_done = graph->params.entry_done[i];
         node->complete = !node->is_build;
     }
     for (size_t t = 0; t < plan->count; t++)
@@ -102,6 +106,7 @@ static void init_nodes(Graph *graph) {
             Node *node = &graph->nodes[graph->entry_of_table[t]];
 
             node->cost = plan->tables[t].bytes;
+            node->has_ranges = plan->tables[t].chunks_count > 0;
             node->complete = plan->tables[t].chunks_left == 0 && !plan->tables[t].is_void;
         }
 }
@@ -137,29 +142,48 @@ static void find_tables(Graph *graph) {
     const Toc *toc = graph->params.toc;
 
     for (size_t i = 0; i < toc->count; i++) {
-        if (!graph->nodes[i].is_build)
+        Node *node = &graph->nodes[i];
+
+        if (!node->is_build && !node->build_done)
             continue;
-        for (size_t d = 0; d < toc->entries[i].deps_count && graph->nodes[i].table == NONE; d++) {
+        for (size_t d = 0; d < toc->entries[i].deps_count && node->table == NONE; d++) {
             uint32_t dep = index_of(toc, toc->entries[i].deps[d]);
 
             if (dep != NONE && strcmp(toc->entries[dep].desc, "TABLE") == 0)
-                graph->nodes[i].table = dep;
+                node->table = dep;
         }
-        if (graph->nodes[i].table != NONE) {
-            graph->nodes[graph->nodes[i].table].builds_left++;
-            graph->nodes[i].cost = graph->nodes[graph->nodes[i].table].cost;
-        }
+        if (node->table == NONE)
+            continue;
+        graph->nodes[node->table].builds++;
+        graph->nodes[node->table].builds_left += node->is_build;
+        node->cost = graph->nodes[node->table].cost;
     }
 }
 
+static void mark_needed(Graph *graph) {
+    const Toc *toc = graph->params.toc;
+
+    for (size_t i = 0; i < toc->count; i++)
+        for (size_t d = 0; graph->nodes[i].is_build && d < toc->entries[i].deps_count; d++) {
+            uint32_t dep = index_of(toc, toc->entries[i].deps[d]);
+
+            if (dep != NONE)
+                graph->nodes[dep].is_needed = true;
+        }
+}
+
 /* Two steps only where it pays: when the table has other builds that the first step would otherwise shut out. Only
- * tables that hold rows of their own: an index on a partitioned root is a matter of the catalogue. */
+ * tables that hold rows of their own: an index on a partitioned root is a matter of the catalogue. Not what another
+ * build depends on: that one would wait for the second step, and the second step for it.
+ *
+ * What an earlier run has done must not change the answer: its first step may have committed, and then the key's own
+ * text would meet the index that is there. */
 static void split_keys(Graph *graph) {
     for (size_t i = 0; i < graph->params.toc->count; i++) {
         Node *node = &graph->nodes[i];
 
-        if (node->is_build && node->table != NONE && graph->nodes[node->table].builds_left > 1 &&
-            graph->nodes[node->table].cost > 0)
+        if (node->is_build && !node->is_needed && node->table != NONE && graph->nodes[node->table].builds > 1 &&
+            graph->nodes[node->table].has_ranges)
             node->split = key_split(graph->arena, &graph->params.toc->entries[i], &graph->params.restore);
     }
 }
@@ -259,6 +283,7 @@ Graph *graph_new(Arena *arena, const GraphParams *params) {
     init_nodes(graph);
     mark_late(graph);
     find_tables(graph);
+    mark_needed(graph);
     split_keys(graph);
     link_dependents(graph);
     for (size_t i = 0; i < params->toc->count; i++)
