@@ -66,10 +66,10 @@ static const char *clause(Arena *arena, const char *word, Span span) {
     return span.len == 0 ? "" : arena_printf(arena, " %s %.*s", word, (int)span.len, span.text);
 }
 
+/* Written even where it is empty: the lane's session may have another one from an entry that ran whole. */
 static const char *tablespace_sql(Arena *arena, const TocEntry *entry) {
-    return entry->tablespace[0] == '\0'
-               ? ""
-               : arena_printf(arena, "SET LOCAL default_tablespace = %s;", sql_ident(arena, entry->tablespace));
+    return arena_printf(arena, "SET LOCAL default_tablespace = %s;",
+                        entry->tablespace[0] == '\0' ? "''" : sql_ident(arena, entry->tablespace));
 }
 
 static KeySplit split_constraint(Arena *arena, const TocEntry *entry) {
