@@ -221,12 +221,23 @@ static void wait_for_lanes(Pool *pool, const Stop *user_stop) {
     (void)eventfd_read(pool->done_fd, &value);
 }
 
+/* Forgets how the last run failed: the step that called it may be tried again. No lane runs here. */
+static bool clear_failure(Pool *pool, Error *err) {
+    if (!stop_requested(&pool->stop))
+        return true;
+    stop_fini(&pool->stop);
+    pool->failed = false;
+    return stop_init(&pool->stop, err);
+}
+
 bool pool_run(Pool *pool, const PoolWork *work, const Stop *user_stop, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     LaneThread *threads = arena_array(arena, LaneThread, (size_t)pool->lanes_count);
     pthread_t *ids = arena_array(arena, pthread_t, (size_t)pool->lanes_count);
     int started = 0;
 
+    if (!clear_failure(pool, err))
+        return false;
     pool->work = work;
     (void)pthread_mutex_lock(&pool->lock);
     for (; started < pool->lanes_count; started++) {
