@@ -28,7 +28,7 @@
     "  THEN CASE WHEN pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) = '' THEN ''''''"                            \
     "   ELSE pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) END"                                                  \
     "  ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END)"                        \
-    " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                               \
+    " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
 
 #define COMMENT_SQL                                                                                                    \

@@ -35,7 +35,7 @@
 #define TABLES_SQL                                                                                                     \
     "WITH columns AS (" COLUMNS_SQL "),"                                                                               \
     " config AS (SELECT c.oid, c.condition FROM pg_catalog.pg_extension e,"                                            \
-    "  LATERAL unnest(e.extconfig, e.extcondition) AS c (oid, condition)),"                                 \
+    "  LATERAL unnest(e.extconfig, e.extcondition) AS c (oid, condition)),"                                            \
     " member AS (SELECT d.objid FROM pg_catalog.pg_depend d"                                                           \
     "  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')"                                         \
     " SELECT c.oid, n.nspname, c.relname, c.relfilenode,"                                                              \
