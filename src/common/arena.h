@@ -14,19 +14,19 @@
 
 typedef struct Arena Arena;
 
-Arena *arena_new(void);
+RETURNS_NONNULL Arena *arena_new(void);
 void arena_free(Arena *arena); /* NULL is fine */
 void arena_freep(Arena **arena);
 void arena_reset(Arena *arena);
 
-void *arena_alloc(Arena *arena, size_t size);
+RETURNS_NONNULL void *arena_alloc(Arena *arena, size_t size);
 #define arena_new_of(arena, type) ((type *)arena_alloc((arena), sizeof(type)))
 #define arena_array(arena, type, count) ((type *)arena_alloc_array((arena), sizeof(type), (count)))
-void *arena_alloc_array(Arena *arena, size_t size, size_t count); /* ends the process on overflow */
+RETURNS_NONNULL void *arena_alloc_array(Arena *arena, size_t size, size_t count); /* ends the process on overflow */
 
 char *arena_strdup(Arena *arena, const char *text); /* NULL gives NULL */
 char *arena_strndup(Arena *arena, const char *text, size_t len);
-char *arena_printf(Arena *arena, const char *format, ...) PRINTF(2, 3);
+RETURNS_NONNULL char *arena_printf(Arena *arena, const char *format, ...) PRINTF(2, 3);
 char *arena_vprintf(Arena *arena, const char *format, va_list args) PRINTF(2, 0);
 
 /* Bytes handed out since the last reset: for tests and for the memory report. */

@@ -9,6 +9,7 @@
 #define PRINTF(format_index, first_arg) __attribute__((format(printf, format_index, first_arg)))
 #define NORETURN __attribute__((noreturn))
 #define CLEANUP(function) __attribute__((cleanup(function)))
+#define RETURNS_NONNULL __attribute__((returns_nonnull))
 #define UNUSED __attribute__((unused))
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
