@@ -124,9 +124,17 @@ static bool check_same_server(Run *run, DbConn *source, Error *err) {
                      run->identity.source_system);
 }
 
+/* What we remember as done may be lost with the session: a COMMIT of a lane that a crashed server never wrote. Or be
+ * done without our knowing: a COMMIT whose reply was lost. Only the ledger knows. */
+static bool go_back_to_ledger(Run *run, Error *err) {
+    return !run->has_ledger || (ledger_retake(run->dest, &run->ledger, err) && run_note_done(run, err));
+}
+
 bool run_reconnect(Run *run, Error *err) {
-    db_rollback(run->source);
-    db_rollback(run->dest);
+    if (run->source != NULL)
+        db_rollback(run->source);
+    if (run->dest != NULL)
+        db_rollback(run->dest);
     if (run->source == NULL || db_is_broken(run->source)) {
         db_closep(&run->source);
         if (!db_open_patient(&run->source_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->source, err) ||
@@ -137,7 +145,7 @@ bool run_reconnect(Run *run, Error *err) {
         db_closep(&run->dest);
         if (!db_open_patient(&run->dest_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->dest, err))
             return false;
-        return !run->has_ledger || ledger_retake(run->dest, &run->ledger, err);
+        return go_back_to_ledger(run, err);
     }
     return true;
 }

@@ -55,7 +55,7 @@ bool step_snapshot(Run *run, Error *err) {
 
 /* ---- Schema ---- */
 
-static bool dump_schema(Run *run, Buf *archive, Error *err) {
+static bool dump_once(Run *run, Buf *archive, Error *err) {
     SchemaDump dump = {
         .pg_dump = run->pg_dump.path,
         .conninfo = run->options.source,
@@ -64,8 +64,23 @@ static bool dump_schema(Run *run, Buf *archive, Error *err) {
     };
 
     run_event(run, "info", "reading the schema with %s (%s)", run->pg_dump.path, run->pg_dump.version);
-    return schema_dump(&dump, &run->stop, archive, err) &&
-           ledger_save_archive(run->dest, &run->ledger, archive->data, archive->len, err);
+    return schema_dump(&dump, &run->stop, archive, err);
+}
+
+/* pg_dump cannot lock what was dropped or renamed since the snapshot, however often it is asked. Nothing was copied
+ * under the snapshot yet, so it goes: once for another try, and then so that the next run takes a new one. */
+static bool dump_schema(Run *run, Buf *archive, Error *err) {
+    bool ok = dump_once(run, archive, err);
+    Error ignored;
+
+    if (!ok && err->reason == REASON_CLIENT_FAILED && !err->retryable) {
+        run_event(run, "warning", "%s; trying again under a new snapshot", err->message);
+        ok = snapshot_release(run->source, &run->snapshot, err) && take_snapshot(run, err) &&
+             dump_once(run, archive, err);
+        if (!ok && !snapshot_release(run->source, &run->snapshot, &ignored))
+            log_error_value(LOG_WARNING, &ignored);
+    }
+    return ok && ledger_save_archive(run->dest, &run->ledger, archive->data, archive->len, err);
 }
 
 static int compare_oids(const void *a, const void *b) {
@@ -85,13 +100,15 @@ static void note_tables(Run *run) {
 }
 
 /* Which entries an earlier run has done, by dump id: the archive is the same one, it comes from the ledger. */
-static bool note_done(Run *run, Error *err) {
+bool run_note_done(Run *run, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     IntVec ids = {0};
 
+    if (run->toc.count == 0)
+        return true;
     if (!ledger_entries(run->dest, arena, &ids, err))
         return false;
-    run->entry_done = arena_array(run->arena, bool, MAX(run->toc.count, 1));
+    run->entry_done = run->load.entry_done = arena_array(run->arena, bool, run->toc.count);
     for (size_t i = 0; i < ids.len; i++) {
         const TocEntry *entry = toc_find(&run->toc, ids.items[i]);
 
@@ -174,14 +191,14 @@ static bool read_schema(Run *run, Error *err) {
 
 bool step_schema(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_SCHEMA);
-    bool ok = run->options.data_only || (read_schema(run, err) && note_done(run, err));
+    bool ok = run->options.data_only || (read_schema(run, err) && run_note_done(run, err));
     tracker_phase_end(run->tracker, PHASE_SCHEMA);
     if (!ok)
         return false;
-    if (run->chosen == NULL) {
+    if (run->chosen == NULL)
         run->chosen = arena_array(run->arena, bool, 1);
+    if (run->entry_done == NULL)
         run->entry_done = arena_array(run->arena, bool, 1);
-    }
     note_tables(run);
     set_load_params(run);
     return true;
@@ -257,13 +274,20 @@ static bool load_round(Run *run, bool *ret_again, Error *err) {
     return ok;
 }
 
+/* A commit that waits for the disk, on the session that saw the plan read: when it stands, the server did not crash in
+ * between, and all that the lanes committed without waiting is durable. Otherwise the step runs again, from what the
+ * ledger says. */
+static bool make_durable(Run *run, Error *err) {
+    return ledger_begin(run->dest, &run->ledger, err) && ledger_commit(run->dest, err);
+}
+
 enum { ROUNDS_MAX = 8 };
 
 bool step_load(Run *run, Error *err) {
     bool again = true;
     bool ok = true;
 
-    if (!open_pool(run, err))
+    if (!open_pool(run, err) || !ledger_step_done(run->dest, "copied", &run->load.copied, err))
         return false;
     tracker_phase_begin(run->tracker, PHASE_COPY);
     tracker_phase_begin(run->tracker, PHASE_INDEX);
@@ -280,6 +304,7 @@ bool step_load(Run *run, Error *err) {
         run_event(run, "warning", "%s; what is not finished is copied under a new snapshot", run->result.reason);
         ok = snapshot_release(run->source, &run->snapshot, err) && take_snapshot(run, err);
     }
+    ok = ok && make_durable(run, err);
     tracker_phase_end(run->tracker, PHASE_COPY);
     tracker_phase_end(run->tracker, PHASE_INDEX);
     for (size_t i = 0; ok && i < run->plan.notes.len; i++)

@@ -200,17 +200,20 @@ static bool pause_before_retry(Run *run, const WorkerStep *step, int attempt, co
     return stop_wait_fd(&run->stop, -1, 0, clock_now_us() + STEP_PAUSE_US * attempt) != WAIT_STOPPED;
 }
 
+/* Connections that cannot be had cost an attempt: a step never runs without them. */
+static bool try_step(Run *run, const WorkerStep *step, int attempt, Error *err) {
+    return (attempt == 1 || run_reconnect(run, err)) && step->run(run, err);
+}
+
 static bool run_step(Run *run, const WorkerStep *step, Error *err) {
     log_info("step %s", step->name);
     for (int attempt = 1;; attempt++) {
-        if (step->run(run, err))
+        if (try_step(run, step, attempt, err))
             return true;
         if (stop_requested(&run->stop))
             return error_set(err, REASON_CANCELLED, "stopped");
         if (!step->retry || !err->retryable || attempt >= STEP_ATTEMPTS_MAX ||
             !pause_before_retry(run, step, attempt, err))
-            return false;
-        if (!run_reconnect(run, err) && !err->retryable)
             return false;
     }
 }

@@ -8,6 +8,7 @@
  *   SET TRANSACTION SNAPSHOT; picture as recorded?
  *   LOCK TABLE ONLY t IN ACCESS SHARE MODE
  *   relfilenode under the snapshot = now = plan's?
+ *   names of columns under the snapshot = now?
  *   t is still the table with this oid?
  *                                                   BEGIN; epoch is ours (share lock)
  *   COPY (SELECT ... ctid range) TO STDOUT   ---->  COPY t FROM STDIN
@@ -17,7 +18,8 @@
  *
  * TRUNCATE and rewrites are not MVCC-safe: without the comparison a table rewritten after the snapshot would be copied
  * as empty, without any error. The lock comes first, so nothing can be rewritten between comparison and COPY. Locks are
- * per range: a waiting ALTER of the application gets its turn between two ranges.
+ * per range: a waiting ALTER of the application gets its turn between two ranges. Statements find columns by the names
+ * of now, rows are those of the snapshot: a column that got another's name meanwhile would be copied into its place.
  *
  * Crash points: before COMMIT everything of the range is undone on the destination; after COMMIT its line says so. A
  * COMMIT whose reply is lost is asked for in the ledger before the range is tried again.
@@ -52,6 +54,7 @@ typedef struct Data {
     int64_t running_cost; /* of copies and builds under way */
     size_t tables_left;   /* not complete */
     bool large_objects_given, large_objects_done, release_given;
+    bool forgotten; /* the ledger lacks what we saw committed */
 } Data;
 
 /* ---- Choosing (pool's lock held) ---- */
@@ -149,6 +152,8 @@ static void data_finished(void *context, const PoolTask *task) {
     }
     if (task->kind == TASK_LARGE_OBJECTS)
         data->large_objects_done = !task->given_up;
+    if (task->kind == TASK_RELEASE)
+        data->forgotten = task->given_up;
     if (task->kind != TASK_ENTRY)
         return;
     const GraphTask *build = &data->tasks[task->item];
@@ -186,6 +191,13 @@ static bool judge_lock_error(const PlanTable *table, Error *err) {
     return error_wrap(err, "reading table %s on the source", table->display);
 }
 
+/* A plain query of the catalogue answers under the snapshot; functions that look things up see them as they are now. */
+#define SAME_NAMES                                                                                                     \
+    "(SELECT "                                                                                                         \
+    "pg_catalog.bool_and((pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass,"        \
+    " a.attrelid, a.attnum)).object_names[3] = a.attname) FROM pg_catalog.pg_attribute a"                              \
+    " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)"
+
 /* Opens the range's transaction on the source: snapshot, lock, and the comparison of the head comment. */
 static bool open_table(const LoadParams *params, Lane *lane, DbConn *source, const PlanTable *table, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -194,7 +206,7 @@ static bool open_table(const LoadParams *params, Lane *lane, DbConn *source, con
         "%s SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0;"
         " SELECT %s, pg_catalog.pg_postmaster_start_time()::text, c.relfilenode, "
         "pg_catalog.pg_relation_filenode(c.oid),"
-        " pg_catalog.to_regclass(%s)::oid FROM pg_catalog.pg_class c WHERE c.oid = %u",
+        " pg_catalog.to_regclass(%s)::oid, coalesce(" SAME_NAMES ", true) FROM pg_catalog.pg_class c WHERE c.oid = %u",
         snapshot_begin_sql(lane->arena, params->snapshot), table->quoted, snapshot_picture_sql(db_version(source)),
         sql_literal(lane->arena, table->quoted), table->oid);
 
@@ -209,6 +221,9 @@ static bool open_table(const LoadParams *params, Lane *lane, DbConn *source, con
         strcmp(db_text(row, 0, 1), params->snapshot->postmaster_start) != 0)
         return error_set(err, REASON_SNAPSHOT_LOST,
                          "the snapshot's id shows another picture: the source was restarted");
+    if (!db_bool(row, 0, 5))
+        return error_set(err, REASON_TABLE_CHANGED, "columns of table %s were renamed or dropped on the source",
+                         table->display);
     if ((uint32_t)db_int64(row, 0, 2) != table->filenode || (uint32_t)db_int64(row, 0, 3) != table->filenode)
         return error_set(err, REASON_TABLE_REWRITTEN,
                          "table %s was rewritten or truncated on the source after the snapshot", table->display);
@@ -413,9 +428,34 @@ static bool run_large_objects(Data *data, Lane *lane, PoolTask *task, Error *err
     return ok || is_void_snapshot(data, task, err);
 }
 
+/* What the lanes saw committed, a server that crashed since may have forgotten. */
+static bool all_in_ledger(const LoadParams *params, DbConn *dest, bool *ret_all, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT NOT EXISTS (SELECT FROM pgcrane.chunk WHERE rows IS NULL),"
+                  " EXISTS (SELECT FROM pgcrane.step WHERE name = 'large objects')",
+                  0, NULL, &row, err))
+        return error_wrap(err, "asking the ledger whether all is copied");
+    *ret_all = db_bool(row, 0, 0) && (!params->large_objects || db_bool(row, 0, 1));
+    return true;
+}
+
 /* The line is written with a synchronous commit: it makes everything the lanes committed before it durable, so that
  * "copied" is true also after a crash of the destination. Only then may the snapshot go. */
-static bool run_release(const LoadParams *params, Lane *lane, Error *err) {
+static bool mark_copied(const LoadParams *params, DbConn *dest, bool *ret_all, Error *err) {
+    if (!ledger_begin(dest, params->ledger, err) || !all_in_ledger(params, dest, ret_all, err))
+        return false;
+    if (!*ret_all) {
+        db_rollback(dest);
+        return true;
+    }
+    return db_exec(dest, "SET LOCAL synchronous_commit = on", err) && ledger_mark_step(dest, "copied", err) &&
+           ledger_commit(dest, err);
+}
+
+static bool run_release(Data *data, Lane *lane, PoolTask *task, Error *err) {
+    const LoadParams *params = data->params;
     DbConn *source = NULL;
     DbConn *dest = NULL;
     bool done = false;
@@ -423,11 +463,10 @@ static bool run_release(const LoadParams *params, Lane *lane, Error *err) {
     if (!lane_source(lane, &source, err) || !lane_dest(lane, &dest, err) ||
         !ledger_step_done(dest, "copied", &done, err))
         return false;
-    if (!done &&
-        (!ledger_begin(dest, params->ledger, err) || !db_exec(dest, "SET LOCAL synchronous_commit = on", err) ||
-         !ledger_mark_step(dest, "copied", err) || !ledger_commit(dest, err)))
+    if (!done && !mark_copied(params, dest, &done, err))
         return false;
-    return failpoint("copied.before_release", err) && snapshot_release(source, params->snapshot, err);
+    task->given_up = !done;
+    return !done || (failpoint("copied.before_release", err) && snapshot_release(source, params->snapshot, err));
 }
 
 static bool data_run(void *context, Lane *lane, PoolTask *task, Error *err) {
@@ -439,7 +478,7 @@ static bool data_run(void *context, Lane *lane, PoolTask *task, Error *err) {
     case TASK_LARGE_OBJECTS:
         return run_large_objects(context, lane, task, err);
     case TASK_RELEASE:
-        return run_release(((Data *)context)->params, lane, err);
+        return run_release(context, lane, task, err);
     }
     UNREACHABLE();
 }
@@ -489,5 +528,8 @@ bool load_data(const LoadParams *params, LoadResult *result, Error *err) {
     data.release_given = params->copied;
     data.large_objects_done = !params->large_objects;
     set_totals(&data);
-    return pool_run(params->pool, &work, params->stop, err);
+    if (!pool_run(params->pool, &work, params->stop, err))
+        return false;
+    return !data.forgotten || error_set(err, REASON_CONNECTION_LOST,
+                                        "the destination crashed and lost its last commits: they are made again");
 }
