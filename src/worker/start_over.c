@@ -6,14 +6,25 @@
  * depend on ours are not taken along but end this with their names. Some of our own are dropped with their owner (an
  * owned sequence); an entry that cannot go yet is tried again after the others, until nothing changes. Each group of
  * drops commits together with the removal of its ledger lines.
+ *
+ * From the first drop to the last, the ledger's other lines speak of rows that are gone. The step "start over" is
+ * marked before the first one: a run that finds it ends the start over before it does anything else, whether it was
+ * given
+ * --restart or not.
  */
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "pg/quote.h"
 #include "worker/run.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* Removing a large object takes a lock that lasts as long as the transaction: many of them need many transactions. */
+#define GROUP_OBJECTS "500"
+#define BEGUN "start over"
 
 enum { GROUP_DROPS = 100, LINES_MAX = 20 };
 
@@ -22,8 +33,20 @@ typedef struct StartOver {
     Arena *arena;
     Ledger ledger;
     Toc toc;
+    bool has_archive;    /* without one the tables were there before: only their rows are ours */
+    StringVec filled;    /* then: these tables, quoted */
     VEC(size_t) entries; /* that have run and are not dropped yet, in reverse archive order */
 } StartOver;
+
+static bool read_filled(StartOver *over, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(over->run->dest, "SELECT schema_name, table_name FROM pgcrane.relation", 0, NULL, &rows, err))
+        return error_wrap(err, "reading the ledger's tables");
+    for (int i = 0; i < db_rows(rows); i++)
+        vec_push(over->arena, &over->filled, sql_qualified(over->arena, db_text(rows, i, 0), db_text(rows, i, 1)));
+    return true;
+}
 
 static bool read_entries(StartOver *over, Error *err) {
     CLEANUP(buf_fini) Buf archive;
@@ -33,8 +56,9 @@ static bool read_entries(StartOver *over, Error *err) {
     buf_init(&archive, (size_t)1 << 30);
     if (!ledger_load_archive(over->run->dest, &archive, &found, err))
         return false;
+    over->has_archive = found;
     if (!found)
-        return true;
+        return read_filled(over, err);
     if (!toc_parse(over->arena, archive.data, archive.len, &over->toc, err) ||
         !ledger_entries(over->run->dest, over->arena, &ids, err))
         return false;
@@ -55,6 +79,12 @@ static bool read_entries(StartOver *over, Error *err) {
 static void describe(const StartOver *over, StringVec *lines) {
     size_t tables = 0, others = 0;
 
+    for (size_t i = 0; i < MIN(over->filled.len, (size_t)LINES_MAX); i++)
+        vec_push(over->arena, lines, arena_printf(over->arena, "all rows of %s", over->filled.items[i]));
+    if (over->filled.len > 0)
+        vec_push(over->arena, lines, arena_printf(over->arena, "together the rows of %zu tables", over->filled.len));
+    if (!over->has_archive)
+        return;
     for (size_t i = 0; i < over->entries.len; i++) {
         const TocEntry *entry = &over->toc.entries[over->entries.items[i]];
         bool table = strcmp(entry->desc, "TABLE") == 0;
@@ -139,39 +169,65 @@ static bool drop_entries(StartOver *over, Error *err) {
     return true;
 }
 
+/* One group and its lines. */
+static bool remove_objects(StartOver *over, bool *ret_more, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    static const char sql[] = "WITH line AS (DELETE FROM pgcrane.large_object WHERE oid IN (SELECT oid FROM "
+                              "pgcrane.large_object LIMIT " GROUP_OBJECTS ") RETURNING oid)"
+                              " SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.lo_unlink(m.oid))"
+                              " FROM line LEFT JOIN pg_catalog.pg_largeobject_metadata m USING (oid)";
+
+    if (!ledger_begin(over->run->dest, &over->ledger, err) || !db_query(over->run->dest, sql, 0, NULL, &row, err) ||
+        !ledger_commit(over->run->dest, err))
+        return error_wrap(err, "removing large objects");
+    *ret_more = db_int64(row, 0, 0) > 0;
+    return true;
+}
+
 static bool remove_large_objects(StartOver *over, Error *err) {
-    return db_exec(over->run->dest,
-                   "SELECT pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m"
-                   " JOIN pgcrane.large_object USING (oid)",
-                   err) ||
-           error_wrap(err, "removing large objects");
+    for (bool more = true; more;)
+        if (!remove_objects(over, &more, err)) {
+            db_rollback(over->run->dest);
+            return false;
+        }
+    return true;
 }
 
 static bool empty_tables(StartOver *over, Error *err) {
-    CLEANUP(db_result_freep) DbResult *rows = NULL;
-
-    if (!over->run->options.data_only)
-        return true;
-    if (!db_query(over->run->dest, "SELECT schema_name, table_name FROM pgcrane.relation", 0, NULL, &rows, err))
-        return error_wrap(err, "reading the ledger's tables");
-    for (int i = 0; i < db_rows(rows); i++)
-        if (!db_execf(over->run->dest, err, "DELETE FROM ONLY %s",
-                      sql_qualified(over->arena, db_text(rows, i, 0), db_text(rows, i, 1))))
-            return error_wrap(err, "emptying %s.%s", db_text(rows, i, 0), db_text(rows, i, 1));
+    for (size_t i = 0; i < over->filled.len; i++)
+        if (!db_execf(over->run->dest, err, "DELETE FROM ONLY %s", over->filled.items[i]))
+            return error_wrap(err, "emptying %s", over->filled.items[i]);
     return true;
+}
+
+static bool mark_begun(StartOver *over, Error *err) {
+    DbConn *dest = over->run->dest;
+    bool begun = false;
+
+    if (!ledger_step_done(dest, BEGUN, &begun, err))
+        return false;
+    return begun ||
+           (ledger_begin(dest, &over->ledger, err) && ledger_mark_step(dest, BEGUN, err) && ledger_commit(dest, err));
+}
+
+/* A run that died just before its end has left a report. Without a ledger beside it, it would say that all is done. */
+static bool remove_report(const Run *run, Error *err) {
+    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+
+    return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
 static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err) {
     Run *run = over->run;
     LedgerSnapshot snapshot;
 
-    if (!ledger_take(run->dest, over->arena, identity, &over->ledger, err) ||
+    if (!ledger_take(run->dest, over->arena, identity, &over->ledger, err) || !mark_begun(over, err) ||
         !ledger_last_snapshot(run->dest, over->arena, &snapshot, err) ||
         !snapshot_release(run->source, &snapshot, err) || !drop_entries(over, err) ||
-        !failpoint("restart.after_drop", err) || !ledger_begin(run->dest, &over->ledger, err))
+        !failpoint("restart.after_drop", err) || !remove_large_objects(over, err) || !remove_report(run, err) ||
+        !ledger_begin(run->dest, &over->ledger, err))
         return false;
-    if (remove_large_objects(over, err) && empty_tables(over, err) && ledger_drop(run->dest, err) &&
-        ledger_commit(run->dest, err))
+    if (empty_tables(over, err) && ledger_drop(run->dest, err) && ledger_commit(run->dest, err))
         return true;
     db_rollback(run->dest);
     return false;
@@ -182,21 +238,22 @@ bool step_start_over(Run *run, Error *err) {
     StartOver over = {.run = run, .arena = arena};
     LedgerIdentity identity;
     StringVec lines = {0};
-    bool exists = false, yes = false;
+    bool exists = false, begun = false, yes = false;
 
-    if (!run->options.restart)
-        return true;
-    if (!ledger_peek(run->dest, arena, &exists, &identity, err))
+    if (!ledger_peek(run->dest, arena, &exists, &identity, err) ||
+        (exists && !ledger_step_done(run->dest, BEGUN, &begun, err)))
         return false;
-    if (!exists)
+    if (!exists || (!run->options.restart && !begun))
         return true;
     if (!read_entries(&over, err))
         return false;
+    if (begun)
+        run_event(run, "info", "going on with the start over that was begun");
     describe(&over, &lines);
-    if (!run_confirm(run, arena_printf(arena, "start over: this will be dropped from %s", run->dest_display), &lines,
-                     &yes, err))
+    if (!begun && !run_confirm(run, arena_printf(arena, "start over: this will be dropped from %s", run->dest_display),
+                               &lines, &yes, err))
         return false;
-    if (!yes)
+    if (!begun && !yes)
         return error_set(err, REASON_CANCELLED, "nothing was dropped");
     if (!drop_all(&over, &identity, err))
         return error_wrap(err, "starting over");
