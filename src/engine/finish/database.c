@@ -49,13 +49,14 @@
     "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
     "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
 
-/* One statement in a savepoint: refused for want of privilege (or of the role) = listed. */
+/* One statement in a savepoint. What the server refuses is listed: a privilege or a role is wanting, a setting does not
+ * exist in its version, or its value (a locale, a tablespace) does not exist there. */
 static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved, Arena *arena, Error *err) {
     if (!db_exec(dest, "SAVEPOINT setting", err))
         return false;
     if (db_exec(dest, sql, err))
         return db_exec(dest, "RELEASE setting", err);
-    if (strcmp(err->sqlstate, "42501") != 0 && strcmp(err->sqlstate, "42704") != 0)
+    if (err->sqlstate[0] == '\0' || err->retryable || db_is_broken(dest) || err->reason == REASON_CANCELLED)
         return error_wrap(err, "%s", sql);
     NotMoved item = {
         .kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
