@@ -4,29 +4,36 @@
  * Contract
  * - Changes are added in commit order; only whole source transactions are in a batch when it is sealed (the caller cuts
  * at commit boundaries, or in the middle of one large transaction that goes into one destination transaction).
- * - Everything is copied into the batch's arena. batch_bytes() tells when to cut.
+ * - Everything is copied into the batch's arena, each value with a NUL behind it. batch_bytes() tells when to cut.
  * - The result is a list of parts, one per table in the order of their first change. A part is either set-wise
  * (deletes, then updates, then inserts, each with distinct rows) or serial (`is_serial`: the changes as they came, to
  * be applied one by one).
  * - Applying all parts' statements leaves the table as the changes one after the other would have, and each statement's
  * row count is exactly the number of its rows.
+ * - One definition a table: a batch ends before a changed relation, a TRUNCATE and DDL. A second BatchTable of the same
+ * relation is refused (INTERNAL).
  *
  * Rules (each lost or duplicated rows when left out; test/unit/engine/apply names them)
  *  1. Rows are known by the bytes of their replica identity, not by SQL equality. An entry remembers the key the row
  * has *in the destination* (its original key) and its current key. A key change renames the entry: one UPDATE that sets
- * the key. DELETE + INSERT only when no column of the new row is unchanged TOAST. A key that one row gives up and
- * another takes in the same batch (swap, chain, cycle) makes the part serial.
+ * the key columns that differ. A key that one UPDATE gives up and another UPDATE takes (swap, chain, cycle) makes the
+ * part serial: the order within a statement is the server's. Not so when the taker is an insert or the giver ends
+ * deleted: the order of statements frees the key in time.
  *  2. insert, delete = nothing. delete, insert = replace: DELETE and INSERT (both carry all values). insert, update =
  * insert of the new values, an unchanged one keeps the insert's. update, update: the later value; unchanged keeps the
- * earlier, and stays unchanged when both are. An unchanged value in a key column without an old tuple is an error
- * (BAD_DATA).
- *  3. Updates are grouped by the set of columns they set (unchanged TOAST, generated and ALWAYS-identity columns are
- * not set; an ALWAYS-identity column whose value changed needs DELETE + INSERT, i.e. replace, or serial when TOAST is
- * unchanged).
+ * earlier, and stays unchanged when both are. An unchanged value in a key column is the old tuple's; without an old
+ * tuple it is an error (BAD_DATA), and so are a NULL key and an insert with an unchanged value.
+ *  3. Updates are grouped by the set of columns they set. Not set are unchanged TOAST, generated columns, key columns
+ * that keep their bytes, ALWAYS-identity columns. An ALWAYS-identity column whose value changed needs DELETE + INSERT
+ * (replace), or serial when a TOAST value is unchanged. Outside the key the stream does not say whether it changed
+ * (UPDATE ... SET it = DEFAULT does): such a column is BATCH_MATCH, to be compared in the WHERE, and a wrong row count
+ * tells. An update that would set nothing sets a key column to what it is, so that its row is still counted.
  *  4. A table with identity FULL has no key but its whole row: a multiset of images. Its part is serial unless every
  * change is an insert. The same for tables without identity (inserts only; an update or delete of one is BAD_DATA).
- *  5. Serial parts keep the changes exactly as they came.
+ *  5. Serial parts keep the changes exactly as they came; set-wise parts have them too, for the fall-back.
  *  6. Inserts keep their order (sequences of serial ids stay ascending); updates and deletes are sorted by key bytes.
+ *  7. A change that contradicts the batch (insert of a key that is there, update or delete of one that is gone) makes
+ * the part serial: the destination judges, and the error names the row.
  */
 #pragma once
 
@@ -36,30 +43,35 @@
 typedef struct BatchColumn {
     const char *name;
     bool is_key;
-    bool is_generated;       /* not sent, not set */
+    bool is_generated;       /* never set; in the stream only when it is published (18+) */
     bool is_always_identity; /* cannot be SET */
 } BatchColumn;
 
 /* What the batch must know of a table; the caller owns it, and it outlives the batch. */
 typedef struct BatchTable {
     uint32_t relation; /* the source's oid, as in the stream */
-    char identity;     /* d, i: by key columns; f: whole row; n: none */
+    char identity;     /* d, i: by key columns (without any: as n); f: whole row; n: none */
     uint16_t columns_count;
     const BatchColumn *columns; /* in the order of the stream's tuples */
 } BatchTable;
 
 typedef enum BatchOp { BATCH_INSERT, BATCH_UPDATE, BATCH_DELETE } BatchOp;
 
+typedef enum BatchUse { /* of a column in an update */
+                        BATCH_LEAVE,
+                        BATCH_SET,
+                        BATCH_MATCH, /* in the WHERE beside the key: an ALWAYS-identity column outside the key */
+} BatchUse;
+
 typedef struct BatchRow {
-    const PgoValue *key; /* values of the key columns as they are in the destination: update, delete */
-    const PgoValue
-        *values; /* all columns: insert; those of the group's mask are to be SET: update. NULL for a delete */
+    const PgoValue *key; /* values of the key columns as they are in the destination: update, delete. NULL for insert */
+    const PgoValue *values; /* all columns: insert; those that the group uses: update. NULL for a delete */
 } BatchRow;
 
 /* One statement's rows. */
 typedef struct BatchGroup {
     BatchOp op;
-    const uint8_t *set_mask; /* update: one byte a column, 1 = SET */
+    const uint8_t *uses; /* update: a BatchUse a column; at least one is SET. NULL for others */
     const BatchRow *rows;
     size_t rows_count;
 } BatchGroup;
@@ -73,7 +85,7 @@ typedef struct BatchChange { /* of a serial part */
 typedef struct BatchPart {
     const BatchTable *table;
     bool is_serial;
-    const BatchGroup *groups; /* deletes, then updates, then inserts */
+    const BatchGroup *groups; /* deletes, then updates, then inserts; none when serial or when nothing remains */
     size_t groups_count;
     const BatchChange *changes; /* always there: the fall-back when a set-wise part fails on the destination */
     size_t changes_count;
@@ -81,14 +93,16 @@ typedef struct BatchPart {
 
 typedef struct Batch Batch;
 
-Batch *batch_new(
-    size_t max_bytes); /* hard ceiling: past it batch_add fails with INTERNAL, the caller cuts long before */
+/* max_bytes: hard ceiling. A change that would go past it fails with INTERNAL, the caller cuts long before; only the
+ * first change may be of any size, or a huge row could never be applied. Sealing takes some more. */
+Batch *batch_new(size_t max_bytes);
 void batch_freep(Batch **batch);
-void batch_clear(Batch *batch); /* keeps the memory */
+void batch_clear(Batch *batch); /* ready for the next filling */
 
-/* One row message. BAD_DATA when it breaks a rule of identity. */
+/* One row message (PGO_INSERT, PGO_UPDATE, PGO_DELETE). BAD_DATA when it breaks a rule of identity. Refused = nothing
+ * was added. */
 NODISCARD bool batch_add(Batch *batch, const BatchTable *table, PgoType type, const PgoRow *row, Error *err);
 size_t batch_bytes(const Batch *batch);
 size_t batch_changes(const Batch *batch);
-/* The parts; valid until batch_clear(). May be called once per filling. */
+/* The parts; valid until batch_clear(). Once per filling. */
 NODISCARD bool batch_seal(Batch *batch, const BatchPart **ret_parts, size_t *ret_count, Error *err);
