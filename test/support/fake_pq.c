@@ -19,7 +19,7 @@
     type __wrap_##name(__VA_ARGS__);                                                                                   \
     type __wrap_##name(__VA_ARGS__)
 
-enum { FAKES_MAX = 16, RESULTS_MAX = 64 };
+enum { FAKES_MAX = 16, RESULTS_MAX = 64, FAKE_COLUMNS_MAX = 16 };
 enum Phase { PHASE_IDLE, PHASE_HANG, PHASE_RESULT, PHASE_COPY_OUT, PHASE_COPY_IN, PHASE_END };
 
 static FakeConn *fakes[FAKES_MAX];
@@ -345,8 +345,9 @@ static PGresult *remember(PGresult *result, const FakeReply *reply, bool failed)
 
 static PGresult *make_result(const FakeConn *fake, ExecStatusType status, int first_row, int n_rows) {
     PGresult *result = PQmakeEmptyPGresult(NULL, status);
-    PGresAttDesc columns[8] = {0};
+    PGresAttDesc columns[FAKE_COLUMNS_MAX] = {0};
 
+    assert_true(fake->reply.n_columns <= FAKE_COLUMNS_MAX);
     for (int i = 0; i < fake->reply.n_columns; i++)
         columns[i] = (PGresAttDesc){.name = text_user, .typid = 25, .typlen = -1, .atttypmod = -1};
     if (n_rows > 0 || fake->reply.n_columns > 0)
