@@ -1,0 +1,81 @@
+/* Rows of a group as the text PostgreSQL reads (rows.h). */
+#include "engine/apply/rows.h"
+
+#include <string.h>
+
+/* Appends the bytes with a backslash before each of `special`; runs without any go at once. */
+static void append_escaped(Buf *buf, const char *bytes, size_t len, const char *special) {
+    size_t start = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        if (strchr(special, bytes[i]) == NULL)
+            continue;
+        buf_append(buf, bytes + start, i - start);
+        buf_append_char(buf, '\\');
+        start = i;
+    }
+    buf_append(buf, bytes + start, len - start);
+}
+
+static void append_element(Buf *buf, const PgoValue *value, bool first) {
+    if (!first)
+        buf_append_char(buf, ',');
+    if (value->kind == PGO_NULL) {
+        buf_append_str(buf, "NULL");
+        return;
+    }
+    buf_append_char(buf, '"');
+    append_escaped(buf, value->bytes, value->len, "\"\\");
+    buf_append_char(buf, '"');
+}
+
+void rows_append_key_array(Buf *buf, const BatchGroup *group, uint16_t key) {
+    buf_append_char(buf, '{');
+    for (size_t i = 0; i < group->rows_count; i++)
+        append_element(buf, &group->rows[i].key[key], i == 0);
+    buf_append_char(buf, '}');
+}
+
+void rows_append_column_array(Buf *buf, const BatchGroup *group, uint16_t column) {
+    buf_append_char(buf, '{');
+    for (size_t i = 0; i < group->rows_count; i++)
+        append_element(buf, &group->rows[i].values[column], i == 0);
+    buf_append_char(buf, '}');
+}
+
+/* COPY's text form: the control characters have letters of their own, so that a line stays a line. */
+static void append_copy_value(Buf *buf, const PgoValue *value) {
+    static const char special[] = "\\\n\r\t";
+    static const char letters[] = "\\nrt";
+    size_t start = 0;
+
+    if (value->kind == PGO_NULL) {
+        buf_append_str(buf, "\\N");
+        return;
+    }
+    for (size_t i = 0; i < value->len; i++) {
+        const char *found = memchr(special, value->bytes[i], sizeof(special) - 1);
+
+        if (found == NULL)
+            continue;
+        buf_append(buf, value->bytes + start, i - start);
+        buf_append_char(buf, '\\');
+        buf_append_char(buf, letters[found - special]);
+        start = i + 1;
+    }
+    buf_append(buf, value->bytes + start, value->len - start);
+}
+
+void rows_append_copy(Buf *buf, const ApplyTable *table, const BatchRow *row) {
+    bool first = true;
+
+    for (uint16_t c = 0; c < table->batch.columns_count; c++) {
+        if (table->batch.columns[c].is_generated)
+            continue;
+        if (!first)
+            buf_append_char(buf, '\t');
+        append_copy_value(buf, &row->values[c]);
+        first = false;
+    }
+    buf_append_char(buf, '\n');
+}

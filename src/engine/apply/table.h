@@ -1,0 +1,55 @@
+/*
+ * A table of the stream as it is in the destination, and the SQL that changes it. The SQL builders are pure.
+ *
+ * Contract
+ * - apply_table_load() maps the stream's columns to the destination's by name; a column that is missing there, or a
+ * table that is, is TABLE_CHANGED. What the destination has besides (a generated column, one with a default) is left
+ * alone.
+ * - Statements take one array parameter per used column, in text form, `unnest`ed in parallel: all arrays have the
+ * length of the rows (unnest pads shorter ones with NULL silently: apply_rows.c checks). Columns of array types travel
+ * as text[] and are cast, since unnest flattens arrays of arrays.
+ * - Statements touch exactly this table (ONLY): partitions are streamed as leaves.
+ */
+#pragma once
+
+#include "engine/apply/batch.h"
+#include "pg/query.h"
+
+typedef struct ApplyColumn {
+    const char *quoted;
+    const char *type;      /* of the destination, by format_type: "integer", "text[]", "shop.status" */
+    const char *base_type; /* a domain's base: what the parameter array is made of */
+    bool is_array;         /* (the base type) */
+} ApplyColumn;
+
+typedef struct ApplyTable {
+    BatchTable batch; /* first: a BatchTable pointer of the batch is this table's */
+    const char *quoted, *display;
+    const ApplyColumn *columns; /* in stream order */
+    uint16_t *keys;             /* indexes of key columns */
+    uint16_t keys_count;
+    bool has_always_identity;
+} ApplyTable;
+
+NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, ApplyTable **ret_table,
+                                Error *err);
+
+/* DELETE ... USING (SELECT unnest($1::t[]) ...): parameters are the key columns in order. */
+char *apply_delete_sql(Arena *arena, const ApplyTable *table);
+/* UPDATE ... FROM (SELECT unnest ...): parameters are the key columns, then the used columns in order. */
+char *apply_update_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses);
+/* INSERT ... SELECT unnest ...: parameters are all columns that are not generated. */
+char *apply_insert_sql(Arena *arena, const ApplyTable *table);
+/* COPY ... FROM STDIN in text form, the same columns. */
+char *apply_copy_sql(Arena *arena, const ApplyTable *table);
+
+/* One change alone, in source order: parameters as apply_change_params() gives them (text or NULL, in the arena). For
+ * identity FULL the row is found by its image (*=, which tells -0 from 0 and 1.0 from 1.00), and only one of equal ones
+ * is touched. */
+typedef struct ApplySingle {
+    const char *sql;
+    const char *const *params;
+    int params_count;
+} ApplySingle;
+NODISCARD bool apply_single(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
+                            Error *err);
