@@ -26,9 +26,14 @@ POINTS = {
     "index.after_commit": (1, 4),
     "fk.after_add": (1,),
     "fk.after_validate": (1, 2),
+    "copied.before_release": (1,),
     "sequences.before": (1,),
+    "acl.before": (1,),
     "database.before": (1,),
+    "finish.before_drop": (1,),
+    "finish.before_commit": (1,),
 }
+IN_RESTART = "restart.after_drop"  # reached by --restart only
 CASES = [(point, passage) for point, passages in POINTS.items() for passage in passages]
 RETRIED = ("copy.before_chunk", "copy.after_copy", "copy.before_commit", "copy.after_commit", "index.before_commit",
            "index.after_commit", "large_objects.before_commit")
@@ -52,7 +57,7 @@ def test_every_fail_point_is_tried():
             if name.endswith(".c"):
                 with open(os.path.join(folder, name), encoding="utf-8") as file:
                     found |= set(re.findall(r'failpoint\("([^"]+)"', file.read()))
-    assert found == set(POINTS)
+    assert found == {*POINTS, IN_RESTART}
 
 
 @pytest.mark.parametrize("point, passage", CASES)
@@ -66,8 +71,8 @@ def test_killed(point, passage, small, dest_db, pgcrane):
     assert report["chunks_kept"] >= len(done)
     if done:
         assert report["snapshots"] == 1
-    if point.startswith(("index", "fk", "sequences", "database")):
-        assert report["chunks_copied"] < report["chunks_kept"]
+    if point.startswith(("copied", "fk", "sequences", "acl", "database", "finish")):
+        assert report["chunks_copied"] == 0 and report["chunks_kept"] > 20
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -82,7 +87,7 @@ def test_error(point, small, dest_db, pgcrane):
 @pytest.mark.parametrize("point", RETRIED)
 def test_retried_within_the_run(point, small, dest_db, pgcrane):
     """A passing failure of a lane's work is tried again by the run itself."""
-    report = migrate_equal(pgcrane, small, dest_db, env=failing("retryable", point, 2))
+    report = migrate_equal(pgcrane, small, dest_db, env=failing("retryable", point))
     assert report["retries"] >= 1
 
 
@@ -165,7 +170,7 @@ def test_interrupt(small, dest_db, pgcrane):
     os.kill(running.pid, 2)
     _, words = running.communicate(timeout=30)
     assert running.returncode == 3, words
-    assert "same command again" in words
+    assert "go on with: pgcrane migrate" in words and dest_db.name in words
     assert has_ledger(dest_db)
     done, total = chunks_done(dest_db)
     assert 0 < len(done) < total
@@ -173,14 +178,47 @@ def test_interrupt(small, dest_db, pgcrane):
     assert report["chunks_kept"] == len(done)
 
 
-def test_two_commands_at_once(small, dest_db, pgcrane):
-    """The second one says who is at work and changes nothing; the first one is not disturbed."""
-    first = pgcrane.popen("migrate", small.uri, dest_db.uri, *FLAGS, env={"PGCRANE_FAILPOINT": "copy.before_chunk:sleep=700"})
+def start_and_wait_for_plan(small, dest_db, pgcrane, pause_ms):
+    running = pgcrane.popen("migrate", small.uri, dest_db.uri, *FLAGS,
+                            env={"PGCRANE_FAILPOINT": f"copy.before_chunk:sleep={pause_ms}"})
     wait_until(lambda: chunks_done(dest_db)[1] > 0, what="the plan")
-    second = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
-    assert failure_of(second)["reason"] == "FENCED", second
+    return running
+
+
+def assert_first_one_won(first, small, dest_db, pgcrane):
     out, err = first.communicate(timeout=120)
     assert first.returncode == 0, out + err
+    compare.assert_equal(small.uri, dest_db.uri)
+    assert_nothing_left(pgcrane, small, dest_db)
+
+
+def test_two_commands_at_once(small, dest_db, pgcrane):
+    """The second one waits a little, says who is at work and changes nothing; the first one is not disturbed."""
+    first = start_and_wait_for_plan(small, dest_db, pgcrane, 2200)
+    second = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
+    assert first.poll() is None, "the first one was too fast for this test"
+    assert failure_of(second)["reason"] == "FENCED", second
+    assert_first_one_won(first, small, dest_db, pgcrane)
+
+
+def test_second_command_as_the_first_one_ends(small, dest_db, pgcrane):
+    """It was waiting for the lock when the work was finished: it must see that, and not begin again."""
+    first = start_and_wait_for_plan(small, dest_db, pgcrane, 400)
+    second = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
+    assert failure_of(second)["reason"] in ("ALREADY_DONE", "FENCED", "PREFLIGHT_FAILED"), second
+    assert_first_one_won(first, small, dest_db, pgcrane)
+
+
+@pytest.mark.parametrize("action", ("kill", "error"))
+def test_restart_interrupted(action, small, dest_db, pgcrane):
+    """Dies between dropping what was there and beginning anew."""
+    killed_by_failpoint(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, env=failing("kill", "index.after_commit", 3)), "index")
+    result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, "--restart", env=failing(action, IN_RESTART))
+    assert failure_of(result)["reason"] == ("WORKER_LOST" if action == "kill" else "FAILPOINT")
+    result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
+    if result.code != 0:
+        result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, "--restart")
+    assert_done(result)
     compare.assert_equal(small.uri, dest_db.uri)
     assert_nothing_left(pgcrane, small, dest_db)
 

@@ -93,6 +93,12 @@ def assert_nothing_left(program, source_db, dest_db=None, within=15):
         wait_until(lambda: not sessions(dest_db), within, "our sessions to leave the destination")
 
 
+def definitions(database, *extra):
+    """The text of pg_dump, without the keys that each dump has of its own."""
+    text = database.dump_schema(extra)
+    return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
 def has_ledger(database):
     return bool(database.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'pgcrane'"))
 
