@@ -26,7 +26,9 @@ typedef struct ReplStart {
     uint64_t lsn;                    /* from the ledger */
     bool binary;                     /* ask for binary values (14+) */
     bool messages;                   /* logical messages too (14+) */
-    int64_t feedback_interval_us;
+    int64_t feedback_interval_us;    /* 0 = 10 s */
+    int64_t slot_wait_us;            /* how long another process may still hold the slot, 0 = 10 s */
+    int64_t silence_us;              /* without a word for so long the connection is given up, 0 = 10 min */
 } ReplStart;
 
 typedef struct ReplData {

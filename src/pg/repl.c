@@ -1,0 +1,376 @@
+/*
+ * The replication stream: opened from where the ledger stands, read without blocking, confirmed.
+ *
+ * Where a stream may begin. A server forwards a start below confirmed_flush_lsn without an error, and what lies between
+ * is never sent. So the slot is read first; only a slot that nobody uses has a confirmed position that stays, therefore
+ * a walsender that still holds it (of a process of ours that was killed) is awaited for a while.
+ *
+ * In COPY BOTH mode libpq serves neither statements nor cancel requests: nothing here calls query_wait() or db_cancel()
+ * before the server has ended the mode. The one statement after START_REPLICATION is the end of the connection.
+ *
+ * Feedback. The positions for written, flushed and applied are all what repl_acknowledge() was told last: the server
+ * counts on "flushed" alone, and throws away what lies below it. A feedback that does not fit into libpq's buffer is
+ * left out; the next one says the same and more.
+ *
+ * Silence. A server has something to say every wal_sender_timeout / 2, unless that is 0. After half of `silence_us`
+ * without a word it is asked for one, so that a connection that has died unseen (a proxy keeps its half open) ends.
+ * The limit is generous: before 15 a server says nothing while it decodes a transaction of which nothing is published.
+ */
+#include "pg/repl.h"
+
+#include "common/lsn.h"
+#include "pg/quote.h"
+#include "pg/repl_internal.h"
+
+#include <endian.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FEEDBACK_INTERVAL_DEFAULT_US (10 * USEC_PER_SEC)
+#define SILENCE_DEFAULT_US (600 * USEC_PER_SEC)
+#define SLOT_WAIT_DEFAULT_US (10 * USEC_PER_SEC)
+#define CLOSE_TIMEOUT_US USEC_PER_SEC
+#define SECONDS_1970_TO_2000 INT64_C(946684800)
+
+enum { DATA_HEADER = 25, KEEPALIVE_SIZE = 18, FEEDBACK_SIZE = 34, START_SQL_MAX = 1 << 20 };
+
+struct ReplStream {
+    DbConn *conn;
+    PGconn *pg;   /* of conn */
+    char *buffer; /* libpq's, what the last message points into */
+    uint64_t durable_lsn;
+    int64_t feedback_interval_us, feedback_due_us;
+    int64_t silence_us, heard_us;
+    int64_t asked_us; /* when it was asked to say something, 0 = it was heard since */
+    bool unsent;      /* libpq holds some of our feedback */
+};
+
+static uint64_t get_u64(const char *bytes) {
+    uint64_t value;
+
+    memcpy(&value, bytes, sizeof(value));
+    return be64toh(value);
+}
+
+static void put_u64(char *bytes, uint64_t value) {
+    value = htobe64(value);
+    memcpy(bytes, &value, sizeof(value));
+}
+
+/* --- Feedback ----------------------------------------------------------------------------------------------------- */
+
+static bool flush(ReplStream *stream, Error *err) {
+    int unsent = PQflush(stream->pg);
+
+    if (unsent < 0)
+        return query_fail_conn(stream->conn, err);
+    stream->unsent = unsent == 1;
+    return true;
+}
+
+static bool send_feedback(ReplStream *stream, bool ask, Error *err) {
+    char message[FEEDBACK_SIZE] = "r";
+
+    stream->feedback_due_us = clock_now_us() + stream->feedback_interval_us;
+    if (stream->unsent && !flush(stream, err))
+        return false;
+    if (stream->unsent)
+        return true; /* the server does not read: another one would only wait behind the first */
+    for (size_t i = 0; i < 3; i++)
+        put_u64(message + 1 + i * 8, stream->durable_lsn);
+    put_u64(message + 25, (uint64_t)(clock_wall_us() - SECONDS_1970_TO_2000 * USEC_PER_SEC));
+    message[33] = ask ? 1 : 0;
+    if (PQputCopyData(stream->pg, message, sizeof(message)) < 0)
+        return query_fail_conn(stream->conn, err);
+    return flush(stream, err);
+}
+
+/* What time demands: feedback, a question, or to give up. */
+static bool keep_up(ReplStream *stream, int64_t now, Error *err) {
+    if (stream->asked_us > 0 && now - stream->asked_us >= stream->silence_us / 2) {
+        stream->conn->broken = true;
+        return error_set(err, REASON_CONNECTION_LOST,
+                         "the source has said nothing for %lld seconds, not even when asked",
+                         (long long)((now - stream->heard_us) / USEC_PER_SEC));
+    }
+    if (stream->asked_us == 0 && now - stream->heard_us >= stream->silence_us / 2) {
+        stream->asked_us = now;
+        return send_feedback(stream, true, err);
+    }
+    return now < stream->feedback_due_us || send_feedback(stream, false, err);
+}
+
+/* --- Receiving ---------------------------------------------------------------------------------------------------- */
+
+static void release(ReplStream *stream) {
+    PQfreemem(stream->buffer);
+    stream->buffer = NULL;
+}
+
+static bool parse(const char *bytes, size_t len, ReplData *ret_data, Error *err) {
+    if (bytes[0] == 'w' && len >= DATA_HEADER) {
+        *ret_data = (ReplData){.start_lsn = get_u64(bytes + 1),
+                               .end_lsn = get_u64(bytes + 9),
+                               .server_time_us = (int64_t)get_u64(bytes + 17),
+                               .bytes = bytes + DATA_HEADER,
+                               .len = len - DATA_HEADER};
+        return true;
+    }
+    if (bytes[0] == 'k' && len == KEEPALIVE_SIZE) {
+        *ret_data = (ReplData){.is_keepalive = true,
+                               .end_lsn = get_u64(bytes + 1),
+                               .server_time_us = (int64_t)get_u64(bytes + 9),
+                               .reply_requested = bytes[17] != 0};
+        return true;
+    }
+    return error_set(err, REASON_WIRE_BAD,
+                     "the source sent a message of unknown type 0x%02X and %zu bytes in its stream",
+                     (unsigned char)bytes[0], len);
+}
+
+static ReplResult take_message(ReplStream *stream, size_t len, ReplData *ret_data, Error *err) {
+    ReplData data;
+    int64_t now = clock_now_us();
+
+    stream->heard_us = now;
+    stream->asked_us = 0;
+    if (!parse(stream->buffer, len, &data, err))
+        return REPL_FAILED;
+    if (data.reply_requested ? !send_feedback(stream, false, err) : !keep_up(stream, now, err))
+        return REPL_FAILED;
+    *ret_data = data;
+    return REPL_DATA;
+}
+
+/* The server has ended the stream: its error, or a shutdown. */
+static ReplResult fail_ended(ReplStream *stream, Error *err) {
+    PGresult *result = NULL;
+
+    if (!query_next(stream->conn, &result, err))
+        return err->reason == REASON_CANCELLED ? REPL_STOPPED : REPL_FAILED;
+    if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+        query_fail_result(stream->conn, result, err);
+    else
+        error_set(err, REASON_CONNECTION_LOST, "the source has ended the stream: it is shutting down");
+    PQclear(result);
+    stream->conn->broken = true;
+    return REPL_FAILED;
+}
+
+static int64_t earliest(int64_t deadline, int64_t due) {
+    return deadline == 0 ? due : MIN(deadline, due);
+}
+
+/* Sleeps until there is something to read, to send or to do. REPL_DATA = look again. */
+static ReplResult wait_for_more(ReplStream *stream, int64_t deadline_us, Error *err) {
+    int64_t quiet_since = stream->asked_us > 0 ? stream->asked_us : stream->heard_us;
+    int64_t wake = earliest(deadline_us, MIN(stream->feedback_due_us, quiet_since + stream->silence_us / 2));
+    short events = (short)(POLLIN | (stream->unsent ? POLLOUT : 0));
+
+    switch (stop_wait_fd(stream->conn->stop, PQsocket(stream->pg), events, wake)) {
+    case WAIT_STOPPED:
+        return REPL_STOPPED;
+    case WAIT_READY:
+        return !stream->unsent || flush(stream, err) ? REPL_DATA : REPL_FAILED;
+    case WAIT_TIMEOUT:
+        break;
+    }
+    int64_t now = clock_now_us();
+    if (!keep_up(stream, now, err))
+        return REPL_FAILED;
+    return deadline_us > 0 && now >= deadline_us ? REPL_TIMEOUT : REPL_DATA;
+}
+
+ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err) {
+    bool has_read = false; /* since libpq's buffer was found empty */
+    bool lost = false;
+
+    release(stream);
+    for (;;) {
+        if (stop_requested(stream->conn->stop))
+            return REPL_STOPPED;
+        int len = PQgetCopyData(stream->pg, &stream->buffer, 1);
+        if (len > 0)
+            return take_message(stream, (size_t)len, ret_data, err);
+        if (len == -1)
+            return fail_ended(stream, err);
+        /* The server's last words may lie before the end of the connection: that counts only when all is read. */
+        if (len < 0 || lost) {
+            query_fail_conn(stream->conn, err);
+            return REPL_FAILED;
+        }
+        ReplResult waited = has_read ? wait_for_more(stream, deadline_us, err) : REPL_DATA;
+        if (waited != REPL_DATA)
+            return waited;
+        lost = !has_read && !PQconsumeInput(stream->pg);
+        has_read = !has_read;
+    }
+}
+
+/* --- Opening and closing ------------------------------------------------------------------------------------------ */
+
+/* The grammar of replication commands knows no E'': only quotes are doubled. */
+static void append_literal(Buf *sql, const char *text) {
+    buf_append_char(sql, '\'');
+    for (; *text != '\0'; text++) {
+        if (*text == '\'')
+            buf_append_char(sql, '\'');
+        buf_append_char(sql, *text);
+    }
+    buf_append_char(sql, '\'');
+}
+
+/* Version 1 of the protocol has all that is asked for: no streaming of what is not committed, no two-phase. */
+static bool build_start(Arena *arena, const ReplStart *start, int version, Buf *sql, Error *err) {
+    const char *names = "";
+
+    for (const char *const *name = start->publications; *name != NULL; name++)
+        names = arena_printf(arena, "%s%s%s", names, names[0] != '\0' ? "," : "", sql_ident(arena, *name));
+    buf_printf(sql, "START_REPLICATION SLOT %s LOGICAL %s (proto_version '1', publication_names ",
+               sql_ident(arena, start->slot), lsn_format(arena, start->lsn));
+    append_literal(sql, names);
+    if (start->binary && version >= 140000)
+        buf_append_str(sql, ", binary 'true'");
+    if (start->messages && version >= 140000)
+        buf_append_str(sql, ", messages 'true'");
+    buf_append_char(sql, ')');
+    return buf_ok(sql, "the start of replication", err);
+}
+
+/* Whether an error of START_REPLICATION has its cause in the slot is best seen there. */
+static bool explain_start(DbConn *conn, const ReplStart *start, Error *err) {
+    ReplSlot slot;
+    Error cause;
+
+    if (!db_is_broken(conn) && err->reason != REASON_CANCELLED && repl_slot_read(conn, start->slot, &slot, &cause) &&
+        !repl_slot_check(&slot, start, &cause))
+        *err = cause;
+    return error_wrap(err, "starting replication from slot \"%s\"", start->slot);
+}
+
+/* One attempt; *ret_pid = the process that holds the slot, 0 = the stream has begun. */
+static bool try_start(DbConn *conn, const ReplStart *start, const char *sql, int *ret_pid, Error *err) {
+    ReplSlot slot;
+
+    if (!repl_slot_read(conn, start->slot, &slot, err) || !repl_slot_check(&slot, start, err))
+        return false;
+    *ret_pid = slot.active_pid;
+    if (slot.active_pid != 0)
+        return true;
+    if (query_start_copy(conn, sql, PGRES_COPY_BOTH, err))
+        return true;
+    if (strcmp(err->sqlstate, SQLSTATE_IN_USE) != 0)
+        return explain_start(conn, start, err);
+    *ret_pid = -1; /* taken since we looked: who it was, the next look says */
+    return true;
+}
+
+static bool begin(DbConn *conn, const ReplStart *start, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Buf sql CLEANUP(buf_fini);
+    int64_t deadline = clock_now_us() + (start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US);
+
+    buf_init(&sql, START_SQL_MAX);
+    if (!build_start(arena, start, db_version(conn), &sql, err))
+        return false;
+    for (;;) {
+        int pid = 0;
+        if (!try_start(conn, start, sql.data, &pid, err))
+            return false;
+        if (pid == 0)
+            return true;
+        if (pid > 0 && clock_now_us() >= deadline)
+            return repl_slot_fail_active(start->slot, pid, err);
+        if (!repl_slot_pause(conn, err))
+            return false;
+    }
+}
+
+bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop *stop, ReplStream **ret_stream,
+                      Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+
+    if (!repl_connect(source, "stream", stop, &conn, err) || !repl_check_publications(conn, start->publications, err) ||
+        !begin(conn, start, err))
+        return false;
+    ReplStream *stream = calloc(1, sizeof(*stream));
+    if (stream == NULL)
+        return error_set(err, REASON_SYSTEM, "out of memory");
+    *stream = (ReplStream){
+        .conn = conn,
+        .pg = db_pgconn(conn),
+        .durable_lsn = start->lsn,
+        .feedback_interval_us =
+            start->feedback_interval_us > 0 ? start->feedback_interval_us : FEEDBACK_INTERVAL_DEFAULT_US,
+        .silence_us = start->silence_us > 0 ? start->silence_us : SILENCE_DEFAULT_US,
+        .heard_us = clock_now_us(),
+    };
+    stream->feedback_due_us = stream->heard_us + stream->feedback_interval_us;
+    conn = NULL;
+    *ret_stream = stream;
+    return true;
+}
+
+/* Throws away what the server still sends. True = all has come. */
+static bool discard(ReplStream *stream) {
+    int len;
+
+    do {
+        release(stream);
+        len = PQgetCopyData(stream->pg, &stream->buffer, 1);
+    } while (len > 0);
+    return len < 0;
+}
+
+/* One step towards the end of the session's command: 0 = done, 1 = go on, -1 = wait first. */
+static int end_step(ReplStream *stream) {
+    if (PQisBusy(stream->pg))
+        return -1;
+    PGresult *result = PQgetResult(stream->pg);
+    ExecStatusType status = PQresultStatus(result);
+    PQclear(result);
+    if (result == NULL)
+        return 0;
+    bool copies = status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+    return copies && !discard(stream) ? -1 : 1;
+}
+
+/* The last position, and a word that we are going: the slot is free when the server has answered. */
+static void say_goodbye(ReplStream *stream) {
+    int64_t deadline = clock_now_us() + CLOSE_TIMEOUT_US;
+    Error ignored;
+
+    if (!send_feedback(stream, false, &ignored) || PQputCopyEnd(stream->pg, NULL) != 1)
+        return;
+    for (;;) {
+        int unsent = PQflush(stream->pg);
+        int step = end_step(stream);
+        short events = (short)(POLLIN | (unsent == 1 ? POLLOUT : 0));
+        if (step == 0 || unsent < 0)
+            return;
+        if (step < 0 && stop_wait_fd(NULL, PQsocket(stream->pg), events, deadline) != WAIT_READY)
+            return;
+        if (step < 0 && !PQconsumeInput(stream->pg))
+            return;
+    }
+}
+
+void repl_stream_closep(ReplStream **stream) {
+    if (*stream == NULL)
+        return;
+    if (!db_is_broken((*stream)->conn))
+        say_goodbye(*stream);
+    release(*stream);
+    db_close((*stream)->conn);
+    free(*stream);
+    *stream = NULL;
+}
+
+void repl_acknowledge(ReplStream *stream, uint64_t durable_lsn) {
+    stream->durable_lsn = MAX(stream->durable_lsn, durable_lsn);
+}
+
+int repl_socket(const ReplStream *stream) {
+    return PQsocket(stream->pg);
+}
