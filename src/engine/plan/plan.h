@@ -38,7 +38,8 @@ typedef struct PlanTable {
     bool is_heap;             /* block ranges make sense */
     bool is_partition;
     bool is_void;  /* rewritten since the snapshot */
-    bool is_begun; /* an earlier run began it under a snapshot that is lost: it is emptied first */
+    bool is_begun; /* an earlier run began it under a snapshot that is lost: its lines are written anew */
+    bool has_rows; /* some of its ranges are in: it is emptied first */
     bool is_fresh; /* nothing was ever copied into it: its first transaction may truncate and freeze */
     int64_t blocks;
     int64_t bytes;    /* main fork and TOAST */

@@ -20,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP_TABLES = 500 }; /* locks of one transaction: far below any max_locks_per_transaction * max_connections */
+/* Tables of one transaction. Emptying takes locks on the table, its TOAST and all their indexes: few of those. */
+enum { GROUP_TABLES = 500, GROUP_EMPTIED = 16 };
 
 typedef struct OldRelation {
     uint32_t oid;
@@ -149,6 +150,7 @@ static bool keep_old(Settle *settle, Error *err) {
             continue;
         if (!is_complete(old) && old->snapshot != settle->snapshot->id) {
             table->is_begun = true;
+            table->has_rows = old->chunks_done > 0;
             continue;
         }
         table->snapshot = old->snapshot;
@@ -163,9 +165,12 @@ static bool keep_old(Settle *settle, Error *err) {
            error_wrap(err, "reading the ledger's ranges");
 }
 
-/* Empties a table begun under a lost snapshot and forgets its lines. */
+/* Empties a table begun under a lost snapshot and forgets its lines. One without a finished range has none of our rows:
+ * what a configuration table got from its extension stays. */
 static bool empty_table(const Settle *settle, const PlanTable *table, Error *err) {
-    return db_execf(settle->dest, err, settle->data_only ? "DELETE FROM ONLY %s" : "TRUNCATE ONLY %s", table->quoted) &&
+    return (!table->has_rows ||
+            db_execf(settle->dest, err, settle->data_only ? "DELETE FROM ONLY %s" : "TRUNCATE ONLY %s",
+                     table->quoted)) &&
            db_execf(settle->dest, err,
                     "DELETE FROM pgcrane.chunk WHERE relation = %u; DELETE FROM pgcrane.relation WHERE oid = %u",
                     table->oid, table->oid);
@@ -230,6 +235,14 @@ static bool gather_group(const Settle *settle, size_t first, size_t end, Buf *re
     return true;
 }
 
+static size_t group_end(const Plan *plan, size_t first) {
+    size_t end = first;
+
+    for (size_t emptied = 0; end < MIN(first + GROUP_TABLES, plan->count) && emptied < GROUP_EMPTIED; end++)
+        emptied += plan->tables[end].has_rows;
+    return end;
+}
+
 static bool write_group(const Settle *settle, size_t first, size_t end, Error *err) {
     CLEANUP(buf_fini) Buf relations;
     CLEANUP(buf_fini) Buf chunks;
@@ -257,8 +270,8 @@ bool plan_settle(DbConn *dest, const Ledger *ledger, Arena *arena, const LedgerS
 
     if (!read_ledger(&settle, err) || !keep_old(&settle, err))
         return false;
-    for (size_t first = 0; first < plan->count; first += GROUP_TABLES)
-        if (!write_group(&settle, first, MIN(first + GROUP_TABLES, plan->count), err))
+    for (size_t first = 0; first < plan->count; first = group_end(plan, first))
+        if (!write_group(&settle, first, group_end(plan, first), err))
             return false;
     for (size_t i = 0; i < plan->count; i++)
         if (plan->tables[i].snapshot == 0 && !plan->tables[i].is_void)
