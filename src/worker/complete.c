@@ -63,13 +63,25 @@ static bool is_refresh(const LoadParams *params, size_t entry) {
     return strcmp(params->toc->entries[entry].desc, "MATERIALIZED VIEW DATA") == 0;
 }
 
+static bool refresh_views(Run *run, Error *err) {
+    ViewSettings settings = {0};
+    Error ignored;
+
+    if (!finish_view_settings(run->source, run->dest, &settings, err))
+        return false;
+    if (serial_run(&run->load, run->dest, is_refresh, PHASE_FINISH, &run->not_moved, run->arena, err))
+        return finish_view_settings_back(run->dest, &settings, err);
+    if (!finish_view_settings_back(run->dest, &settings, &ignored))
+        log_error_value(LOG_WARNING, &ignored);
+    return false;
+}
+
 /* Grants come before REFRESH: a materialized view is refreshed as its owner, who may need them. */
 bool step_refresh(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_FINISH);
     bool ok = failpoint("acl.before", err) &&
               serial_run(&run->load, run->dest, is_acl, PHASE_FINISH, &run->not_moved, run->arena, err) &&
-              (run->options.schema_only ||
-               serial_run(&run->load, run->dest, is_refresh, PHASE_FINISH, &run->not_moved, run->arena, err)) &&
+              (run->options.schema_only || run->options.data_only || refresh_views(run, err)) &&
               (run->options.data_only ||
                finish_database(&run->load, run->source, run->dest, &run->not_moved, run->arena, err));
     tracker_phase_end(run->tracker, PHASE_FINISH);

@@ -22,6 +22,10 @@
 /* A range and its line in the ledger are lost together or not at all, so they need not wait for the disk each. */
 #define DEST_LANE_SETUP "SET synchronous_commit = off; SET session_replication_role = DEFAULT"
 
+/* --data-only meets tables that have their keys and triggers: rows come in any order, and are final as they are. Where
+ * the role may not set it, pre-flight has said so. */
+#define DATA_ONLY_LANE_SETUP "SET synchronous_commit = off; SET session_replication_role = replica"
+
 static bool server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database,
                             Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -91,6 +95,16 @@ static void set_targets(Run *run) {
     run->lane_dest_target.extra_setup = DEST_LANE_SETUP;
 }
 
+static bool choose_lane_setup(Run *run, Error *err) {
+    bool may = run->options.data_only &&
+               db_exec(run->dest, "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK", err);
+
+    db_rollback(run->dest);
+    if (may)
+        run->lane_dest_target.extra_setup = DATA_ONLY_LANE_SETUP;
+    return may || !run->options.data_only || err->reason == REASON_NOT_PERMITTED;
+}
+
 bool step_connect(Run *run, Error *err) {
     MigrateOptions *options = &run->options;
 
@@ -106,6 +120,8 @@ bool step_connect(Run *run, Error *err) {
         !db_open(&run->dest_target, "control", &run->stop, &run->dest, err) || !identify(run, err))
         return false;
     set_targets(run); /* with the job's id */
+    if (!choose_lane_setup(run, err))
+        return false;
     /* The sessions were named before the job's id was known. */
     const char *name = arena_printf(run->arena, "SET application_name = 'pgcrane %s control'", run->identity.job_id);
     return db_exec(run->source, name, err) && db_exec(run->dest, name, err) && open_log(run, err) &&

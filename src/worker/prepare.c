@@ -153,6 +153,20 @@ static bool note_invalid_indexes(Run *run, Error *err) {
     return true;
 }
 
+/* The name is our ledger's: pg_dump is told to leave it out, and nothing else would say so. */
+static bool note_own_schema(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->source, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'pgcrane'", 0, NULL, &row, err))
+        return error_wrap(err, "looking for a schema pgcrane");
+    NotMoved item = {.kind = "SCHEMA",
+                     .object = "pgcrane",
+                     .reason = "the name belongs to pgcrane's own ledger: rename the schema on the source"};
+    if (db_rows(row) > 0)
+        vec_push(run->arena, &run->not_moved, item);
+    return true;
+}
+
 static void set_load_params(Run *run) {
     run->load = (LoadParams){
         .ledger = &run->ledger,
@@ -165,6 +179,9 @@ static void set_load_params(Run *run) {
         .copy_max = run->options.jobs,
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,
+        .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
+                        run->options.exclude_schemas.len >
+                    0,
         .copied = run->load.copied,
         .tracker = run->tracker,
         .stop = &run->stop,
@@ -186,7 +203,7 @@ static bool read_schema(Run *run, Error *err) {
     run->chosen = selection.chosen;
     run->not_moved.len = 0;
     note_not_moved(run, &selection);
-    return note_invalid_indexes(run, err);
+    return note_own_schema(run, err) && note_invalid_indexes(run, err);
 }
 
 bool step_schema(Run *run, Error *err) {
@@ -220,9 +237,10 @@ bool step_pre_data(Run *run, Error *err) {
 static bool filter_table(const PlanTable *table, void *context, bool *ret_wanted, Error *err) {
     const Run *run = context;
 
-    if (run->options.data_only)
+    if (run->options.data_only && !run->load.copied)
         return filter_table_by_name(run->arena, &run->options, table->schema, table->name, ret_wanted, err);
-    if (table->condition != NULL) { /* of an extension: comes with it, unless only some tables are wanted */
+    if (table->condition != NULL &&
+        !run->options.data_only) { /* of an extension: comes with it, unless only some tables are wanted */
         *ret_wanted = run->options.tables.len == 0 && run->options.schemas.len == 0;
         return true;
     }
@@ -230,7 +248,25 @@ static bool filter_table(const PlanTable *table, void *context, bool *ret_wanted
     return true;
 }
 
+/* When the copy of --data-only is complete, its tables are those of the ledger: a table that the source got since
+ * cannot be copied under the snapshot that is gone. */
+static bool note_tables_of_ledger(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!run->options.data_only || !run->load.copied)
+        return true;
+    if (!db_query(run->dest, "SELECT oid FROM pgcrane.relation ORDER BY oid", 0, NULL, &rows, err))
+        return error_wrap(err, "reading the ledger's tables");
+    run->table_oids_count = (size_t)db_rows(rows);
+    run->table_oids = arena_array(run->arena, uint32_t, MAX(run->table_oids_count, 1));
+    for (int i = 0; i < db_rows(rows); i++)
+        run->table_oids[i] = (uint32_t)db_int64(rows, i, 0);
+    return true;
+}
+
 static bool make_plan(Run *run, Error *err) {
+    if (!note_tables_of_ledger(run, err))
+        return false;
     /* When everything is copied the plan only says what there is: the snapshot is gone by then. */
     if (run->load.copied ? !db_exec(run->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err)
                          : !snapshot_begin(run->source, &run->snapshot, err))

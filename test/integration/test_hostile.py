@@ -9,7 +9,7 @@ import pytest
 
 from support import compare
 from support.cluster import SUPERUSER, wait_until
-from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, has_ledger,
+from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, findings_of, has_ledger,
                                killed_by_failpoint, migrate_equal, report_of, sessions)
 
 
@@ -150,6 +150,7 @@ def test_table_dropped_before_the_definitions_are_read(small, dest_db, pgcrane):
 # --- connections ---
 
 
+@pytest.mark.skipif("PGCRANE_SLOW" not in os.environ, reason="five minutes: PGCRANE_SLOW=1")
 def test_destination_away_for_long(small, own_cluster, pgcrane):
     """Away for longer than patience lasts: an error, not a crash of ours."""
     dest = own_cluster("away")
@@ -162,3 +163,148 @@ def test_destination_away_for_long(small, own_cluster, pgcrane):
     dest.start()
     assert process.returncode != 0 and "WORKER_LOST" not in out, out[-3000:]
     migrate_equal(pgcrane, small, dest_db)
+
+
+# --- contents that depend on more than rows ---
+
+
+def test_materialized_view_depends_on_settings(source_db, dest_db, pgcrane):
+    """It was filled under the source's time zone and text search configuration; the destination's default is another."""
+    source_db.sql(f"""ALTER DATABASE {source_db.name} SET timezone = 'Asia/Tokyo';
+                     ALTER DATABASE {source_db.name} SET datestyle = 'German';
+                     ALTER DATABASE {source_db.name} SET intervalstyle = 'iso_8601';
+                     ALTER DATABASE {source_db.name} SET bytea_output = 'escape';
+                     ALTER DATABASE {source_db.name} SET default_text_search_config = 'pg_catalog.french'""")
+    source_db.sql("""CREATE TABLE t AS SELECT timestamptz '2020-01-01 20:00+00' AS at, interval '1 day 2 hours' AS i,
+                         'mangerons des pommes'::text AS w, '\\x00ff'::bytea AS b;
+                     CREATE MATERIALIZED VIEW m AS SELECT at::date AS day, at::text AS t, i::text AS i, to_tsvector(w) AS v, b::text AS b FROM t""")
+    migrate_equal(pgcrane, source_db, dest_db)
+
+
+def test_materialized_view_that_cannot_be_filled(small, dest_db, pgcrane):
+    """Its function finds its table by a search path. It is listed; everything else arrives."""
+    small.sql("""CREATE TABLE public.rate (r int); INSERT INTO public.rate VALUES (7);
+                 CREATE FUNCTION public.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(r) FROM rate); END';
+                 CREATE MATERIALIZED VIEW public.m AS SELECT public.f() AS f;
+                 CREATE MATERIALIZED VIEW public.m2 AS SELECT f FROM public.m""")
+    result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
+    report = assert_done(result)
+    assert {("MATERIALIZED VIEW DATA", "m"), ("MATERIALIZED VIEW DATA", "m2")} <= {(n["kind"], n["object"].split(".")[-1]) for n in report["not_moved"]}
+    assert dest_db.sql("SELECT count(*) FROM bank.again") == small.sql("SELECT count(*) FROM bank.again")
+
+
+def test_setting_that_the_destination_refuses(small, dest_db, pgcrane):
+    small.sql("INSERT INTO pg_db_role_setting SELECT oid, 0, ARRAY['lc_messages=xx_YY', 'work_mem=7MB', 'no_such=1', 'log_parser_stats=maybe']"
+              " FROM pg_database WHERE datname = current_database()")
+    report = assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS))
+    assert {n["object"].split(" SET ")[1].split(" ")[0] for n in report["not_moved"]} == {"lc_messages", "no_such", "log_parser_stats"}
+
+
+# --- names, secrets ---
+
+
+@pytest.mark.parametrize("password", (" starts", "q'u\"o\\te", "#;=%&?@:/", "tab\there", "ümläut", "x" * 900),
+                         ids=range(6))
+def test_odd_passwords(password, own_cluster, dest_db, pgcrane):
+    source = own_cluster("odd", auth="scram-sha-256")
+    conn = source.connect()
+    conn.execute("CREATE ROLE mover LOGIN SUPERUSER PASSWORD " + psycopg.sql.Literal(password).as_string(conn))
+    conn.close()
+    database = source.createdb()
+    database.sql("CREATE TABLE t AS SELECT 1 AS a")
+    result = pgcrane("migrate", database.uri_as("mover", password), dest_db.uri, *FLAGS)
+    assert_done(result)
+    assert dest_db.sql("SELECT a FROM t") == [(1,)]
+    for folder, _, names in os.walk(pgcrane.state_dir):
+        for name in names:
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                assert password not in file.read(), name
+
+
+def test_bytes_that_are_no_text(source, dest, pgcrane):
+    """A database without an encoding has names and values of any bytes."""
+    options = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    source_db, dest_db = source.createdb(options=options), dest.createdb(options=options)
+    with contextlib.closing(psycopg.connect(source_db.uri, autocommit=True)) as conn:
+        conn.execute(b"CREATE TABLE \"t\xe9\xff\" AS SELECT '\xff\xfe'::text AS \"c\xe9\"")
+        conn.execute(b"CREATE TYPE \"e\xe9\" AS ENUM ('v\xe9'); CREATE TABLE u (\"x\xe9\" \"e\xe9\"); INSERT INTO u VALUES ('v\xe9');"
+                     b" CREATE INDEX \"i\xe9\" ON u (\"x\xe9\"); COMMENT ON TABLE u IS 'k\xe9'; CREATE SEQUENCE \"s\xe9\"; SELECT nextval('\"s\xe9\"')")
+    result = pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS)
+    assert_done(result)
+    with contextlib.closing(psycopg.connect(dest_db.uri, autocommit=True)) as conn:
+        assert conn.execute(b"SELECT \"c\xe9\"::bytea FROM \"t\xe9\xff\"", binary=True).fetchall() == [(b"\xff\xfe",)]
+        assert conn.execute(b"SELECT count(*) FROM u WHERE \"x\xe9\" = 'v\xe9'").fetchall() == [(1,)]
+        assert conn.execute(b"SELECT last_value, is_called FROM \"s\xe9\"").fetchall() == [(1, True)]
+    source_db.drop(); dest_db.drop()
+
+
+@pytest.mark.parametrize("side", (0, 1), ids=("source", "destination"))
+def test_schema_of_our_name(side, small, dest_db, pgcrane):
+    """Somebody else's schema pgcrane."""
+    (small, dest_db)[side].sql("CREATE SCHEMA pgcrane; CREATE TABLE pgcrane.mine AS SELECT 1 AS a")
+    result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
+    if side == 0:
+        assert ("SCHEMA", "pgcrane") in {(n["kind"], n["object"]) for n in assert_done(result)["not_moved"]}
+    else:
+        assert "pgcrane" in failure_of(result)["message"] + str(findings_of(result))
+    assert (small, dest_db)[side].sql("SELECT a FROM pgcrane.mine") == [(1,)]
+
+
+# --- data only ---
+
+
+def test_data_only_leaves_other_sequences_alone(source_db, dest_db, pgcrane):
+    for db, n in ((source_db, 5), (dest_db, 1000)):
+        db.sql("CREATE TABLE a (id serial); CREATE TABLE b (id serial); CREATE SEQUENCE free")
+        db.sql(f"SELECT setval('b_id_seq', {n}), setval('free', {n}), setval('a_id_seq', {n})")
+    source_db.sql("INSERT INTO a VALUES (1)")
+    assert_done(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, "--data-only", "--table", "public.a"))
+    assert dest_db.sql("SELECT last_value FROM a_id_seq") == [(5,)]
+    assert dest_db.sql("SELECT last_value FROM b_id_seq") == [(1000,)]
+
+
+def test_data_only_into_a_complete_schema(source_db, dest_db, pgcrane):
+    """Keys and triggers are there already: rows arrive in any order, and no trigger makes more of them."""
+    ddl = """CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent, pad text);
+             CREATE TABLE audit (what text);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.audit VALUES ('x'); RETURN NEW; END$$;"""
+    for db in (source_db, dest_db):
+        db.sql(ddl)
+    source_db.sql("INSERT INTO parent SELECT generate_series(1, 10); INSERT INTO child SELECT 1 + g % 10, repeat('x', 100) FROM generate_series(1, 9000) g")
+    for db in (source_db, dest_db):
+        db.sql("CREATE TRIGGER t AFTER INSERT ON child FOR EACH ROW EXECUTE FUNCTION note()")
+    result = pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, "--data-only")
+    assert_done(result)
+    compare.assert_equal(source_db.uri, dest_db.uri)
+
+
+def test_data_only_table_made_after_the_copy(small, dest_db, pgcrane):
+    """Resumed after the copy was complete: a newer table of the source is not called copied."""
+    assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, "--schema-only", "--table", "bank.log"))
+    flags = (*FLAGS, "--data-only", "--table", "bank.l*g")
+    killed_by_failpoint(pgcrane("migrate", small.uri, dest_db.uri, *flags, "--restart", env=failpoint("sequences.before:kill")), "1")
+    for db in (small, dest_db):
+        db.sql("CREATE TABLE bank.lag (a int)")
+    small.sql("INSERT INTO bank.lag VALUES (1)")
+    result = pgcrane("migrate", small.uri, dest_db.uri, *flags)
+    report = assert_done(result)
+    assert report["progress"]["tables_total"] == 1, report
+
+
+# --- little room ---
+
+
+def test_few_locks(own_cluster, pgcrane):
+    """A lock table of the smallest size at the destination, many tables, and a snapshot lost on the way."""
+    config = {"max_locks_per_transaction": "10", "max_connections": "20", "max_prepared_transactions": "0"}
+    source_db = own_cluster("locky", config={"max_locks_per_transaction": "256"}).createdb()
+    dest_db = own_cluster("fewer", config=config).createdb()
+    source_db.sql("DO $$BEGIN FOR i IN 1..1500 LOOP EXECUTE format('CREATE TABLE t%s (a text PRIMARY KEY)', i);"
+                  " EXECUTE format('INSERT INTO t%s VALUES (''x'')', i); END LOOP; END$$")
+    killed_by_failpoint(pgcrane("migrate", source_db.uri, dest_db.uri, "--yes", "--json", "--jobs", "2", "--snapshot-lease", "10",
+                                env=failpoint("copy.before_chunk:kill:3")), "1")
+    wait_until(lambda: not sessions(source_db), 30, "the keeper to leave")
+    assert_done(pgcrane("migrate", source_db.uri, dest_db.uri, "--yes", "--json", "--jobs", "2"))
+    dest_db.cluster.configure({"max_locks_per_transaction": "256"})  # for the pg_dump of the comparison
+    dest_db.cluster.restart()
+    compare.assert_equal(source_db.uri, dest_db.uri)

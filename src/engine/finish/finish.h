@@ -9,8 +9,17 @@
 
 /* last_value and is_called of every sequence chosen, exactly as the source has them now (sequences do not obey
  * snapshots: what is read after the snapshot is at least what its rows used). For --data-only: of the sequences that
- * tables chosen own. */
+ * tables chosen own, and without filters also of those that no table owns. */
 NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err);
+
+/* Sessions fill materialized views: how a time is written, or a text split into words, is theirs to say. The control
+ * session takes the source database's own settings, and is set back afterwards. */
+typedef struct ViewSettings {
+    DbResult *before; /* name, value */
+} ViewSettings;
+
+NODISCARD bool finish_view_settings(DbConn *source, DbConn *dest, ViewSettings *ret_settings, Error *err);
+NODISCARD bool finish_view_settings_back(DbConn *dest, ViewSettings *settings, Error *err);
 
 /* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set
  * is listed. */

@@ -16,45 +16,89 @@ static int compare_oids(const void *a, const void *b) {
     return (*left > *right) - (*left < *right);
 }
 
-typedef struct Wanted {
-    uint32_t *oids; /* sorted; NULL = all (--data-only: the destination decides) */
+typedef struct Oids {
+    uint32_t *items; /* sorted */
     size_t count;
-} Wanted;
+} Oids;
 
-/* The archive's SEQUENCE entries: identity columns' sequences are among them. */
-static Wanted wanted_sequences(const LoadParams *params, Arena *arena) {
-    Wanted wanted = {.oids = arena_array(arena, uint32_t, MAX(params->toc->count, 1))};
-
-    if (params->data_only)
-        return (Wanted){0};
-    for (size_t i = 0; i < params->toc->count; i++)
-        if (params->chosen[i] && strcmp(params->toc->entries[i].desc, "SEQUENCE") == 0)
-            wanted.oids[wanted.count++] = params->toc->entries[i].object_oid;
-    qsort(wanted.oids, wanted.count, sizeof(*wanted.oids), compare_oids);
-    return wanted;
+static void sort(Oids *oids) {
+    if (oids->count > 1)
+        qsort(oids->items, oids->count, sizeof(*oids->items), compare_oids);
 }
 
-static bool is_wanted(const Wanted *wanted, uint32_t oid) {
-    return wanted->oids == NULL ||
-           bsearch(&oid, wanted->oids, wanted->count, sizeof(*wanted->oids), compare_oids) != NULL;
+static bool has(const Oids *oids, uint32_t oid) {
+    return oids->count > 0 && bsearch(&oid, oids->items, oids->count, sizeof(*oids->items), compare_oids) != NULL;
+}
+
+/* The archive's SEQUENCE entries: identity columns' sequences are among them. */
+static Oids chosen_sequences(const LoadParams *params, Arena *arena) {
+    Oids oids = {.items = arena_array(arena, uint32_t, MAX(params->toc->count, 1))};
+
+    for (size_t i = 0; i < params->toc->count; i++)
+        if (params->chosen[i] && strcmp(params->toc->entries[i].desc, "SEQUENCE") == 0)
+            oids.items[oids.count++] = params->toc->entries[i].object_oid;
+    sort(&oids);
+    return oids;
+}
+
+/* The tables copied and what they are partitions or children of: a partitioned table has no rows, and so is not in the
+ * plan, but its column's sequence numbers those of its partitions. */
+static bool copied_tables(const LoadParams *params, DbConn *source, Arena *arena, Oids *ret_oids, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = "WITH RECURSIVE up (child, parent) AS (SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits"
+                      " UNION SELECT up.child, i.inhparent FROM up JOIN pg_catalog.pg_inherits i"
+                      " ON i.inhrelid = up.parent) SELECT child, parent FROM up";
+    Oids tables = {.items = arena_array(arena, uint32_t, MAX(params->plan->count, 1))};
+
+    if (!db_query(source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "listing parents of tables");
+    for (size_t i = 0; i < params->plan->count; i++)
+        tables.items[tables.count++] = params->plan->tables[i].oid;
+    sort(&tables);
+    Oids all = {.items = arena_array(arena, uint32_t, tables.count + (size_t)db_rows(rows) + 1)};
+    for (; all.count < tables.count; all.count++)
+        all.items[all.count] = tables.items[all.count];
+    for (int i = 0; i < db_rows(rows); i++)
+        if (has(&tables, (uint32_t)db_int64(rows, i, 0)))
+            all.items[all.count++] = (uint32_t)db_int64(rows, i, 1);
+    sort(&all);
+    *ret_oids = all;
+    return true;
+}
+
+/* --data-only: what the tables copied own, and what nobody owns when no table was left out. */
+static bool is_wanted_data_only(const LoadParams *params, const Oids *tables, uint32_t owner) {
+    return owner == 0 ? !params->filtered : has(tables, owner);
 }
 
 /* Sequences of extensions travel with them when they are configuration. */
 static bool list_sequences(const LoadParams *params, DbConn *source, Arena *arena, StringVec *ret_names, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
-    Wanted wanted = wanted_sequences(params, arena);
+    Oids oids = {0};
     StringVec names = {0};
     const char *sql = "SELECT c.oid, n.nspname, c.relname, c.oid = ANY (coalesce((SELECT pg_catalog.array_agg(x.o)"
-                      " FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS x (o)), '{}'))"
+                      " FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS x (o)), '{}')),"
+                      " coalesce((SELECT d.refobjid FROM pg_catalog.pg_depend d"
+                      "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid"
+                      "  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0"
+                      "  AND d.deptype IN ('a', 'i') LIMIT 1), 0)"
                       " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                       " WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
                       " AND n.nspname <> 'information_schema' ORDER BY c.oid";
 
+    if (params->data_only && !copied_tables(params, source, arena, &oids, err))
+        return false;
+    if (!params->data_only)
+        oids = chosen_sequences(params, arena);
     if (!db_query(source, sql, 0, NULL, &rows, err))
         return error_wrap(err, "listing sequences");
-    for (int i = 0; i < db_rows(rows); i++)
-        if (db_bool(rows, i, 3) || is_wanted(&wanted, (uint32_t)db_int64(rows, i, 0)))
+    for (int i = 0; i < db_rows(rows); i++) {
+        bool wanted = params->data_only ? is_wanted_data_only(params, &oids, (uint32_t)db_int64(rows, i, 4))
+                                        : has(&oids, (uint32_t)db_int64(rows, i, 0));
+
+        if (db_bool(rows, i, 3) || wanted)
             vec_push(arena, &names, sql_qualified(arena, db_text(rows, i, 1), db_text(rows, i, 2)));
+    }
     *ret_names = names;
     return true;
 }

@@ -29,6 +29,7 @@ typedef struct LoadParams {
     int64_t copy_max;  /* copies at once */
     int64_t build_max; /* index builds at once */
     bool data_only;
+    bool filtered;      /* tables may be left out by options */
     bool large_objects; /* copy them too */
     bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
     Tracker *tracker;

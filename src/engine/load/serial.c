@@ -16,7 +16,7 @@ static const struct {
     {"COMMENT", "EXTENSION "},   {"COMMENT", "SCHEMA public"}, {"ACL", "SCHEMA public"},
     {"PUBLICATION", ""},         {"PUBLICATION TABLE", ""},    {"PUBLICATION TABLES IN SCHEMA", ""},
     {"SUBSCRIPTION", ""},        {"EVENT TRIGGER", ""},        {"COMMENT", "EVENT TRIGGER "},
-    {"COMMENT", "PUBLICATION "}, {"COMMENT", "SUBSCRIPTION "},
+    {"COMMENT", "PUBLICATION "}, {"COMMENT", "SUBSCRIPTION "}, {"MATERIALIZED VIEW DATA", ""},
 };
 
 static bool is_optional(const TocEntry *entry) {
@@ -27,19 +27,24 @@ static bool is_optional(const TocEntry *entry) {
     return false;
 }
 
-static bool is_refusal(const Error *err) {
+/* What a materialized view holds can be made at any time. Its query may fail for reasons that are the source's own: a
+ * function that finds its tables by a search path, or an owner who lost a privilege. */
+static bool is_refusal(const TocEntry *entry, const DbConn *control, const Error *err) {
+    if (strcmp(entry->desc, "MATERIALIZED VIEW DATA") == 0)
+        return err->sqlstate[0] != '\0' && !err->retryable && err->reason != REASON_CANCELLED && !db_is_broken(control);
     return strcmp(err->sqlstate, "42501") == 0     /* insufficient_privilege */
            || strcmp(err->sqlstate, "42704") == 0; /* what it belongs to was refused itself */
 }
 
 static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql, NotMovedVec *not_moved, Arena *arena,
-                         Error *err) {
+                         bool *ret_moved, Error *err) {
     if (!db_exec(control, "SAVEPOINT entry", err))
         return false;
     if (db_exec(control, sql, err))
         return db_exec(control, "RELEASE entry", err);
-    if (!is_refusal(err))
+    if (!is_refusal(entry, control, err))
         return false;
+    *ret_moved = false;
     NotMoved item = {.kind = entry->desc, .object = entry->tag, .reason = arena_strdup(arena, err->message)};
 
     vec_push(arena, not_moved, item);
@@ -48,11 +53,12 @@ static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql
 }
 
 static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved,
-                      Arena *arena, Error *err) {
+                      Arena *arena, bool *ret_moved, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const char *sql = restore_sql(scratch, entry, &params->restore);
+    *ret_moved = true;
     bool ok = sql[0] == '\0'       ? true
-              : is_optional(entry) ? run_optional(control, entry, sql, not_moved, arena, err)
+              : is_optional(entry) ? run_optional(control, entry, sql, not_moved, arena, ret_moved, err)
                                    : db_exec(control, sql, err);
 
     if (ok)
@@ -71,9 +77,11 @@ static bool run_group(const LoadParams *params, DbConn *control, const Group *gr
         return false;
     for (size_t i = 0; i < group->count; i++) {
         const TocEntry *entry = &params->toc->entries[group->entries[i]];
+        bool moved = false;
 
-        if (!run_entry(params, control, entry, not_moved, arena, err) ||
-            !ledger_mark_entry(control, entry->dump_id, err)) {
+        /* What was refused has no line: a later run asks again, and lists it again. */
+        if (!run_entry(params, control, entry, not_moved, arena, &moved, err) ||
+            (moved && !ledger_mark_entry(control, entry->dump_id, err))) {
             db_rollback(control);
             return false;
         }
@@ -116,9 +124,11 @@ bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, P
 
 bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted, NotMovedVec *not_moved,
                                Arena *arena, Error *err) {
+    bool moved = false;
+
     for (size_t i = 0; i < params->toc->count; i++)
         if (params->chosen[i] && !params->entry_done[i] && wanted(params, i) &&
-            !run_entry(params, control, &params->toc->entries[i], not_moved, arena, err))
+            !run_entry(params, control, &params->toc->entries[i], not_moved, arena, &moved, err))
             return false;
     return true;
 }
