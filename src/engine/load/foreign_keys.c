@@ -44,10 +44,10 @@ typedef struct ForeignKeys {
 typedef struct KeyParts {
     const char *table, *name;
     const char *definition; /* FOREIGN KEY ... without the final semicolon */
-    bool not_valid;
+    bool not_valid;         /* or NOT ENFORCED: stays as it is on the source */
 } KeyParts;
 
-/* ALTER TABLE [ONLY] t ADD CONSTRAINT n FOREIGN KEY ... [NOT VALID]; */
+/* ALTER TABLE [ONLY] t ADD CONSTRAINT n FOREIGN KEY ... [NOT VALID | NOT ENFORCED]; */
 static bool parse_key(Arena *arena, const TocEntry *entry, KeyParts *ret_parts, Error *err) {
     SqlScanner scanner = {.pos = entry->defn};
     const char *table = NULL, *name = NULL;
@@ -72,7 +72,8 @@ static bool parse_key(Arena *arena, const TocEntry *entry, KeyParts *ret_parts, 
         .table = arena_strndup(arena, table, table_len),
         .name = arena_strndup(arena, name, name_len),
         .definition = arena_strndup(arena, first.text, (size_t)(end - first.text)),
-        .not_valid = last[0].text != NULL && sql_token_is_word(&last[0], "NOT") && sql_token_is_word(&last[1], "VALID"),
+        .not_valid = last[0].text != NULL && sql_token_is_word(&last[0], "NOT") &&
+                     (sql_token_is_word(&last[1], "VALID") || sql_token_is_word(&last[1], "ENFORCED")),
     };
     return true;
 }
