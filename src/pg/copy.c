@@ -15,17 +15,23 @@
  */
 #include "pg/copy.h"
 
+#include "common/clock.h"
 #include "pg/conn_internal.h"
 #include "pg/query.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
-enum { BATCH_SIZE = COPY_PIECE_MAX, SEND_EARLY = 64 << 10 };
+enum { BATCH_SIZE = COPY_PIECE_MAX, SEND_EARLY = 64 << 10, GATE_BYTES = 32 << 20 };
+#define GATE_POLL_US (20 * USEC_PER_MSEC)
 
 typedef struct Pump {
     const DbCopy *copy;
@@ -33,8 +39,10 @@ typedef struct Pump {
     DbSide failed;
     char *batch;
     size_t len;
-    bool pending;    /* libpq has not sent all of the last batch */
-    bool dry;        /* the last look brought no row */
+    bool pending;          /* libpq has not sent all of the last batch */
+    bool dry;              /* the last look brought no row */
+    uint64_t row_began_at; /* bytes received when a row was first seen to be incomplete; 0 = none is */
+    size_t seen_waiting;
     bool source_eof; /* the connection ended; what was read before is still to be parsed */
     DbCopyResult result;
 } Pump;
@@ -130,6 +138,63 @@ static bool wait_source(Pump *pump, Error *err) {
     }
 }
 
+void db_row_gate_init(DbRowGate *gate) {
+    (void)pthread_mutex_init(&gate->lock, NULL);
+}
+
+void db_row_gate_fini(DbRowGate *gate) {
+    (void)pthread_mutex_destroy(&gate->lock);
+}
+
+void db_row_gate_release(DbRowGate *gate) {
+    (void)pthread_mutex_unlock(&gate->lock);
+}
+
+static bool take_gate(Pump *pump, Error *err) {
+    const DbCopy *copy = pump->copy;
+
+    while (pthread_mutex_trylock(&copy->gate->lock) != 0)
+        if (stop_wait_fd(copy->source->stop, -1, 0, clock_now_us() + GATE_POLL_US) == WAIT_STOPPED)
+            return query_stopped(copy->source, err);
+    *copy->gate_held = true;
+    return true;
+}
+
+/* Bytes the connection has received in its life, by the kernel's own count; 0 for a unix socket, which has none. */
+static uint64_t bytes_received(const Pump *pump) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    if (getsockopt(PQsocket(pump->source), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    return info.tcpi_bytes_received;
+}
+
+/* How much of one row libpq may hold by now. It does not tell, so the socket is asked. On a unix socket only what waits
+ * before each read can be seen; libpq reads on while more comes, about twenty times as much. */
+static bool is_huge_row(Pump *pump) {
+    uint64_t received = bytes_received(pump);
+    int waiting = 0;
+
+    if (received > 0) {
+        if (pump->row_began_at == 0)
+            pump->row_began_at = received;
+        return received - pump->row_began_at >= GATE_BYTES;
+    }
+    if (ioctl(PQsocket(pump->source), FIONREAD, &waiting) == 0 && waiting > 0)
+        pump->seen_waiting += (size_t)waiting;
+    return pump->seen_waiting >= GATE_BYTES / 20;
+}
+
+/* Called only when the read before brought no whole row: rows of ordinary size cost nothing here. */
+static bool watch_row_size(Pump *pump, Error *err) {
+    const DbCopy *copy = pump->copy;
+
+    if (copy->gate == NULL || *copy->gate_held || !is_huge_row(pump))
+        return true;
+    return take_gate(pump, err);
+}
+
 /* libpq has no whole row. The first time just read: a busy source has sent more by now, and a poll would tell us so. */
 static bool refill(Pump *pump, Error *err) {
     if (pump->source_eof)
@@ -137,7 +202,7 @@ static bool refill(Pump *pump, Error *err) {
     if (pump->dry) {
         if (!pump->pending && pump->len >= SEND_EARLY && !send_batch(pump, err))
             return false;
-        if (!wait_source(pump, err))
+        if (!wait_source(pump, err) || !watch_row_size(pump, err))
             return false;
     }
     pump->dry = true;
@@ -151,6 +216,7 @@ static bool stream(Pump *pump, Error *err) {
         int len = PQgetCopyData(pump->source, &row, 1);
         if (len > 0) {
             pump->dry = false;
+            pump->row_began_at = pump->seen_waiting = 0;
             bool taken = take_row(pump, row, (size_t)len, err);
             PQfreemem(row);
             if (!taken)

@@ -15,12 +15,30 @@
 
 #include "pg/conn.h"
 
+#include <pthread.h>
+
+/*
+ * One huge row at a time: libpq holds a row twice (its input buffer, which grows to the next power of two, and the copy
+ * it hands out), so lanes that each meet a row of 500 MB would need gigabytes together. A pump that has read GATE_BYTES
+ * (32 MB) of a row without its end waits for the gate before it reads on. libpq never gives the buffer back, so the
+ * holder keeps the gate until it has closed the source connection: `*gate_held` says that it must.
+ */
+typedef struct DbRowGate {
+    pthread_mutex_t lock;
+} DbRowGate;
+
+void db_row_gate_init(DbRowGate *gate);
+void db_row_gate_fini(DbRowGate *gate);
+void db_row_gate_release(DbRowGate *gate);
+
 typedef struct DbCopy {
     DbConn *source;
     DbConn *dest;
     const char *source_sql; /* COPY (...) TO STDOUT ... */
     const char *dest_sql;   /* COPY ... FROM STDIN ... */
     _Atomic int64_t *bytes; /* may be NULL */
+    DbRowGate *gate;        /* may be NULL */
+    bool *gate_held;        /* with gate: set when this call took it, also when it then failed */
 } DbCopy;
 
 typedef struct DbCopyResult {

@@ -42,6 +42,7 @@ enum { SMALL_SHARE = 4 };
 enum { FREEZE_BYTES = 1 << 20 }; /* below, the TRUNCATE that FREEZE needs costs more than it gains */
 
 typedef struct Data {
+    DbRowGate gate;
     const LoadParams *params;
     LoadResult *result;
     Arena *arena;
@@ -281,16 +282,29 @@ static const char *dest_copy_sql(Arena *arena, const PlanTable *table, bool free
                : arena_printf(arena, "COPY %s (%s) FROM STDIN%s", table->quoted, table->columns, options);
 }
 
+/* One range on its way. */
+typedef struct RangeCopy {
+    const PlanTable *table;
+    const PlanChunk *chunk;
+    TaskSlot *slot;
+    int attempt;
+    bool gate_held; /* of Data: a huge row is in our source connection */
+} RangeCopy;
+
 /* The destination's transaction: rows and their line together. */
-static bool copy_rows(const LoadParams *params, Lane *lane, const PlanTable *table, const PlanChunk *chunk,
-                      TaskSlot *slot, DbCopyResult *ret_copied, Error *err) {
+static bool copy_rows(Data *data, Lane *lane, RangeCopy *range, DbCopyResult *ret_copied, Error *err) {
+    const PlanTable *table = range->table;
+    const PlanChunk *chunk = range->chunk;
+    const LoadParams *params = data->params;
     bool freeze = may_freeze(params, table);
     DbCopy copy = {
         .source = lane->source,
         .dest = lane->dest,
         .source_sql = source_copy_sql(lane->arena, table, chunk, db_version(lane->source)),
         .dest_sql = dest_copy_sql(lane->arena, table, freeze),
-        .bytes = &slot->done,
+        .bytes = &range->slot->done,
+        .gate = &data->gate,
+        .gate_held = &range->gate_held,
     };
     DbSide side = DB_SOURCE;
 
@@ -315,8 +329,7 @@ static void note_copied(Data *data, const PlanChunk *chunk, const DbCopyResult *
         __atomic_store_n(&data->result->largest_row, copied->largest_row, __ATOMIC_RELAXED);
 }
 
-static bool copy_range(Data *data, Lane *lane, const PlanTable *table, const PlanChunk *chunk, int attempt,
-                       TaskSlot *slot, Error *err) {
+static bool copy_range(Data *data, Lane *lane, RangeCopy *range, Error *err) {
     const LoadParams *params = data->params;
     DbCopyResult copied = {0};
     DbConn *source = NULL;
@@ -325,18 +338,26 @@ static bool copy_range(Data *data, Lane *lane, const PlanTable *table, const Pla
 
     if (!lane_dest(lane, &dest, err) || !lane_source(lane, &source, err))
         return false;
-    if (attempt > 1 && !already_copied(dest, lane->arena, table, chunk, &done, err))
+    if (range->attempt > 1 && !already_copied(dest, lane->arena, range->table, range->chunk, &done, err))
         return false;
     if (done) {
-        tracker_add_copied(params->tracker, chunk->disk_bytes, 0, 0);
+        tracker_add_copied(params->tracker, range->chunk->disk_bytes, 0, 0);
         return true;
     }
-    if (!failpoint("copy.before_chunk", err) || !open_table(params, lane, source, table, err) ||
-        !copy_rows(params, lane, table, chunk, slot, &copied, err))
+    if (!failpoint("copy.before_chunk", err) || !open_table(params, lane, source, range->table, err) ||
+        !copy_rows(data, lane, range, &copied, err))
         return false;
-    note_copied(data, chunk, &copied);
+    note_copied(data, range->chunk, &copied);
     db_rollback(source); /* read-only: ends the lock; a source that is lost just now is found out by the next range */
     return true;
+}
+
+/* libpq keeps the buffer of the largest row it met: only closing the connection gives it back. */
+static void give_gate_back(Data *data, Lane *lane, const RangeCopy *range) {
+    if (!range->gate_held)
+        return;
+    db_closep(&lane->source);
+    db_row_gate_release(&data->gate);
 }
 
 /* A void snapshot is no failure of the run: the caller takes a new one. */
@@ -355,10 +376,14 @@ static bool run_copy(Data *data, Lane *lane, PoolTask *task, Error *err) {
     const PlanTable *table = &data->params->plan->tables[task->item];
     const PlanChunk *chunk = &table->chunks[task->part];
     TaskSlot *slot = tracker_task_begin(data->params->tracker, PHASE_COPY, "copy", table->display, chunk->disk_bytes);
-    bool ok = copy_range(data, lane, table, chunk, task->attempt, slot, err);
+    RangeCopy range = {.table = table, .chunk = chunk, .slot = slot, .attempt = task->attempt};
+    bool ok = copy_range(data, lane, &range, err);
+
+    give_gate_back(data, lane, &range);
 
     if (!ok && is_void_snapshot(data, task, err)) {
-        db_rollback(lane->source);
+        if (lane->source != NULL)
+            db_rollback(lane->source);
         db_rollback(lane->dest);
         ok = true;
     }
@@ -528,7 +553,10 @@ bool load_data(const LoadParams *params, LoadResult *result, Error *err) {
     data.release_given = params->copied;
     data.large_objects_done = !params->large_objects;
     set_totals(&data);
-    if (!pool_run(params->pool, &work, params->stop, err))
+    db_row_gate_init(&data.gate);
+    bool ok = pool_run(params->pool, &work, params->stop, err);
+    db_row_gate_fini(&data.gate);
+    if (!ok)
         return false;
     return !data.forgotten || error_set(err, REASON_CONNECTION_LOST,
                                         "the destination crashed and lost its last commits: they are made again");
