@@ -70,7 +70,13 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.chunk ("
     " relation oid NOT NULL, no integer NOT NULL, first_block bigint NOT NULL, end_block bigint,"
     " rows bigint, PRIMARY KEY (relation, no)) WITH (fillfactor = 50);"
-    "CREATE TABLE pgcrane.large_object (oid oid PRIMARY KEY);";
+    "CREATE TABLE pgcrane.large_object (oid oid PRIMARY KEY);"
+    "CREATE TABLE pgcrane.source_object ("
+    " kind text, name text, made boolean NOT NULL DEFAULT false,"
+    " noted_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (kind, name));"
+    "CREATE TABLE pgcrane.stream ("
+    " one boolean PRIMARY KEY DEFAULT true CHECK (one),"
+    " slot text NOT NULL, l0 pg_lsn NOT NULL, system_identifier text NOT NULL, timeline integer NOT NULL);";
 /* clang-format on */
 
 /* FNV-1a: any stable 32-bit spread will do. */

@@ -1,0 +1,29 @@
+/* What the files of the seam share; nobody else includes this. */
+#pragma once
+
+#include "engine/seam/seam.h"
+
+/* Nothing of ours waits longer than this for a lock on the source. Longer than deadlock_timeout's default of one
+ * second: only after that does an autovacuum in our way give up by itself. */
+#define SEAM_LOCK_TIMEOUT "3s"
+/* Begins a writing transaction on the source that commits without waiting for its standbys: a standby that is away must
+ * not stop us where it does not stop us from reading. */
+#define SEAM_BEGIN_SQL                                                                                                 \
+    "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '" SEAM_LOCK_TIMEOUT "'"
+
+/* A query of every table with its identity: oid, nspname, relname, is_listed (stands for itself in
+ * seam_read_identities()), has_identity. */
+const char *seam_identities_sql(Arena *arena, int server_version);
+
+/* Who has transactions open that hold an xid: in words, "" for nobody. limit: only xids up to this one, 0 = all. */
+NODISCARD bool seam_blockers(DbConn *source, Arena *arena, uint64_t limit, const char **ret_who, Error *err);
+
+/* A flushed commit; *ret_message = where its message ends (so less than the commit record's end), *ret_end >= the
+ * commit record's end, and flushed. */
+NODISCARD bool seam_emit(DbConn *source, const char *content, Lsn *ret_message, Lsn *ret_end, Error *err);
+
+/* As repl_slot_drop(), without an error in the server's log when there is none. */
+NODISCARD bool seam_drop_slot(DbConn *source, const char *slot, Error *err);
+
+/* Waits a moment before a next try; CANCELLED when the connection is to stop. */
+NODISCARD bool seam_pause(DbConn *source, Error *err);
