@@ -249,7 +249,7 @@ static int begin_statement(FakeConn *fake, const char *sql) {
     fake->single_row = false;
     if (fake->reply.kind == FAKE_ROWS && (fake->reply.hangs || fake->reply.loses))
         fake->phase = PHASE_HANG;
-    else if (fake->reply.kind == FAKE_COPY_OUT && !fails_at_once)
+    else if ((fake->reply.kind == FAKE_COPY_OUT || fake->reply.kind == FAKE_COPY_BOTH) && !fails_at_once)
         fake->phase = PHASE_COPY_OUT;
     else if (fake->reply.kind == FAKE_COPY_IN && !fails_at_once)
         fake->phase = PHASE_COPY_IN;
@@ -383,6 +383,8 @@ WRAP(PGresult *, PQgetResult, PGconn *pg) {
         fake->phase = PHASE_END; /* libpq makes up a failure without SQLSTATE */
         return PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
     }
+    if (fake->phase == PHASE_COPY_OUT && fake->reply.kind == FAKE_COPY_BOTH && fake->copy_ends == 0)
+        return make_result(fake, PGRES_COPY_BOTH, 0, 0);
     if (fake->phase == PHASE_COPY_OUT)
         return make_result(fake, PGRES_COPY_OUT, 0, 0);
     if (fake->phase == PHASE_COPY_IN)
@@ -471,8 +473,10 @@ WRAP(int, PQgetCopyData, PGconn *pg, char **buffer, int async) {
         return 0;
     }
     if (fake->row < fake->reply.n_rows) {
-        const char *row = fake->reply.values[fake->row++];
-        return give_row(buffer, row, strlen(row));
+        const char *row = fake->reply.values[fake->row];
+        size_t len = fake->reply.lengths != NULL ? fake->reply.lengths[fake->row] : strlen(row);
+        fake->row++;
+        return give_row(buffer, row, len);
     }
     if (fake->row == fake->reply.n_rows && fake->reply.big_row > 0) {
         fake->row++;
@@ -497,7 +501,8 @@ WRAP(int, PQputCopyData, PGconn *pg, const char *bytes, int len) {
 
     if (fake == NULL)
         return __real_PQputCopyData(pg, bytes, len);
-    assert_int_equal(fake->phase, PHASE_COPY_IN);
+    if (fake->reply.kind != FAKE_COPY_BOTH)
+        assert_int_equal(fake->phase, PHASE_COPY_IN);
     if (fake->put_fails) {
         lose(fake);
         return -1;
@@ -511,6 +516,8 @@ WRAP(int, PQputCopyData, PGconn *pg, const char *bytes, int len) {
     fake->checksum = fake_checksum(fake->checksum, bytes, (size_t)len);
     if (fake->largest_put < (size_t)len)
         fake->largest_put = (size_t)len;
+    fake->puts++;
+    memcpy(fake->last_put, bytes, MIN((size_t)len, sizeof(fake->last_put)));
     size_t mark = fake->reply.speaks_after;
     if ((mark > 0 && before < mark && fake->copied >= mark) || fake->notices > 0)
         make_readable(fake);
@@ -522,9 +529,14 @@ WRAP(int, PQputCopyEnd, PGconn *pg, const char *error) {
 
     if (fake == NULL)
         return __real_PQputCopyEnd(pg, error);
-    assert_int_equal(fake->phase, PHASE_COPY_IN);
     fake->copy_ends++;
     fake->copy_end_was_error = error != NULL;
+    if (fake->reply.kind == FAKE_COPY_BOTH) {
+        fake->reply.hangs = fake->ignores_end;
+        make_readable(fake);
+        return 1;
+    }
+    assert_int_equal(fake->phase, PHASE_COPY_IN);
     if (error != NULL && fake->reply.sqlstate == NULL) {
         fake->reply.sqlstate = "57014";
         fake->reply.message = "COPY from stdin failed";

@@ -16,7 +16,8 @@
 
 #include <libpq-fe.h>
 
-typedef enum FakeKind { FAKE_ROWS, FAKE_COPY_OUT, FAKE_COPY_IN } FakeKind;
+/* FAKE_COPY_BOTH is a COPY OUT into which one may also write, until PQputCopyEnd() ends it. */
+typedef enum FakeKind { FAKE_ROWS, FAKE_COPY_OUT, FAKE_COPY_IN, FAKE_COPY_BOTH } FakeKind;
 
 typedef struct FakeReply {
     const char *sql_has; /* must be part of the statement; NULL = any statement */
@@ -26,7 +27,8 @@ typedef struct FakeReply {
     const char *const *values;
     int n_rows;
     int n_columns;
-    size_t big_row; /* COPY OUT: after the rows one row of this many bytes */
+    const size_t *lengths; /* of COPY OUT's rows; NULL = they are texts */
+    size_t big_row;        /* COPY OUT: after the rows one row of this many bytes */
     /* How it ends: with this SQLSTATE, or well when it is NULL. */
     const char *sqlstate;
     const char *message;
@@ -41,7 +43,7 @@ typedef struct FakeReply {
     size_t speaks_after;
 } FakeReply;
 
-enum { FAKE_REPLIES_MAX = 64, FAKE_SQL_MAX = 8192 };
+enum { FAKE_REPLIES_MAX = 64, FAKE_SQL_MAX = 8192, FAKE_PUT_MAX = 64 };
 
 typedef struct FakeConn {
     /* Login. */
@@ -60,6 +62,7 @@ typedef struct FakeConn {
     bool put_fails;
     int notices; /* sent when the socket is next read in mid-COPY */
     bool ignores_cancel;
+    bool ignores_end; /* COPY BOTH goes on after PQputCopyEnd() */
     bool in_transaction;
     Stop *stop_when_waiting;
     /* What was seen. */
@@ -69,6 +72,8 @@ typedef struct FakeConn {
     size_t copied; /* bytes of COPY IN */
     unsigned long checksum;
     size_t largest_put;
+    int puts;
+    char last_put[FAKE_PUT_MAX];
     int copy_ends;
     bool copy_end_was_error;
     int cancels;
