@@ -60,7 +60,6 @@ static bool dump_once(Run *run, Buf *archive, Error *err) {
         .pg_dump = run->pg_dump.path,
         .conninfo = run->options.source,
         .snapshot_id = run->snapshot.snapshot_id,
-        .work_dir = run->state_dir,
     };
 
     run_event(run, "info", "reading the schema with %s (%s)", run->pg_dump.path, run->pg_dump.version);

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from support import compare
-from support.cluster import SUPERUSER, wait_until
+from support.cluster import wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, findings_of, has_ledger,
-                               killed_by_failpoint, migrate_equal, report_of, sessions)
+                               killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
 
 @pytest.fixture
@@ -235,7 +235,8 @@ def test_bytes_that_are_no_text(source, dest, pgcrane):
         assert conn.execute(b"SELECT \"c\xe9\"::bytea FROM \"t\xe9\xff\"", binary=True).fetchall() == [(b"\xff\xfe",)]
         assert conn.execute(b"SELECT count(*) FROM u WHERE \"x\xe9\" = 'v\xe9'").fetchall() == [(1,)]
         assert conn.execute(b"SELECT last_value, is_called FROM \"s\xe9\"").fetchall() == [(1, True)]
-    source_db.drop(); dest_db.drop()
+    source_db.drop()
+    dest_db.drop()
 
 
 @pytest.mark.parametrize("side", (0, 1), ids=("source", "destination"))
@@ -308,3 +309,98 @@ def test_few_locks(own_cluster, pgcrane):
     dest_db.cluster.configure({"max_locks_per_transaction": "256"})  # for the pg_dump of the comparison
     dest_db.cluster.restart()
     compare.assert_equal(source_db.uri, dest_db.uri)
+
+
+# --- a hostile database ---
+
+
+def test_functions_and_operators_of_ours_shadowed(small, dest_db, pgcrane):
+    """Search paths that put other functions, operators, types and relations before the built-in ones."""
+    for db in (small, dest_db):
+        db.sql(f"""CREATE SCHEMA evil;
+            CREATE FUNCTION evil.boom() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+            CREATE FUNCTION evil.eq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+            CREATE FUNCTION evil.eq(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+            CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+            CREATE FUNCTION evil.eq(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+            CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq);
+            CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = text, FUNCTION = evil.eq);
+            CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.eq);
+            CREATE OPERATOR evil.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = evil.eq);
+            CREATE FUNCTION evil.md5(text) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$;
+            CREATE FUNCTION evil.unnest(anyarray) RETURNS int LANGUAGE sql AS 'SELECT 1';
+            CREATE FUNCTION evil.format(text, VARIADIC "any") RETURNS text LANGUAGE internal AS 'text_format';
+            CREATE FUNCTION evil.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$SELECT evil.boom()::text$$;
+            CREATE VIEW evil.pg_class AS SELECT 1 AS oid; CREATE VIEW evil.pg_settings AS SELECT 1 AS name;
+            ALTER DATABASE "{db.name}" SET search_path = evil, pg_catalog, public""")
+    dest_db.sql("DROP SCHEMA evil CASCADE")
+    report = assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS))
+    assert not report["not_moved"]
+    for table in ("bank.big", "bank.transfer", "bank.posting", "bank.stored"):
+        assert dest_db.sql(f"SELECT pg_catalog.count(*) FROM {table}") == small.sql(f"SELECT pg_catalog.count(*) FROM {table}")
+
+
+def test_alter_waiting_behind_us(source_db, dest_db, pgcrane):
+    """An ALTER TABLE of the application gets its turn between two ranges, and readers behind it with it."""
+    source_db.sql("CREATE TABLE t AS SELECT g AS a, repeat('x', 500) AS pad FROM generate_series(1, 8000) g")
+    process = pgcrane.popen("migrate", source_db.uri, dest_db.uri, "--yes", "--json", "--jobs", "2", "--split-size", "64kB",
+                            env=failpoint("copy.after_copy:sleep=150"))
+    wait_until(lambda: len(chunks_done(dest_db)[0]) >= 4, what="some ranges")
+    start = time.monotonic()
+    source_db.sql("ALTER TABLE t ALTER COLUMN pad SET STATISTICS 100")
+    waited = time.monotonic() - start
+    assert process.poll() is None
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert waited < 2, f"the application waited {waited:.1f} s"
+    assert dest_db.sql("SELECT count(*) FROM t") == [(8000,)]
+
+
+@pytest.mark.parametrize("name", ('a"b', "sp ace", "new\nline", "ünï", "%s%n", "a'b", "back\\slash", "{a,b}", "semi;--", "$x$"))
+def test_odd_names(name, source_db, dest_db, pgcrane):
+    """The same name for everything that has one."""
+    n = '"' + name.replace('"', '""') + '"'
+    source_db.sql(f"""CREATE SCHEMA {n}; CREATE TYPE {n}.{n} AS ENUM ('{name.replace("'", "''")}');
+        CREATE TABLE {n}.{n}_p ({n} int PRIMARY KEY) PARTITION BY LIST ({n});""".replace(f"{n}_p", '"p' + n[1:]) + f"""
+        CREATE TABLE {n}."l{n[1:]} PARTITION OF {n}."p{n[1:]} FOR VALUES IN (1, 2, 3);
+        CREATE TABLE {n}."t{n[1:]} ({n} serial CONSTRAINT {n} PRIMARY KEY, "f{n[1:]} int CONSTRAINT "fk{n[1:]} REFERENCES {n}."p{n[1:]} DEFERRABLE,
+            e {n}.{n}, EXCLUDE USING btree (e WITH =));
+        CREATE TABLE {n}."c{n[1:]} ({n} int, FOREIGN KEY ({n}) REFERENCES {n}."t{n[1:]}) PARTITION BY HASH ({n});
+        CREATE TABLE {n}."c0{n[1:]} PARTITION OF {n}."c{n[1:]} FOR VALUES WITH (MODULUS 2, REMAINDER 0) PARTITION BY RANGE ({n});
+        CREATE TABLE {n}."c00{n[1:]} PARTITION OF {n}."c0{n[1:]} DEFAULT;
+        CREATE TABLE {n}."c1{n[1:]} PARTITION OF {n}."c{n[1:]} FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE INDEX "i{n[1:]} ON {n}."t{n[1:]} (e, {n}); ALTER TABLE {n}."t{n[1:]} CLUSTER ON "i{n[1:]};
+        CREATE UNIQUE INDEX "r{n[1:]} ON {n}."t{n[1:]} ({n}, "f{n[1:]}) ; 
+        INSERT INTO {n}."p{n[1:]} VALUES (1), (2); INSERT INTO {n}."t{n[1:]} ("f{n[1:]}, e) VALUES (1, '{name.replace("'", "''")}');
+        INSERT INTO {n}."c{n[1:]} VALUES (1), (1), (NULL);
+        CREATE MATERIALIZED VIEW {n}."m{n[1:]} AS SELECT * FROM {n}."t{n[1:]}; CREATE SEQUENCE {n}."s{n[1:]}; SELECT nextval('{n.replace("'", "''")}."s{n[1:].replace("'", "''")}')""")
+    killed_by_failpoint(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, env=failpoint("fk.after_add:kill:2")), "fk")
+    migrate_equal(pgcrane, source_db, dest_db)
+    source_db.sql(f"DROP SCHEMA {n} CASCADE")
+
+
+def test_password_after_a_crash_in_pg_dump(own_cluster, dest_db, pgcrane):
+    """pg_dump reads the password from a file. Neither it nor pg_dump outlives the migration."""
+    source = own_cluster("secret", auth="scram-sha-256")
+    source.sql("CREATE ROLE mover LOGIN SUPERUSER PASSWORD 'MarkerPassword'")
+    database = source.createdb()
+    database.sql("CREATE TABLE t AS SELECT 1 AS a")
+    with contextlib.closing(database.connect(autocommit=False)) as holder:
+        process = pgcrane.popen("migrate", database.uri_as("mover", "MarkerPassword"), dest_db.uri, *FLAGS)
+        wait_until(lambda: has_ledger(dest_db) and dest_db.sql("SELECT 1 FROM pgcrane.snapshot"), what="the snapshot")
+        holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: database.sql("SELECT 1 FROM pg_locks WHERE NOT granted"), what="pg_dump to wait")
+        for pid in pgcrane.processes():
+            with open(f"/proc/{pid}/cmdline", "rb") as cmdline, open(f"/proc/{pid}/environ", "rb") as environ:
+                assert b"MarkerPassword" not in cmdline.read() + environ.read()
+        for pid in worker_pids(pgcrane):
+            os.kill(pid, 9)
+        process.communicate(timeout=30)
+    # It has the lock now, and nobody to write to.
+    wait_until(lambda: not any("pg_dump" in line for line in pgcrane.processes().values()), 10, "pg_dump to end")
+    assert not database.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'pg_dump'")
+    assert_done(pgcrane("migrate", database.uri_as("mover", "MarkerPassword"), dest_db.uri, *FLAGS))
+    for folder, _, names in os.walk(pgcrane.state_dir):
+        for name in names:
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                assert "MarkerPassword" not in file.read(), name

@@ -1,9 +1,9 @@
 /*
  * Runs pg_dump for the definitions under our snapshot.
  *
- * - The connection's parameters, password included, go through a service file (0600, in the run's own folder), never
- *   through argv or the environment. It is removed on every path; a crash leaves it in a 0700 folder, which the next
- *   run empties.
+ * - The connection's parameters, password included, go through a service file that has no name: never through argv, the
+ *   environment or a folder. pg_dump finds it by its descriptor; with the last process that has it open it is gone,
+ *   whatever killed that one.
  * - The archive is made with standard_conforming_strings = on whatever the role's or the database's default, so that
  * its text has one reading (sqlscan.h). That goes in by libpq's `options`, with time-outs off from the first moment;
  * where a pooler refuses that parameter, it goes on without.
@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -33,15 +34,7 @@ static const char our_options[] = "-c standard_conforming_strings=on -c row_secu
 
 /* --- the service file --- */
 
-/* A file that goes away with its scope. */
-typedef struct TempFile {
-    char *path; /* NULL = none */
-} TempFile;
-
-static void temp_file_fini(TempFile *file) {
-    if (file->path != NULL)
-        (void)unlink(file->path);
-}
+enum { SERVICE_FD = 3 }; /* in pg_dump */
 
 /* pg_dump may come with a libpq that is older than ours and refuses a service file with a parameter it does not know.
  * Those are left out where they say the default. */
@@ -92,7 +85,7 @@ static void append_with_options(Buf *out, const char *service) {
         buf_printf(out, "%s%s\n", key, our_options);
 }
 
-static bool write_service_file(Arena *arena, const SchemaDump *dump, bool with_options, TempFile *file, Error *err) {
+static bool write_service_file(const SchemaDump *dump, bool with_options, int *ret_fd, Error *err) {
     CLEANUP(buf_fini) Buf all;
     CLEANUP(buf_fini) Buf service;
     CLEANUP(buf_fini) Buf text;
@@ -108,12 +101,14 @@ static bool write_service_file(Arena *arena, const SchemaDump *dump, bool with_o
         buf_append(&text, service.data, service.len);
     if (!buf_ok(&text, "the service file for pg_dump", err))
         return false;
-    char *path = arena_printf(arena, "%s/service-XXXXXX", dump->work_dir);
-    CLEANUP(fd_close) int fd = mkostemp(path, O_CLOEXEC); /* 0600 */
+    CLEANUP(fd_close) int fd = memfd_create("service", MFD_CLOEXEC);
     if (fd < 0)
-        return error_errno(err, REASON_SYSTEM, "cannot make a file in %s", dump->work_dir);
-    file->path = path;
-    return fd_write_all(fd, text.data, text.len, err);
+        return error_errno(err, REASON_SYSTEM, "cannot make a file in memory");
+    if (!fd_write_all(fd, text.data, text.len, err))
+        return false;
+    *ret_fd = fd;
+    fd = -1;
+    return true;
 }
 
 /* --- pg_dump's words --- */
@@ -184,8 +179,8 @@ typedef struct DumpWay {
     const char *encoding;
 } DumpWay;
 
-static bool run_pg_dump(Arena *arena, const SchemaDump *dump, const DumpWay *way, const TempFile *service,
-                        const Stop *stop, Buf *archive, Error *err) {
+static bool run_pg_dump(Arena *arena, const SchemaDump *dump, const DumpWay *way, int service, const Stop *stop,
+                        Buf *archive, Error *err) {
     const char *argv[] = {
         dump->pg_dump,
         "--format=custom",
@@ -203,22 +198,22 @@ static bool run_pg_dump(Arena *arena, const SchemaDump *dump, const DumpWay *way
         NULL,
     };
     const char *env[] = {
-        arena_printf(arena, "PGSERVICEFILE=%s", service->path),
+        arena_printf(arena, "PGSERVICEFILE=/dev/fd/%d", SERVICE_FD),
         "LC_MESSAGES=C", /* explain() looks for English words */
         "LC_ALL=C",
         "LANGUAGE=",
         NULL,
     };
-    ProcSpec spec = {.argv = argv, .extra_env = env};
+    ProcSpec spec = {.argv = argv, .extra_env = env, .fd3 = service};
     return proc_capture(&spec, stop, archive, err);
 }
 
 static bool dump_once(const SchemaDump *dump, const DumpWay *way, const Stop *stop, Buf *archive, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(temp_file_fini) TempFile service = {0};
+    CLEANUP(fd_close) int service = -1;
     size_t before = archive->len;
-    if (write_service_file(arena, dump, way->with_options, &service, err) &&
-        run_pg_dump(arena, dump, way, &service, stop, archive, err))
+    if (write_service_file(dump, way->with_options, &service, err) &&
+        run_pg_dump(arena, dump, way, service, stop, archive, err))
         return true;
     archive->len = before;
     archive->data[before] = '\0';

@@ -9,7 +9,6 @@ typedef struct SchemaDump {
     const char *pg_dump;     /* path */
     const char *conninfo;    /* of the source */
     const char *snapshot_id; /* exported snapshot, alive */
-    const char *work_dir;    /* existing folder, 0700: holds the service file with the password while pg_dump runs */
 } SchemaDump;
 
 /* Appends the custom-format archive to `ret_archive`. Fails with CLIENT_FAILED with pg_dump's own words (first error

@@ -4,7 +4,6 @@
 #include "common/arena.h"
 #include "common/fd.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,7 +35,6 @@ static int set_up(void **state) {
         .pg_dump = arena_printf(f->arena, "%s/pg_dump", f->work_dir),
         .conninfo = "host=h.invalid user=u password=secret-word dbname=d options='-c geqo=off'",
         .snapshot_id = "00000003-1",
-        .work_dir = f->work_dir,
     };
     *state = f;
     return 0;
@@ -62,19 +60,9 @@ static void assert_has(const char *text, const char *part) {
         fail_msg("not in the text: %s\n--- text:\n%s", part, text);
 }
 
-/* Nothing but the script (and what it wrote by itself) is left in the folder. */
-static void assert_no_service_file(const Fixture *f) {
-    DIR *dir = opendir(f->work_dir);
-    assert_non_null(dir);
-    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir))
-        if (strncmp(entry->d_name, "service-", 8) == 0)
-            fail_msg("%s was left behind", entry->d_name);
-    closedir(dir);
-}
-
-static void passes_parameters_in_a_private_file(void **state) {
+static void passes_parameters_in_a_file_without_a_name(void **state) {
     Fixture *f = *state;
-    script(f, "echo args: \"$@\"; stat -c 'mode %a' \"$PGSERVICEFILE\"; cat \"$PGSERVICEFILE\"");
+    script(f, "echo args: \"$@\"; echo \"file $PGSERVICEFILE\"; cat \"$PGSERVICEFILE\"");
     if (!schema_dump(&f->dump, NULL, &f->out, &f->err))
         fail_msg("%s", f->err.message);
     assert_true(strncmp(f->out.data, "before:args: ", 13) == 0);
@@ -82,13 +70,12 @@ static void passes_parameters_in_a_private_file(void **state) {
     assert_has(f->out.data, "--section=pre-data --section=post-data");
     assert_has(f->out.data, "--exclude-schema=pgcrane");
     assert_has(f->out.data, "--dbname=service=pgcrane");
-    assert_has(f->out.data, "mode 600");
+    assert_has(f->out.data, "\nfile /dev/fd/");
     assert_has(f->out.data, "\npassword=secret-word\n");
     assert_has(f->out.data, "\noptions=-c geqo=off -c standard_conforming_strings=on ");
     const char *args_end = strchr(f->out.data, '\n');
     const char *secret = strstr(f->out.data, "secret-word");
     assert_true(secret > args_end);
-    assert_no_service_file(f);
 }
 
 static void the_password_is_not_in_the_environment(void **state) {
@@ -150,7 +137,6 @@ static void failures_say_what_pg_dump_said(void **state) {
         assert_int_equal(f->err.retryable, cases[i].retryable);
         assert_string_equal(f->out.data, "before:"); /* untouched on failure */
         assert_int_equal(f->out.len, strlen("before:"));
-        assert_no_service_file(f);
     }
 }
 
@@ -183,10 +169,6 @@ static void what_cannot_start_is_an_error(void **state) {
     f->dump.pg_dump = "/nowhere/pg_dump";
     assert_false(schema_dump(&f->dump, NULL, &f->out, &f->err));
     assert_has(f->err.message, "/nowhere/pg_dump");
-    assert_no_service_file(f);
-    f->dump.work_dir = "/nowhere/work";
-    assert_false(schema_dump(&f->dump, NULL, &f->out, &f->err));
-    assert_has(f->err.message, "/nowhere/work");
     f->dump.conninfo = "no such parameter=1";
     assert_false(schema_dump(&f->dump, NULL, &f->out, &f->err));
     assert_int_equal(f->err.reason, REASON_BAD_CONNINFO);
@@ -200,14 +182,13 @@ static void a_stop_ends_it(void **state) {
     script(f, "exec sleep 1000");
     assert_false(schema_dump(&f->dump, &stop, &f->out, &f->err));
     assert_int_equal(f->err.reason, REASON_CANCELLED);
-    assert_no_service_file(f);
     stop_fini(&stop);
 }
 
 int main(void) {
 #define DUMP_TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        DUMP_TEST(passes_parameters_in_a_private_file),
+        DUMP_TEST(passes_parameters_in_a_file_without_a_name),
         DUMP_TEST(the_password_is_not_in_the_environment),
         DUMP_TEST(options_are_added_where_there_are_none),
         DUMP_TEST(newer_parameters_go_only_when_they_say_something),
