@@ -428,7 +428,7 @@ enum { MANY = 100000 };
 #define SLOW_BUILD 1
 #endif
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
 #define SLOW_BUILD 1
 #endif
 
