@@ -161,6 +161,7 @@ void tracker_add_copied(Tracker *tracker, int64_t disk_bytes, int64_t wire_bytes
 void tracker_add_table(Tracker *tracker) {
     lock(tracker);
     tracker->tables++;
+    tracker->phases[PHASE_COPY].done++;
     unlock(tracker);
 }
 

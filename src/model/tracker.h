@@ -42,7 +42,7 @@ void tracker_set_totals(Tracker *tracker, int64_t bytes_total, int64_t tables_to
 /* What earlier runs did: the counters begin there. */
 void tracker_set_done(Tracker *tracker, int64_t disk_bytes, int64_t tables, int64_t indexes);
 void tracker_add_copied(Tracker *tracker, int64_t disk_bytes, int64_t wire_bytes, int64_t rows);
-void tracker_add_table(Tracker *tracker);
+void tracker_add_table(Tracker *tracker); /* complete: also an item of PHASE_COPY */
 void tracker_add_index(Tracker *tracker);
 void tracker_add_retry(Tracker *tracker);
 int64_t tracker_retries(Tracker *tracker);

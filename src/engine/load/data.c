@@ -87,8 +87,9 @@ static bool next_copy(Data *data, PoolTask *ret_task) {
 /* Nothing else runs, or will soon, that is worth a processor beside a build of this cost: copies are given out, and
  * what runs or is ready is small. */
 static bool has_no_company(const Data *data, int64_t cost) {
-    return data->next_table >= data->params->plan->count &&
-           data->running_cost + graph_ready_cost(data->graph) < cost / SMALL_SHARE;
+    bool copies_given = data->tables_left == 0 || data->next_table >= data->params->plan->count;
+
+    return copies_given && data->running_cost + graph_ready_cost(data->graph) < cost / SMALL_SHARE;
 }
 
 /* Long tasks first: a build takes as long as many ranges, so that ranges are what fills the lanes at the end. */
@@ -147,6 +148,8 @@ static void data_finished(void *context, const PoolTask *task) {
     Data *data = context;
 
     data->running_cost -= task->cost;
+    if (task->given_up && task->note[0] != '\0')
+        (void)snprintf(data->result->reason, sizeof(data->result->reason), "%s", task->note);
     if (task->kind == TASK_COPY) {
         copy_finished(data, task);
         return;
@@ -367,7 +370,7 @@ static bool is_void_snapshot(Data *data, PoolTask *task, const Error *err) {
     log_error_value(LOG_WARNING, err);
     if (err->reason == REASON_SNAPSHOT_LOST)
         __atomic_store_n(&data->result->snapshot_lost, true, __ATOMIC_RELAXED);
-    (void)snprintf(data->result->reason, sizeof(data->result->reason), "%.290s", err->message);
+    (void)snprintf(task->note, sizeof(task->note), "%.250s", err->message);
     task->given_up = true;
     return true;
 }
@@ -387,7 +390,7 @@ static bool run_copy(Data *data, Lane *lane, PoolTask *task, Error *err) {
         db_rollback(lane->dest);
         ok = true;
     }
-    tracker_task_end(data->params->tracker, slot, ok && !task->given_up && table->chunks_left == 1);
+    tracker_task_end(data->params->tracker, slot, false); /* tables are counted when their last range is in */
     return ok;
 }
 

@@ -90,18 +90,13 @@ bool snapshot_find(DbConn *source, DbConn *dest, Arena *arena, LedgerSnapshot *r
 
     if (!ledger_last_snapshot(dest, arena, &snapshot, err))
         return false;
-    *ret_alive = false;
-    *ret_snapshot = snapshot;
-    if (snapshot.id == 0)
-        return true;
-    if (snapshot_begin(source, &snapshot, err)) {
+    bool alive = snapshot.id != 0 && snapshot_begin(source, &snapshot, err);
+    if (alive)
         db_rollback(source);
-        *ret_alive = true;
-        return true;
-    }
-    if (err->reason != REASON_SNAPSHOT_LOST)
+    else if (snapshot.id != 0 && err->reason != REASON_SNAPSHOT_LOST)
         return error_wrap(err, "importing the earlier snapshot");
-    log_info("snapshot %d is gone: %s", snapshot.id, err->message);
+    *ret_alive = alive;
+    *ret_snapshot = snapshot;
     return true;
 }
 

@@ -454,7 +454,8 @@ static size_t table_with_index(void) {
     return small_toc_index(&load.small, "i", table);
 }
 
-#define BUILD_BEGIN FAKE_BEGIN, FAKE_OK("SET LOCAL max_parallel_maintenance_workers = 0")
+#define BUILD_BEGIN FAKE_BEGIN
+#define NO_WORKERS FAKE_OK("SET LOCAL max_parallel_maintenance_workers = 0")
 #define BUILD_HEAD BUILD_BEGIN, FAKE_OK("CREATE INDEX i")
 
 static void test_build(void **state) {
@@ -469,6 +470,22 @@ static void test_build(void **state) {
     tracker_read(load.tracker, load.arena, &progress);
     assert_int_equal(progress.indexes_done, 1);
     assert_int_equal(progress.phases[PHASE_INDEX].done, 1);
+}
+
+/* With another build waiting, parallel workers of the first would only take its processor; the last one may have them.
+ */
+static void test_last_build_has_workers(void **state) {
+    (void)state;
+    size_t table = small_toc_table(&load.small, "t", 1000, 1, 0);
+    size_t first = small_toc_index(&load.small, "i", table);
+    size_t second = small_toc_index(&load.small, "j", table);
+    load.params.copied = true;
+    fake_play(load.dest, BUILD_BEGIN, NO_WORKERS, FAKE_OK("CREATE INDEX"), FAKE_OK("INSERT INTO pgcrane.entry"),
+              FAKE_OK("COMMIT"), BUILD_BEGIN, FAKE_OK("CREATE INDEX"), FAKE_OK("INSERT INTO pgcrane.entry"),
+              FAKE_OK("COMMIT"));
+    assert_true(run());
+    fake_played(load.dest);
+    assert_true(load.small.done[first] && load.small.done[second]);
 }
 
 static void test_build_fails(void **state) {
@@ -525,9 +542,8 @@ static void test_second_step_alone(void **state) {
     size_t index = small_toc_index(&load.small, "i", table);
     load.params.copied = true;
     load.small.done[index] = true;
-    fake_play(load.dest, FAKE_ROW("to_regclass('\"public\".t_pkey')", "f", "t"), FAKE_BEGIN,
-              FAKE_OK("max_parallel_maintenance_workers = 0"), FAKE_OK("PRIMARY KEY USING INDEX t_pkey"),
-              FAKE_OK("INSERT INTO pgcrane.entry"), FAKE_OK("COMMIT"));
+    fake_play(load.dest, FAKE_ROW("to_regclass('\"public\".t_pkey')", "f", "t"), FAKE_BEGIN, NO_WORKERS,
+              FAKE_OK("PRIMARY KEY USING INDEX t_pkey"), FAKE_OK("INSERT INTO pgcrane.entry"), FAKE_OK("COMMIT"));
     assert_true(run());
     fake_played(load.dest);
     assert_true(load.small.done[key]);
@@ -570,6 +586,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_large_objects_are_not_in_the_ledger, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_release_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_build, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_last_build_has_workers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_build_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_build_is_fenced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reply_of_a_build_lost, set_up, tear_down),
