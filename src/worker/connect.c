@@ -201,6 +201,9 @@ bool step_preflight(Run *run, Error *err) {
     PreflightInput input = {
         .source = run->source, .dest = run->dest, .options = &run->options, .state_dir = run->state_dir};
 
+    /* First: another run that is just ending would leave a ledger to this look, and none to the work after it. */
+    if (!run->options.dry_run && !ledger_lock(run->dest, run->identity.job_id, err))
+        return false;
     if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_not_finished(run, err))
         return false;
     input.resuming = run->ledger_exists;

@@ -32,6 +32,16 @@ static bool take_snapshot(Run *run, Error *err) {
     return snapshot_take(run->dest, &run->ledger, run->arena, &params, &run->stop, &run->snapshot, err);
 }
 
+/* Keepers that earlier runs left: of a snapshot that was never recorded, or not released any more. While we work, our
+ * lock on the source would keep them alive, and after us their lease. */
+static bool end_other_keepers(Run *run, const char *own_pid, Error *err) {
+    return db_query(run->source,
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                    " WHERE application_name = 'pgcrane ' || $1 || ' keeper' AND pid <> $2::integer",
+                    2, (const char *const[]){run->identity.job_id, own_pid}, NULL, err) ||
+           error_wrap(err, "ending keepers of earlier snapshots");
+}
+
 bool step_snapshot(Run *run, Error *err) {
     bool alive = false;
 
@@ -39,7 +49,7 @@ bool step_snapshot(Run *run, Error *err) {
         return false;
     if (run->load.copied) {
         tracker_phase_skip(run->tracker, PHASE_SNAPSHOT);
-        return ledger_last_snapshot(run->dest, run->arena, &run->snapshot, err);
+        return end_other_keepers(run, "0", err) && ledger_last_snapshot(run->dest, run->arena, &run->snapshot, err);
     }
     tracker_phase_begin(run->tracker, PHASE_SNAPSHOT);
     bool ok = snapshot_find(run->source, run->dest, run->arena, &run->snapshot, &alive, err);
@@ -50,7 +60,7 @@ bool step_snapshot(Run *run, Error *err) {
         ok = take_snapshot(run, err);
     }
     tracker_phase_end(run->tracker, PHASE_SNAPSHOT);
-    return ok;
+    return ok && end_other_keepers(run, run->snapshot.keeper_pid, err);
 }
 
 /* ---- Schema ---- */

@@ -137,7 +137,7 @@ static bool refuse_second_run(DbConn *dest, int32_t key, Error *err) {
                         pid);
 }
 
-static bool take_lock(DbConn *dest, const char *job_id, Error *err) {
+bool ledger_lock(DbConn *dest, const char *job_id, Error *err) {
     char key[16];
     int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
 
@@ -201,7 +201,7 @@ bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Led
     LedgerIdentity found = {0};
     bool exists = false;
 
-    if (!db_exec(dest, "SET synchronous_commit = on", err) || !take_lock(dest, identity->job_id, err) ||
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, identity->job_id, err) ||
         !end_old_sessions(dest, identity->job_id, err) || !ledger_peek(dest, arena, &exists, &found, err))
         return false;
     if (!exists && !create_tables(dest, identity, err)) {
@@ -238,7 +238,7 @@ bool ledger_retake(DbConn *dest, const Ledger *ledger, Error *err) {
     char epoch[24];
 
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)ledger->epoch);
-    if (!db_exec(dest, "SET synchronous_commit = on", err) || !take_lock(dest, ledger->job_id, err) ||
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, ledger->job_id, err) ||
         !db_query(dest, "SELECT 1 FROM pgcrane.job WHERE epoch = $1::bigint", 1, (const char *const[]){epoch}, &row,
                   err))
         return error_wrap(err, "going back to the ledger");

@@ -32,6 +32,9 @@ typedef struct LedgerIdentity {
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */
 NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err);
 
+/* Waits a little for the migration's advisory lock: what is looked at under it, no other run changes meanwhile. Session
+ * level; a session may take it again. FENCED when another live run has it. */
+NODISCARD bool ledger_lock(DbConn *dest, const char *job_id, Error *err);
 /* Takes the migration for this run: the advisory lock (session level: it ends with `dest`), the schema and its tables
  * if they are not there, an end for sessions of earlier runs, then the next epoch. Another live run: FENCED, naming its
  * session. */
