@@ -52,8 +52,8 @@ bool seam_blockers(DbConn *source, Arena *arena, uint64_t limit, const char **re
     return true;
 }
 
-/* An xid of our own, given back at once. In a transaction block, since as a statement by itself it would *commit*, and
- * a commit waits for standbys. */
+/* An xid of our own, given back at once, by an abort: that one waits for no standby, whatever the settings are. (A
+ * commit that wrote nothing does not wait either, in the versions there are; nothing promises it.) */
 static bool take_xid(DbConn *source, Arena *arena, uint64_t *ret_xid, Error *err) {
     char *xid = NULL;
     const char *sql = db_version(source) >= XID8_VERSION ? "SELECT pg_catalog.pg_current_xact_id()"

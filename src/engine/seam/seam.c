@@ -109,8 +109,9 @@ static uint64_t hash_name(const char *text) {
 /* Slots allow a-z, 0-9 and _ only. What does not fit is replaced, and a hash keeps the ids apart which then look alike.
  */
 static const char *name_stem(Arena *arena, const char *job_id) {
-    char *stem = arena_strndup(arena, job_id, NAME_ROOM);
-    bool exact = strlen(job_id) <= NAME_ROOM;
+    size_t len = strlen(job_id);
+    char *stem = arena_strndup(arena, job_id, MIN(len, (size_t)NAME_ROOM));
+    bool exact = len <= NAME_ROOM;
 
     for (char *c = stem; *c != '\0'; c++)
         if (strchr("abcdefghijklmnopqrstuvwxyz0123456789_", *c) == NULL) {
