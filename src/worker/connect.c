@@ -232,8 +232,9 @@ static double estimate_seconds(const Run *run, int64_t bytes) {
     return (double)bytes / (60e6 * (double)run->options.jobs) * 1.5;
 }
 
-static json_t *plan_to_json(const Run *run, const Plan *plan) {
+static json_t *plan_to_json(const Run *run, const Plan *plan, const StringVec *to_drop) {
     json_t *tables = json_array();
+    json_t *drops = json_array();
     int64_t bytes = 0;
 
     for (size_t i = 0; i < plan->count; i++) {
@@ -244,16 +245,21 @@ static json_t *plan_to_json(const Run *run, const Plan *plan) {
                                     json_pack("{s:o, s:I, s:I}", "table", json_string_lossy(table->display), "bytes",
                                               (json_int_t)table->bytes, "chunks", (json_int_t)table->chunks_count));
     }
-    return json_pack("{s:o, s:I, s:f}", "tables", tables, "bytes", (json_int_t)bytes, "seconds",
-                     estimate_seconds(run, bytes));
+    for (size_t i = 0; i < to_drop->len; i++)
+        (void)json_array_append_new(drops, json_string_lossy(to_drop->items[i]));
+    return json_pack("{s:o, s:I, s:f, s:o}", "tables", tables, "bytes", (json_int_t)bytes, "seconds",
+                     estimate_seconds(run, bytes), "to_drop", drops);
 }
 
 bool step_dry_run(Run *run, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Plan plan = {0};
+    StringVec to_drop = {0};
 
     if (!run->options.dry_run)
         return true;
+    if (run->options.restart && !run_describe_start_over(run, arena, &to_drop, err))
+        return false;
     if (!run->options.schema_only) {
         if (!db_exec(run->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '30s'",
                      err) ||
@@ -263,5 +269,5 @@ bool step_dry_run(Run *run, Error *err) {
         plan_split(arena, &plan, run->options.split_size, run->options.jobs);
     }
     run->finished = true;
-    return wire_send(run->wire, WIRE_PLAN, plan_to_json(run, &plan), err);
+    return wire_send(run->wire, WIRE_PLAN, plan_to_json(run, &plan, &to_drop), err);
 }

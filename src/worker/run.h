@@ -84,6 +84,8 @@ NODISCARD bool step_finish(Run *run, Error *err);
 
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */
 NODISCARD bool run_note_done(Run *run, Error *err);
+/* What --restart would drop, a line each; none when there is no unfinished run. */
+NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
 /* Opens what is broken of the two control connections, and takes its place in both servers again. */
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* REPORT to the control plane, and report.json in the state folder. */

@@ -233,6 +233,18 @@ static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err
     return false;
 }
 
+bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err) {
+    StartOver over = {.run = run, .arena = arena};
+    StringVec lines = {0};
+
+    if (run->ledger_exists && !read_entries(&over, err))
+        return false;
+    if (run->ledger_exists)
+        describe(&over, &lines);
+    *ret_lines = lines;
+    return true;
+}
+
 bool step_start_over(Run *run, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     StartOver over = {.run = run, .arena = arena};

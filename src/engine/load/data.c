@@ -270,8 +270,8 @@ static const char *source_copy_sql(Arena *arena, const PlanTable *table, const P
 }
 
 static bool may_freeze(const LoadParams *params, const PlanTable *table) {
-    return table->chunks_count == 1 && table->is_fresh && table->condition == NULL && !params->data_only &&
-           table->bytes >= FREEZE_BYTES;
+    return table->chunks_count == 1 && table->is_fresh && table->condition == NULL && table->via == NULL &&
+           !params->data_only && table->bytes >= FREEZE_BYTES;
 }
 
 static const char *dest_copy_sql(Arena *arena, const PlanTable *table, bool freeze) {
@@ -280,9 +280,11 @@ static const char *dest_copy_sql(Arena *arena, const PlanTable *table, bool free
                           : freeze                ? " WITH (FREEZE)"
                                                   : "";
 
+    const char *target = table->via != NULL ? table->via : table->quoted;
+
     return table->columns[0] == '\0'
-               ? arena_printf(arena, "COPY %s FROM STDIN%s", table->quoted, options)
-               : arena_printf(arena, "COPY %s (%s) FROM STDIN%s", table->quoted, table->columns, options);
+               ? arena_printf(arena, "COPY %s FROM STDIN%s", target, options)
+               : arena_printf(arena, "COPY %s (%s) FROM STDIN%s", target, table->columns, options);
 }
 
 /* One range on its way. */

@@ -34,8 +34,10 @@ typedef struct PlanTable {
     const char *columns;      /* quoted, comma-separated, without generated ones; "" = none */
     const char *columns_hash; /* names, types, generated: must be alike on both sides */
     const char *condition;    /* of an extension's configuration table: " WHERE ..." or ""; NULL for a user table */
-    bool binary;              /* every column's type has the same binary form on all servers */
-    bool is_heap;             /* block ranges make sense */
+    const char *via; /* quoted root to write through, NULL = the table itself. Such a table is one range: what is
+                      * half copied could not be told from other leaves' rows */
+    bool binary;     /* every column's type has the same binary form on all servers */
+    bool is_heap;    /* block ranges make sense */
     bool is_partition;
     bool is_void;  /* rewritten since the snapshot */
     bool is_begun; /* an earlier run began it under a snapshot that is lost: its lines are written anew */

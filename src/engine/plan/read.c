@@ -32,21 +32,40 @@
     " pg_catalog.bool_and(a.atttypid IN (" BINARY_TYPES "," BINARY_ARRAY_TYPES ") OR %1$s <> '') AS binary"            \
     " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid"
 
+/* Leaves below a table that is partitioned by the hash of an enum: the hash is of the label's oid, which is another one
+ * on the destination, so rows must find their leaf anew, from the root. */
+#define PARTITIONS_SQL                                                                                                 \
+    " up (leaf, parent, depth) AS (SELECT i.inhrelid, i.inhparent, 1 FROM pg_catalog.pg_inherits i"                    \
+    "  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition AND c.relkind = 'r'"                    \
+    "  UNION ALL SELECT up.leaf, i.inhparent, up.depth + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = "     \
+    "up.parent),"                                                                                                      \
+    " by_enum AS (SELECT DISTINCT p.partrelid FROM pg_catalog.pg_partitioned_table p, LATERAL unnest(p.partattrs) AS " \
+    "k (n)"                                                                                                            \
+    "  JOIN pg_catalog.pg_attribute a ON true JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"                         \
+    "  LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype"                                                        \
+    "  WHERE a.attrelid = p.partrelid AND a.attnum = k.n AND p.partstrat = 'h' AND (t.typtype = 'e' OR b.typtype = "   \
+    "'e')),"                                                                                                           \
+    " via AS (SELECT u.leaf, n.nspname AS schema, r.relname AS name"                                                   \
+    "  FROM (SELECT leaf, (pg_catalog.array_agg(parent ORDER BY depth DESC))[1] AS root FROM up GROUP BY leaf"         \
+    "   HAVING pg_catalog.bool_or(parent IN (SELECT partrelid FROM by_enum))) u"                                       \
+    "  JOIN pg_catalog.pg_class r ON r.oid = u.root JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace)"
+
 #define TABLES_SQL                                                                                                     \
-    "WITH columns AS (" COLUMNS_SQL "),"                                                                               \
+    "WITH RECURSIVE columns AS (" COLUMNS_SQL "),"                                                                     \
     " config AS (SELECT c.oid, c.condition FROM pg_catalog.pg_extension e,"                                            \
     "  LATERAL unnest(e.extconfig, e.extcondition) AS c (oid, condition)),"                                            \
     " member AS (SELECT d.objid FROM pg_catalog.pg_depend d"                                                           \
-    "  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')"                                         \
+    "  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')," PARTITIONS_SQL                         \
     " SELECT c.oid, n.nspname, c.relname, c.relfilenode,"                                                              \
     " pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,"                          \
     " pg_catalog.pg_relation_size(c.oid)"                                                                              \
     "  + CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END,"                 \
     " coalesce(columns.columns, ''), coalesce(columns.hash, ''), coalesce(columns.binary, false),"                     \
     " coalesce(am.amname, 'heap') = 'heap', config.condition, config.oid IS NOT NULL, c.relispartition,"               \
-    " pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode"                                           \
+    " pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode, via.schema, via.name"                     \
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                             \
     " LEFT JOIN columns ON columns.attrelid = c.oid LEFT JOIN config ON config.oid = c.oid"                            \
+    " LEFT JOIN via ON via.leaf = c.oid"                                                                               \
     " LEFT JOIN pg_catalog.pg_am am ON am.oid = %2$s"                                                                  \
     " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'" \
     " AND n.nspname <> 'pgcrane' AND (config.oid IS NOT NULL OR c.oid NOT IN (SELECT objid FROM member))"              \
@@ -80,6 +99,7 @@ static bool read_table(const DbResult *row, void *context, Error *err) {
         .is_partition = db_bool(row, 0, 12),
         .is_void = db_bool(row, 0, 13),
         .is_fresh = true,
+        .via = db_is_null(row, 0, 14) ? NULL : sql_qualified(arena, db_text(row, 0, 14), db_text(row, 0, 15)),
     };
 
     if (!read->filter(&table, read->context, &wanted, err))
@@ -117,7 +137,7 @@ static int64_t automatic_split(const Plan *plan, int64_t lanes) {
 }
 
 static void split_table(Arena *arena, PlanTable *table, int64_t split_size) {
-    bool whole = !table->is_heap || table->condition != NULL || table->bytes <= split_size;
+    bool whole = !table->is_heap || table->condition != NULL || table->via != NULL || table->bytes <= split_size;
     int64_t blocks = MAX(table->blocks, 1);
     int64_t step = whole ? blocks : MAX(1, (int64_t)((double)split_size * (double)blocks / (double)table->bytes));
     size_t count = (size_t)((blocks + step - 1) / step);
