@@ -66,11 +66,6 @@ def test_application(name, source_db, dest_db, pgcrane):
     assert report["not_moved"] == []
 
 
-def test_demo(source_db, dest_db, pgcrane):
-    source_db.psql_file(data_file("demo.sql"))
-    migrate_equal(pgcrane, source_db, dest_db)
-
-
 def test_small(small, dest_db, pgcrane):
     report = migrate_equal(pgcrane, small, dest_db)
     assert report["chunks_copied"] > 20 and report["chunks_kept"] == 0

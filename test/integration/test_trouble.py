@@ -280,6 +280,8 @@ def test_table_locked_by_the_application(small, dest_db, pgcrane):
     compare.assert_equal(small.uri, dest_db.uri)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("PGCRANE_SLOW_TESTS" not in os.environ, reason="waits as long as the program does: PGCRANE_SLOW_TESTS=1")
 def test_table_locked_for_good(small, dest_db, pgcrane):
     """A lock that stays: one clear error that names the table; then the same command."""
     stopped_after_plan(small, dest_db, pgcrane)
