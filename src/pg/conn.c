@@ -30,7 +30,7 @@
 #define PAUSE_MIN_US (200 * USEC_PER_MSEC)
 #define PAUSE_MAX_US (10 * USEC_PER_SEC)
 
-enum { PARAMS_MAX = 80, APPLICATION_NAME_MAX = 64, SETTINGS_SQL_MAX = 8192, CANCEL_ERROR_MAX = 256 };
+enum { PARAMS_MAX = 80, APPLICATION_NAME_MAX = 64, SETTINGS_SQL_MAX = 8192 };
 
 /* Used where the user says nothing: a dead peer is noticed after about a minute instead of hours. */
 static const struct {
@@ -512,13 +512,13 @@ bool conn_drain(DbConn *conn, Error *err) {
 }
 
 void db_cancel(DbConn *conn) {
-    char message[CANCEL_ERROR_MAX] = "";
-
     if (db_is_broken(conn) || PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE)
         return;
-    PGcancel *cancel = PQgetCancel(conn->pg);
-    if (cancel == NULL || !PQcancel(cancel, message, sizeof(message)))
-        log_debug("%s: the cancel request failed: %s", db_side_name(conn->side), message);
-    PQfreeCancel(cancel);
+    if (!cancel_send(PQgetCancel(conn->pg))) {
+        log_debug("%s: the cancel request failed or took too long", db_side_name(conn->side));
+        /* The network is as dead for our session. */
+        conn->broken = true;
+        return;
+    }
     conn_drain(conn, NULL);
 }

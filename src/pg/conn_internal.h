@@ -41,6 +41,9 @@ const char *settings_optional(int version);
  * it broken when that takes longer than DRAIN_TIMEOUT_US. Does not look at the stop flag: that is the usual reason for
  * being here. True = a failed result was among them and err (may be NULL) holds the first one. */
 bool conn_drain(DbConn *conn, Error *err);
+/* Sends a cancel request (owned from now on, NULL = failed) and waits at most CANCEL_PATIENCE_US for it to be through.
+ */
+bool cancel_send(PGcancel *cancel);
 
 /* --- query.c: waits and results ----------------------------------------------------------------------------------- */
 

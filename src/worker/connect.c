@@ -20,7 +20,7 @@
     "SET enable_seqscan = off; SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_tidscan = on;"      \
     "SET max_parallel_workers_per_gather = 0"
 /* A range and its line in the ledger are lost together or not at all, so they need not wait for the disk each. */
-#define DEST_LANE_SETUP "SET synchronous_commit = off; SET session_replication_role = DEFAULT"
+#define DEST_LANE_SETUP "SET synchronous_commit = off"
 
 /* --data-only meets tables that have their keys and triggers: rows come in any order, and are final as they are. Where
  * the role may not set it, pre-flight has said so. */
@@ -186,13 +186,30 @@ static bool find_client(Run *run, FindingVec *findings, Error *err) {
     return true;
 }
 
+static bool dest_is_empty(Run *run, bool *ret_empty, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->dest,
+                  "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
+                  "c.relnamespace"
+                  " WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')",
+                  0, NULL, &row, err))
+        return error_wrap(err, "looking whether the destination is empty");
+    *ret_empty = db_bool(row, 0, 0);
+    return true;
+}
+
 /* A migration that came to its end leaves its report, and no ledger. */
 static bool check_not_finished(Run *run, Error *err) {
     const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+    bool empty = false;
 
     if (run->ledger_exists || run->options.restart || run->options.dry_run || access(path, F_OK) != 0)
         return true;
-    return error_set(err, REASON_ALREADY_DONE, "this migration is done already (its report: %s)", path);
+    /* Somebody may have emptied the destination since, to have it filled again. */
+    if (!dest_is_empty(run, &empty, err))
+        return false;
+    return empty || error_set(err, REASON_ALREADY_DONE, "this migration is done already (its report: %s)", path);
 }
 
 bool step_preflight(Run *run, Error *err) {

@@ -215,10 +215,26 @@ static bool read_schema(Run *run, Error *err) {
     return note_own_schema(run, err) && note_invalid_indexes(run, err);
 }
 
+/* Filters that match nothing are found out only by the archive. Nothing was made yet but our own record, which would
+ * bind the corrected command to the wrong filters: it goes. */
+static void forget_bad_filters(Run *run) {
+    Error err = {0};
+
+    if (run->ledger_exists)
+        return;
+    if (!snapshot_release(run->source, &run->snapshot, &err) || !ledger_begin(run->dest, &run->ledger, &err) ||
+        !ledger_drop(run->dest, &err) || !ledger_commit(run->dest, &err)) {
+        db_rollback(run->dest);
+        log_error_value(LOG_WARNING, &err);
+    }
+}
+
 bool step_schema(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_SCHEMA);
     bool ok = run->options.data_only || (read_schema(run, err) && run_note_done(run, err));
     tracker_phase_end(run->tracker, PHASE_SCHEMA);
+    if (!ok && err->reason == REASON_USAGE)
+        forget_bad_filters(run);
     if (!ok)
         return false;
     if (run->chosen == NULL)
@@ -273,6 +289,23 @@ static bool note_tables_of_ledger(Run *run, Error *err) {
     return true;
 }
 
+/* "lock timeout" alone does not tell which table, nor who holds it. */
+static bool name_locked_tables(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    char *who = NULL;
+    Error ignored;
+    const char *sql =
+        "SELECT pg_catalog.string_agg(pg_catalog.format('%s (by session %s)', c.oid::regclass, l.pid), ', ')"
+        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+        " WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind = 'r' AND l.database ="
+        " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
+
+    if (!db_query_value(run->source, arena, sql, 0, NULL, &who, &ignored) || who == NULL)
+        return false;
+    (void)error_set(err, REASON_LOCK_BUSY, "locked on the source for more than 30 s: %.400s", who);
+    return error_remedy(err, "let that session end, or end it: SELECT pg_terminate_backend(PID); on the source");
+}
+
 static bool make_plan(Run *run, Error *err) {
     if (!note_tables_of_ledger(run, err))
         return false;
@@ -285,7 +318,7 @@ static bool make_plan(Run *run, Error *err) {
               plan_read(run->source, run->arena, filter_table, run, &run->plan, err);
     db_rollback(run->source);
     if (!ok)
-        return false;
+        return err->reason == REASON_LOCK_BUSY && name_locked_tables(run, err);
     plan_split(run->arena, &run->plan, run->options.split_size, run->options.jobs);
     return (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
            plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err);

@@ -381,6 +381,8 @@ static bool run_copy(Data *data, Lane *lane, PoolTask *task, Error *err) {
     const PlanTable *table = &data->params->plan->tables[task->item];
     const PlanChunk *chunk = &table->chunks[task->part];
     TaskSlot *slot = tracker_task_begin(data->params->tracker, PHASE_COPY, "copy", table->display, chunk->disk_bytes);
+    log_debug("copy table=%s range=%d of %zu attempt=%d", table->display, chunk->no + 1, table->chunks_count,
+              task->attempt);
     RangeCopy range = {.table = table, .chunk = chunk, .slot = slot, .attempt = task->attempt};
     bool ok = copy_range(data, lane, &range, err);
 
@@ -441,6 +443,7 @@ static bool run_build(Data *data, Lane *lane, PoolTask *task, Error *err) {
     const char *kind = build->step == GRAPH_COMPLETE ? "attach" : strcmp(entry->desc, "INDEX") == 0 ? "index" : "key";
     TaskSlot *slot = tracker_task_begin(data->params->tracker, PHASE_INDEX, kind,
                                         sql_display(lane->arena, entry->schema, entry->tag), 0);
+    log_debug("build %s %s step=%d attempt=%d", entry->desc, entry->tag, (int)build->step, task->attempt);
     bool ok = build_entry(data, lane, build, task, err);
 
     tracker_task_end(data->params->tracker, slot, ok && build->marks_entry);

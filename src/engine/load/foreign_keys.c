@@ -117,8 +117,10 @@ static bool add_unit(ForeignKeys *keys, size_t entry, const char *table, const K
 
     if (!look_at_dest(keys, table, parts->name, &dest, err))
         return false;
-    const char *sql = arena_printf(keys->arena, "ALTER TABLE ONLY %s ADD CONSTRAINT %s %s%s", table, parts->name,
-                                   parts->definition, parts->not_valid ? "" : " NOT VALID");
+    /* A partitioned table refuses ONLY: the key is for its partitions too. */
+    const char *sql =
+        arena_printf(keys->arena, "ALTER TABLE %s%s ADD CONSTRAINT %s %s%s", dest.partitioned ? "" : "ONLY ", table,
+                     parts->name, parts->definition, parts->not_valid ? "" : " NOT VALID");
     if (!dest.exists && !run_fenced(keys->params, keys->control, sql, 0, err))
         return error_wrap(err, "adding foreign key %s to %s", parts->name, table);
     if (dest.validated || parts->not_valid)

@@ -26,7 +26,7 @@ enum { GROUP_TABLES = 500, GROUP_EMPTIED = 16 };
 typedef struct OldRelation {
     uint32_t oid;
     int32_t snapshot;
-    const char *columns_hash;
+    const char *columns_hash, *display;
     size_t chunks, chunks_done;
     PlanTable *table; /* NULL: not in the plan any more */
 } OldRelation;
@@ -68,6 +68,7 @@ static bool read_old(const DbResult *row, void *context, Error *err) {
         .columns_hash = arena_strdup(settle->arena, db_text(row, 0, 2)),
         .chunks = (size_t)db_int64(row, 0, 3),
         .chunks_done = (size_t)db_int64(row, 0, 4),
+        .display = sql_display(settle->arena, db_text(row, 0, 5), db_text(row, 0, 6)),
     };
 
     (void)err;
@@ -84,7 +85,8 @@ static bool read_ledger(Settle *settle, Error *err) {
     qsort(by_oid, settle->plan->count, sizeof(*by_oid), compare_oids);
     settle->by_oid = by_oid;
     return db_query_each(settle->dest,
-                         "SELECT r.oid, r.snapshot, r.columns_hash, pg_catalog.count(c.no), pg_catalog.count(c.rows)"
+                         "SELECT r.oid, r.snapshot, r.columns_hash, pg_catalog.count(c.no), pg_catalog.count(c.rows),"
+                         " r.schema_name, r.table_name"
                          " FROM pgcrane.relation r LEFT JOIN pgcrane.chunk c ON c.relation = r.oid"
                          " GROUP BY r.oid ORDER BY r.oid",
                          0, NULL, read_old, settle, err) ||
@@ -125,8 +127,8 @@ static bool is_complete(const OldRelation *old) {
 static bool check_unchanged(const Settle *settle, const OldRelation *old, Error *err) {
     if (old->table == NULL)
         return is_complete(old) ||
-               error_set(err, REASON_TABLE_CHANGED,
-                         "a table that was being copied (oid %u) is not on the source any more", old->oid);
+               error_set(err, REASON_TABLE_CHANGED, "table %s, which was being copied, is not on the source any more",
+                         old->display);
     if (strcmp(old->columns_hash, old->table->columns_hash) == 0)
         return true;
     if (!is_complete(old))

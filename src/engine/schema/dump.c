@@ -141,6 +141,20 @@ static const Advice advices[] = {
     {"snapshot \"", true, "the snapshot on the source is gone: run the same command again"},
 };
 
+/* The source, not its definitions: what any lost connection is. */
+static const char *const lost_words[] = {
+    "server closed the connection",         "terminating connection", "connection to server",
+    "no connection to the server",          "could not receive data", "could not send data",
+    "the database system is shutting down", "SSL SYSCALL error",
+};
+
+static bool is_lost_connection(const char *said) {
+    for (size_t i = 0; i < COUNT_OF(lost_words); i++)
+        if (strstr(said, lost_words[i]) != NULL)
+            return true;
+    return false;
+}
+
 static void give_advice(const char *said, Error *err) {
     for (size_t i = 0; i < COUNT_OF(advices); i++) {
         if (strstr(said, advices[i].said) == NULL)
@@ -162,6 +176,9 @@ static bool explain(Error *err) {
     const char *first = strstr(whole, mark);
     if (err->reason != REASON_CLIENT_FAILED)
         return false;
+    if (is_lost_connection(whole))
+        return error_set(err, REASON_CONNECTION_LOST, "pg_dump lost its connection to the source: %.*s",
+                         (int)strcspn(first != NULL ? first : whole, "\n"), first != NULL ? first : whole);
     if (first != NULL) {
         first += strlen(mark);
         error_set(err, REASON_CLIENT_FAILED, "pg_dump cannot read the source's definitions: %.*s",
