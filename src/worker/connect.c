@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/hash.h"
 #include "common/log.h"
 #include "pg/quote.h"
 
@@ -40,13 +41,9 @@ static bool server_identity(DbConn *conn, Arena *arena, const char **ret_system,
     return true;
 }
 
-/* 64-bit FNV-1a over both ends: the same two databases always give the same job, on any machine. */
+/* From both ends: the same two databases always give the same job, on any machine. */
 static const char *make_job_id(Arena *arena, const char *text) {
-    uint64_t hash = UINT64_C(14695981039346656037);
-
-    for (const char *c = text; *c != '\0'; c++)
-        hash = (hash ^ (uint8_t)*c) * UINT64_C(1099511628211);
-    return arena_printf(arena, "%016llx", (unsigned long long)hash);
+    return arena_printf(arena, "%016llx", (unsigned long long)hash_text64(text));
 }
 
 static bool open_log(Run *run, Error *err) {

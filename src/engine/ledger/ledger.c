@@ -33,6 +33,7 @@
 
 #include "common/clock.h"
 #include "common/failpoint.h"
+#include "common/hash.h"
 #include "common/log.h"
 #include "pg/quote.h"
 
@@ -79,13 +80,8 @@ static const char *const ledger_ddl =
     " slot text NOT NULL, l0 pg_lsn NOT NULL, system_identifier text NOT NULL, timeline integer NOT NULL);";
 /* clang-format on */
 
-/* FNV-1a: any stable 32-bit spread will do. */
 static int32_t lock_key(const char *job_id) {
-    uint32_t hash = UINT32_C(2166136261);
-
-    for (const char *c = job_id; *c != '\0'; c++)
-        hash = (hash ^ (uint8_t)*c) * UINT32_C(16777619);
-    return (int32_t)hash;
+    return (int32_t)hash_text32(job_id);
 }
 
 bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err) {
