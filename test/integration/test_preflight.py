@@ -85,7 +85,9 @@ def test_clean_across_versions(server_of, preflight, majors):
         stack.callback(source_db.drop)
         stack.callback(dest_db.drop)
         source_db.sql("CREATE TABLE t (id serial PRIMARY KEY, v text); CREATE DOMAIN d AS text COLLATE \"C\"")
-        assert preflight(source_db, dest_db) == []
+        # The client of that version is beside its server.
+        with_client = ("--pg-bindir", second.bin)
+        assert preflight(source_db, dest_db, *with_client) == []
         if majors[0] != majors[1]:
             older = one(preflight(dest_db, source_db), "DESTINATION_OLDER", "ERROR", "destination")
             assert f"PostgreSQL {majors[0]}" in older["message"]
