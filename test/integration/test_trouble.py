@@ -558,9 +558,11 @@ def test_definition_fails(small, dest_db, pgcrane):
     assert "only_some" in failed["message"]
     again = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
     assert failure_of(again)["reason"] == failed["reason"]
+    # The index may fail while other tables are still copied: what is in by then is kept, whatever it is.
+    [(done,)] = dest_db.sql("SELECT count(rows) FROM pgcrane.chunk")
     dest_db.sql(f"ALTER DATABASE \"{dest_db.name}\" SET moody.yes = 'yes'")
     report = assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS))
-    assert report["chunks_copied"] == 0 and report["chunks_kept"] > 20
+    assert report["chunks_kept"] == done > 0
     compare.assert_equal(small.uri, dest_db.uri)
 
 
