@@ -13,13 +13,16 @@
  */
 #define PHASES(X)                                                                                                      \
     X(PREFLIGHT, "Check", "connections, versions, privileges, clashes")                                                \
+    X(SEAM, "Slot", "publications and the slot that keeps the changes")                                                \
     X(SNAPSHOT, "Snapshot", "one consistent picture of the source")                                                    \
     X(SCHEMA, "Schema", "definitions before data")                                                                     \
     X(COPY, "Copy", "table data and large objects")                                                                    \
     X(INDEX, "Index", "indexes, keys and constraints")                                                                 \
     X(FOREIGN_KEY, "Foreign keys", "added and validated")                                                              \
     X(FINISH, "Finish", "sequences, triggers, materialized views, grants, settings")                                   \
-    X(ANALYZE, "Analyze", "planner statistics")
+    X(ANALYZE, "Analyze", "planner statistics")                                                                        \
+    X(CDC, "Follow", "every change of the source, applied as it comes")                                                \
+    X(PROMOTE, "Promote", "writes stop on the source and begin on the destination")
 
 typedef enum Phase {
 #define X(name, title, help) PHASE_##name,
@@ -50,6 +53,49 @@ typedef struct TaskProgress {
 
 typedef VEC(TaskProgress) TaskProgressVec;
 
+typedef struct CdcTable {
+    const char *name;
+    int64_t inserts, updates, deletes, truncates; /* applied by this run */
+} CdcTable;
+typedef VEC(CdcTable) CdcTableVec;
+
+/* Following: X(NAME, "for people") */
+#define CDC_STATES(X)                                                                                                  \
+    X(NONE, "not following")                                                                                           \
+    X(CATCHING_UP, "catching up")                                                                                      \
+    X(FOLLOWING, "caught up")                                                                                          \
+    X(RETRYING, "a server is away, trying again")                                                                      \
+    X(COPYING_AGAIN, "some tables are copied again")                                                                   \
+    X(PROMOTING, "promoting")                                                                                          \
+    X(PROMOTED, "promoted")
+
+typedef enum CdcState {
+#define X(name, help) CDC_##name,
+    CDC_STATES(X)
+#undef X
+        CDC_STATE_MAX_,
+} CdcState;
+
+const char *cdc_state_name(CdcState state); /* "CATCHING_UP" */
+const char *cdc_state_help(CdcState state);
+CdcState cdc_state_from_name(const char *name); /* CDC_NONE when there is none of that name */
+
+typedef struct CdcProgress {
+    CdcState state;
+    const char *applied_lsn, *source_lsn;              /* "0/16B3748" */
+    int64_t lag_bytes, lag_us;                         /* -1 = not known yet */
+    int64_t eta_us;                                    /* until caught up; -1 = not known, or falling behind */
+    int64_t transactions;                              /* of the source, applied over all runs */
+    int64_t inserts, updates, deletes, truncates, ddl; /* by this run */
+    double inserts_rate, updates_rate, deletes_rate;   /* a second, over the last seconds */
+    int64_t retained_bytes;                            /* WAL the source keeps because of us; -1 = not known */
+    int64_t limit_bytes;                               /* what it keeps at most; -1 = no limit */
+    int64_t limit_seconds;                             /* until then at the present rate; -1 = without end */
+    const char *promote_step;                          /* for people, "" = none */
+    CdcTableVec tables;                                /* the busiest first, at most 20 */
+    StringVec problems;                                /* tables that are suspect, differences, warnings */
+} CdcProgress;
+
 typedef struct Progress {
     PhaseProgress phases[PHASE_MAX_];
     int64_t elapsed_us;
@@ -61,6 +107,7 @@ typedef struct Progress {
     double bytes_per_second; /* over the last seconds */
     int64_t eta_us;          /* for the whole migration; -1 = not known yet */
     TaskProgressVec tasks;   /* under way, the longest running first */
+    CdcProgress cdc;         /* state NONE unless following */
 } Progress;
 
 typedef struct NotMoved {
@@ -69,6 +116,11 @@ typedef struct NotMoved {
     const char *reason;
 } NotMoved;
 typedef VEC(NotMoved) NotMovedVec;
+
+typedef struct ReportStep { /* of the promote */
+    const char *name;       /* for people */
+    int64_t us;
+} ReportStep;
 
 typedef struct Report {
     const char *job_id;
@@ -85,6 +137,10 @@ typedef struct Report {
     int64_t largest_row;
     NotMovedVec not_moved;
     StringVec notes; /* sentences the user should read */
+    bool promoted;   /* a continuous migration that came to its end: the rest of this is about it */
+    bool proven;
+    int64_t outage_us;
+    VEC(ReportStep) promote_steps;
 } Report;
 
 json_t *progress_to_json(const Progress *progress); /* new reference */

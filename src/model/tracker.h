@@ -47,4 +47,7 @@ void tracker_add_index(Tracker *tracker);
 void tracker_add_retry(Tracker *tracker);
 int64_t tracker_retries(Tracker *tracker);
 
+/* Following, as it is now: copied (strings too). */
+void tracker_set_cdc(Tracker *tracker, const CdcProgress *cdc);
+
 void tracker_read(Tracker *tracker, Arena *arena, Progress *ret_progress);

@@ -41,7 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEDGER_FORMAT = 1, ARCHIVE_PIECE = 1 << 20 };
+enum { LEDGER_FORMAT = 2, ARCHIVE_PIECE = 1 << 20 };
 /* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
  * databases do not meet (advisory locks are per database anyway). */
 #define LOCK_CLASS "1885561714"
@@ -63,11 +63,11 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.snapshot ("
     " id integer PRIMARY KEY, snapshot_id text NOT NULL, picture text NOT NULL,"
     " system_identifier text NOT NULL, postmaster_start text NOT NULL, keeper_pid text NOT NULL,"
-    " taken_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    " w pg_lsn, taken_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
     "CREATE TABLE pgcrane.relation ("
     " oid oid PRIMARY KEY, snapshot integer NOT NULL REFERENCES pgcrane.snapshot,"
     " schema_name text NOT NULL, table_name text NOT NULL,"
-    " filenode oid NOT NULL, columns_hash text NOT NULL);"
+    " filenode oid NOT NULL, columns_hash text NOT NULL, suspect text);"
     "CREATE TABLE pgcrane.chunk ("
     " relation oid NOT NULL, no integer NOT NULL, first_block bigint NOT NULL, end_block bigint,"
     " rows bigint, PRIMARY KEY (relation, no)) WITH (fillfactor = 50);"
@@ -77,7 +77,9 @@ static const char *const ledger_ddl =
     " noted_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (kind, name));"
     "CREATE TABLE pgcrane.stream ("
     " one boolean PRIMARY KEY DEFAULT true CHECK (one),"
-    " slot text NOT NULL, l0 pg_lsn NOT NULL, system_identifier text NOT NULL, timeline integer NOT NULL);";
+    " slot text NOT NULL, l0 pg_lsn NOT NULL, system_identifier text NOT NULL, timeline integer NOT NULL);"
+    "CREATE TABLE pgcrane.position ("
+    " lane integer PRIMARY KEY, lsn pg_lsn NOT NULL, transactions bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);";
 /* clang-format on */
 
 static int32_t lock_key(const char *job_id) {
@@ -382,10 +384,14 @@ bool ledger_last_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapsh
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
     if (!db_query(dest,
-                  "SELECT id, snapshot_id, picture, system_identifier, postmaster_start, keeper_pid"
+                  "SELECT id, snapshot_id, picture, system_identifier, postmaster_start, keeper_pid, w"
                   " FROM pgcrane.snapshot ORDER BY id DESC LIMIT 1",
                   0, NULL, &row, err))
         return error_wrap(err, "reading the ledger's snapshots");
+    Lsn w = 0;
+
+    if (db_rows(row) == 1 && !db_is_null(row, 0, 6) && !lsn_parse(db_text(row, 0, 6), &w))
+        return error_set(err, REASON_LEDGER_MISMATCH, "the ledger's snapshot has no readable position");
     *ret_snapshot = (LedgerSnapshot){0};
     if (db_rows(row) == 1)
         *ret_snapshot = (LedgerSnapshot){
@@ -395,7 +401,24 @@ bool ledger_last_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapsh
             .system_identifier = arena_strdup(arena, db_text(row, 0, 3)),
             .postmaster_start = arena_strdup(arena, db_text(row, 0, 4)),
             .keeper_pid = arena_strdup(arena, db_text(row, 0, 5)),
+            .w = w,
         };
+    return true;
+}
+
+bool ledger_set_snapshot_w(DbConn *dest, const Ledger *ledger, LedgerSnapshot *snapshot, Lsn w, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *const params[] = {arena_printf(arena, "%d", snapshot->id), lsn_format(arena, w)};
+
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (!db_exec_rows(dest, "UPDATE pgcrane.snapshot SET w = $2::pg_lsn WHERE id = $1::integer AND w IS NULL", 2,
+                      params, 1, err) ||
+        !ledger_commit(dest, err)) {
+        db_rollback(dest);
+        return error_wrap(err, "recording the snapshot's position in the ledger");
+    }
+    snapshot->w = w;
     return true;
 }
 

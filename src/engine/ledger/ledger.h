@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "common/lsn.h"
 #include "common/vec.h"
 #include "pg/query.h"
 
@@ -68,10 +69,14 @@ typedef struct LedgerSnapshot {
     const char *system_identifier;
     const char *postmaster_start;
     const char *keeper_pid; /* of its server process, to end it */
+    Lsn w; /* a flushed position of the source at or after the snapshot; 0 = not recorded: nothing may be copied yet
+            * when changes are followed */
 } LedgerSnapshot;
 /* In its own transaction; fills snapshot->id. */
 NODISCARD bool ledger_add_snapshot(DbConn *dest, const Ledger *ledger, LedgerSnapshot *snapshot, Error *err);
 NODISCARD bool ledger_last_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err);
+/* Once, in its own transaction, before the first row copied under the snapshot is committed. */
+NODISCARD bool ledger_set_snapshot_w(DbConn *dest, const Ledger *ledger, LedgerSnapshot *snapshot, Lsn w, Error *err);
 
 /* Drops the schema. Inside the last transaction of a migration, or for a start over. */
 NODISCARD bool ledger_drop(DbConn *dest, Error *err);

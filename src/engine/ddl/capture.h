@@ -1,0 +1,28 @@
+/*
+ * DDL of the source, in the stream: event triggers that write each command as a logical message (opt-in).
+ *
+ * Contract
+ * - ddl_capture_install() makes, in one transaction and journalled before, a schema on the source (name derived from
+ * the job's id) with its functions and event triggers; ddl_capture_remove() drops them, in any state. Needs a
+ * superuser, or a server where the role may make event triggers: ddl_capture_allowed() asks.
+ * - The functions never fail the application's command: whatever goes wrong inside becomes a message that says so (the
+ *   table is then suspect), never an error.
+ * - A table that gains or loses its replica identity is moved in or out of the publication of updates and deletes in
+ * the same transaction, so that nothing is missed between.
+ * - Messages have the prefix "pgcrane.ddl" and a JSON body (ddl/replay.h).
+ */
+#pragma once
+
+#include "engine/ledger/journal.h"
+#include "engine/seam/seam.h"
+
+#define JOURNAL_DDL_CAPTURE "ddl capture"
+
+NODISCARD bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err);
+NODISCARD bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
+                                   Error *err);
+/* No error when there is none. */
+NODISCARD bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
+                                  Error *err);
+/* The schema's name, for those who must leave it out (pg_dump, comparison). */
+const char *ddl_capture_schema(Arena *arena, const SeamNames *names);

@@ -1,0 +1,33 @@
+/*
+ * Do both catalogues still say the same? Tables, columns, types, constraints, indexes, enum labels, identity,
+ * persistence, and tables that only one side has.
+ *
+ * drift_compare() reads both sides and compares in memory; each difference is one line for people, bound to a table
+ * where there is one. Used every few seconds while following, and exactly, inside the fence.
+ */
+#pragma once
+
+#include "common/vec.h"
+#include "pg/query.h"
+
+typedef struct Drift {
+    uint32_t table;      /* the source's oid, 0 = no table */
+    const char *object;  /* "shop.orders", "type shop.status" */
+    const char *message; /* "column note is text on the source, varchar(10) on the destination" */
+    const char *fix;     /* SQL for the destination, "" = none */
+} Drift;
+typedef VEC(Drift) DriftVec;
+
+/* Which tables to look at: by the name on the source. */
+typedef bool (*DriftWanted)(void *context, const char *schema, const char *name);
+
+typedef struct DriftParams {
+    DriftWanted wanted;
+    void *context;
+    bool indexes;              /* indexes and constraints too */
+    bool foreign_keys;         /* they are there already */
+    const char *ignore_schema; /* ours on the source; NULL = none */
+} DriftParams;
+
+NODISCARD bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params,
+                             DriftVec *ret_drifts, Error *err);

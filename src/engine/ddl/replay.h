@@ -1,0 +1,31 @@
+/*
+ * A captured command, run on the destination at its place in the stream.
+ *
+ * Contract
+ * - ddl_replay() runs in the applier's open transaction (apply.h): the command and everything around it commit
+ * together. A command that was one statement of several is found by its tag and number; one that cannot be repeated as
+ * text (inside a function, CREATE TABLE AS, a rewrite whose expression may give other values, a command that cannot run
+ * in a transaction) is not run: DDL_SUSPECT tells why, for which table.
+ * - The session is as it was afterwards (role, search_path, settings), also after a failure inside the savepoint.
+ * - Commands on objects that are not migrated (another schema filter, our own objects) are ignored.
+ */
+#pragma once
+
+#include "engine/ledger/ledger.h"
+#include "pg/pgoutput.h"
+
+typedef enum DdlOutcome { DDL_APPLIED, DDL_IGNORED, DDL_SUSPECT } DdlOutcome;
+
+typedef struct DdlResult {
+    DdlOutcome outcome;
+    const char *what;   /* "ALTER TABLE shop.orders", for people */
+    const char *reason; /* of DDL_SUSPECT */
+    uint32_t *tables;   /* source oids of the tables it is about; may be none */
+    size_t tables_count;
+} DdlResult;
+
+/* Does a table of this name belong to the migration? */
+typedef bool (*DdlWanted)(void *context, const char *schema, const char *name);
+
+NODISCARD bool ddl_replay(DbConn *dest, Arena *arena, const char *content, size_t len, DdlWanted wanted, void *context,
+                          DdlResult *ret_result, Error *err);

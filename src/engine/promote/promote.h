@@ -1,0 +1,80 @@
+/*
+ * Promote: the application's writes stop on the source and begin on the destination, and nothing is between.
+ *
+ * Contract
+ * - promote_run() walks the steps of PROMOTE_STEPS in order. Everything before OPEN can be undone, and is, when a step
+ *   fails or the user stops it: locks released, the source writable as before, following untouched. OPEN is one
+ *   transaction of the destination that does what only the new primary may have (triggers, rules, policies, event
+ *   triggers, sequences) and marks the step "opened" in the ledger: from its COMMIT on the destination is the database.
+ * - After a crash: the ledger says "opened" -> promote_finish_fence() only goes on closing; else
+ *   promote_undo() makes the source writable again. Both may run again.
+ * - `--dry-run`: everything that can be tried without stopping a write, and an estimate of the outage.
+ * - What is done on the source is in the journal first (kind JOURNAL_FENCE, name = what to set back).
+ *
+ * See promote.c for what each side holds at each point.
+ */
+#pragma once
+
+#include "engine/ddl/drift.h"
+#include "engine/finish/finish.h"
+#include "engine/follow/follow.h"
+#include "engine/seam/seam.h"
+
+#define JOURNAL_FENCE "fence"
+#define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
+
+/* X(NAME, "for people") in order */
+#define PROMOTE_STEPS(X)                                                                                               \
+    X(LAG, "wait until the destination has caught up")                                                                 \
+    X(PREPARE, "refresh materialized views, compare both catalogues, tables without identity")                         \
+    X(HOOK_BEFORE, "run the hook before the fence")                                                                    \
+    X(FENCE, "stop writes on the source")                                                                              \
+    X(DRAIN, "apply everything up to the marker")                                                                      \
+    X(COPY_REST, "sequences, large objects, tables that no stream carries")                                            \
+    X(COMPARE, "compare both catalogues under the fence")                                                              \
+    X(PROOF, "nothing changed after the marker")                                                                       \
+    X(OPEN, "triggers, policies, event triggers: the destination is the database")                                     \
+    X(HOOK_AFTER, "run the hook after the destination is open")
+
+typedef enum PromoteStep {
+#define X(name, help) PROMOTE_##name,
+    PROMOTE_STEPS(X)
+#undef X
+        PROMOTE_STEP_MAX_,
+} PromoteStep;
+
+typedef struct PromoteParams {
+    const MigrateOptions *options; /* fence, fence_timeout, lag_limit, hooks, recopy_limit, dry_run */
+    const LoadParams *load;        /* archive, tables (plan), ledger, tracker */
+    DbConn *source, *dest;         /* control connections, idle */
+    const DbTarget *source_target, *dest_target;
+    const char *job_id;
+    SeamNames names;
+    Follow *follow;
+    const FollowTable *tables; /* all that are followed */
+    size_t tables_count;
+    /* Entries of the archive that wait for OPEN (worker: triggers that fire always, policies, event triggers, ...). */
+    bool (*is_deferred)(const LoadParams *load, size_t entry);
+    NotMovedVec *not_moved;
+    DriftParams drift;
+    const Stop *stop;
+    void (*event)(void *context, const char *level, const char *text);
+    void *context;
+} PromoteParams;
+
+typedef struct PromoteResult {
+    bool opened;
+    bool proven;       /* with a fence, and the proof held */
+    int64_t outage_us; /* from the first write that could fail or wait to OPEN's COMMIT; dry run: the estimate */
+    int64_t step_us[PROMOTE_STEP_MAX_];
+    Lsn marker;                                      /* everything up to here is on the destination */
+    int64_t sequences, large_objects, tables_copied; /* in COPY_REST */
+    StringVec notes;
+} PromoteResult;
+
+NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err);
+
+/* What a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
+NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
+const char *promote_step_name(PromoteStep step);
+const char *promote_step_help(PromoteStep step);
