@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES_MAX = 1024, LEASE_MIN = 10, LEASE_MAX = 7 * 24 * 3600 };
+enum { LANES_MAX = 1024, LEASE_MIN = 10, WEEK = 7 * 24 * 3600 };
 
 const OptionInfo option_infos[] = {
 #define X(field, kind, flag, short_flag, arg, absent, group, help)                                                     \
@@ -89,8 +89,10 @@ void options_init(MigrateOptions *options) {
     for (size_t i = 0; i < option_infos_count; i++) {
         const OptionInfo *info = &option_infos[i];
         Error err;
-        /* Texts and lists have no default: nothing here needs an arena. */
-        if (info->absent != NULL && !options_set(NULL, options, info, info->absent, &err))
+        /* Nothing here needs an arena: a text's default is in the table, and lists have none. */
+        if (info->kind == OPTION_TEXT)
+            *(const char **)field_of(options, info) = info->absent;
+        else if (info->absent != NULL && !options_set(NULL, options, info, info->absent, &err))
             abort(); /* uncovered: a bad default in options.def, which the unit test would see */
     }
 }
@@ -133,20 +135,6 @@ bool options_from_environment(Arena *arena, MigrateOptions *options, Error *err)
         options->source = arena_strdup(arena, source);
     if (dest != NULL)
         options->dest = arena_strdup(arena, dest);
-    return true;
-}
-
-/* --- check --- */
-
-bool options_check(const MigrateOptions *options, Error *err) {
-    if (options->schema_only && options->data_only)
-        return error_set(err, REASON_USAGE, "--schema-only and --data-only exclude each other");
-    if (options->schema_only && options->vacuum)
-        return error_set(err, REASON_USAGE, "--vacuum needs data: it does not go with --schema-only");
-    if (options->jobs > LANES_MAX || options->index_jobs > LANES_MAX)
-        return error_set(err, REASON_USAGE, "--jobs and --index-jobs are at most %d", LANES_MAX);
-    if (options->snapshot_lease < LEASE_MIN || options->snapshot_lease > LEASE_MAX)
-        return error_set(err, REASON_USAGE, "--snapshot-lease is from %d to %d seconds", LEASE_MIN, LEASE_MAX);
     return true;
 }
 
@@ -230,6 +218,101 @@ bool options_from_json(Arena *arena, const json_t *json, MigrateOptions *ret_opt
     }
     *ret_options = options;
     return true;
+}
+
+/* --- check --- */
+
+/* Options that take one of a few words. */
+static const struct {
+    const char *flag;
+    const char *words[4];
+    const char *shown;
+} choices[] = {
+    {"promote", {"auto", "manual"}, "auto or manual"},
+    {"fence", {"full", "locks", "none"}, "full, locks or none"},
+};
+
+static const struct {
+    const char *flag;
+    int64_t min, max;
+} ranges[] = {
+    {"jobs", 0, LANES_MAX},
+    {"index-jobs", 0, LANES_MAX},
+    {"retry-for", 0, WEEK},
+    {"fence-timeout", 1, 3600},
+    {"lag-limit", 0, WEEK},
+    {"lag-timeout", 0, WEEK},
+    {"snapshot-lease", LEASE_MIN, WEEK},
+};
+
+/* The options of these groups mean nothing without --follow. */
+static const char *const groups_of_follow[] = {"Following", "Promote"};
+
+const OptionInfo *option_find(const char *flag) {
+    for (size_t i = 0; i < option_infos_count; i++)
+        if (strcmp(option_infos[i].flag, flag) == 0)
+            return &option_infos[i];
+    return NULL;
+}
+
+static bool check_choices(const MigrateOptions *options, Error *err) {
+    for (size_t i = 0; i < COUNT_OF(choices); i++) {
+        const OptionInfo *info = option_find(choices[i].flag);
+        const char *text = *(const char *const *)const_field_of(options, info);
+        bool known = false;
+        for (size_t word = 0; text != NULL && choices[i].words[word] != NULL; word++)
+            known = known || strcmp(text, choices[i].words[word]) == 0;
+        if (!known)
+            return bad_value(info, text == NULL ? "" : text, choices[i].shown, err);
+    }
+    return true;
+}
+
+static bool check_ranges(const MigrateOptions *options, Error *err) {
+    for (size_t i = 0; i < COUNT_OF(ranges); i++) {
+        const OptionInfo *info = option_find(ranges[i].flag);
+        int64_t number = *(const int64_t *)const_field_of(options, info);
+        if (number < ranges[i].min || number > ranges[i].max)
+            return error_set(err, REASON_USAGE, "--%s is from %lld to %lld%s", info->flag, (long long)ranges[i].min,
+                             (long long)ranges[i].max, strcmp(info->arg, "SECONDS") == 0 ? " seconds" : "");
+    }
+    return true;
+}
+
+static bool is_default(const MigrateOptions *options, const OptionInfo *info) {
+    MigrateOptions fresh;
+    options_init(&fresh);
+    CLEANUP(json_freep) json_t *is = field_to_json(options, info);
+    CLEANUP(json_freep) json_t *was = field_to_json(&fresh, info);
+    return json_equal(is, was) == 1;
+}
+
+static bool check_needs_follow(const MigrateOptions *options, Error *err) {
+    for (size_t i = 0; i < option_infos_count; i++) {
+        const OptionInfo *info = &option_infos[i];
+        for (size_t group = 0; group < COUNT_OF(groups_of_follow); group++)
+            if (strcmp(info->group, groups_of_follow[group]) == 0 && !is_default(options, info))
+                return error_set(err, REASON_USAGE, "--%s goes with --follow only", info->flag);
+    }
+    return true;
+}
+
+static bool check_follow(const MigrateOptions *options, Error *err) {
+    if (!options->follow)
+        return check_needs_follow(options, err);
+    if (options->schema_only)
+        return error_set(err, REASON_USAGE, "--follow needs data: it does not go with --schema-only");
+    if (options->data_only) /* a table that was there could hold rows, and rows that are no copy cannot follow */
+        return error_set(err, REASON_USAGE, "--follow makes the tables itself: it does not go with --data-only");
+    return true;
+}
+
+bool options_check(const MigrateOptions *options, Error *err) {
+    if (options->schema_only && options->data_only)
+        return error_set(err, REASON_USAGE, "--schema-only and --data-only exclude each other");
+    if (options->schema_only && options->vacuum)
+        return error_set(err, REASON_USAGE, "--vacuum needs data: it does not go with --schema-only");
+    return check_ranges(options, err) && check_choices(options, err) && check_follow(options, err);
 }
 
 /* --- fingerprint --- */

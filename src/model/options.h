@@ -43,6 +43,9 @@ typedef struct OptionInfo {
 extern const OptionInfo option_infos[];
 extern const size_t option_infos_count;
 
+/* By its flag without dashes; NULL when there is none. */
+const OptionInfo *option_find(const char *flag);
+
 /* Defaults of options.def. */
 void options_init(MigrateOptions *options);
 /* Sets one option from text (a flag takes "true"/"false"; a list appends). Fails with USAGE: says which option and why.
@@ -50,7 +53,7 @@ void options_init(MigrateOptions *options);
 NODISCARD bool options_set(Arena *arena, MigrateOptions *options, const OptionInfo *info, const char *text, Error *err);
 /* PGCRANE_<FLAG> for each option, PGCRANE_SOURCE and PGCRANE_DEST. Lists are split at commas. */
 NODISCARD bool options_from_environment(Arena *arena, MigrateOptions *options, Error *err);
-/* Combinations that exclude each other (--schema-only with --data-only, ...). */
+/* Values out of range, and combinations that exclude each other (--schema-only with --data-only, ...). */
 NODISCARD bool options_check(const MigrateOptions *options, Error *err);
 
 /* Whole, for START on the wire (holds the connection strings). New reference. */

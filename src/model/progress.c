@@ -19,6 +19,16 @@ static const char *const phase_helps[] = {
 #undef X
 };
 static const char *const state_names[] = {"WAITING", "RUNNING", "DONE", "SKIPPED"};
+static const char *const cdc_state_names[] = {
+#define X(name, help) #name,
+    CDC_STATES(X)
+#undef X
+};
+static const char *const cdc_state_helps[] = {
+#define X(name, help) help,
+    CDC_STATES(X)
+#undef X
+};
 
 const char *phase_name(Phase phase) {
     return phase_names[phase];
@@ -32,58 +42,194 @@ const char *phase_help(Phase phase) {
     return phase_helps[phase];
 }
 
+bool phase_is_of_follow(Phase phase) {
+    return phase == PHASE_SEAM || phase == PHASE_CDC || phase == PHASE_PROMOTE;
+}
+
+static bool follows(const Progress *progress) {
+    for (Phase phase = 0; phase < PHASE_MAX_; phase++) {
+        PhaseState state = progress->phases[phase].state;
+        if (phase_is_of_follow(phase) && (state == PHASE_RUNNING || state == PHASE_DONE))
+            return true;
+    }
+    return progress->cdc.state != CDC_NONE;
+}
+
+bool progress_has_phase(const Progress *progress, Phase phase) {
+    return !phase_is_of_follow(phase) || follows(progress);
+}
+
+const char *cdc_state_name(CdcState state) {
+    return cdc_state_names[state];
+}
+
+const char *cdc_state_help(CdcState state) {
+    return cdc_state_helps[state];
+}
+
+static size_t find_name(const char *const *names, size_t count, const char *name) {
+    size_t i = 0;
+    while (i < count && strcmp(names[i], name) != 0)
+        i++;
+    return i;
+}
+
+CdcState cdc_state_from_name(const char *name) {
+    size_t state = find_name(cdc_state_names, CDC_STATE_MAX_, name);
+    return state == CDC_STATE_MAX_ ? CDC_NONE : (CdcState)state;
+}
+
 /* --- fields --- */
+
+typedef enum FieldKind { FIELD_INT, FIELD_TEXT, FIELD_REAL, FIELD_BOOL } FieldKind;
 
 typedef struct Field {
     const char *key;
     size_t offset;
-    bool is_text; /* const char *, else int64_t */
+    FieldKind kind;
+    int64_t absent; /* what an absent FIELD_INT means */
 } Field;
 
-#define INT(type, field)                                                                                               \
-    { #field, offsetof(type, field), false }
-#define TEXT(type, field)                                                                                              \
-    { #field, offsetof(type, field), true }
+#define FIELD(type, field, kind, absent)                                                                               \
+    { #field, offsetof(type, field), kind, absent }
+#define INT(type, field) FIELD(type, field, FIELD_INT, 0)
+#define KNOWN(type, field) FIELD(type, field, FIELD_INT, -1) /* -1 = not known */
+#define TEXT(type, field) FIELD(type, field, FIELD_TEXT, 0)
+#define REAL(type, field) FIELD(type, field, FIELD_REAL, 0)
+#define BOOL(type, field) FIELD(type, field, FIELD_BOOL, 0)
 
 static const Field phase_fields[] = {INT(PhaseProgress, elapsed_us), INT(PhaseProgress, done),
                                      INT(PhaseProgress, total), INT(PhaseProgress, busy_us)};
 static const Field task_fields[] = {TEXT(TaskProgress, kind), TEXT(TaskProgress, object), INT(TaskProgress, done),
                                     INT(TaskProgress, total), INT(TaskProgress, elapsed_us)};
 static const Field progress_fields[] = {
-    INT(Progress, elapsed_us),    INT(Progress, bytes_done),  INT(Progress, bytes_total),  INT(Progress, wire_bytes),
-    INT(Progress, rows_done),     INT(Progress, tables_done), INT(Progress, tables_total), INT(Progress, indexes_done),
-    INT(Progress, indexes_total), INT(Progress, eta_us),
+    INT(Progress, elapsed_us),   INT(Progress, bytes_done),        INT(Progress, bytes_total),
+    INT(Progress, wire_bytes),   INT(Progress, rows_done),         INT(Progress, tables_done),
+    INT(Progress, tables_total), INT(Progress, indexes_done),      INT(Progress, indexes_total),
+    KNOWN(Progress, eta_us),     REAL(Progress, bytes_per_second),
 };
+static const Field cdc_fields[] = {
+    TEXT(CdcProgress, applied_lsn),
+    TEXT(CdcProgress, source_lsn),
+    KNOWN(CdcProgress, lag_bytes),
+    KNOWN(CdcProgress, lag_us),
+    KNOWN(CdcProgress, eta_us),
+    INT(CdcProgress, transactions),
+    INT(CdcProgress, inserts),
+    INT(CdcProgress, updates),
+    INT(CdcProgress, deletes),
+    INT(CdcProgress, truncates),
+    INT(CdcProgress, ddl),
+    REAL(CdcProgress, inserts_rate),
+    REAL(CdcProgress, updates_rate),
+    REAL(CdcProgress, deletes_rate),
+    KNOWN(CdcProgress, retained_bytes),
+    KNOWN(CdcProgress, limit_bytes),
+    KNOWN(CdcProgress, limit_seconds),
+    TEXT(CdcProgress, promote_step),
+};
+static const Field cdc_table_fields[] = {TEXT(CdcTable, name), INT(CdcTable, inserts), INT(CdcTable, updates),
+                                         INT(CdcTable, deletes), INT(CdcTable, truncates)};
 static const Field report_fields[] = {
     TEXT(Report, job_id),       TEXT(Report, source),       TEXT(Report, dest),       TEXT(Report, source_version),
     TEXT(Report, dest_version), TEXT(Report, pg_dump),      INT(Report, jobs),        INT(Report, index_jobs),
     INT(Report, snapshots),     INT(Report, chunks_copied), INT(Report, chunks_kept), INT(Report, retries),
-    INT(Report, largest_row),
+    INT(Report, largest_row),   BOOL(Report, promoted),     BOOL(Report, proven),     INT(Report, outage_us),
 };
+static const Field step_fields[] = {TEXT(ReportStep, name), INT(ReportStep, us)};
 static const Field not_moved_fields[] = {TEXT(NotMoved, kind), TEXT(NotMoved, object), TEXT(NotMoved, reason)};
 
-static void put_fields(json_t *object, const void *from, const Field *fields, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        const void *value = (const char *)from + fields[i].offset;
-        json_object_set_new(object, fields[i].key,
-                            fields[i].is_text ? json_string_lossy(*(const char *const *)value)
-                                              : json_integer(*(const int64_t *)value));
+static json_t *value_to_json(const void *value, FieldKind kind) {
+    switch (kind) {
+    case FIELD_INT:
+        return json_integer(*(const int64_t *)value);
+    case FIELD_TEXT:
+        return json_string_lossy(*(const char *const *)value);
+    case FIELD_REAL:
+        return json_real(isfinite(*(const double *)value) ? *(const double *)value : 0); /* JSON has no NaN */
+    case FIELD_BOOL:
+        return json_boolean(*(const bool *)value);
     }
+    UNREACHABLE(); /* uncovered: every kind returns above */
 }
 
-/* A field that is absent is 0 or NULL: the two sides of a wire may be of different versions. */
+static void put_fields(json_t *object, const void *from, const Field *fields, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(object, fields[i].key,
+                            value_to_json((const char *)from + fields[i].offset, fields[i].kind));
+}
+
+/* A field that is absent is 0, NULL or unknown: the two sides of a wire may be of different versions. */
 static void get_fields(Arena *arena, const json_t *object, void *into, const Field *fields, size_t count) {
     for (size_t i = 0; i < count; i++) {
         void *value = (char *)into + fields[i].offset;
-        if (fields[i].is_text)
+        switch (fields[i].kind) {
+        case FIELD_INT:
+            *(int64_t *)value = json_get_int(object, fields[i].key, fields[i].absent);
+            break;
+        case FIELD_TEXT:
             *(const char **)value = arena_strdup(arena, json_get_string(object, fields[i].key, NULL));
-        else
-            *(int64_t *)value = json_get_int(object, fields[i].key, 0);
+            break;
+        case FIELD_REAL:
+            *(double *)value = json_get_real(object, fields[i].key, 0);
+            break;
+        case FIELD_BOOL:
+            *(bool *)value = json_get_bool(object, fields[i].key, false);
+            break;
+        }
     }
 }
 
 #define PUT(object, from, fields) put_fields((object), (from), (fields), COUNT_OF(fields))
 #define GET(arena, object, into, fields) get_fields((arena), (object), (into), (fields), COUNT_OF(fields))
+
+static json_t *texts_to_json(const StringVec *texts) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < texts->len; i++)
+        json_array_append_new(array, json_string_lossy(texts->items[i]));
+    return array;
+}
+
+static bool texts_from_json(Arena *arena, const json_t *array, const char *what, StringVec *texts, Error *err) {
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const char *text = json_string_value(json_array_get(array, i));
+        if (text == NULL)
+            return error_set(err, REASON_WIRE_BAD, "%s %zu is no text", what, i);
+        vec_push(arena, texts, arena_strdup(arena, text));
+    }
+    return true;
+}
+
+/* --- following --- */
+
+static json_t *cdc_to_json(const CdcProgress *cdc) {
+    json_t *object = json_object();
+    json_object_set_new(object, "state", json_string(cdc_state_name(cdc->state)));
+    PUT(object, cdc, cdc_fields);
+    json_t *tables = json_array();
+    for (size_t i = 0; i < cdc->tables.len; i++) {
+        json_t *table = json_object();
+        PUT(table, &cdc->tables.items[i], cdc_table_fields);
+        json_array_append_new(tables, table);
+    }
+    json_object_set_new(object, "tables", tables);
+    json_object_set_new(object, "problems", texts_to_json(&cdc->problems));
+    return object;
+}
+
+static bool cdc_from_json(Arena *arena, const json_t *object, CdcProgress *cdc, Error *err) {
+    if (object == NULL)
+        return true; /* not following */
+    GET(arena, object, cdc, cdc_fields);
+    cdc->state = cdc_state_from_name(json_get_string(object, "state", ""));
+    const json_t *tables = json_get_array(object, "tables");
+    for (size_t i = 0; i < json_array_size(tables); i++) {
+        CdcTable table = {0};
+        GET(arena, json_array_get(tables, i), &table, cdc_table_fields);
+        vec_push(arena, &cdc->tables, table);
+    }
+    return texts_from_json(arena, json_get_array(object, "problems"), "progress: problem", &cdc->problems, err);
+}
 
 /* --- progress --- */
 
@@ -102,8 +248,6 @@ static json_t *phases_to_json(const PhaseProgress *phases) {
 json_t *progress_to_json(const Progress *progress) {
     json_t *object = json_object();
     PUT(object, progress, progress_fields);
-    double speed = progress->bytes_per_second;
-    json_object_set_new(object, "bytes_per_second", json_real(isfinite(speed) ? speed : 0)); /* JSON has no NaN */
     json_object_set_new(object, "phases", phases_to_json(progress->phases));
     json_t *tasks = json_array();
     for (size_t i = 0; i < progress->tasks.len; i++) {
@@ -112,14 +256,9 @@ json_t *progress_to_json(const Progress *progress) {
         json_array_append_new(tasks, task);
     }
     json_object_set_new(object, "tasks", tasks);
+    if (progress->cdc.state != CDC_NONE)
+        json_object_set_new(object, "cdc", cdc_to_json(&progress->cdc));
     return object;
-}
-
-static size_t find_name(const char *const *names, size_t count, const char *name) {
-    size_t i = 0;
-    while (i < count && strcmp(names[i], name) != 0)
-        i++;
-    return i;
 }
 
 static bool phases_from_json(Arena *arena, const json_t *array, PhaseProgress *phases, Error *err) {
@@ -140,9 +279,8 @@ bool progress_from_json(Arena *arena, const json_t *json, Progress *ret_progress
         return error_set(err, REASON_WIRE_BAD, "progress: not an object");
     Progress progress = {0};
     GET(arena, json, &progress, progress_fields);
-    progress.eta_us = json_get_int(json, "eta_us", -1);
-    progress.bytes_per_second = json_get_real(json, "bytes_per_second", 0);
-    if (!phases_from_json(arena, json_get_array(json, "phases"), progress.phases, err))
+    if (!phases_from_json(arena, json_get_array(json, "phases"), progress.phases, err) ||
+        !cdc_from_json(arena, json_get_object(json, "cdc"), &progress.cdc, err))
         return false;
     const json_t *tasks = json_get_array(json, "tasks");
     for (size_t i = 0; i < json_array_size(tasks); i++) {
@@ -167,21 +305,15 @@ json_t *report_to_json(const Report *report) {
         json_array_append_new(not_moved, item);
     }
     json_object_set_new(object, "not_moved", not_moved);
-    json_t *notes = json_array();
-    for (size_t i = 0; i < report->notes.len; i++)
-        json_array_append_new(notes, json_string_lossy(report->notes.items[i]));
-    json_object_set_new(object, "notes", notes);
-    return object;
-}
-
-static bool notes_from_json(Arena *arena, const json_t *array, StringVec *notes, Error *err) {
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        const char *note = json_string_value(json_array_get(array, i));
-        if (note == NULL)
-            return error_set(err, REASON_WIRE_BAD, "report: note %zu is no text", i);
-        vec_push(arena, notes, arena_strdup(arena, note));
+    json_object_set_new(object, "notes", texts_to_json(&report->notes));
+    json_t *steps = json_array();
+    for (size_t i = 0; i < report->promote_steps.len; i++) {
+        json_t *step = json_object();
+        PUT(step, &report->promote_steps.items[i], step_fields);
+        json_array_append_new(steps, step);
     }
-    return true;
+    json_object_set_new(object, "promote_steps", steps);
+    return object;
 }
 
 bool report_from_json(Arena *arena, const json_t *json, Report *ret_report, Error *err) {
@@ -197,7 +329,13 @@ bool report_from_json(Arena *arena, const json_t *json, Report *ret_report, Erro
         GET(arena, json_array_get(not_moved, i), &item, not_moved_fields);
         vec_push(arena, &report.not_moved, item);
     }
-    if (!notes_from_json(arena, json_get_array(json, "notes"), &report.notes, err))
+    const json_t *steps = json_get_array(json, "promote_steps");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        ReportStep step = {0};
+        GET(arena, json_array_get(steps, i), &step, step_fields);
+        vec_push(arena, &report.promote_steps, step);
+    }
+    if (!texts_from_json(arena, json_get_array(json, "notes"), "report: note", &report.notes, err))
         return false;
     *ret_report = report;
     return true;

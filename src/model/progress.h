@@ -34,6 +34,8 @@ typedef enum Phase {
 const char *phase_name(Phase phase);  /* "COPY" */
 const char *phase_title(Phase phase); /* "Copy" */
 const char *phase_help(Phase phase);
+/* SEAM, CDC, PROMOTE: a migration without --follow has none of them. */
+bool phase_is_of_follow(Phase phase);
 
 typedef enum PhaseState { PHASE_WAITING, PHASE_RUNNING, PHASE_DONE, PHASE_SKIPPED } PhaseState;
 
@@ -109,6 +111,9 @@ typedef struct Progress {
     TaskProgressVec tasks;   /* under way, the longest running first */
     CdcProgress cdc;         /* state NONE unless following */
 } Progress;
+
+/* A phase of --follow is no part of a migration of which none of them has begun. */
+bool progress_has_phase(const Progress *progress, Phase phase);
 
 typedef struct NotMoved {
     const char *kind; /* "foreign table", "subscription", ... */

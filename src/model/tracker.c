@@ -31,6 +31,8 @@ struct Tracker {
     int64_t disk_bytes, wire_bytes, rows, tables, indexes, retries;
     RateSample samples[RATE_SAMPLES]; /* one a second: the rate is over the last dozen */
     size_t samples_count;
+    Arena *cdc_arena; /* holds what cdc points to; NULL = never set */
+    CdcProgress cdc;
 };
 
 Tracker *tracker_new(void) {
@@ -47,6 +49,7 @@ void tracker_freep(Tracker **tracker) {
     if (*tracker == NULL)
         return;
     (void)pthread_mutex_destroy(&(*tracker)->lock);
+    arena_free((*tracker)->cdc_arena);
     arena_free((*tracker)->arena);
     *tracker = NULL;
 }
@@ -184,6 +187,38 @@ int64_t tracker_retries(Tracker *tracker) {
     return retries;
 }
 
+static CdcProgress copy_cdc(Arena *arena, const CdcProgress *from) {
+    CdcProgress cdc = *from;
+
+    cdc.applied_lsn = arena_strdup(arena, from->applied_lsn);
+    cdc.source_lsn = arena_strdup(arena, from->source_lsn);
+    cdc.promote_step = arena_strdup(arena, from->promote_step);
+    cdc.tables = (CdcTableVec){0};
+    cdc.problems = (StringVec){0};
+    for (size_t i = 0; i < from->tables.len; i++) {
+        CdcTable table = from->tables.items[i];
+
+        table.name = arena_strdup(arena, table.name);
+        vec_push(arena, &cdc.tables, table);
+    }
+    for (size_t i = 0; i < from->problems.len; i++)
+        vec_push(arena, &cdc.problems, arena_strdup(arena, from->problems.items[i]));
+    return cdc;
+}
+
+/* The copy is made outside of the lock, in an arena of its own, and the one before goes with its arena. */
+void tracker_set_cdc(Tracker *tracker, const CdcProgress *cdc) {
+    Arena *arena = arena_new();
+    CdcProgress copy = copy_cdc(arena, cdc);
+
+    lock(tracker);
+    Arena *before = tracker->cdc_arena;
+    tracker->cdc_arena = arena;
+    tracker->cdc = copy;
+    unlock(tracker);
+    arena_free(before);
+}
+
 static void read_phases(const Tracker *tracker, int64_t now, Progress *progress) {
     for (int i = 0; i < PHASE_MAX_; i++) {
         const PhaseRecord *record = &tracker->phases[i];
@@ -281,5 +316,6 @@ void tracker_read(Tracker *tracker, Arena *arena, Progress *ret_progress) {
     ret_progress->indexes_total = tracker->indexes_total;
     ret_progress->bytes_per_second = rate(tracker, now, ret_progress->bytes_done);
     ret_progress->eta_us = eta(tracker, ret_progress);
+    ret_progress->cdc = copy_cdc(arena, &tracker->cdc);
     unlock(tracker);
 }

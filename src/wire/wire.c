@@ -75,18 +75,23 @@ static void put_length(char *header, size_t len) {
         header[i] = (char)(unsigned char)(len >> (8 * (HEADER_LEN - 1 - i)));
 }
 
-static bool encode(WireType type, json_t *body, Buf *out, Error *err) {
+bool wire_encode(WireType type, json_t *body, Buf *out, Error *err) {
     CLEANUP(json_freep) json_t *message = json_object();
+    CLEANUP(buf_fini) Buf text;
+    if (body == NULL)
+        body = json_object();
     json_object_set_new(message, "type", json_string(wire_type_name(type)));
     json_object_set_new(message, "body", body);
     if (!json_is_object(body))
         return error_set(err, REASON_WIRE_BAD, "the body of message %s is no object", wire_type_name(type));
-    buf_append(out, "\0\0\0\0", HEADER_LEN);
-    json_print(message, 0, out);
-    if (!buf_ok(out, "message", err))
+    buf_init(&text, HEADER_LEN + MESSAGE_MAX);
+    buf_append(&text, "\0\0\0\0", HEADER_LEN);
+    json_print(message, 0, &text);
+    if (!buf_ok(&text, "message", err))
         return false;
-    put_length(out->data, out->len - HEADER_LEN);
-    return true;
+    put_length(text.data, text.len - HEADER_LEN);
+    buf_append(out, text.data, text.len);
+    return buf_ok(out, "messages waiting to be sent", err);
 }
 
 /* MSG_NOSIGNAL: a peer that died is an error of this call, not the end of our process. */
@@ -110,7 +115,7 @@ static bool send_all(int fd, const char *bytes, size_t len, Error *err) {
 bool wire_send(Wire *wire, WireType type, json_t *body, Error *err) {
     CLEANUP(buf_fini) Buf out;
     buf_init(&out, HEADER_LEN + MESSAGE_MAX);
-    if (!encode(type, body == NULL ? json_object() : body, &out, err))
+    if (!wire_encode(type, body, &out, err))
         return false;
     pthread_mutex_lock(&wire->send_lock);
     bool sent = send_all(wire->fd, out.data, out.len, err);

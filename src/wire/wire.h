@@ -26,6 +26,9 @@ Wire *wire_new(int fd); /* owns fd from now on */
 void wire_freep(Wire **wire);
 int wire_fd(const Wire *wire); /* to poll for reading, beside others */
 
+/* One message as it stands on the wire, appended to out (for peers that must not block us). Takes over `body` as
+ * wire_send() does; a failure leaves out as it was. */
+NODISCARD bool wire_encode(WireType type, json_t *body, Buf *out, Error *err);
 /* Takes over the reference `body` (NULL = {}), also on failure. */
 NODISCARD bool wire_send(Wire *wire, WireType type, json_t *body, Error *err);
 

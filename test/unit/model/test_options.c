@@ -40,6 +40,9 @@ static void test_defaults(void **state UNUSED) {
     assert_false(options.dry_run);
     assert_null(options.state_dir);
     assert_int_equal(options.schemas.len, 0);
+    assert_string_equal(options.promote, "manual");
+    assert_string_equal(options.fence, "full");
+    assert_int_equal(options.recopy_limit, 64 << 20);
     Error err;
     assert_true(options_check(&options, &err));
 }
@@ -134,6 +137,23 @@ static void test_check(void **state UNUSED) {
         {{"index-jobs", "100000"}},
         {{"snapshot-lease", "9"}},
         {{"snapshot-lease", "604801"}},
+        {{"retry-for", "604801", "follow", "true"}},
+        {{"fence-timeout", "0", "follow", "true"}},
+        {{"fence-timeout", "3601", "follow", "true"}},
+        {{"lag-limit", "604801", "follow", "true"}},
+        {{"lag-timeout", "604801", "follow", "true"}},
+        {{"promote", "soon", "follow", "true"}},
+        {{"fence", "half", "follow", "true"}},
+        {{"follow", "true", "schema-only", "true"}},
+        {{"follow", "true", "data-only", "true"}},
+        {{"ddl", "true"}},
+        {{"identity-full", "true"}},
+        {{"promote", "auto"}},
+        {{"max-retained", "1GB"}},
+        {{"fence", "none"}},
+        {{"lag-limit", "3"}},
+        {{"hook-before", "true"}},
+        {{"keep-slot", "true"}},
     };
     CLEANUP(arena_freep) Arena *arena = arena_new();
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -144,8 +164,36 @@ static void test_check(void **state UNUSED) {
             must_set(arena, &options, cases[i].flags[j], cases[i].flags[j + 1]);
         assert_false(options_check(&options, &err));
         assert_int_equal(err.reason, REASON_USAGE);
-        assert_non_null(strstr(err.message, cases[i].flags[0]));
+        if (strstr(err.message, cases[i].flags[0]) == NULL)
+            fail_msg("--%s is not in: %s", cases[i].flags[0], err.message);
     }
+}
+
+static void test_check_follow(void **state UNUSED) {
+    static const char *const settings[][2] = {{"ddl", "true"},         {"promote", "auto"}, {"promote", "manual"},
+                                              {"fence", "locks"},      {"fence", "none"},   {"keep-slot", "on"},
+                                              {"fence-timeout", "60"}, {"lag-limit", "0"},  {"hook-after", "true"}};
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    MigrateOptions options;
+    options_init(&options);
+    must_set(arena, &options, "follow", "true");
+    for (size_t i = 0; i < COUNT_OF(settings); i++) {
+        Error err = {0};
+        must_set(arena, &options, settings[i][0], settings[i][1]);
+        if (!options_check(&options, &err))
+            fail_msg("%s", err.message);
+    }
+    /* What is as it would be anyway may be said without --follow. */
+    options_init(&options);
+    Error err;
+    must_set(arena, &options, "fence", "full");
+    must_set(arena, &options, "lag-limit", "2");
+    assert_true(options_check(&options, &err));
+}
+
+static void test_find(void **state UNUSED) {
+    assert_string_equal(option_find("index-jobs")->field, "index_jobs");
+    assert_null(option_find("index_jobs"));
 }
 
 static void test_json(void **state UNUSED) {
@@ -208,7 +256,8 @@ static void test_fingerprint(void **state UNUSED) {
     options_init(&two);
     assert_string_equal(options_fingerprint(arena, &one),
                         "{\"schemas\":[],\"exclude_schemas\":[],\"tables\":[],\"exclude_tables\":[],"
-                        "\"schema_only\":false,\"data_only\":false,\"no_owner\":false,\"no_acl\":false}");
+                        "\"schema_only\":false,\"data_only\":false,\"no_owner\":false,\"no_acl\":false,"
+                        "\"follow\":false}");
     /* Order, repetition, and how it is done: no difference. */
     must_set(arena, &one, "table", "b");
     must_set(arena, &one, "table", "a");
@@ -223,7 +272,8 @@ static void test_fingerprint(void **state UNUSED) {
     assert_string_equal(two.tables.items[2], "a"); /* the options themselves are as they were */
     /* What arrives: a difference, also between lists, and between one pattern with a comma and two. */
     static const char *const differing[][2] = {{"schema", "a"},         {"exclude-table", "a"}, {"table", "a,b"},
-                                               {"exclude-schema", "z"}, {"data-only", "true"},  {"no-owner", "true"}};
+                                               {"exclude-schema", "z"}, {"data-only", "true"},  {"no-owner", "true"},
+                                               {"follow", "true"}};
     for (size_t i = 0; i < COUNT_OF(differing); i++) {
         MigrateOptions three;
         options_init(&three);
@@ -236,9 +286,10 @@ static void test_fingerprint(void **state UNUSED) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_set),         cmocka_unit_test(test_set_refuses),
-        cmocka_unit_test(test_environment),  cmocka_unit_test(test_check),       cmocka_unit_test(test_json),
-        cmocka_unit_test(test_json_refuses), cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_set),   cmocka_unit_test(test_set_refuses),
+        cmocka_unit_test(test_environment),  cmocka_unit_test(test_check), cmocka_unit_test(test_json),
+        cmocka_unit_test(test_check_follow), cmocka_unit_test(test_find),  cmocka_unit_test(test_json_refuses),
+        cmocka_unit_test(test_fingerprint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,34 @@ static void test_rate_is_never_negative(void **state) {
     assert_true(progress.bytes_per_second >= 0);
 }
 
+/* What is set is copied, and what is read as well: neither end may keep the other's memory. */
+static void test_following(void **state) {
+    Arena *given = arena_new();
+    CdcProgress cdc = {.state = CDC_FOLLOWING, .applied_lsn = arena_strdup(given, "0/1"), .lag_bytes = 5};
+
+    (void)state;
+    tracker_read(tracker, arena, &progress);
+    assert_int_equal(progress.cdc.state, CDC_NONE);
+    vec_push(given, &cdc.tables, ((CdcTable){.name = arena_strdup(given, "public.a"), .inserts = 7}));
+    vec_push(given, &cdc.problems, arena_strdup(given, "a problem"));
+    tracker_set_cdc(tracker, &cdc);
+    arena_free(given);
+    tracker_read(tracker, arena, &progress);
+    tracker_set_cdc(tracker, &(CdcProgress){.state = CDC_PROMOTED});
+    assert_int_equal(progress.cdc.state, CDC_FOLLOWING);
+    assert_string_equal(progress.cdc.applied_lsn, "0/1");
+    assert_null(progress.cdc.source_lsn);
+    assert_int_equal(progress.cdc.lag_bytes, 5);
+    assert_int_equal(progress.cdc.tables.len, 1);
+    assert_string_equal(progress.cdc.tables.items[0].name, "public.a");
+    assert_int_equal(progress.cdc.tables.items[0].inserts, 7);
+    assert_int_equal(progress.cdc.problems.len, 1);
+    assert_string_equal(progress.cdc.problems.items[0], "a problem");
+    tracker_read(tracker, arena, &progress);
+    assert_int_equal(progress.cdc.state, CDC_PROMOTED);
+    assert_int_equal(progress.cdc.tables.len, 0);
+}
+
 enum { THREADS = 4, ROUNDS = 500 };
 
 static void *busy_thread(void *argument) {
@@ -244,6 +272,7 @@ static void *busy_thread(void *argument) {
         atomic_fetch_add(&slot->done, 100);
         tracker_add_copied(tracker, 1, 2, 3);
         tracker_add_retry(tracker);
+        tracker_set_cdc(tracker, &(CdcProgress){.state = CDC_FOLLOWING, .applied_lsn = "0/1"});
         tracker_task_end(tracker, slot, true);
     }
     return NULL;
@@ -283,6 +312,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_rate_and_estimate, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_estimate_has_a_share_for_indexes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rate_is_never_negative, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_following, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_threads, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
