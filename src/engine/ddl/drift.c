@@ -1,0 +1,174 @@
+/*
+ * Both catalogues, sorted and merged.
+ *
+ * Each side is one query (drift_read.c), each fact one line of it. Facts of one relation stand together, the relation
+ * itself first: when it is on one side only, that is one difference, and its columns and indexes are not told. Facts
+ * that both sides have are compared attribute by attribute.
+ *
+ * The order of columns is a fact of its own, told only when the columns agree otherwise: an INSERT without a column
+ * list would not.
+ *
+ * Not compared: the replica identity (the destination's is nobody's business before the promote), storage parameters
+ * of tables, tablespaces, statistics targets, owners and grants.
+ */
+#include "engine/ddl/drift_internal.h"
+
+#include "pg/quote.h"
+
+#include <string.h>
+
+typedef struct AttrSpec {
+    const char *label; /* NULL = not compared */
+    bool is_expression;
+} AttrSpec;
+
+typedef struct KindSpec {
+    const char *label; /* in front of the part's name, "" = the relation itself */
+    AttrSpec attrs[FACT_ATTRS];
+} KindSpec;
+
+static const KindSpec kinds[] = {
+    [FACT_RELATION] = {"",
+                       {[RELATION_KIND] = {"it"},
+                        [RELATION_PERSISTENCE] = {"persistence"},
+                        [RELATION_PARENT] = {"parent"},
+                        [RELATION_BOUND] = {"partition bound", true},
+                        [RELATION_KEY] = {"partition key", true}}},
+    [FACT_TYPE] = {"",
+                   {[TYPE_KIND] = {"it"},
+                    [TYPE_LABELS] = {"list of labels"},
+                    [TYPE_BASE] = {"base type"},
+                    [TYPE_NOT_NULL] = {"NOT NULL"},
+                    [TYPE_DEFAULT] = {"default", true},
+                    [TYPE_COLLATION] = {"collation"}}},
+    [FACT_COLUMN] = {"column",
+                     {[COLUMN_TYPE] = {""},
+                      [COLUMN_COLLATION] = {"collation"},
+                      [COLUMN_NOT_NULL] = {"NOT NULL"},
+                      [COLUMN_GENERATED] = {"generated"},
+                      [COLUMN_IDENTITY] = {"identity"},
+                      [COLUMN_DEFAULT] = {"default", true}}},
+    [FACT_ORDER] = {"", {[DEFINITION] = {"order of columns"}}},
+    [FACT_CONSTRAINT] = {"constraint", {[DEFINITION] = {"", true}}},
+    [FACT_INDEX] = {"index", {[DEFINITION] = {"", true}}},
+};
+
+typedef struct Comparing {
+    Arena *arena;
+    DriftVec drifts;
+    const Fact *alone;   /* the relation whose facts are not told: it is on one side only */
+    const Fact *columns; /* the relation whose columns differ */
+} Comparing;
+
+static bool same_relation(const Fact *a, const Fact *b) {
+    return a != NULL && strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
+}
+
+static void add(Comparing *comparing, const Fact *source, const Fact *about, const char *message, const char *fix) {
+    const char *name = sql_display(comparing->arena, about->schema, about->name);
+    Drift drift = {
+        .table = source != NULL && !source->of_type ? source->oid : 0,
+        .object = about->of_type ? arena_printf(comparing->arena, "type %s", name) : name,
+        .message = message,
+        .fix = fix,
+    };
+
+    vec_push(comparing->arena, &comparing->drifts, drift);
+    if (about->kind == FACT_COLUMN)
+        comparing->columns = about;
+}
+
+static const char *part_name(Arena *arena, const Fact *fact) {
+    const char *label = kinds[fact->kind].label;
+
+    return *label == '\0' ? "" : arena_printf(arena, "%s %s", label, fact->part);
+}
+
+/* --- One side only ------------------------------------------------------------------------------------------------ */
+
+static void add_alone(Comparing *comparing, const Fact *fact, bool on_source) {
+    Arena *arena = comparing->arena;
+    const char *side = on_source ? "is missing on the destination" : "is on the destination only";
+    const char *fix = on_source ? drift_fix_missing(arena, fact) : drift_fix_extra(arena, fact);
+
+    if (fact->kind == FACT_ORDER || same_relation(comparing->alone, fact))
+        return;
+    if (fact->kind != FACT_RELATION && fact->kind != FACT_TYPE) {
+        add(comparing, on_source ? fact : NULL, fact, arena_printf(arena, "%s %s", part_name(arena, fact), side), fix);
+        return;
+    }
+    comparing->alone = fact;
+    add(comparing, on_source ? fact : NULL, fact, arena_printf(arena, "%s %s", fact->attrs[0], side), fix);
+}
+
+/* --- Both sides --------------------------------------------------------------------------------------------------- */
+
+static const char *shown(const char *value) {
+    return *value == '\0' ? "none" : value;
+}
+
+static const char *changed_message(Arena *arena, const Fact *source, const Fact *dest, int attr) {
+    const char *label = kinds[source->kind].attrs[attr].label;
+    const char *part = part_name(arena, source);
+    const char *subject = arena_printf(arena, "%s%s%s", part, *part != '\0' && *label != '\0' ? ": " : "", label);
+
+    if (source->kind == FACT_COLUMN && attr == COLUMN_NOT_NULL)
+        return arena_printf(arena, "%s is NOT NULL on the %s only", part,
+                            *source->attrs[attr] != '\0' ? "source" : "destination");
+    return arena_printf(arena, "%s is %s on the source, %s on the destination", subject, shown(source->attrs[attr]),
+                        shown(dest->attrs[attr]));
+}
+
+static bool same_attr(const KindSpec *spec, const Fact *source, const Fact *dest, int attr) {
+    const char *a = source->attrs[attr], *b = dest->attrs[attr];
+
+    if (spec->attrs[attr].label == NULL)
+        return true;
+    return spec->attrs[attr].is_expression ? drift_same_text(a, b) : strcmp(a, b) == 0;
+}
+
+static void compare_pair(Comparing *comparing, const Fact *source, const Fact *dest) {
+    const KindSpec *spec = &kinds[source->kind];
+
+    if (source->kind == FACT_ORDER && same_relation(comparing->columns, source))
+        return;
+    for (int attr = 0; attr < FACT_ATTRS; attr++)
+        if (!same_attr(spec, source, dest, attr))
+            add(comparing, source, source, changed_message(comparing->arena, source, dest, attr),
+                drift_fix_changed(comparing->arena, source, dest, attr));
+}
+
+static void merge(Comparing *comparing, const FactList *source, const FactList *dest) {
+    size_t s = 0, d = 0;
+
+    while (s < source->len || d < dest->len) {
+        int order = 0;
+
+        if (s == source->len)
+            order = 1;
+        else
+            order = d == dest->len ? -1 : fact_compare(&source->items[s], &dest->items[d]);
+        if (order < 0)
+            add_alone(comparing, &source->items[s++], true);
+        else if (order > 0)
+            add_alone(comparing, &dest->items[d++], false);
+        else
+            compare_pair(comparing, &source->items[s++], &dest->items[d++]);
+    }
+}
+
+bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params, DriftVec *ret_drifts,
+                   Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    CLEANUP(db_result_freep) DbResult *source_rows = NULL;
+    CLEANUP(db_result_freep) DbResult *dest_rows = NULL;
+    Comparing comparing = {.arena = arena};
+    FactList here = {0}, there = {0};
+
+    if (!drift_read(source, scratch, params, &here, &source_rows, err) ||
+        !drift_read(dest, scratch, params, &there, &dest_rows, err))
+        return false;
+    merge(&comparing, &here, &there);
+    *ret_drifts = comparing.drifts;
+    return true;
+}
