@@ -86,6 +86,21 @@ static bool send_feedback(ReplStream *stream, bool ask, Error *err) {
     return flush(stream, err);
 }
 
+bool repl_send_feedback(ReplStream *stream, bool ask, Error *err) {
+    return send_feedback(stream, ask, err);
+}
+
+/* Whether the server is silent cannot be told while nothing is read. */
+bool repl_stay_alive(ReplStream *stream, Error *err) {
+    int64_t now = clock_now_us();
+
+    stream->heard_us = now;
+    stream->asked_us = 0;
+    if (stream->unsent && !flush(stream, err))
+        return false;
+    return now < stream->feedback_due_us || send_feedback(stream, false, err);
+}
+
 /* What time demands: feedback, a question, or to give up. */
 static bool keep_up(ReplStream *stream, int64_t now, Error *err) {
     if (stream->asked_us > 0 && now - stream->asked_us >= stream->silence_us / 2) {
@@ -287,12 +302,27 @@ static bool begin(DbConn *conn, const ReplStart *start, Error *err) {
     }
 }
 
+/* Late enough not to disturb, early enough for a server that is impatient. */
+static bool read_interval(DbConn *conn, int64_t *ret_interval_us, Error *err) {
+    DbResult *result CLEANUP(db_result_freep) = NULL;
+
+    if (!db_query_last(conn, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'", &result,
+                       err))
+        return error_wrap(err, "reading wal_sender_timeout");
+    int64_t timeout_us = db_rows(result) == 0 ? 0 : db_int64(result, 0, 0) * USEC_PER_MSEC;
+    *ret_interval_us = FEEDBACK_INTERVAL_DEFAULT_US;
+    if (timeout_us > 0)
+        *ret_interval_us = MIN(FEEDBACK_INTERVAL_DEFAULT_US, timeout_us / 3);
+    return true;
+}
+
 bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop *stop, ReplStream **ret_stream,
                       Error *err) {
     CLEANUP(db_closep) DbConn *conn = NULL;
+    int64_t interval_us = 0;
 
     if (!repl_connect(source, "stream", stop, &conn, err) || !repl_check_publications(conn, start->publications, err) ||
-        !begin(conn, start, err))
+        !read_interval(conn, &interval_us, err) || !begin(conn, start, err))
         return false;
     ReplStream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL)
@@ -301,8 +331,7 @@ bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop
         .conn = conn,
         .pg = db_pgconn(conn),
         .durable_lsn = start->lsn,
-        .feedback_interval_us =
-            start->feedback_interval_us > 0 ? start->feedback_interval_us : FEEDBACK_INTERVAL_DEFAULT_US,
+        .feedback_interval_us = start->feedback_interval_us > 0 ? start->feedback_interval_us : interval_us,
         .silence_us = start->silence_us > 0 ? start->silence_us : SILENCE_DEFAULT_US,
         .heard_us = clock_now_us(),
     };

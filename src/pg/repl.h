@@ -7,8 +7,8 @@
  * - repl_slot_create() uses SNAPSHOT 'nothing' (NOEXPORT_SNAPSHOT before 15), pgoutput, no two-phase; it waits for
  * running transactions as long as the deadline allows. *ret_lsn is the consistent point L0.
  * - repl_stream_start() asks first for the slot's confirmed_flush_lsn: the server *silently* forwards a start below it,
- * so a position that is older fails with LEDGER_MISMATCH ("changes are gone"); a missing, lost or invalidated slot is
- * SLOT_LOST. Nothing is ever created here.
+ * so a position that is older fails with DEST_WENT_BACK, one that the source does not have yet with SOURCE_WENT_BACK; a
+ * missing, lost or invalidated slot is SLOT_LOST. Nothing is ever created here.
  * - repl_receive() gives one XLogData or keepalive at a time; bytes live until the next call. Feedback goes out on
  * request of the server, and at least every `feedback_interval_us`, always with the positions set by repl_acknowledge()
  * and never with anything newer. Relies on: PostgreSQL documentation, "Streaming Replication Protocol";
@@ -26,7 +26,7 @@ typedef struct ReplStart {
     uint64_t lsn;                    /* from the ledger */
     bool binary;                     /* ask for binary values (14+) */
     bool messages;                   /* logical messages too (14+) */
-    int64_t feedback_interval_us;    /* 0 = 10 s */
+    int64_t feedback_interval_us;    /* 0 = 10 s, or a third of the server's wal_sender_timeout when that is less */
     int64_t slot_wait_us;            /* how long another process may still hold the slot, 0 = 10 s */
     int64_t silence_us;              /* without a word for so long the connection is given up, 0 = 10 min */
 } ReplStart;
@@ -54,4 +54,8 @@ void repl_stream_closep(ReplStream **stream); /* ends the COPY politely when it 
 ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err);
 /* What is durable in the destination: from now on confirmed. Monotonic. */
 void repl_acknowledge(ReplStream *stream, uint64_t durable_lsn);
+/* Who cannot read for a while (nowhere to put it) calls this instead, at least every 100 ms: sends what is due. */
+NODISCARD bool repl_stay_alive(ReplStream *stream, Error *err);
+/* Feedback now; ask: the server shall answer with a keepalive. */
+NODISCARD bool repl_send_feedback(ReplStream *stream, bool ask, Error *err);
 int repl_socket(const ReplStream *stream);

@@ -22,7 +22,7 @@ typedef struct ReplSlot {
 NODISCARD bool repl_connect(const DbTarget *source, const char *purpose, const Stop *stop, DbConn **ret_conn,
                             Error *err);
 NODISCARD bool repl_slot_read(DbConn *conn, const char *name, ReplSlot *ret_slot, Error *err);
-/* Whether the stream may begin there: SLOT_LOST or LEDGER_MISMATCH. */
+/* Whether the stream may begin there: SLOT_LOST, DEST_WENT_BACK, SOURCE_WENT_BACK, LEDGER_MISMATCH. */
 NODISCARD bool repl_slot_check(const ReplSlot *slot, const ReplStart *start, Error *err);
 bool repl_slot_fail_active(const char *name, int pid, Error *err);
 /* Waits a moment for a slot to become free; fails with CANCELLED. */

@@ -151,16 +151,14 @@ static bool fail_position(const ReplSlot *slot, const ReplStart *start, Error *e
     const char *wanted = lsn_format(arena, start->lsn);
 
     if (slot->confirmed_lsn > start->lsn)
-        error_set(
-            err, REASON_LEDGER_MISMATCH,
+        return error_set(
+            err, REASON_DEST_WENT_BACK,
             "replication slot \"%s\" was confirmed up to %s, but the destination has changes up to %s only: those "
             "between are gone",
             slot->name, lsn_format(arena, slot->confirmed_lsn), wanted);
-    else
-        error_set(err, REASON_LEDGER_MISMATCH,
-                  "the destination has changes up to %s, but the source's WAL ends at %s: the source went back", wanted,
-                  lsn_format(arena, slot->server_lsn));
-    return error_remedy(err, "start over with --restart");
+    return error_set(err, REASON_SOURCE_WENT_BACK,
+                     "the destination has changes up to %s, but the source's WAL ends at %s: the source went back",
+                     wanted, lsn_format(arena, slot->server_lsn));
 }
 
 bool repl_slot_check(const ReplSlot *slot, const ReplStart *start, Error *err) {

@@ -41,7 +41,11 @@ typedef struct FollowParams {
     const char *const *publications; /* NULL-terminated */
     const FollowTable *tables;       /* any order; live as long as the Follow */
     size_t tables_count;
+    /* NULL, or of the snapshot that the schema was copied under: messages that it shows are not the hook's, since the
+     * copied schema has their effect. */
+    const SeamPicture *schema_picture;
     FollowHooks hooks;
+    const Stop *stop;   /* while follow_start() connects; NULL = none */
     size_t batch_bytes; /* 0 = 16 MB */
     size_t batch_rows;  /* 0 = 30,000 */
 } FollowParams;

@@ -61,7 +61,10 @@ static void expect_no_slot(void) {
 }
 
 static void expect_publications(void) {
+    static const char *const minute[] = {"60000"};
+
     fake_conn_expect(fake, (FakeReply){.sql_has = "pg_publication", .values = nobody, .n_rows = 1, .n_columns = 1});
+    fake_conn_expect(fake, (FakeReply){.sql_has = "wal_sender_timeout", .values = minute, .n_rows = 1, .n_columns = 1});
 }
 
 static void expect_up_to_start(const char *const slot[6]) {
@@ -295,8 +298,8 @@ static const struct {
     {{"t", "t", "something_new", "0", "0/100", "0/200"}, REASON_SLOT_LOST, "something_new"},
     {{"t", "t", "", "0", "0/100", "0/200"}, REASON_SLOT_LOST, "does not say why"},
     {{"t", "f", "", "0", "0/0", "0/200"}, REASON_SLOT_LOST, "never completed"},
-    {{"t", "f", "", "0", "0/101", "0/200"}, REASON_LEDGER_MISMATCH, "confirmed up to 0/101"},
-    {{"t", "f", "", "0", "0/80", "0/FF"}, REASON_LEDGER_MISMATCH, "the source went back"},
+    {{"t", "f", "", "0", "0/101", "0/200"}, REASON_DEST_WENT_BACK, "confirmed up to 0/101"},
+    {{"t", "f", "", "0", "0/80", "0/FF"}, REASON_SOURCE_WENT_BACK, "the source went back"},
     {{"t", "f", "", "0", "here", "0/200"}, REASON_INTERNAL, "positions that are none"},
     {{"t", "f", "", "99", "0/100", "0/200"}, REASON_SERVER_BUSY, "in use by process 99"},
 };

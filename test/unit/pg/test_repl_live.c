@@ -228,9 +228,9 @@ static void test_only_what_is_acknowledged_is_confirmed(void **state) {
     assert_string_equal(value("SELECT active FROM pg_replication_slots"), "f");
     assert_true(position("SELECT confirmed_flush_lsn FROM pg_replication_slots") == first);
 
-    refuse(&start, REASON_LEDGER_MISMATCH, "those between are gone");
+    refuse(&start, REASON_DEST_WENT_BACK, "those between are gone");
     start.lsn = now_lsn() + (1 << 30);
-    refuse(&start, REASON_LEDGER_MISMATCH, "the source went back");
+    refuse(&start, REASON_SOURCE_WENT_BACK, "the source went back");
     start.lsn = first;
     stream = open_stream(&start);
     assert_true(next_message(stream, PGO_COMMIT).transaction.end_lsn == second);

@@ -1,0 +1,232 @@
+/*
+ * The applier: items of the queue, in order, to the destination (follow.c tells the protocol).
+ *
+ * A destination's transaction begins with the first item that needs one and ends with the item that says so. The
+ * connection is this thread's alone; the hooks run here.
+ */
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/follow/follow_internal.h"
+
+#define OLD_SESSION_PATIENCE_US (30 * USEC_PER_SEC)
+#define OLD_SESSION_PAUSE_US (20 * USEC_PER_MSEC)
+
+enum { LANE = 0 };
+
+typedef struct Applier {
+    Follow *follow;
+    DbConn *dest;
+    bool is_open; /* the destination's transaction */
+    Lsn position; /* the ledger's */
+    ApplyCounts counts;
+} Applier;
+
+/* --- Tables ------------------------------------------------------------------------------------------------------- */
+
+static FollowTableCount *count_of(Follow *follow, const ApplyTable *table) {
+    uint32_t oid = table->batch.relation;
+    FollowTableCount *count = oid_map_get(&follow->table_counts, oid);
+
+    if (count == NULL) {
+        count = arena_new_of(follow->counts_arena, FollowTableCount);
+        oid_map_put(&follow->table_counts, follow->counts_arena, oid, count);
+    }
+    count->display = table->display; /* of the newest definition */
+    return count;
+}
+
+static void count_changes(const BatchPart *part, FollowTableCount *count) {
+    for (size_t i = 0; i < part->changes_count; i++) {
+        count->inserts += part->changes[i].op == BATCH_INSERT;
+        count->updates += part->changes[i].op == BATCH_UPDATE;
+        count->deletes += part->changes[i].op == BATCH_DELETE;
+    }
+}
+
+static void count_parts(Follow *follow, const BatchPart *parts, size_t parts_count) {
+    (void)pthread_mutex_lock(&follow->lock);
+    for (size_t i = 0; i < parts_count; i++)
+        count_changes(&parts[i], count_of(follow, (const ApplyTable *)(const void *)parts[i].table));
+    (void)pthread_mutex_unlock(&follow->lock);
+}
+
+static void count_truncate(Follow *follow, const ApplyTruncate *truncate) {
+    (void)pthread_mutex_lock(&follow->lock);
+    for (size_t i = 0; i < truncate->count; i++)
+        count_of(follow, truncate->tables[i])->truncates++;
+    (void)pthread_mutex_unlock(&follow->lock);
+}
+
+/* --- Items -------------------------------------------------------------------------------------------------------- */
+
+static bool run_parts(Applier *applier, Item *item, Error *err) {
+    const BatchPart *parts = NULL;
+    size_t count = 0;
+
+    if (!batch_seal(item->batch, &parts, &count, err) ||
+        !apply_parts(applier->dest, parts, count, &applier->counts, err))
+        return false;
+    count_parts(applier->follow, parts, count);
+    return true;
+}
+
+static bool run_truncate(Applier *applier, Item *item, Error *err) {
+    if (!apply_truncate(applier->dest, &item->truncate, &applier->counts, err))
+        return false;
+    count_truncate(applier->follow, &item->truncate);
+    return true;
+}
+
+static bool run_message(Applier *applier, Item *item, Error *err) {
+    const FollowHooks *hooks = &applier->follow->params.hooks;
+
+    return hooks->message(hooks->context, applier->dest, &item->message, err) ||
+           error_wrap(err, "a message \"%s\" of the source", item->message.prefix);
+}
+
+static bool run_table(Applier *applier, Item *item, Error *err) {
+    const FollowHooks *hooks = &applier->follow->params.hooks;
+    Answer answer = {.apply = true};
+    ApplyTable *table = NULL;
+
+    if (item->asks && !hooks->unknown_table(hooks->context, applier->dest, item->relation, &answer.apply, err))
+        return error_wrap(err, "table %s.%s, which was not copied", item->relation->schema, item->relation->name);
+    if (answer.apply && !apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err))
+        return false;
+    answer.table = table;
+    queue_answer(applier->follow, answer);
+    return true;
+}
+
+static bool run_advance(Applier *applier, Item *item, Error *err) {
+    (void)applier;
+    (void)item;
+    return failpoint("follow.before_advance", err);
+}
+
+static bool (*const runs[ITEM_KINDS_])(Applier *, Item *, Error *) = {
+    [ITEM_PARTS] = run_parts, [ITEM_TRUNCATE] = run_truncate, [ITEM_MESSAGE] = run_message,
+    [ITEM_TABLE] = run_table, [ITEM_ADVANCE] = run_advance,
+};
+
+static bool needs_transaction(const Item *item) {
+    return item->kind != ITEM_TABLE || item->asks;
+}
+
+static void publish(Applier *applier, const Item *item) {
+    Follow *follow = applier->follow;
+
+    (void)pthread_mutex_lock(&follow->lock);
+    follow->applied = (Position){.lsn = item->to, .transactions = follow->applied.transactions + item->transactions};
+    if (item->time_us != 0)
+        follow->applied_time_us = item->time_us;
+    follow->applying_oldest_us = 0;
+    follow->counts = applier->counts;
+    atomic_store(&follow->durable, item->to);
+    (void)pthread_cond_broadcast(&follow->changed);
+    (void)pthread_mutex_unlock(&follow->lock);
+}
+
+static bool commit(Applier *applier, const Item *item, Error *err) {
+    if (!failpoint("follow.before_commit", err) ||
+        !apply_commit(applier->dest, LANE, applier->position, item->to, item->transactions, err) ||
+        !failpoint("follow.after_commit", err))
+        return false;
+    applier->is_open = false;
+    applier->position = item->to;
+    publish(applier, item);
+    return true;
+}
+
+static bool run_item(Applier *applier, Item *item, Error *err) {
+    if (needs_transaction(item) && !applier->is_open) {
+        if (!failpoint("follow.before_apply", err) || !apply_begin(applier->dest, applier->follow->params.ledger, err))
+            return false;
+        applier->is_open = true;
+    }
+    if (!runs[item->kind](applier, item, err))
+        return false;
+    return item->commits ? commit(applier, item, err) : failpoint("follow.inside_transaction", err);
+}
+
+/* --- Life --------------------------------------------------------------------------------------------------------- */
+
+/* A session of ours whose connection broke may still be about to commit, or hold locks: first it has to be gone. Its
+ * COMMIT, if it was sent, is then decided, and the position says how. */
+static bool end_old_sessions(DbConn *dest, Error *err) {
+    int64_t deadline = clock_now_us() + OLD_SESSION_PATIENCE_US;
+
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *left = NULL;
+
+        if (!db_query(dest,
+                      "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                      " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
+                      " AND application_name = pg_catalog.current_setting('application_name')",
+                      0, NULL, &left, err))
+            return error_wrap(err, "ending the applier's earlier session");
+        if (db_rows(left) == 0)
+            return true;
+        if (clock_now_us() > deadline)
+            return error_set(err, REASON_LOCK_BUSY, "the applier's earlier session (destination, pid %s) does not end",
+                             db_text(left, 0, 0));
+        if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + OLD_SESSION_PAUSE_US) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+}
+
+static bool open_dest(Applier *applier, bool *ret_replica, Position *ret_position, Error *err) {
+    Follow *follow = applier->follow;
+    bool found = false;
+
+    if (!db_open(follow->params.dest_target, "apply", &follow->stop, &applier->dest, err) ||
+        !apply_session_setup(applier->dest, ret_replica, err) || !end_old_sessions(applier->dest, err) ||
+        !position_read(applier->dest, LANE, &found, ret_position, err))
+        return false;
+    return found || error_set(err, REASON_LEDGER_MISMATCH, "the ledger has no position to follow from");
+}
+
+static bool start(Applier *applier, Error *err) {
+    Follow *follow = applier->follow;
+    Position position = {0};
+    bool replica = false;
+
+    if (!open_dest(applier, &replica, &position, err))
+        return false;
+    applier->position = position.lsn;
+    (void)pthread_mutex_lock(&follow->lock);
+    follow->replica_role = replica;
+    follow->start = position;
+    follow->applied = position;
+    follow->has_position = true;
+    atomic_store(&follow->durable, position.lsn);
+    (void)pthread_cond_broadcast(&follow->changed);
+    (void)pthread_mutex_unlock(&follow->lock);
+    return true;
+}
+
+static bool run(Applier *applier, Error *err) {
+    if (!start(applier, err))
+        return false;
+    for (;;) {
+        Item *item = queue_next(applier->follow);
+        if (item == NULL)
+            return true;
+        bool ok = run_item(applier, item, err);
+        queue_done(applier->follow, item);
+        if (!ok)
+            return false;
+    }
+}
+
+void *applier_main(void *context) {
+    Applier applier = {.follow = context};
+    Error err = {0};
+
+    log_thread_name("apply");
+    if (!run(&applier, &err))
+        follow_fail(applier.follow, &err);
+    db_close(applier.dest); /* what is open is rolled back */
+    return NULL;
+}
