@@ -12,6 +12,11 @@
  * tables chosen own, and without filters also of those that no table owns. */
 NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err);
 
+/* Large objects made, changed or removed on the source since they were copied: made the same. source may be inside a
+ * transaction (then an error ends it). */
+NODISCARD bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,
+                                    int64_t *ret_changed, Error *err);
+
 /* Sessions fill materialized views: how a time is written, or a text split into words, is theirs to say. The control
  * session takes the source database's own settings, and is set back afterwards. */
 typedef struct ViewSettings {

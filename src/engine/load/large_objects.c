@@ -131,6 +131,12 @@ static bool copy_objects(const Batch *batch, const DbResult *oids, Error *err) {
     return ok && copy_attributes(batch, list, err);
 }
 
+static bool note_objects(const Batch *batch, const DbResult *oids, Error *err) {
+    return db_execf(batch->dest, err,
+                    "INSERT INTO pgcrane.large_object SELECT pg_catalog.unnest('{%s}'::oid[]) ON CONFLICT DO NOTHING",
+                    join_oids(batch->arena, oids));
+}
+
 static bool copy_batch(const Batch *batch, const DbResult *oids, Error *err) {
     bool first_done = false, last_done = false;
 
@@ -141,10 +147,7 @@ static bool copy_batch(const Batch *batch, const DbResult *oids, Error *err) {
         return true; /* batches are cut alike under one snapshot */
     if (!ledger_begin(batch->dest, batch->params->ledger, err))
         return false;
-    if (copy_objects(batch, oids, err) &&
-        db_execf(batch->dest, err,
-                 "INSERT INTO pgcrane.large_object SELECT pg_catalog.unnest('{%s}'::oid[]) ON CONFLICT DO NOTHING",
-                 join_oids(batch->arena, oids)) &&
+    if (copy_objects(batch, oids, err) && note_objects(batch, oids, err) &&
         failpoint("large_objects.before_commit", err) && ledger_commit(batch->dest, err))
         return true;
     db_rollback(batch->dest);
@@ -188,4 +191,25 @@ bool load_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, 
     db_rollback(source);
     return ok && ledger_begin(dest, params->ledger, err) && ledger_mark_step(dest, "large objects", err) &&
            ledger_commit(dest, err);
+}
+
+bool load_large_objects_again(const LoadParams *params, DbConn *source, DbConn *dest, const char *oids, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    CLEANUP(db_result_freep) DbResult *all = NULL;
+    Batch batch = {.params = params, .source = source, .dest = dest, .arena = scratch};
+    const char *sql = arena_printf(
+        scratch, "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid IN (%s) ORDER BY oid", oids);
+
+    if (!db_query(source, sql, 0, NULL, &all, err))
+        return error_wrap(err, "listing large objects");
+    for (int i = 0; i < db_rows(all); i++) {
+        CLEANUP(db_result_freep) DbResult *one = NULL;
+        const char *oid = db_text(all, i, 0);
+
+        arena_reset(scratch);
+        if (!db_query(source, "SELECT $1::oid", 1, (const char *const[]){oid}, &one, err) ||
+            !copy_objects(&batch, one, err) || !note_objects(&batch, one, err))
+            return false;
+    }
+    return true;
 }

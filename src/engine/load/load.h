@@ -29,6 +29,7 @@ typedef struct LoadParams {
     int64_t copy_max;  /* copies at once */
     int64_t build_max; /* index builds at once */
     bool data_only;
+    bool replica_role;  /* our sessions on the destination may leave triggers and foreign keys out */
     bool filtered;      /* tables may be left out by options */
     bool large_objects; /* copy them too */
     bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
@@ -59,3 +60,6 @@ NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *ar
 /* Large objects under the snapshot, in batches; owner, grants and comment with them. One lane's work inside
  * load_data(). */
 NODISCARD bool load_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Error *err);
+/* The objects of a list of oids ("1,2"), as they are now, in the caller's transaction; none of them is there. */
+NODISCARD bool load_large_objects_again(const LoadParams *params, DbConn *source, DbConn *dest, const char *oids,
+                                        Error *err);

@@ -6,8 +6,12 @@
  *   fails or the user stops it: locks released, the source writable as before, following untouched. OPEN is one
  *   transaction of the destination that does what only the new primary may have (triggers, rules, policies, event
  *   triggers, sequences) and marks the step "opened" in the ledger: from its COMMIT on the destination is the database.
- * - After a crash: the ledger says "opened" -> promote_finish_fence() only goes on closing; else
- *   promote_undo() makes the source writable again. Both may run again.
+ * - After a crash: promote_undo() makes the source writable again, unless the ledger's step "opened" is there: then it
+ *   does nothing, and the caller only goes on closing (the journal's line went with OPEN's transaction).
+ * - Failures: PROMOTE_REFUSED (something is to be mended first), CANCELLED, else PROMOTE_UNDONE (try again). Any other
+ *   reason: the way back failed too, or it is not known whether OPEN was committed; the message says which, and the
+ *   next run's promote_undo() settles it.
+ * - `source` and `dest` may be broken or in a failed transaction after a failure: the caller reconnects.
  * - `--dry-run`: everything that can be tried without stopping a write, and an estimate of the outage.
  * - What is done on the source is in the journal first (kind JOURNAL_FENCE, name = what to set back).
  *
@@ -74,7 +78,7 @@ typedef struct PromoteResult {
 
 NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err);
 
-/* What a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
+/* Takes back what a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
 NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
 const char *promote_step_name(PromoteStep step);
 const char *promote_step_help(PromoteStep step);

@@ -1,0 +1,118 @@
+/*
+ * default_transaction_read_only of the source database: on for the fence, and back.
+ *
+ * The journal's line says what was set before ("reset": nothing), and is written first. It is set back even when nobody
+ * knows whether it was changed: that changes nothing then. A line that is there already, of a run that was killed, is
+ * kept: what it says was before us, what the source says now may be our own.
+ */
+#include "engine/promote/promote_internal.h"
+
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/ledger/journal.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+#define LINE_RESET "reset"
+#define LINE_SET "set "
+
+/* Without waiting for the source's standbys, and not for long for anybody else who alters the database. */
+#define BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '3s'; "
+
+const char *promote_setting_line(Arena *arena, const char *previous) {
+    return previous == NULL ? LINE_RESET : arena_printf(arena, LINE_SET "%s", previous);
+}
+
+const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line) {
+    const char *name = sql_ident(arena, database);
+
+    if (strcmp(line, LINE_RESET) == 0)
+        return arena_printf(arena, "ALTER DATABASE %s RESET default_transaction_read_only", name);
+    if (strncmp(line, LINE_SET, strlen(LINE_SET)) != 0)
+        return NULL;
+    return arena_printf(arena, "ALTER DATABASE %s SET default_transaction_read_only = %s", name,
+                        sql_literal(arena, line + strlen(LINE_SET)));
+}
+
+static bool read_previous(DbConn *source, Arena *arena, const char **ret_previous, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *sql = "SELECT pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)"
+                      " FROM pg_catalog.pg_db_role_setting s, LATERAL pg_catalog.unnest(s.setconfig) AS c"
+                      " WHERE s.setrole = 0 AND s.setdatabase = (SELECT oid FROM pg_catalog.pg_database"
+                      "  WHERE datname = pg_catalog.current_database())"
+                      " AND pg_catalog.strpos(c, 'default_transaction_read_only=') = 1";
+
+    if (!db_query(source, sql, 0, NULL, &row, err))
+        return error_wrap(err, "reading the source database's settings");
+    *ret_previous = db_rows(row) == 0 ? NULL : arena_strdup(arena, db_text(row, 0, 0));
+    return true;
+}
+
+/* NULL = none. */
+static bool read_line(DbConn *dest, Arena *arena, const char **ret_line, Error *err) {
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    if (!journal_list(dest, arena, &objects, &count, err))
+        return false;
+    *ret_line = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(objects[i].kind, JOURNAL_FENCE) == 0)
+            *ret_line = objects[i].name;
+    return true;
+}
+
+static bool journal_previous(Promote *promote, Error *err) {
+    const PromoteParams *params = promote->params;
+    const char *line = NULL, *previous = NULL;
+
+    if (!read_line(params->dest, promote->arena, &line, err) ||
+        !read_previous(params->source, promote->arena, &previous, err))
+        return false;
+    promote->setting_touched = true;
+    return line != NULL || journal_intend(params->dest, params->load->ledger, JOURNAL_FENCE,
+                                          promote_setting_line(promote->arena, previous), err);
+}
+
+bool promote_setting_on(Promote *promote, Error *err) {
+    DbConn *source = promote->params->source;
+    const char *name = sql_ident(promote->arena, db_name(source));
+
+    if (!journal_previous(promote, err) || !failpoint("promote.after_fence_journal", err))
+        return false;
+    promote->outage_from_us = clock_now_us();
+    if (db_execf(source, err, BEGIN_SQL "ALTER DATABASE %s SET default_transaction_read_only = on; COMMIT", name))
+        return failpoint("promote.after_fence_setting", err);
+    db_rollback(source);
+    return error_wrap(err, "making the source database read-only");
+}
+
+static bool set_back(DbConn *source, DbConn *dest, const Ledger *ledger, const char *line, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *sql = promote_setting_back_sql(arena, db_name(source), line);
+
+    if (sql == NULL)
+        return error_set(err, REASON_LEDGER_MISMATCH, "the journal has a fence that this version does not know: %s",
+                         line);
+    if (!db_execf(source, err, BEGIN_SQL "%s; COMMIT", sql)) {
+        db_rollback(source);
+        return error_wrap(err, "making the source database writable again");
+    }
+    log_info("undone on the source: %s", sql);
+    return failpoint("promote.after_undo_setting", err) && journal_forget(dest, ledger, JOURNAL_FENCE, line, err);
+}
+
+bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *line = NULL;
+    bool opened = false;
+
+    if (!ledger_step_done(dest, PROMOTE_STEP_OPENED, &opened, err) || !read_line(dest, arena, &line, err))
+        return false;
+    if (!opened && line != NULL && !set_back(source, dest, ledger, line, err))
+        return false;
+    *ret_undone = !opened && line != NULL;
+    return true;
+}

@@ -1,0 +1,70 @@
+/*
+ * PREPARE: everything that can be found out, or done, while the source is still written to. A promote that would fail
+ * under the fence should fail here.
+ */
+#include "engine/promote/promote_internal.h"
+
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+
+#define VIEWS_QUICK_US (250 * USEC_PER_MSEC)
+/* For the estimate: COPY of small tables, and one lock. */
+#define COPY_BYTES_PER_US 40
+#define LOCK_US 10
+enum { FENCE_ROUND_TRIPS = 40 };
+
+static bool measure_round_trip(Promote *promote, Error *err) {
+    int64_t begun = clock_now_us();
+
+    if (!db_exec(promote->params->source, "SELECT 1", err) || !db_exec(promote->params->dest, "SELECT 1", err))
+        return false;
+    promote->round_trip_us = (clock_now_us() - begun) / 2;
+    return true;
+}
+
+/* Twice: what changed since the load is mended now, so that little is left to do under the fence. */
+static bool prepare_objects(Promote *promote, Error *err) {
+    promote->objects_locked = false;
+    if (!promote_copy_objects(promote, err))
+        return false;
+    promote->result.large_objects = 0;
+    return true;
+}
+
+static bool prepare_views(Promote *promote, Error *err) {
+    if (!promote_refresh_views(promote, err))
+        return false;
+    promote->views_again = promote->views_us > 0 && promote->views_us < VIEWS_QUICK_US;
+    if (promote->views_us >= VIEWS_QUICK_US)
+        promote_note(promote,
+                     "materialized views show the source as it was just before writes were stopped"
+                     " (refreshing them takes %s)",
+                     clock_duration(promote->arena, promote->views_us));
+    return true;
+}
+
+bool promote_prepare(Promote *promote, Error *err) {
+    StringVec problems = {0};
+
+    if (!measure_round_trip(promote, err) || !promote_compare_into(promote, &problems, err) ||
+        !promote_fence_check(promote, &problems, err))
+        return false;
+    /* Tables that differ in their columns could not be compared by their rows. */
+    if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, err) ||
+        !promote_rest_presume(promote, &problems, err) ||
+        !promote_refuse(promote, "not ready to promote", &problems, err))
+        return false;
+    return prepare_objects(promote, err) && prepare_views(promote, err) && promote_wait_lag(promote, err) &&
+           failpoint("promote.after_prepare", err);
+}
+
+int64_t promote_estimate_us(const Promote *promote) {
+    int64_t copied = 0;
+
+    for (size_t i = 0; i < promote->rest.len; i++)
+        copied += promote->rest.items[i].differs ? promote->rest.items[i].bytes : 0;
+    return promote->lag_us + promote->compare_us + promote->rest_us + promote->objects_us +
+           (promote->views_again ? promote->views_us : 0) + copied / COPY_BYTES_PER_US +
+           (int64_t)promote->lock_count * LOCK_US + FENCE_ROUND_TRIPS * promote->round_trip_us;
+}

@@ -1,0 +1,240 @@
+/*
+ * Promote: the walk through its steps, and the way back.
+ *
+ * NOTES: who holds what, and what a crash finds
+ *
+ *                       source                               destination              ledger and journal
+ *   LAG, PREPARE        written to                           follows                  -
+ *   HOOK_BEFORE         perhaps paused by the hook           follows                  -
+ *   FENCE               [setting on] sessions ended,         follows                  fence: "what to set back"
+ *                       all tables locked EXCLUSIVE by                                (written before the setting)
+ *                       the fence's session
+ *   FENCE, end          marker: a flushed commit             follows                  -
+ *   DRAIN               locked                               has the marker           position >= marker
+ *   COPY_REST ... PROOF locked                               complete                 -
+ *   OPEN                locked                               COMMIT: is the database  step "opened", fence line gone
+ *   after               locks go, setting stays              the application's        -
+ *
+ * The locks are the fence: a session that had the tables open cannot keep them, one that turns the setting off cannot
+ * write, and what was committed before them (a transaction keeps its locks until its commit record is written and it is
+ * taken off the list of running ones) lies before the marker in WAL. The marker's commit is flushed, and flushes what
+ * was committed asynchronously before it. The setting and the end of sessions are for the application: it fails at once
+ * instead of waiting, and stays out when the locks are gone.
+ *
+ * What the locks do not cover is looked at by itself: transactions that only wrote large objects (their end is waited
+ * for, the objects are compared), prepared transactions (refused), sequences (read after all sessions are gone).
+ *
+ * Crash of this process, at any point:
+ *   before the journal's line     nothing was done on the source but by the hook
+ *   line there, "opened" not      the locks went with our session; the setting may be on. promote_undo() sets back what
+ *                                 the line says, whether or not the setting was ever changed, and forgets the line
+ *   "opened"                      the line went in the same transaction: the setting is never taken back. The locks
+ *                                 went with our session; with the setting on, the application stays out
+ *   COMMIT of OPEN under way      the next run takes the ledger over, which waits for that transaction; then one of the
+ *                                 two above is true
+ *
+ * A COMMIT whose reply is lost while we live: a new connection asks, and waits for the old session's end by the lock
+ * that every writing transaction holds on the job's row. Until it is known the locks stay. When it cannot be known (the
+ * destination stays away), we give up with the locks gone and the setting on; the next run finds out.
+ *
+ * Crash of the source: the locks are gone, the setting is not. Crash of the destination before OPEN: its transaction is
+ * gone. Either way the step under way fails, and the way back is promote_undo() on new connections. They have no stop
+ * flag: the way back is walked to its end even when the user wants to stop.
+ *
+ * With `--fence locks` there is no setting: writers wait for the locks, and go on on the source when they are released,
+ * also after OPEN. With `--fence none` nothing holds anybody; such a promote is never called proven.
+ */
+#include "engine/promote/promote_internal.h"
+
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+
+#include <string.h>
+
+static const char *const step_helps[PROMOTE_STEP_MAX_] = {
+#define X(name, help) [PROMOTE_##name] = help,
+    PROMOTE_STEPS(X)
+#undef X
+};
+static const char *const step_names[PROMOTE_STEP_MAX_] = {
+#define X(name, help) [PROMOTE_##name] = #name,
+    PROMOTE_STEPS(X)
+#undef X
+};
+
+/* Undo finds a way as long as the servers come back within this. */
+#define UNDO_PATIENCE_US (30 * USEC_PER_SEC)
+
+const char *promote_step_name(PromoteStep step) {
+    return step < PROMOTE_STEP_MAX_ ? step_names[step] : "?";
+}
+
+const char *promote_step_help(PromoteStep step) {
+    return step < PROMOTE_STEP_MAX_ ? step_helps[step] : "?";
+}
+
+void promote_event(const Promote *promote, const char *level, const char *format, ...) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    va_list args;
+
+    va_start(args, format);
+    const char *text = arena_vprintf(arena, format, args);
+    va_end(args);
+    log_info("promote %s: %s", level, text);
+    if (promote->params->event != NULL)
+        promote->params->event(promote->params->context, level, text);
+}
+
+void promote_note(Promote *promote, const char *format, ...) {
+    va_list args;
+
+    va_start(args, format);
+    const char *text = arena_vprintf(promote->arena, format, args);
+    va_end(args);
+    vec_push(promote->arena, &promote->result.notes, text);
+}
+
+bool promote_refuse(const Promote *promote, const char *what, const StringVec *problems, Error *err) {
+    CLEANUP(buf_fini) Buf text;
+
+    if (problems->len == 0)
+        return true;
+    buf_init(&text, (size_t)1 << 20);
+    for (size_t i = 0; i < problems->len; i++) {
+        promote_event(promote, "error", "%s", problems->items[i]);
+        buf_printf(&text, "%s%s", i == 0 ? "" : "; ", problems->items[i]);
+    }
+    return error_set(err, REASON_PROMOTE_REFUSED, "%s: %zu %s: %s", what, problems->len,
+                     problems->len == 1 ? "problem" : "problems", text.data);
+}
+
+/* ---- The steps ---- */
+
+static bool run_hook_before(Promote *promote, Error *err) {
+    const MigrateOptions *options = promote->params->options;
+
+    if (options->hook_before == NULL)
+        return true;
+    promote->hook_before_ran = true;
+    return promote_hook(promote, options->hook_before, "before", promote->params->stop, err) &&
+           failpoint("promote.after_hook_before", err);
+}
+
+/* Too late for a way back: its failure is told as loudly as can be. */
+static bool run_hook_after(Promote *promote, Error *err) {
+    const MigrateOptions *options = promote->params->options;
+
+    if (options->hook_after == NULL || promote_hook(promote, options->hook_after, "after", NULL, err))
+        return true;
+    promote_event(promote, "error", "the destination is open, but the hook after it failed: %s", err->message);
+    promote_note(promote, "the hook after the promote failed, run it by hand: %s (%s)", options->hook_after,
+                 err->message);
+    return true;
+}
+
+static bool (*const step_runs[PROMOTE_STEP_MAX_])(Promote *, Error *) = {
+    [PROMOTE_LAG] = promote_wait_lag,    [PROMOTE_PREPARE] = promote_prepare, [PROMOTE_HOOK_BEFORE] = run_hook_before,
+    [PROMOTE_FENCE] = promote_fence,     [PROMOTE_DRAIN] = promote_drain,     [PROMOTE_COPY_REST] = promote_copy_rest,
+    [PROMOTE_COMPARE] = promote_compare, [PROMOTE_PROOF] = promote_prove,     [PROMOTE_HOOK_AFTER] = run_hook_after,
+};
+
+static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error *err) {
+    const Stop *stop = promote->params->stop;
+    int64_t begun = clock_now_us();
+
+    promote->step = step;
+    if (step <= PROMOTE_OPEN && stop != NULL && stop_requested(stop))
+        return error_set(err, REASON_CANCELLED, "stopped");
+    log_info("promote step=%s", promote_step_name(step));
+    bool ok = step == PROMOTE_OPEN ? promote_open(promote, ret_known, err) : step_runs[step](promote, err);
+    promote->result.step_us[step] = clock_now_us() - begun;
+    return ok;
+}
+
+/* ---- The way back ---- */
+
+/* On connections of its own, which no stop flag ends and no failed transaction hinders. */
+static bool undo_source(const Promote *promote, Error *err) {
+    const PromoteParams *params = promote->params;
+    CLEANUP(db_closep) DbConn *source = NULL;
+    CLEANUP(db_closep) DbConn *dest = NULL;
+    bool undone = false;
+
+    return db_open_patient(params->source_target, "undo", NULL, UNDO_PATIENCE_US, &source, err) &&
+           db_open_patient(params->dest_target, "undo", NULL, UNDO_PATIENCE_US, &dest, err) &&
+           promote_undo(source, dest, params->load->ledger, &undone, err);
+}
+
+static void undo_hook(const Promote *promote) {
+    const char *command = promote->params->options->hook_undo;
+    Error err = {0};
+
+    if (!promote->hook_before_ran || command == NULL)
+        return;
+    if (!promote_hook(promote, command, "undo", NULL, &err))
+        promote_event(promote, "error", "the hook that undoes the first one failed, run it by hand: %s (%s)", command,
+                      err.message);
+}
+
+static bool keeps_its_reason(ErrorReason reason) {
+    return reason == REASON_PROMOTE_REFUSED || reason == REASON_CANCELLED || reason == REASON_FENCED;
+}
+
+static bool call_off(Promote *promote, Error *err) {
+    const char *step = promote_step_name(promote->step);
+    Error cause = *err, trouble = {0};
+
+    log_error_value(LOG_WARNING, &cause);
+    db_closep(&promote->fence);
+    bool undone = !promote->setting_touched || undo_source(promote, &trouble);
+    undo_hook(promote);
+    if (!undone) {
+        log_error_value(LOG_ERROR, &trouble);
+        return error_wrap(err, "promote failed in step %s, and the source may still be read-only (%.300s)", step,
+                          trouble.message) ||
+               error_remedy(err,
+                            "the next run of the same command makes it writable again; by hand: ALTER DATABASE %s"
+                            " RESET default_transaction_read_only",
+                            db_name(promote->params->source));
+    }
+    if (keeps_its_reason(cause.reason))
+        return error_wrap(err, "promote called off in step %s", step);
+    error_set(err, REASON_PROMOTE_UNDONE, "promote called off in step %s: %s", step, cause.message);
+    if (cause.remedy[0] != '\0')
+        error_remedy(err, "nothing is lost: the source is writable as before and is still followed. %s", cause.remedy);
+    return false;
+}
+
+/* ---- The walk ---- */
+
+static FenceMode fence_mode(const MigrateOptions *options) {
+    return strcmp(options->fence, "none") == 0    ? FENCE_NONE
+           : strcmp(options->fence, "locks") == 0 ? FENCE_LOCKS
+                                                  : FENCE_FULL;
+}
+
+/* COMMIT of OPEN was sent and nobody knows: the setting stays until the next run has asked the ledger. */
+static bool leave_unknown(Promote *promote, Error *err) {
+    db_closep(&promote->fence);
+    error_wrap(err, "it is not known whether the destination was opened: the reply to COMMIT was lost");
+    return error_remedy(err, "run the same command again: it asks the destination and goes on, or makes the source"
+                             " writable again. Do not write to either before");
+}
+
+bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err) {
+    Promote promote = {.params = params, .arena = arena, .mode = fence_mode(params->options)};
+    const PromoteStep last = params->options->dry_run ? PROMOTE_PREPARE : PROMOTE_HOOK_AFTER;
+
+    for (PromoteStep step = PROMOTE_LAG; step <= last; step++) {
+        bool known = true;
+
+        if (run_step(&promote, step, &known, err))
+            continue;
+        return known ? call_off(&promote, err) : leave_unknown(&promote, err);
+    }
+    if (params->options->dry_run)
+        promote.result.outage_us = promote_estimate_us(&promote);
+    *ret_result = promote.result;
+    return true;
+}

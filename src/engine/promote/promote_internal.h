@@ -1,0 +1,113 @@
+/* What the files of the promote share; nobody else includes this. */
+#pragma once
+
+#include "engine/promote/promote.h"
+
+typedef enum FenceMode { FENCE_NONE, FENCE_LOCKS, FENCE_FULL } FenceMode;
+
+/* A table that no stream carries whole, or that the stream may have missed something of. */
+typedef struct RestTable {
+    uint32_t oid;
+    const char *display;
+    const char *from;      /* "ONLY "s"."t"", or a root through which its leaves are written */
+    const char *target;    /* for COPY ... FROM */
+    const char *columns;   /* quoted, comma-separated; "" = none */
+    const char *condition; /* of an extension's configuration table, "" = all rows */
+    const char *why;
+    bool never_streamed; /* unlogged, or an extension's: it differs as soon as it is written to */
+    int64_t bytes;
+    const char *source_hash, *dest_hash; /* as last read, NULL = not yet */
+    bool differs;
+} RestTable;
+
+typedef struct Promote {
+    const PromoteParams *params;
+    Arena *arena;
+    PromoteResult result;
+    FenceMode mode;
+    PromoteStep step;
+    DbConn *fence;        /* the session that holds the locks */
+    bool superuser;       /* on the source */
+    bool objects_locked;  /* pg_largeobject, too: read through `fence` */
+    bool setting_touched; /* the journal has a line about it */
+    bool hook_before_ran; /* begun, at least */
+    int64_t outage_from_us, deadline_us;
+    const char *lock_sql; /* of all tables, made before the fence */
+    size_t lock_count;
+    VEC(RestTable) rest;
+    /* Measured, for the estimate of a dry run. */
+    int64_t lag_us, round_trip_us, compare_us, rest_us, views_us, objects_us;
+    bool views_again; /* they are quick: refreshed again in the fence */
+} Promote;
+
+void promote_event(const Promote *promote, const char *level, const char *format, ...) PRINTF(3, 4);
+void promote_note(Promote *promote, const char *format, ...) PRINTF(2, 3);
+/* All problems as one PROMOTE_REFUSED, each as an event, too; true when there is none. */
+NODISCARD bool promote_refuse(const Promote *promote, const char *what, const StringVec *problems, Error *err);
+
+/* drain.c */
+NODISCARD bool promote_wait_lag(Promote *promote, Error *err);
+NODISCARD bool promote_drain(Promote *promote, Error *err);
+NODISCARD bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t deadline_us, Error *err);
+
+/* prepare.c */
+NODISCARD bool promote_prepare(Promote *promote, Error *err);
+int64_t promote_estimate_us(const Promote *promote);
+
+/* fence.c */
+NODISCARD bool promote_fence(Promote *promote, Error *err);
+/* After OPEN: whoever waits for our locks is ended, then the locks go. The setting stays. */
+void promote_fence_release(Promote *promote);
+
+/* Sessions of the source's database that are not ours ($1: our job), not walsenders, and their role r; me: our own.
+ * A session of no role (autovacuum) is counted only by a superuser, who may end it. */
+#define PROMOTE_SESSIONS                                                                                               \
+    " FROM pg_catalog.pg_roles me, pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = "          \
+    "a.usesysid"                                                                                                       \
+    " WHERE me.rolname = current_user AND a.datname = pg_catalog.current_database()"                                   \
+    " AND a.pid <> pg_catalog.pg_backend_pid()"                                                                        \
+    " AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ' || $1 || ' ') <> 1"                           \
+    " AND a.pid NOT IN (SELECT w.pid FROM pg_catalog.pg_stat_replication w)"                                           \
+    " AND (a.usesysid IS NOT NULL OR me.rolsuper)"
+#define PROMOTE_MAY_END                                                                                                \
+    "(me.rolsuper OR (NOT coalesce(r.rolsuper, true) AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE')"                 \
+    " OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))"
+#define PROMOTE_WHO                                                                                                    \
+    "'session ' || a.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '')"              \
+    " || coalesce(', ' || a.state, '') || ')'"
+
+/* fence_check.c */
+/* What would keep the fence from standing: privileges, sessions that we may not end, prepared transactions. */
+NODISCARD bool promote_fence_check(Promote *promote, StringVec *problems, Error *err);
+/* Fills lock_sql. */
+NODISCARD bool promote_fence_tables(Promote *promote, Error *err);
+NODISCARD bool promote_prepared(const Promote *promote, StringVec *problems, Error *err);
+
+/* fence_setting.c: default_transaction_read_only of the source database. */
+NODISCARD bool promote_setting_on(Promote *promote, Error *err);
+/* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
+const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
+const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = none was set */
+
+/* rest.c, rest_tables.c, views.c */
+NODISCARD bool promote_copy_rest(Promote *promote, Error *err);
+NODISCARD bool promote_copy_objects(Promote *promote, Error *err);
+NODISCARD bool promote_rest_list(Promote *promote, Error *err);
+/* Which of them differ for certain, while the source is being written to. */
+NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error *err);
+/* Exactly, under the fence: compares, and copies what differs. */
+NODISCARD bool promote_rest_settle(Promote *promote, Error *err);
+NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
+
+/* proof.c */
+NODISCARD bool promote_compare(Promote *promote, Error *err);
+NODISCARD bool promote_compare_into(Promote *promote, StringVec *problems, Error *err);
+NODISCARD bool promote_prove(Promote *promote, Error *err);
+
+/* open.c */
+/* *ret_known false: it is not known whether it was committed; nothing may be undone. */
+NODISCARD bool promote_open(Promote *promote, bool *ret_known, Error *err);
+
+/* hooks.c */
+NODISCARD bool promote_hook(const Promote *promote, const char *command, const char *step, const Stop *stop,
+                            Error *err);
