@@ -33,7 +33,7 @@ static bool is_help(const char *word) {
 }
 
 static int run_command(const Command *command, int argc, char **argv) {
-    if (command->has_options || argc < 2 || !is_help(argv[1]))
+    if (command->takes != NULL || argc < 2 || !is_help(argv[1]))
         return command->run(argc, argv);
     char *help_argv[] = {argv[0], argv[0], NULL};
     return help_main(2, help_argv);

@@ -1,6 +1,8 @@
-/* The command line of `pgcrane migrate`: flags over PGCRANE_* environment over defaults. */
+/* The command line of a command with options: flags over PGCRANE_* environment over defaults. */
 #include "cli/arguments.h"
 
+#include "cli/commands.h"
+#include "cli/doc_text.h"
 #include "cli/secret.h"
 
 #include <getopt.h>
@@ -10,38 +12,35 @@
 /* What getopt_long returns for the option in row N: LONG_BASE + N; letters stay below. */
 enum { LONG_BASE = 1000, HELP = 999 };
 
-typedef struct Setting {
-    const OptionInfo *info;
-    const char *text;
-} Setting;
-typedef VEC(Setting) SettingVec;
-
 typedef struct Parsed {
+    const Command *command;
     bool help;
     SettingVec settings;
 } Parsed;
 
 /* A flag may be switched off again where the environment switched it on: --vacuum=false. */
-static struct option *build_long_options(Arena *arena) {
+static struct option *build_long_options(Arena *arena, const Command *command) {
     struct option *longs = arena_array(arena, struct option, option_infos_count + 2);
+    size_t count = 0;
     for (size_t at = 0; at < option_infos_count; at++)
-        longs[at] = (struct option){
-            .name = option_infos[at].flag,
-            .has_arg = option_infos[at].kind == OPTION_FLAG ? optional_argument : required_argument,
-            .val = LONG_BASE + (int)at,
-        };
-    longs[option_infos_count] = (struct option){.name = "help", .has_arg = no_argument, .val = HELP};
+        if (command_takes(command, &option_infos[at]))
+            longs[count++] = (struct option){
+                .name = option_infos[at].flag,
+                .has_arg = option_infos[at].kind == OPTION_FLAG ? optional_argument : required_argument,
+                .val = LONG_BASE + (int)at,
+            };
+    longs[count] = (struct option){.name = "help", .has_arg = no_argument, .val = HELP};
     return longs;
 }
 
 /* The leading ':' makes getopt tell a missing argument from an unknown option. */
-static char *build_short_options(Arena *arena) {
+static char *build_short_options(Arena *arena, const Command *command) {
     char *shorts = arena_alloc(arena, option_infos_count * 2 + 3);
     char *to = shorts;
     *to++ = ':';
     *to++ = 'h';
     for (size_t at = 0; at < option_infos_count; at++) {
-        if (option_infos[at].short_flag == 0)
+        if (option_infos[at].short_flag == 0 || !command_takes(command, &option_infos[at]))
             continue;
         *to++ = option_infos[at].short_flag;
         if (option_infos[at].kind != OPTION_FLAG)
@@ -59,7 +58,7 @@ static const OptionInfo *info_of(int value) {
     return NULL;
 }
 
-static bool bad_option(int value, char *const *argv, Error *err) {
+static bool bad_option(const Command *command, int value, char *const *argv, Error *err) {
     const char *word = argv[optind - 1];
     int shown = (int)strcspn(word, "="); /* what stands behind it may be a secret */
     if (value == ':')
@@ -68,12 +67,12 @@ static bool bad_option(int value, char *const *argv, Error *err) {
         error_set(err, REASON_USAGE, "unknown option -%c", optopt);
     else
         error_set(err, REASON_USAGE, "unknown or ambiguous option %.*s", shown, word);
-    return error_remedy(err, "see pgcrane migrate --help");
+    return error_remedy(err, "see pgcrane %s --help", command->name);
 }
 
 static bool scan_flags(Arena *arena, int argc, char **argv, Parsed *parsed, Error *err) {
-    const struct option *longs = build_long_options(arena);
-    const char *shorts = build_short_options(arena);
+    const struct option *longs = build_long_options(arena, parsed->command);
+    const char *shorts = build_short_options(arena, parsed->command);
     optind = 0; /* glibc: begin anew, its own state included */
     opterr = 0;
     int value;
@@ -84,7 +83,7 @@ static bool scan_flags(Arena *arena, int argc, char **argv, Parsed *parsed, Erro
         }
         const OptionInfo *info = value == '?' || value == ':' ? NULL : info_of(value);
         if (info == NULL)
-            return bad_option(value, argv, err);
+            return bad_option(parsed->command, value, argv, err);
         Setting setting = {.info = info, .text = arena_strdup(arena, optarg != NULL ? optarg : "true")};
         vec_push(arena, &parsed->settings, setting);
     }
@@ -127,8 +126,65 @@ static bool require_connection(const char *value, const char *name, Error *err) 
     return error_remedy(err, "pgcrane migrate SOURCE DEST, or set PGCRANE_%s; see pgcrane migrate --help", name);
 }
 
+/* --- of migrate --- */
+
+static bool fill_migrate(Arena *arena, const Parsed *parsed, int argc, char **argv, Arguments *arguments, Error *err) {
+    MigrateOptions *options = &arguments->options;
+    return options_from_environment(arena, options, err) && apply_settings(arena, &parsed->settings, options, err) &&
+           take_positionals(arena, argc, argv, options, err) && require_connection(options->source, "SOURCE", err) &&
+           require_connection(options->dest, "DEST", err) && options_check(options, err);
+}
+
+/* --- of commands on a JOB --- */
+
+/* None of these options is a list. Empty and unset are the same. */
+static void from_environment(Arena *arena, const Command *command, SettingVec *settings) {
+    for (size_t at = 0; at < option_infos_count; at++) {
+        const OptionInfo *info = &option_infos[at];
+        const char *value = getenv(option_variable(arena, info));
+        if (command_takes(command, info) && value != NULL && value[0] != '\0')
+            vec_push(arena, settings, ((Setting){.info = info, .text = arena_strdup(arena, value)}));
+    }
+}
+
+static bool take_job(Arena *arena, const Command *command, int argc, char *const *argv, const char **ret_job,
+                     Error *err) {
+    if (argc - optind > 1) {
+        error_set(err, REASON_USAGE, "%d arguments too many: only JOB is expected", argc - optind - 1);
+        return error_remedy(err, "see pgcrane %s --help", command->name);
+    }
+    if (optind < argc)
+        *ret_job = arena_strdup(arena, argv[optind]);
+    return true;
+}
+
+static bool fill_job(Arena *arena, const Parsed *parsed, int argc, char **argv, Arguments *arguments, Error *err) {
+    from_environment(arena, parsed->command, &arguments->settings);
+    for (size_t at = 0; at < parsed->settings.len; at++) /* flags win: they are applied later */
+        vec_push(arena, &arguments->settings, parsed->settings.items[at]);
+    arguments->options.source = arena_strdup(arena, getenv("PGCRANE_SOURCE"));
+    arguments->options.dest = arena_strdup(arena, getenv("PGCRANE_DEST"));
+    return take_job(arena, parsed->command, argc, argv, &arguments->job, err) &&
+           apply_settings(arena, &arguments->settings, &arguments->options, err);
+}
+
+bool arguments_apply(Arena *arena, const Arguments *arguments, MigrateOptions *options, Error *err) {
+    return apply_settings(arena, &arguments->settings, options, err);
+}
+
+json_t *arguments_given(const Arguments *arguments, const char *group) {
+    CLEANUP(json_freep) json_t *all = options_to_json(&arguments->options);
+    json_t *given = json_object();
+    for (size_t at = 0; at < arguments->settings.len; at++) {
+        const OptionInfo *info = arguments->settings.items[at].info;
+        if (strcmp(info->group, group) == 0 || strcmp(info->field, "dry_run") == 0)
+            json_object_set(given, info->field, json_object_get(all, info->field));
+    }
+    return given;
+}
+
 bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_arguments, Error *err) {
-    Parsed parsed = {0};
+    Parsed parsed = {.command = command_find(argv[0])};
     if (!scan_flags(arena, argc, argv, &parsed, err))
         return false;
     if (parsed.help) {
@@ -136,14 +192,12 @@ bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_argumen
         return true;
     }
     Arguments arguments = {0};
-    MigrateOptions *options = &arguments.options;
-    options_init(options);
-    if (!options_from_environment(arena, options, err) || !apply_settings(arena, &parsed.settings, options, err) ||
-        !take_positionals(arena, argc, argv, options, err) || !require_connection(options->source, "SOURCE", err) ||
-        !require_connection(options->dest, "DEST", err) || !options_check(options, err))
-        return false;
-    *ret_arguments = arguments;
-    return true;
+    options_init(&arguments.options);
+    bool filled = parsed.command->takes_job ? fill_job(arena, &parsed, argc, argv, &arguments, err)
+                                            : fill_migrate(arena, &parsed, argc, argv, &arguments, err);
+    if (filled)
+        *ret_arguments = arguments;
+    return filled;
 }
 
 /* --restart or a beginning of it, as getopt takes it. "--" alone is none. */

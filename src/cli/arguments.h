@@ -1,5 +1,6 @@
 /*
- * The command line of `pgcrane migrate`: flags over PGCRANE_* environment over defaults, all by the table options.def.
+ * The command line of a command with options: flags over PGCRANE_* environment over defaults, all by the table
+ * options.def. Which options a command takes, says commands.c.
  *
  * Strings that come out live in the arena, not in argv: argv may be masked afterwards. Not thread-safe (getopt).
  */
@@ -7,13 +8,27 @@
 
 #include "model/options.h"
 
+/* An option that was given, by flag or, to a command on a JOB, by its variable. */
+typedef struct Setting {
+    const OptionInfo *info;
+    const char *text;
+} Setting;
+typedef VEC(Setting) SettingVec;
+
 typedef struct Arguments {
-    bool help; /* --help: nothing else was looked at */
+    bool help;       /* --help: nothing else was looked at */
+    const char *job; /* of the commands that take one; NULL = not said */
+    SettingVec settings;
     MigrateOptions options;
 } Arguments;
 
 /* argv[0] is the command's name. argv's order may change (getopt moves SOURCE and DEST behind the flags). */
 NODISCARD bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_arguments, Error *err);
+
+/* What was given, onto options from elsewhere (a job's); the rest stays. */
+NODISCARD bool arguments_apply(Arena *arena, const Arguments *arguments, MigrateOptions *options, Error *err);
+/* Those of one group that were given, and dry_run, as JSON. New reference. */
+json_t *arguments_given(const Arguments *arguments, const char *group);
 
 /*
  * What to type to go on with this migration: "pgcrane migrate ..." as typed, quoted for a shell, without --restart

@@ -7,8 +7,12 @@ static const char *const migrate_about[] = {
     "Moves a PostgreSQL database to another server: schema, data, indexes, constraints, sequences, large objects, "
     "grants and statistics. SOURCE and DEST are connection strings as psql takes them: a URI or key=value pairs. The "
     "destination database must exist; what it lacks is checked, and told all at once, before anything is changed.",
-    "The source is only read. All tables show one moment of it; the application may go on writing meanwhile, but what "
-    "it writes after that moment is not moved.",
+    "Without --follow the source is only read. All tables show one moment of it; the application may go on writing "
+    "meanwhile, but what it writes after that moment is not moved.",
+    "With --follow the copy is followed by every change of the source, until pgcrane promote (or --promote=auto) makes "
+    "the destination the database: the application's writes are away for a moment only. The source needs wal_level = "
+    "logical, keeps a replication slot meanwhile, and publications; promote and abort remove them. pgcrane status, "
+    "promote and abort work from other terminals.",
     "When a run was interrupted, for whatever reason, the same command goes on where it ended: what was committed at "
     "the destination is not copied again. Ctrl-C ends cleanly.",
     "Passwords are best left to ~/.pgpass, PGPASSFILE or a service file. One given in a connection string on the "
@@ -24,10 +28,63 @@ static const Example migrate_examples[] = {
      "pgcrane migrate -j 8 postgresql://app@old.example/shop postgresql://app@new.example/shop"},
     {"Move two schemas, owned by the role that connects to the destination:",
      "pgcrane migrate -n sales -n stock --no-owner --no-acl service=old service=new"},
+    {"Move a database in production, and decide later when the application changes over:",
+     "pgcrane migrate --follow postgresql://app@old.example/shop postgresql://app@new.example/shop"},
     {"From a script, with JSON lines to read:",
      "PGCRANE_SOURCE=service=old PGCRANE_DEST=service=new pgcrane migrate --yes --json > run.jsonl"},
     {NULL, NULL},
 };
+
+static const char *const promote_about[] = {
+    "Makes the destination of a migration that was begun with --follow the database: waits until it has caught up, "
+    "stops writes on the source, applies what is left, brings sequences up to date, proves that nothing came after it, "
+    "and opens the destination. Until then everything can be undone, and is when a step fails or Ctrl-C calls it off: "
+    "the source is writable as before, and is still followed.",
+    "JOB is the id of the migration or its beginning; it may be left out when there is one. When no process follows at "
+    "the moment, this one goes on with it first. Passwords are not kept: they come from ~/.pgpass, or PGCRANE_SOURCE "
+    "and PGCRANE_DEST. Options that are not given are as the migration was begun.",
+    "--dry-run tries everything that can be tried without stopping a write, and estimates how long writes would be "
+    "away.",
+    NULL,
+};
+
+static const Example promote_examples[] = {
+    {"How long would writes be away?", "pgcrane promote --dry-run"},
+    {"Promote, with a pooler that holds the application's queries meanwhile:",
+     "pgcrane promote --hook-before='pooler-pause shop' --hook-after='pooler-resume shop new.example'"},
+    {NULL, NULL},
+};
+
+static const char *const status_about[] = {
+    "Shows how a migration stands: state, phase, lag, what the source keeps because of it, the busiest tables, "
+    "problems. Without JOB all migrations of the state folder are listed, or the only one is shown. With --json each "
+    "is one line, a JSON object.",
+    NULL,
+};
+
+static const Example status_examples[] = {
+    {"Watch it until it ends:", "pgcrane status --watch"},
+    {"For a monitor, the lag in bytes:", "pgcrane status --json | jq .progress.cdc.lag_bytes"},
+    {NULL, NULL},
+};
+
+static const char *const abort_about[] = {
+    "Gives a migration up: a process that runs it is stopped, then everything that was made on the source is removed "
+    "(slot, publications, event triggers, replica identities). The destination keeps what it has. What the source "
+    "writes from then on cannot be followed any more; to migrate again, begin with --restart.",
+    NULL,
+};
+
+static const Example abort_examples[] = {
+    {"Without a question, from a script:", "pgcrane abort --yes 3f9a"},
+    {NULL, NULL},
+};
+
+/* What each takes of options.def: whole groups, and single flags. */
+static const char *const migrate_takes[] = {"Speed", "What to move", "Following", "Promote", "Running", "Output", NULL};
+static const char *const promote_takes[] = {"Promote", "state-dir", "dry-run", "yes", "Output", NULL};
+static const char *const status_takes[] = {"Status", "state-dir", "json", "no-color", NULL};
+static const char *const abort_takes[] = {"state-dir", "yes", "Output", NULL};
 
 static const char *const help_about[] = {
     "Without a name: all commands. With one: how that command is used. Also: pgcrane help exit-codes, pgcrane help "
@@ -36,9 +93,8 @@ static const char *const help_about[] = {
 };
 
 static const char *const docs_about[] = {
-    "Prints documentation generated from pgcrane's own tables: man, man-migrate, options, errors, exit-codes, phases "
-    "or "
-    "bash-completion.",
+    "Prints documentation generated from pgcrane's own tables: man, man-COMMAND, options, errors, exit-codes, phases "
+    "or bash-completion.",
     NULL,
 };
 
@@ -47,10 +103,40 @@ const Command commands[] = {
         .name = "migrate",
         .args = "SOURCE DEST [OPTION]...",
         .help = "move a database to another server",
-        .has_options = true,
+        .takes = migrate_takes,
         .run = migrate_main,
         .about = migrate_about,
         .examples = migrate_examples,
+    },
+    {
+        .name = "promote",
+        .args = "[JOB] [OPTION]...",
+        .help = "make the destination of a followed migration the database",
+        .takes_job = true,
+        .takes = promote_takes,
+        .run = promote_main,
+        .about = promote_about,
+        .examples = promote_examples,
+    },
+    {
+        .name = "status",
+        .args = "[JOB] [OPTION]...",
+        .help = "show how migrations stand",
+        .takes_job = true,
+        .takes = status_takes,
+        .run = status_main,
+        .about = status_about,
+        .examples = status_examples,
+    },
+    {
+        .name = "abort",
+        .args = "[JOB] [OPTION]...",
+        .help = "give a migration up and remove what it made on the source",
+        .takes_job = true,
+        .takes = abort_takes,
+        .run = abort_main,
+        .about = abort_about,
+        .examples = abort_examples,
     },
     {
         .name = "help",
@@ -76,4 +162,11 @@ const Command *command_find(const char *name) {
         if (strcmp(commands[at].name, name) == 0)
             return &commands[at];
     return NULL;
+}
+
+bool command_takes(const Command *command, const OptionInfo *info) {
+    for (const char *const *word = command->takes; word != NULL && *word != NULL; word++)
+        if (strcmp(*word, info->group) == 0 || strcmp(*word, info->flag) == 0)
+            return true;
+    return false;
 }

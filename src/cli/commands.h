@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "common/compiler.h"
+#include "model/options.h"
 
 typedef struct Example {
     const char *what;
@@ -17,7 +17,8 @@ typedef struct Command {
     const char *args; /* synopsis behind the name, "" when there is none */
     const char *help; /* one line */
     bool hidden;
-    bool has_options; /* takes all of options.def */
+    bool takes_job;           /* an argument JOB, which may be left out when there is one */
+    const char *const *takes; /* groups and flags of options.def, NULL-terminated; NULL = no options */
     int (*run)(int argc, char **argv);
     const char *const *about; /* paragraphs, NULL-terminated; NULL = none */
     const Example *examples;  /* ends with an empty row; NULL = none */
@@ -29,7 +30,12 @@ extern const size_t commands_count;
 /* NULL when there is none of that name. */
 const Command *command_find(const char *name);
 
+bool command_takes(const Command *command, const OptionInfo *info);
+
 int migrate_main(int argc, char **argv);
+int promote_main(int argc, char **argv);
+int status_main(int argc, char **argv);
+int abort_main(int argc, char **argv);
 int help_main(int argc, char **argv);
 int version_main(int argc, char **argv);
 int docs_main(int argc, char **argv);

@@ -1,6 +1,7 @@
 /* The picture of a running migration as text: pure functions from Progress to lines. */
 #include "cli/display.h"
 
+#include "cli/display_cdc.h"
 #include "cli/tty.h"
 #include "common/clock.h"
 
@@ -12,6 +13,7 @@ enum {
     INDENT = 2,
     MIN_OBJECT_WIDTH = 12,
     WIDE_COLUMNS = 110,
+    TASKS_BESIDE = 4, /* while following */
 };
 
 /* How much of the rail is spelled out: less when the terminal is too narrow for all of it. */
@@ -22,9 +24,9 @@ static double ratio(double part, double whole) {
 }
 
 static bool all_phases_over(const Progress *progress) {
-    for (int phase = 0; phase < PHASE_MAX_; phase++) {
+    for (Phase phase = 0; phase < PHASE_MAX_; phase++) {
         PhaseState state = progress->phases[phase].state;
-        if (state == PHASE_WAITING || state == PHASE_RUNNING)
+        if (progress_has_phase(progress, phase) && (state == PHASE_WAITING || state == PHASE_RUNNING))
             return false;
     }
     return true;
@@ -95,12 +97,17 @@ static void rail_phase(Arena *arena, Line *line, const Progress *progress, Phase
     line_printf(line, phase_ink(state), "%s %s%s", mark, phase_title(phase), phase_amount(arena, progress, phase));
 }
 
+static void rail(Arena *arena, Line *line, const Progress *progress, RailDetail detail) {
+    for (Phase phase = 0; phase < PHASE_MAX_; phase++)
+        if (progress_has_phase(progress, phase))
+            rail_phase(arena, line, progress, phase, detail);
+}
+
 static int rail_width(Arena *arena, const Progress *progress, RailDetail detail, bool utf8) {
     CLEANUP(buf_fini) Buf scratch;
     buf_init(&scratch, 64 * 1024);
     Line line = {.out = &scratch, .width = 10000, .utf8 = utf8};
-    for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        rail_phase(arena, &line, progress, phase, detail);
+    rail(arena, &line, progress, detail);
     return line.used;
 }
 
@@ -108,8 +115,7 @@ static void render_rail(Arena *arena, Line *line, const Progress *progress) {
     RailDetail detail = RAIL_FULL;
     while (detail + 1 < RAIL_DETAILS_ && rail_width(arena, progress, detail, line->utf8) > line->width)
         detail++;
-    for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        rail_phase(arena, line, progress, phase, detail);
+    rail(arena, line, progress, detail);
     line_end(line);
 }
 
@@ -212,8 +218,9 @@ static void render_task(Arena *arena, Line *line, const TaskProgress *task, cons
     line_end(line);
 }
 
-static void render_tasks(Arena *arena, Line *line, const Progress *progress, const DisplayStyle *style) {
-    size_t room = style->rows > FIXED_LINES + 1 ? (size_t)(style->rows - 1 - FIXED_LINES) : 0;
+/* Below `above` lines. */
+static void render_tasks(Arena *arena, Line *line, const Progress *progress, const DisplayStyle *style, int above) {
+    size_t room = style->rows > above + 1 ? (size_t)(style->rows - 1 - above) : 0;
     size_t count = progress->tasks.len;
     if (room == 0 || count == 0)
         return;
@@ -227,16 +234,28 @@ static void render_tasks(Arena *arena, Line *line, const Progress *progress, con
     }
 }
 
+/* The copy is long over: its place is taken by what follows it. Tasks are those of tables that are copied again. */
+static void render_following(Arena *arena, Line *line, const Progress *progress, const DisplayStyle *style) {
+    int room = style->rows - (style->rows > 2 ? 2 : 1);
+    int tasks = MIN((int)MIN(progress->tasks.len, (size_t)TASKS_BESIDE), MAX(room - FIXED_LINES, 0));
+    display_cdc_render(arena, line, &progress->cdc, room - tasks);
+    render_tasks(arena, line, progress, style, style->rows - 1 - tasks);
+}
+
 void display_render(Buf *out, const Progress *progress, const DisplayStyle *style) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Line line = {.out = out, .width = style->columns, .utf8 = style->utf8, .color = style->color};
     if (style->rows > 2)
         render_rail(arena, &line, progress);
+    if (progress->cdc.state != CDC_NONE) {
+        render_following(arena, &line, progress, style);
+        return;
+    }
     if (style->rows > 1)
         render_bar(arena, &line, progress, style);
     if (style->rows > FIXED_LINES)
         render_counts(arena, &line, progress);
-    render_tasks(arena, &line, progress, style);
+    render_tasks(arena, &line, progress, style, FIXED_LINES);
 }
 
 static void plain_pair(Buf *out, const char *what, int64_t done, int64_t total) {
@@ -246,6 +265,10 @@ static void plain_pair(Buf *out, const char *what, int64_t done, int64_t total) 
 
 void display_plain(Buf *out, const Progress *progress) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    if (progress->cdc.state != CDC_NONE) {
+        display_cdc_plain(arena, out, &progress->cdc);
+        return;
+    }
     buf_printf(out, "%d%%", percent_of(display_fraction(progress)));
     append_part(out, "  ", amount_text(arena, progress->bytes_done, progress->bytes_total));
     append_part(out, "  ", rate_text(arena, progress));
@@ -274,7 +297,8 @@ void display_changes(Buf *out, const Progress *before, const Progress *now) {
             buf_printf(out, "%s: %s\n", phase_title(phase), phase_help(phase));
         else if (is == PHASE_DONE)
             append_ended(arena, out, phase, &now->phases[phase]);
-        else if (is == PHASE_SKIPPED)
+        else if (is == PHASE_SKIPPED && progress_has_phase(now, phase))
             buf_printf(out, "%s: skipped\n", phase_title(phase));
     }
+    display_cdc_changes(out, &before->cdc, &now->cdc);
 }

@@ -26,20 +26,32 @@ static void markdown_option(Arena *arena, Buf *out, const OptionInfo *info) {
     buf_printf(out, "`--%s%s%s` | `%s` | %s | ", info->flag, value_open, value, option_variable(arena, info),
                info->absent != NULL ? info->absent : "");
     markdown_escape(out, info->help);
+    buf_append_str(out, " | ");
+    const char *comma = "";
+    for (size_t at = 0; at < commands_count; at++) {
+        if (!command_takes(&commands[at], info))
+            continue;
+        buf_printf(out, "%s%s", comma, commands[at].name);
+        comma = ", ";
+    }
     buf_append_str(out, " |\n");
 }
 
 static void docs_options(Buf *out) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    markdown_title(out, "Options of pgcrane migrate",
+    markdown_title(out, "Options",
                    "Flags win over the environment, the environment over the defaults. A list may be repeated as a "
                    "flag, and is split at commas in its variable. A switch that the environment turned on is turned "
-                   "off by --NAME=false. SOURCE and DEST may come from `PGCRANE_SOURCE` and `PGCRANE_DEST`.");
+                   "off by --NAME=false. SOURCE and DEST may come from `PGCRANE_SOURCE` and `PGCRANE_DEST`. To pgcrane "
+                   "promote, an option that is not given is as the migration was begun.");
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
         if (strcmp(group, option_infos[at].group) != 0) {
             group = option_infos[at].group;
-            buf_printf(out, "\n## %s\n\n| Option | Variable | Default | Meaning |\n| --- | --- | --- | --- |\n", group);
+            buf_printf(
+                out,
+                "\n## %s\n\n| Option | Variable | Default | Meaning | Commands |\n| --- | --- | --- | --- | --- |\n",
+                group);
         }
         markdown_option(arena, out, &option_infos[at]);
     }
@@ -76,9 +88,10 @@ static void docs_phases(Buf *out) {
     markdown_title(out, "Phases of a migration",
                    "In the order they begin. Copy and Index overlap: an index is built as soon as its table is "
                    "complete.");
-    buf_append_str(out, "\n| Phase | Name in JSON | What happens |\n| --- | --- | --- |\n");
+    buf_append_str(out, "\n| Phase | Name in JSON | Of | What happens |\n| --- | --- | --- | --- |\n");
     for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        buf_printf(out, "| %s | `%s` | %s |\n", phase_title(phase), phase_name(phase), phase_help(phase));
+        buf_printf(out, "| %s | `%s` | %s | %s |\n", phase_title(phase), phase_name(phase),
+                   phase_is_of_follow(phase) ? "`--follow` only" : "every migration", phase_help(phase));
 }
 
 /* --- bash completion --- */
@@ -99,21 +112,35 @@ static void command_words(Buf *out) {
     }
 }
 
-static void option_words(Buf *out) {
+static void option_words(Buf *out, const Command *command) {
     for (size_t at = 0; at < option_infos_count; at++)
-        buf_printf(out, "--%s%s ", option_infos[at].flag, option_infos[at].arg != NULL ? "=" : "");
+        if (command_takes(command, &option_infos[at]))
+            buf_printf(out, "--%s%s ", option_infos[at].flag, option_infos[at].arg != NULL ? "=" : "");
     buf_append_str(out, "--help");
 }
 
-/* "migrate:--state-dir | migrate:--pg-bindir": options whose argument is a folder. */
+/* "*:--state-dir | *:--pg-bindir": options whose argument is a folder. */
 static void folder_options(Buf *out) {
     const char *bar = "";
     for (size_t at = 0; at < option_infos_count; at++) {
         const OptionInfo *info = &option_infos[at];
         if (info->arg == NULL || strcmp(info->arg, "DIR") != 0)
             continue;
-        buf_printf(out, "%smigrate:--%s", bar, info->flag);
+        buf_printf(out, "%s*:--%s", bar, info->flag);
         bar = " | ";
+    }
+}
+
+/* One branch for each command with options. */
+static void completion_commands(Buf *out) {
+    for (size_t at = 0; at < commands_count; at++) {
+        if (commands[at].takes == NULL)
+            continue;
+        buf_printf(out, "    %s:*)\n        mapfile -t COMPREPLY < <(compgen -W \"", commands[at].name);
+        option_words(out, &commands[at]);
+        buf_append_str(out, "\" -- \"$word\")\n"
+                            "        [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace\n"
+                            "        ;;\n");
     }
 }
 
@@ -124,7 +151,6 @@ static void docs_bash_completion(Buf *out) {
                         "_pgcrane() {\n"
                         "    local word=\"${COMP_WORDS[COMP_CWORD]}\" before=\"${COMP_WORDS[COMP_CWORD - 1]}\"\n");
     completion_words(out, "commands", command_words);
-    completion_words(out, "options", option_words);
     buf_append_str(out, "    COMPREPLY=()\n"
                         "    if ((COMP_CWORD == 1)); then\n"
                         "        mapfile -t COMPREPLY < <(compgen -W \"$commands --help --version\" -- \"$word\")\n"
@@ -141,12 +167,9 @@ static void docs_bash_completion(Buf *out) {
     buf_append_str(out, ")\n"
                         "        compopt -o filenames\n"
                         "        mapfile -t COMPREPLY < <(compgen -d -- \"$word\")\n"
-                        "        ;;\n"
-                        "    migrate:*)\n"
-                        "        mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$word\")\n"
-                        "        [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace\n"
-                        "        ;;\n"
-                        "    help:help)\n"
+                        "        ;;\n");
+    completion_commands(out);
+    buf_append_str(out, "    help:help)\n"
                         "        mapfile -t COMPREPLY < <(compgen -W \"$commands exit-codes errors environment\" -- "
                         "\"$word\")\n"
                         "        ;;\n"
@@ -155,18 +178,24 @@ static void docs_bash_completion(Buf *out) {
                         "    complete -F _pgcrane pgcrane\n");
 }
 
+static bool render_man(Buf *out, const char *page) {
+    static const char prefix[] = "man-";
+    if (strncmp(page, prefix, strlen(prefix)) != 0)
+        return false;
+    const Command *command = command_find(page + strlen(prefix));
+    if (command == NULL || command->takes == NULL)
+        return false;
+    docs_man_command(out, command);
+    return true;
+}
+
 bool docs_render(Buf *out, const char *page) {
     static const struct {
         const char *name;
         void (*render)(Buf *out);
     } pages[] = {
-        {"man", docs_man_pgcrane},
-        {"man-migrate", docs_man_migrate},
-        {"options", docs_options},
-        {"errors", docs_errors},
-        {"exit-codes", docs_exit_codes},
-        {"phases", docs_phases},
-        {"bash-completion", docs_bash_completion},
+        {"man", docs_man_pgcrane},       {"options", docs_options}, {"errors", docs_errors},
+        {"exit-codes", docs_exit_codes}, {"phases", docs_phases},   {"bash-completion", docs_bash_completion},
     };
     for (size_t at = 0; at < COUNT_OF(pages); at++) {
         if (strcmp(pages[at].name, page) == 0) {
@@ -174,7 +203,7 @@ bool docs_render(Buf *out, const char *page) {
             return true;
         }
     }
-    return false;
+    return render_man(out, page);
 }
 
 int docs_main(int argc, char **argv) {

@@ -54,9 +54,14 @@ static void man_synopsis(Buf *out, const Command *command) {
     man_text(out, command->args);
 }
 
-static void man_see_also(Buf *out, const char *pages) {
+static void man_see_also(Buf *out, const Command *self) {
     man_section(out, ".SH", "See also");
-    buf_append_str(out, pages);
+    if (self != NULL)
+        buf_append_str(out, ".BR pgcrane (1),\n");
+    for (size_t at = 0; at < commands_count; at++)
+        if (commands[at].takes != NULL && &commands[at] != self)
+            buf_printf(out, ".BR pgcrane\\-%s (1),\n", commands[at].name);
+    buf_append_str(out, ".BR pg_dump (1),\n.BR psql (1)\n");
 }
 
 void docs_man_pgcrane(Buf *out) {
@@ -72,14 +77,16 @@ void docs_man_pgcrane(Buf *out) {
         if (!commands[at].hidden)
             man_tagged(out, arena_printf(arena, "%s %s", commands[at].name, commands[at].args), commands[at].help);
     man_exit_status(arena, out);
-    man_see_also(out, ".BR pgcrane\\-migrate (1),\n.BR pg_dump (1),\n.BR psql (1)\n");
+    man_see_also(out, NULL);
 }
 
-static void man_options(Arena *arena, Buf *out) {
+static void man_options(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Options");
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
         const OptionInfo *info = &option_infos[at];
+        if (!command_takes(command, info))
+            continue;
         if (strcmp(group, info->group) != 0) {
             group = info->group;
             man_section(out, ".SS", group);
@@ -94,13 +101,16 @@ static void man_options(Arena *arena, Buf *out) {
     man_tagged(out, "-h, --help", "show how the command is used");
 }
 
-static void man_environment(Arena *arena, Buf *out) {
+static void man_environment(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Environment");
-    man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST", "SOURCE and DEST, when they are not on the command line");
+    man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST",
+               command->takes_job ? "the connection strings of JOB with their passwords, which are not kept"
+                                  : "SOURCE and DEST, when they are not on the command line");
     for (size_t at = 0; at < option_infos_count; at++)
-        man_tagged(out, option_variable(arena, &option_infos[at]),
-                   arena_printf(arena, "as --%s%s", option_infos[at].flag,
-                                option_infos[at].kind == OPTION_LIST ? ", split at commas" : ""));
+        if (command_takes(command, &option_infos[at]))
+            man_tagged(out, option_variable(arena, &option_infos[at]),
+                       arena_printf(arena, "as --%s%s", option_infos[at].flag,
+                                    option_infos[at].kind == OPTION_LIST ? ", split at commas" : ""));
     man_tagged(out, "NO_COLOR", "no colours, when not empty");
     man_tagged(out, "PGPASSFILE, PGSERVICE, PGSSLMODE, ...", "libpq's own, for both sides");
 }
@@ -116,19 +126,18 @@ static void man_examples(Buf *out, const Command *command) {
     }
 }
 
-void docs_man_migrate(Buf *out) {
+void docs_man_command(Buf *out, const Command *command) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    const Command *command = command_find("migrate");
-    man_header(out, "pgcrane-migrate", command->help);
+    man_header(out, arena_printf(arena, "pgcrane-%s", command->name), command->help);
     man_section(out, ".SH", "Synopsis");
     man_synopsis(out, command);
     man_section(out, ".SH", "Description");
     man_about(out, command);
-    man_options(arena, out);
-    man_environment(arena, out);
+    man_options(arena, out, command);
+    man_environment(arena, out, command);
     man_section(out, ".SH", "Files");
     man_tagged(out, "~/.local/state/pgcrane", "logs and reports, unless --state-dir or XDG_STATE_HOME say otherwise");
     man_exit_status(arena, out);
     man_examples(out, command);
-    man_see_also(out, ".BR pgcrane (1),\n.BR pg_dump (1),\n.BR psql (1)\n");
+    man_see_also(out, command);
 }

@@ -3,7 +3,7 @@
 
 #include "common/compiler.h"
 
-enum { EXIT_CODE_OK = 0, EXIT_CODE_FAILED = 2, EXIT_CODE_CANCELLED = 3, EXIT_CODE_USAGE = 64 };
+enum { EXIT_CODE_OK = 0, EXIT_CODE_FAILED = 2, EXIT_CODE_CANCELLED = 3, EXIT_CODE_UNPROVEN = 4, EXIT_CODE_USAGE = 64 };
 
 typedef struct ExitCodeInfo {
     int code;

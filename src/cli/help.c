@@ -35,9 +35,11 @@ static void help_option(Arena *arena, Buf *out, const OptionInfo *info) {
     text_wrap(out, text, OPTION_COLUMN, OPTION_COLUMN, HELP_WIDTH);
 }
 
-static void help_options(Arena *arena, Buf *out) {
+static void help_options(Arena *arena, Buf *out, const Command *command) {
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
+        if (!command_takes(command, &option_infos[at]))
+            continue;
         if (strcmp(group, option_infos[at].group) != 0) {
             group = option_infos[at].group;
             buf_printf(out, "\n%s:\n", group);
@@ -46,7 +48,7 @@ static void help_options(Arena *arena, Buf *out) {
     }
     buf_append_str(out, "\n  -h, --help                  this text\n\n");
     text_wrap(out,
-              "Each option may also come from the environment: --index-jobs is PGCRANE_INDEX_JOBS, lists are split "
+              "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split "
               "at commas. SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.",
               0, 0, HELP_WIDTH);
 }
@@ -60,8 +62,8 @@ void help_command(Buf *out, const Command *command) {
         buf_append_char(out, '\n');
         text_wrap(out, *paragraph, 0, 0, HELP_WIDTH);
     }
-    if (command->has_options)
-        help_options(arena, out);
+    if (command->takes != NULL)
+        help_options(arena, out, command);
     if (command->examples != NULL)
         buf_append_str(out, "\nExamples:\n");
     for (const Example *example = command->examples; example != NULL && example->what != NULL; example++)
@@ -112,6 +114,13 @@ bool help_topic(Buf *out, const char *topic) {
         }
     }
     return false;
+}
+
+int help_print(const char *name) {
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, HELP_MAX);
+    help_command(&text, command_find(name));
+    return output_finish(&text);
 }
 
 int help_main(int argc, char **argv) {

@@ -6,15 +6,6 @@
 #include "cli/session.h"
 #include "cli/state_dir.h"
 
-enum { HELP_MAX = 1024 * 1024 };
-
-static int print_help(void) {
-    CLEANUP(buf_fini) Buf text;
-    buf_init(&text, HELP_MAX);
-    help_command(&text, command_find("migrate"));
-    return output_finish(&text);
-}
-
 int migrate_main(int argc, char **argv) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Arguments arguments;
@@ -26,7 +17,7 @@ int migrate_main(int argc, char **argv) {
     if (!arguments_parse(arena, argc, argv, &arguments, &err))
         return output_error(&err);
     if (arguments.help)
-        return print_help();
+        return help_print(argv[0]);
     const char *command = arguments_resume_command(arena, argc, typed);
     if (!state_dir_resolve(arena, arguments.options.state_dir, &arguments.options.state_dir, &err))
         return output_error(&err);

@@ -16,6 +16,12 @@ bool output_results(const Buf *text, Error *err) {
     return true;
 }
 
+void output_json_line(Buf *out, WireType type, const json_t *body) {
+    buf_printf(out, "{\"type\":\"%s\",\"body\":", wire_type_name(type));
+    json_print(body, 0, out);
+    buf_append_str(out, "}\n");
+}
+
 int output_error(const Error *err) {
     CLEANUP(buf_fini) Buf text;
     buf_init(&text, ERROR_TEXT_MAX);

@@ -1,6 +1,7 @@
 /* Findings, plan, final report and errors as text for people. */
 #include "cli/report.h"
 
+#include "cli/promoted.h"
 #include "cli/tty.h"
 #include "common/clock.h"
 
@@ -38,7 +39,8 @@ static void report_phase(Arena *arena, Buf *out, Phase phase, const PhaseProgres
 static void report_phases(Arena *arena, Buf *out, const Report *report) {
     buf_printf(out, "  %-14s %10s %10s %12s\n", "Phase", "Duration", "Items", "Concurrency");
     for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        report_phase(arena, out, phase, &report->progress.phases[phase]);
+        if (progress_has_phase(&report->progress, phase))
+            report_phase(arena, out, phase, &report->progress.phases[phase]);
     buf_append_char(out, '\n');
 }
 
@@ -95,6 +97,23 @@ static void report_totals(Arena *arena, Buf *out, const Report *report) {
     report_fact(out, "Job", report->job_id);
 }
 
+static void report_promote(Arena *arena, Buf *out, const Report *report) {
+    const CdcProgress *cdc = &report->progress.cdc;
+    if (!report->promoted)
+        return;
+    report_fact(out, "Followed",
+                arena_printf(arena, "%s transactions; by this run %s inserts, %s updates, %s deletes",
+                             format_count(arena, cdc->transactions), format_count(arena, cdc->inserts),
+                             format_count(arena, cdc->updates), format_count(arena, cdc->deletes)));
+    report_fact(out, "Outage", outage_text(arena, report->outage_us));
+    report_fact(out, "Proof",
+                report->proven ? "nothing changed on the source after the last change applied"
+                               : "none: writes of the last moment may be missing on the destination");
+    if (report->promote_steps.len > 0)
+        buf_append_str(out, "\nPromote:\n");
+    promote_steps_render(out, &report->promote_steps);
+}
+
 static void report_not_moved(Arena *arena, Buf *out, const NotMovedVec *not_moved) {
     if (not_moved->len == 0) {
         buf_append_str(out, "\nEverything was moved.\n");
@@ -122,6 +141,7 @@ void report_render(Buf *out, const Report *report) {
                clock_duration(arena, report->progress.elapsed_us));
     report_phases(arena, out, report);
     report_totals(arena, out, report);
+    report_promote(arena, out, report);
     report_not_moved(arena, out, &report->not_moved);
     report_notes(arena, out, &report->notes);
 }

@@ -11,14 +11,20 @@
  * The first SIGINT or SIGTERM is passed on as STOP; the second kills. Both are safe: what is committed at the
  * destination is what the next run goes on from. SIGPIPE is blocked too: a reader of our output that went away must not
  * end the migration.
+ *
+ * Other terminals speak to the migration through this process (control.h), in the same poll loop. What a PROMOTE of
+ * theirs does not say is as this run was begun.
  */
 #include "cli/session.h"
 
 #include "cli/confirm.h"
+#include "cli/control.h"
 #include "cli/exit_codes.h"
 #include "cli/output.h"
+#include "cli/promoted.h"
 #include "cli/report.h"
 #include "cli/screen.h"
+#include "cli/signals.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/proc.h"
@@ -28,7 +34,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,8 +47,11 @@ static const int64_t no_wait = 1;
 typedef enum Outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_LOST } Outcome;
 
 typedef struct Session {
+    const SessionInput *input;
     const MigrateOptions *options;
-    const char *resume_command;
+    Arena *arena;
+    Control *control; /* NULL until the job is known, and when there is none */
+    const char *job_id;
     Screen screen;
     Wire *wire;
     pid_t worker;
@@ -54,6 +62,11 @@ typedef struct Session {
     size_t finding_errors;
     bool failure_printed; /* as a line of --json, because the worker itself told it */
     bool output_lost;     /* standard output failed: said once */
+    bool promoting;       /* a PROMOTE is under way */
+    bool promote_sent;    /* that of the input */
+    bool has_promoted;
+    Promoted promoted; /* the last one's end */
+    bool unproven;     /* says the report */
 } Session;
 
 /* --- results on standard output --- */
@@ -73,10 +86,66 @@ static void print_results(Session *session, const Buf *text) {
 static void print_json(Session *session, WireType type, const json_t *body) {
     CLEANUP(buf_fini) Buf line;
     buf_init(&line, OUTPUT_MAX);
-    buf_printf(&line, "{\"type\":\"%s\",\"body\":", wire_type_name(type));
-    json_print(body, 0, &line);
-    buf_append_str(&line, "}\n");
+    output_json_line(&line, type, body);
     print_results(session, &line);
+}
+
+/* --- promote --- */
+
+static bool send_promote(Session *session, const json_t *given, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *merged = options_to_json(session->options);
+    MigrateOptions options;
+    (void)json_object_update(merged, (json_t *)(uintptr_t)given); /* is only read */
+    (void)json_object_del(merged, "source");
+    (void)json_object_del(merged, "dest");
+    if (!options_from_json(arena, merged, &options, err) || !options_check(&options, err) ||
+        !wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:O}", "options", merged), err))
+        return false;
+    session->promoting = true;
+    return true;
+}
+
+static bool is_following(const Session *session) {
+    CdcState state = session->screen.progress.cdc.state;
+    return state != CDC_NONE && state != CDC_PROMOTED;
+}
+
+static bool request_promote(Session *session, const json_t *body, Error *err) {
+    bool cancel = json_get_bool(body, "cancel", false);
+    bool under_way = session->promoting || session->screen.progress.cdc.state == CDC_PROMOTING;
+    if (cancel && !under_way)
+        return error_set(err, REASON_PROMOTE_REFUSED, "no promote is under way");
+    if (cancel)
+        return wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
+    if (under_way)
+        return error_set(err, REASON_PROMOTE_REFUSED, "a promote of this migration is under way already");
+    if (!session->options->follow)
+        return error_set(err, REASON_PROMOTE_REFUSED, "this migration was not begun with --follow");
+    if (session->stops > 0 || !is_following(session))
+        return error_set(err, REASON_PROMOTE_REFUSED, "the migration does not follow yet, or no more: %s",
+                         job_phase_name(&session->screen.progress));
+    return send_promote(session, json_get_object(body, "options"), err);
+}
+
+/* The promote that this run is for. */
+static bool promote_when_following(Session *session, Error *err) {
+    if (session->input->promote == NULL || session->promote_sent || session->stops > 0 || !is_following(session))
+        return true;
+    session->promote_sent = true;
+    return send_promote(session, json_get_object(session->input->promote, "options"), err);
+}
+
+static void say_promoted(Session *session) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const Promoted *promoted = &session->promoted;
+    if (!promoted->ok)
+        screen_event(&session->screen, "warning",
+                     arena_printf(arena, "promote called off: %s", promoted->error.message));
+    else if (promoted->dry_run)
+        screen_event(&session->screen, "info",
+                     arena_printf(arena, "dry run of a promote: writes would be away for about %s",
+                                  outage_text(arena, promoted->outage_us)));
 }
 
 /* --- messages of the worker --- */
@@ -128,7 +197,44 @@ static bool on_event(Session *session, const json_t *body, Error *err UNUSED) {
 }
 
 static bool on_progress(Session *session, const json_t *body, Error *err) {
-    return screen_progress(&session->screen, body, err);
+    return screen_progress(&session->screen, body, err) && promote_when_following(session, err);
+}
+
+static bool request(void *context, WireType type, const json_t *body, Error *err);
+
+/* Without its files and socket a migration goes on as well. */
+static bool on_job(Session *session, const json_t *body, Error *err) {
+    const char *id = json_get_string(body, "job_id", "");
+    if (id[0] == '\0' || id[0] == '.' || strchr(id, '/') != NULL)
+        return error_set(err, REASON_WIRE_BAD, "JOB: \"%.40s\" is no id of a migration", id);
+    if (session->input->job_id != NULL && strcmp(session->input->job_id, id) != 0)
+        return error_set(err, REASON_LEDGER_MISMATCH, "these two databases are migration %s, not %s", id,
+                         session->input->job_id);
+    session->job_id = arena_strdup(session->arena, id);
+    if (session->options->dry_run || session->options->state_dir == NULL || session->control != NULL)
+        return true;
+    Job job = {
+        .id = session->job_id,
+        .folder = arena_printf(session->arena, "%s/%s", session->options->state_dir, id),
+        .source = json_get_string(body, "source", ""),
+        .dest = json_get_string(body, "dest", ""),
+        .options = *session->options,
+    };
+    Error lost;
+    if (!control_open(&(ControlParams){.job = &job, .request = request, .context = session}, &session->control, &lost))
+        screen_event(&session->screen, "warning",
+                     arena_printf(session->arena, "other terminals cannot reach this migration: %s", lost.message));
+    return true;
+}
+
+static bool on_promoted(Session *session, const json_t *body, Error *err) {
+    if (!promoted_from_json(session->arena, body, &session->promoted, err))
+        return false;
+    session->promoting = false;
+    session->has_promoted = true;
+    say_promoted(session);
+    bool over = session->promote_sent && (!session->promoted.ok || session->promoted.dry_run);
+    return !over || wire_send(session->wire, WIRE_STOP, NULL, err);
 }
 
 static bool on_report(Session *session, const json_t *body, Error *err) {
@@ -136,6 +242,7 @@ static bool on_report(Session *session, const json_t *body, Error *err) {
     Report report;
     if (!report_from_json(arena, body, &report, err))
         return false;
+    session->unproven = report.promoted && !report.proven;
     if (session->options->json)
         return true;
     CLEANUP(buf_fini) Buf text;
@@ -165,7 +272,8 @@ typedef struct MessageRow {
 static const MessageRow message_rows[WIRE_MAX_] = {
     [WIRE_FINDINGS] = {on_findings, true}, [WIRE_PLAN] = {on_plan, true},         [WIRE_CONFIRM] = {on_confirm, false},
     [WIRE_EVENT] = {on_event, true},       [WIRE_PROGRESS] = {on_progress, true}, [WIRE_REPORT] = {on_report, true},
-    [WIRE_FAILED] = {on_failed, true},     [WIRE_DONE] = {on_done, true},
+    [WIRE_FAILED] = {on_failed, true},     [WIRE_DONE] = {on_done, true},         [WIRE_JOB] = {on_job, true},
+    [WIRE_PROMOTED] = {on_promoted, true},
 };
 
 static bool take_message(Session *session, WireType type, const json_t *body, Error *err) {
@@ -174,7 +282,11 @@ static bool take_message(Session *session, WireType type, const json_t *body, Er
         return error_set(err, REASON_WIRE_BAD, "the worker sent %s, which is not for it to say", wire_type_name(type));
     if (row->in_json && session->options->json)
         print_json(session, type, body);
-    return row->handle(session, body, err);
+    if (!row->handle(session, body, err))
+        return false;
+    if (session->control != NULL)
+        control_message(session->control, type, body, &session->screen.progress);
+    return true;
 }
 
 /* Takes all messages that are there. */
@@ -211,44 +323,32 @@ static void ask_to_stop(Session *session) {
         return;
     }
     screen_note(&session->screen, "stopping cleanly; again to end at once");
+    if (session->control != NULL)
+        control_stopping(session->control);
     if (!wire_send(session->wire, WIRE_STOP, NULL, &err))
         screen_note(&session->screen, err.message); /* it is gone: the end of file follows */
 }
 
-static void take_signals(Session *session) {
-    struct signalfd_siginfo info;
-    while (read(session->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        switch (info.ssi_signo) {
-        case SIGINT:
-        case SIGTERM:
-        case SIGHUP:
-            ask_to_stop(session);
-            break;
-        case SIGWINCH:
-            screen_resized(&session->screen);
-            break;
-        case SIGCONT:
-            screen_forget(&session->screen);
-            break;
-        default:
-            break;
-        }
-    }
+/* What another terminal asks for. Twice is not more than once: it has no second signal to give. */
+static bool request(void *context, WireType type, const json_t *body, Error *err) {
+    Session *session = context;
+    if (type == WIRE_PROMOTE)
+        return request_promote(session, body, err);
+    screen_note(&session->screen, "asked to stop from another terminal");
+    if (session->stops == 0)
+        ask_to_stop(session);
+    return true;
 }
 
-static bool open_signals(int *ret_fd, Error *err) {
-    static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t at = 0; at < COUNT_OF(taken); at++)
-        sigaddset(&set, taken[at]);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0)
-        return error_errno(err, REASON_SYSTEM, "signalfd");
-    sigaddset(&set, SIGPIPE);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    *ret_fd = fd;
-    return true;
+static void take_signals(Session *session) {
+    for (int number; (number = signals_next(session->signal_fd)) != 0;) {
+        if (signal_is_stop(number))
+            ask_to_stop(session);
+        else if (number == SIGWINCH)
+            screen_resized(&session->screen);
+        else if (number == SIGCONT)
+            screen_forget(&session->screen);
+    }
 }
 
 /* --- the worker's life --- */
@@ -270,24 +370,56 @@ static bool start_worker(Session *session, Error *err) {
 }
 
 static bool send_start(Session *session, Error *err) {
-    json_t *body = json_pack("{s:o}", "options", options_to_json(session->options));
+    const char *action = session->input->action != NULL ? session->input->action : "migrate";
+    json_t *body = json_pack("{s:o, s:s}", "options", options_to_json(session->options), "action", action);
     return wire_send(session->wire, WIRE_START, body, err);
 }
 
-static bool listen_to_worker(Session *session, Error *err) {
-    while (session->outcome == OUTCOME_NONE) {
-        struct pollfd fds[] = {
-            {.fd = wire_fd(session->wire), .events = POLLIN},
-            {.fd = session->signal_fd, .events = POLLIN},
-        };
-        if (poll(fds, COUNT_OF(fds), screen_timeout(&session->screen)) < 0 && errno != EINTR)
-            return error_errno(err, REASON_SYSTEM, "poll");
-        if (fds[1].revents != 0)
-            take_signals(session);
-        if (fds[0].revents != 0 && !drain_wire(session, err))
-            return false;
-        screen_tick(&session->screen);
+/* Of two times to wait, -1 being for ever. */
+static int sooner(int one, int other) {
+    return one < 0 || (other >= 0 && other < one) ? other : one;
+}
+
+/* A status.json that cannot be written any more is told once; the migration goes on. */
+static void tick(Session *session) {
+    Error err;
+    screen_tick(&session->screen);
+    if (session->control == NULL || control_tick(session->control, &err))
+        return;
+    screen_event(&session->screen, "warning", err.message);
+    control_closep(&session->control);
+}
+
+static bool listen_once(Session *session, Error *err) {
+    struct pollfd fds[2 + CONTROL_FDS_MAX] = {
+        {.fd = wire_fd(session->wire), .events = POLLIN},
+        {.fd = session->signal_fd, .events = POLLIN},
+    };
+    size_t count = 2;
+    int timeout = screen_timeout(&session->screen);
+    if (session->control != NULL) {
+        count += control_poll_fds(session->control, fds + 2);
+        timeout = sooner(timeout, control_timeout(session->control));
     }
+    if (poll(fds, count, timeout) < 0) {
+        if (errno != EINTR)
+            return error_errno(err, REASON_SYSTEM, "poll");
+        return true; /* uncovered: signals come through signal_fd */
+    }
+    if (fds[1].revents != 0)
+        take_signals(session);
+    if (count > 2)
+        control_serve(session->control, fds + 2, count - 2);
+    if (fds[0].revents != 0 && !drain_wire(session, err))
+        return false;
+    tick(session);
+    return true;
+}
+
+static bool listen_to_worker(Session *session, Error *err) {
+    while (session->outcome == OUTCOME_NONE)
+        if (!listen_once(session, err))
+            return false;
     return true;
 }
 
@@ -328,7 +460,7 @@ static void fail_here(Session *session, const Error *err) {
 
 static void run_worker(Session *session) {
     Error err;
-    bool started = open_signals(&session->signal_fd, &err) && start_worker(session, &err);
+    bool started = signals_open(&session->signal_fd, &err) && start_worker(session, &err);
     if (started && !send_start(session, &err))
         session->outcome = OUTCOME_LOST; /* why it is gone, its exit status tells */
     else if (!started || !listen_to_worker(session, &err))
@@ -340,6 +472,17 @@ static void run_worker(Session *session) {
 
 /* --- the end --- */
 
+static void end_control(Session *session) {
+    Error err;
+    bool done = session->outcome == OUTCOME_DONE;
+    bool forget = done && session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
+    if (session->control == NULL)
+        return;
+    if (!control_end(session->control, done ? NULL : &session->failure, forget, &err))
+        screen_event(&session->screen, "warning", err.message);
+    control_closep(&session->control);
+}
+
 /* While the copy is under way the keeper holds its snapshot for --snapshot-lease seconds. */
 static bool snapshot_is_held(const Session *session) {
     const PhaseProgress *phases = session->screen.progress.phases;
@@ -350,7 +493,7 @@ static bool snapshot_is_held(const Session *session) {
 /* Is there something to go on with? After --restart it is always told: the same command would drop again what this run
  * made. */
 static bool can_go_on(const Session *session) {
-    if (session->options->dry_run || session->resume_command == NULL)
+    if (session->options->dry_run || session->input->resume_command == NULL)
         return false;
     const Error *failure = &session->failure;
     bool begun = session->screen.progress.phases[PHASE_SCHEMA].state != PHASE_WAITING;
@@ -358,11 +501,21 @@ static bool can_go_on(const Session *session) {
            (begun && (failure->retryable || session->options->restart));
 }
 
+static bool has_slot(const Session *session) {
+    return session->options->follow && session->job_id != NULL &&
+           progress_has_phase(&session->screen.progress, PHASE_CDC);
+}
+
 static void say_how_to_go_on(const Session *session) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(buf_fini) Buf text;
     buf_init(&text, OUTPUT_MAX);
-    buf_printf(&text, "  go on with: %s\n", session->resume_command);
+    buf_printf(&text, "  go on with: %s\n", session->input->resume_command);
+    if (has_slot(session))
+        buf_printf(&text,
+                   "  The slot on the source stays, and holds WAL there, until pgcrane promote %s\n"
+                   "  or, to give the migration up, pgcrane abort %s\n",
+                   session->job_id, session->job_id);
     int64_t lease_us = session->options->snapshot_lease * USEC_PER_SEC;
     if (snapshot_is_held(session) && lease_us > 0)
         buf_printf(&text,
@@ -386,12 +539,39 @@ static int tell_failure(Session *session) {
     return exit_code;
 }
 
+/* The run was for a promote, which did not come about, or was not meant to: that is the result, and not how the run
+ * was stopped afterwards. */
+static bool ended_with_promoted(const Session *session) {
+    return session->promote_sent && session->has_promoted && (!session->promoted.ok || session->promoted.dry_run);
+}
+
+static int conclude_promoted(Session *session) {
+    CLEANUP(buf_fini) Buf text;
+    if (!session->promoted.ok)
+        return output_error(&session->promoted.error);
+    buf_init(&text, OUTPUT_MAX);
+    promoted_render(&text, &session->promoted);
+    if (!session->options->json)
+        print_results(session, &text);
+    return session->output_lost ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+}
+
+static int conclude_done(const Session *session) {
+    if (session->output_lost)
+        return EXIT_CODE_FAILED;
+    return session->unproven ? EXIT_CODE_UNPROVEN : EXIT_CODE_OK;
+}
+
 static int conclude(Session *session) {
+    if (ended_with_promoted(session))
+        return conclude_promoted(session);
     if (session->outcome == OUTCOME_DONE && session->finding_errors == 0)
-        return session->output_lost ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+        return conclude_done(session);
     if (session->outcome == OUTCOME_DONE)
         error_set(&session->failure, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", session->finding_errors,
                   session->finding_errors == 1 ? "" : "s");
+    if (session->failure.reason == REASON_LOGIN_REFUSED && session->input->login_remedy != NULL)
+        error_remedy(&session->failure, "%s", session->input->login_remedy);
     if (session->options->json && session->outcome != OUTCOME_DONE && !session->failure_printed) {
         CLEANUP(json_freep) json_t *body = wire_error_to_json(&session->failure);
         print_json(session, WIRE_FAILED, body);
@@ -408,10 +588,11 @@ static ScreenMode screen_mode(const MigrateOptions *options, const Tty *tty) {
 }
 
 int session_run(const SessionInput *input) {
-    Session session = {.options = input->options, .resume_command = input->resume_command, .signal_fd = -1};
+    Session session = {.input = input, .options = input->options, .arena = arena_new(), .signal_fd = -1};
     Tty tty = tty_probe(STDERR_FILENO, input->options->no_color);
     screen_init(&session.screen, STDERR_FILENO, screen_mode(input->options, &tty), &tty);
     run_worker(&session);
+    end_control(&session);
     if (session.outcome == OUTCOME_DONE)
         screen_clear(&session.screen);
     else
@@ -419,5 +600,6 @@ int session_run(const SessionInput *input) {
     int exit_code = conclude(&session);
     fd_close(&session.signal_fd);
     screen_fini(&session.screen);
+    arena_free(session.arena);
     return exit_code;
 }

@@ -5,11 +5,16 @@
  */
 #pragma once
 
+#include "common/json.h"
 #include "model/options.h"
 
 typedef struct SessionInput {
-    const MigrateOptions *options;
-    const char *resume_command; /* what to type to go on, without secrets */
+    const MigrateOptions *options; /* state_dir is absolute */
+    const char *action;            /* of START; NULL = "migrate" */
+    const char *job_id;            /* which it has to be; NULL = any */
+    const char *resume_command;    /* what to type to go on, without secrets; NULL = nothing to say */
+    const json_t *promote;         /* the body of a PROMOTE to send as soon as it follows; the run ends with that */
+    const char *login_remedy;      /* what to do when a server refuses the login; NULL = the usual */
 } SessionInput;
 
 /* Returns the exit code. Everything there is to say has been said. */

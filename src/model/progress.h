@@ -126,6 +126,7 @@ typedef struct ReportStep { /* of the promote */
     const char *name;       /* for people */
     int64_t us;
 } ReportStep;
+typedef VEC(ReportStep) ReportStepVec;
 
 typedef struct Report {
     const char *job_id;
@@ -145,7 +146,7 @@ typedef struct Report {
     bool promoted;   /* a continuous migration that came to its end: the rest of this is about it */
     bool proven;
     int64_t outage_us;
-    VEC(ReportStep) promote_steps;
+    ReportStepVec promote_steps;
 } Report;
 
 json_t *progress_to_json(const Progress *progress); /* new reference */

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "cli/arguments.h"
+#include "cli/commands.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,17 +99,68 @@ static void test_flags_anywhere(void **state) {
     assert_string_equal(options->state_dir, "/tmp/x");
 }
 
+/* Some value that is in range for each. */
+static const char *value_for(const OptionInfo *info) {
+    if (strcmp(info->flag, "promote") == 0)
+        return "=auto";
+    if (strcmp(info->flag, "fence") == 0)
+        return "=locks";
+    return info->kind == OPTION_INT ? "=30" : info->kind == OPTION_FLAG ? "" : "=8MB";
+}
+
+/* By each command that takes it, and refused by the others. */
 static void test_every_option_is_known(void **state) {
-    for (size_t at = 0; at < option_infos_count; at++) {
-        const OptionInfo *info = &option_infos[at];
-        Fixture *fixture = *state;
-        const char *value = info->kind == OPTION_INT ? "=30" : info->kind == OPTION_FLAG ? "" : "=8MB";
-        if (!parse(fixture, arena_printf(fixture->arena, "migrate a b --%s%s", info->flag, value)))
-            fail_msg("--%s: %s", info->flag, fixture->err.message);
-        if (info->short_flag != 0 && !parse(fixture, arena_printf(fixture->arena, "migrate a b -%c%s", info->short_flag,
-                                                                  value + (value[0] == '=' ? 1 : 0))))
-            fail_msg("-%c: %s", info->short_flag, fixture->err.message);
+    static const char *const lines[] = {"migrate a b --follow", "promote", "status", "abort"};
+    Fixture *fixture = *state;
+    for (size_t line = 0; line < COUNT_OF(lines); line++) {
+        const Command *command = command_find(arena_strndup(fixture->arena, lines[line], strcspn(lines[line], " ")));
+        for (size_t at = 0; at < option_infos_count; at++) {
+            const OptionInfo *info = &option_infos[at];
+            const char *value = value_for(info);
+            bool follows = strcmp(info->flag, "schema-only") != 0 && strcmp(info->flag, "data-only") != 0;
+            bool wanted = command_takes(command, info);
+            const char *words = follows ? lines[line] : "migrate a b";
+            if (!follows && line > 0)
+                continue;
+            if (parse(fixture, arena_printf(fixture->arena, "%s --%s%s", words, info->flag, value)) != wanted)
+                fail_msg("%s --%s: %s", words, info->flag, fixture->err.message);
+            if (info->short_flag != 0 &&
+                parse(fixture, arena_printf(fixture->arena, "%s -%c%s", words, info->short_flag,
+                                            value + (value[0] == '=' ? 1 : 0))) != wanted)
+                fail_msg("%s -%c: %s", words, info->short_flag, fixture->err.message);
+        }
     }
+}
+
+static void test_job_commands(void **state) {
+    Fixture *fixture = *state;
+    setenv("PGCRANE_SOURCE", "env-src", 1);
+    setenv("PGCRANE_FENCE", "locks", 1);
+    setenv("PGCRANE_JOBS", "7", 1);
+    const MigrateOptions *options = parsed(fixture, "promote 3f9 --lag-limit=5 --dry-run");
+    unsetenv("PGCRANE_FENCE");
+    assert_string_equal(fixture->arguments.job, "3f9");
+    assert_string_equal(options->source, "env-src");
+    assert_null(options->dest);
+
+    /* Only what was given, and what this command takes, goes onto the options of a job. */
+    CLEANUP(json_freep) json_t *given = arguments_given(&fixture->arguments, "Promote");
+    CLEANUP(json_freep) json_t *wanted = json_pack("{s:s, s:i, s:b}", "fence", "locks", "lag_limit", 5, "dry_run", 1);
+    assert_true(json_equal(given, wanted));
+    MigrateOptions job;
+    options_init(&job);
+    job.fence_timeout = 77;
+    assert_true(arguments_apply(fixture->arena, &fixture->arguments, &job, &fixture->err));
+    assert_string_equal(job.fence, "locks");
+    assert_int_equal(job.lag_limit, 5);
+    assert_int_equal(job.fence_timeout, 77);
+    assert_int_equal(job.jobs, 0);
+
+    parsed(fixture, "status");
+    assert_null(fixture->arguments.job);
+    refused(fixture, "status a b", "1 arguments too many: only JOB is expected");
+    refused(fixture, "abort --fence=none", "--fence");
+    assert_string_equal(fixture->err.remedy, "see pgcrane abort --help");
 }
 
 static void test_environment(void **state) {
@@ -185,6 +237,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flags_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_option_is_known, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_job_commands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_environment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errors_show_no_values, setup, teardown),

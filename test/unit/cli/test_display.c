@@ -26,7 +26,8 @@ static Fixture the_fixture(void) {
     buf_init(&fixture.out, 1024 * 1024);
     Progress *progress = &fixture.progress;
     for (Phase phase = PHASE_PREFLIGHT; phase <= PHASE_SCHEMA; phase++)
-        progress->phases[phase] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = USEC_PER_SEC};
+        if (!phase_is_of_follow(phase))
+            progress->phases[phase] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = USEC_PER_SEC};
     progress->phases[PHASE_COPY] = (PhaseProgress){.state = PHASE_RUNNING, .done = 3, .total = 9};
     progress->phases[PHASE_INDEX] = (PhaseProgress){.state = PHASE_RUNNING, .done = 2, .total = 17};
     progress->elapsed_us = 30 * USEC_PER_SEC;
@@ -150,6 +151,100 @@ static void test_nothing_known_yet(void **state UNUSED) {
     assert_null(strstr(fixture.out.data, "ETA"));
 }
 
+static void follow(Fixture *fixture, CdcState state) {
+    Progress *progress = &fixture->progress;
+    for (Phase phase = 0; phase < PHASE_CDC; phase++)
+        progress->phases[phase] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = USEC_PER_SEC};
+    progress->phases[PHASE_CDC].state = PHASE_RUNNING;
+    progress->tasks.len = 0;
+    progress->cdc = (CdcProgress){
+        .state = state,
+        .applied_lsn = "0/16B3748",
+        .source_lsn = "0/26B3748",
+        .lag_bytes = 16 * megabyte,
+        .lag_us = 2500000,
+        .eta_us = 40 * USEC_PER_SEC,
+        .transactions = 12345,
+        .inserts_rate = 120.4,
+        .updates_rate = 40,
+        .retained_bytes = 64 * megabyte,
+        .limit_bytes = 1000 * megabyte,
+        .limit_seconds = 7200,
+    };
+    vec_push(fixture->arena, &progress->cdc.tables, ((CdcTable){"public.orders", 1200, 34, 0, 1}));
+    vec_push(fixture->arena, &progress->cdc.tables, ((CdcTable){"public.lines", 5, 0, 7, 0}));
+}
+
+static void test_catching_up(void **state UNUSED) {
+    CLEANUP(fixture_fini) Fixture fixture = the_fixture();
+    follow(&fixture, CDC_CATCHING_UP);
+    vec_push(fixture.arena, &fixture.progress.cdc.problems, "table public.log has lost its key");
+    display_render(&fixture.out, &fixture.progress, &(DisplayStyle){.columns = 100, .rows = 24});
+    assert_string_equal(fixture.out.data,
+                        "+ + + + + + + + +  > Follow  - Promote\n"
+                        "catching up  lag 16.0 MB, 2.50s  caught up in about 40.0s\n"
+                        "insert 120/s  update 40/s  delete 0/s  transactions 12,345\n"
+                        "WAL kept 64.0 MB of 1000.0 MB, full in 2h 00m  applied 0/16B3748 of 0/26B3748\n"
+                        "! table public.log has lost its key\n"
+                        "  public.orders     ins 1,200        upd 34                     trunc 1\n"
+                        "  public.lines          ins 5                       del 7              \n");
+}
+
+/* What is not known is not shown, and one that has caught up has no estimate. */
+static void test_caught_up_and_promoting(void **state UNUSED) {
+    CLEANUP(fixture_fini) Fixture fixture = the_fixture();
+    follow(&fixture, CDC_FOLLOWING);
+    CdcProgress *cdc = &fixture.progress.cdc;
+    display_render(&fixture.out, &fixture.progress, &(DisplayStyle){.columns = 100, .rows = 24});
+    assert_non_null(strstr(fixture.out.data, "\ncaught up  lag 16.0 MB, 2.50s\n"));
+    cdc->state = CDC_PROMOTING;
+    cdc->promote_step = "stop writes on the source";
+    cdc->lag_bytes = cdc->lag_us = cdc->retained_bytes = -1;
+    buf_clear(&fixture.out);
+    display_render(&fixture.out, &fixture.progress, &(DisplayStyle){.columns = 100, .rows = 24});
+    assert_non_null(strstr(fixture.out.data, "\npromoting: stop writes on the source  lag not known yet\n"));
+    assert_non_null(strstr(fixture.out.data, "\napplied 0/16B3748 of 0/26B3748\n"));
+}
+
+static void test_following_fits_every_size(void **state UNUSED) {
+    CLEANUP(fixture_fini) Fixture fixture = the_fixture();
+    follow(&fixture, CDC_CATCHING_UP);
+    for (int extra = 0; extra < 18; extra++) {
+        vec_push(fixture.arena, &fixture.progress.cdc.tables, ((CdcTable){"public.\"日本語テーブル\n\"", 1, 2, 3, 4}));
+        vec_push(fixture.arena, &fixture.progress.cdc.problems, "a problem that takes more than one narrow line");
+        vec_push(fixture.arena, &fixture.progress.tasks, ((TaskProgress){"copy", "public.t", 1, 2, 3}));
+    }
+    for (int columns = 1; columns <= 160; columns++) {
+        for (int rows = 1; rows <= 50; rows += 1 + columns % 3) {
+            DisplayStyle style = {.columns = columns, .rows = rows, .utf8 = columns % 2 == 0};
+            buf_clear(&fixture.out);
+            display_render(&fixture.out, &fixture.progress, &style);
+            check_fits(&fixture, &style);
+        }
+    }
+}
+
+static void test_following_in_lines(void **state UNUSED) {
+    CLEANUP(fixture_fini) Fixture fixture = the_fixture();
+    Progress before = fixture.progress;
+    follow(&fixture, CDC_CATCHING_UP);
+    display_plain(&fixture.out, &fixture.progress);
+    assert_string_equal(fixture.out.data,
+                        "catching up  lag 16.0 MB, 2.50s  insert 120/s  update 40/s  delete 0/s  transactions 12,345"
+                        "  WAL kept 64.0 MB of 1000.0 MB, full in 2h 00m  caught up in about 40.0s");
+    before = fixture.progress;
+    fixture.progress.cdc.state = CDC_PROMOTING;
+    fixture.progress.cdc.promote_step = "stop writes";
+    vec_push(fixture.arena, &fixture.progress.cdc.problems, "a\033problem");
+    buf_clear(&fixture.out);
+    display_changes(&fixture.out, &before, &fixture.progress);
+    assert_string_equal(fixture.out.data, "Follow: promoting\nPromote: stop writes\nProblem: a?problem\n");
+    before = fixture.progress;
+    buf_clear(&fixture.out);
+    display_changes(&fixture.out, &before, &fixture.progress);
+    assert_string_equal(fixture.out.data, "");
+}
+
 static void test_fraction(void **state UNUSED) {
     CLEANUP(fixture_fini) Fixture fixture = the_fixture();
     Progress *progress = &fixture.progress;
@@ -159,7 +254,8 @@ static void test_fraction(void **state UNUSED) {
     progress->bytes_done = progress->bytes_total;
     assert_true(display_fraction(progress) < 1); /* indexes are not built yet */
     for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        progress->phases[phase].state = phase == PHASE_ANALYZE ? PHASE_SKIPPED : PHASE_DONE;
+        if (!phase_is_of_follow(phase)) /* those that never begin do not count */
+            progress->phases[phase].state = phase == PHASE_ANALYZE ? PHASE_SKIPPED : PHASE_DONE;
     assert_true(display_fraction(progress) >= 1);
 }
 
@@ -200,6 +296,10 @@ int main(void) {
         cmocka_unit_test(test_more_tasks_than_rows),
         cmocka_unit_test(test_colours_are_closed),
         cmocka_unit_test(test_nothing_known_yet),
+        cmocka_unit_test(test_catching_up),
+        cmocka_unit_test(test_caught_up_and_promoting),
+        cmocka_unit_test(test_following_fits_every_size),
+        cmocka_unit_test(test_following_in_lines),
         cmocka_unit_test(test_fraction),
         cmocka_unit_test(test_bar_never_goes_back),
         cmocka_unit_test(test_plain),

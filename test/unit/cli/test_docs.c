@@ -63,29 +63,65 @@ static void test_option_labels(void **state UNUSED) {
     assert_string_equal(option_label(arena, &info), "-y, --yes");
 }
 
+/* Where an option belongs, and nowhere else. */
+static void check_option(const Buf *page, const char *word, bool wanted) {
+    const char *at = strstr(page->data, word);
+    size_t len = strlen(word);
+    while (at != NULL && (at[len] == '-' || at[len] == '\\')) /* --table is no --table-more */
+        at = strstr(at + len, word);
+    if ((at != NULL) != wanted)
+        fail_msg("\"%s\" is %s:\n%s", word, wanted ? "missing in" : "in", page->data);
+}
+
+static void test_every_option_is_where_it_belongs(void **state UNUSED) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    for (size_t command = 0; command < commands_count; command++) {
+        if (commands[command].takes == NULL)
+            continue;
+        CLEANUP(buf_fini) Buf page;
+        CLEANUP(buf_fini) Buf help;
+        buf_init(&page, 1024 * 1024);
+        buf_init(&help, 1024 * 1024);
+        assert_true(docs_render(&page, arena_printf(arena, "man-%s", commands[command].name)));
+        help_command(&help, &commands[command]);
+        for (size_t at = 0; at < option_infos_count; at++) {
+            CLEANUP(buf_fini) Buf flag;
+            buf_init(&flag, 1000);
+            const OptionInfo *info = &option_infos[at];
+            bool wanted = command_takes(&commands[command], info);
+            man_escape(&flag, arena_printf(arena, "--%s%s%s", info->flag, info->arg != NULL ? "=" : "\n",
+                                           info->arg != NULL ? info->arg : ""));
+            if (wanted)
+                check_has(&page, flag.data);
+            check_option(&help, arena_printf(arena, "  %s", option_label(arena, info)), wanted);
+        }
+    }
+}
+
 static void test_every_option_is_in(void **state UNUSED) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    static const char *const pages[] = {"options", "man-migrate", "bash-completion"};
+    static const char *const pages[] = {"options", "bash-completion"};
     for (size_t page = 0; page < COUNT_OF(pages); page++) {
         CLEANUP(buf_fini) Buf out;
         buf_init(&out, 1024 * 1024);
         assert_true(docs_render(&out, pages[page]));
-        for (size_t at = 0; at < option_infos_count; at++) {
-            CLEANUP(buf_fini) Buf flag;
-            buf_init(&flag, 1000);
-            const char *word = arena_printf(arena, "--%s", option_infos[at].flag);
-            if (page == 1)
-                man_escape(&flag, word);
-            else
-                buf_append_str(&flag, word);
-            check_has(&out, flag.data);
+        for (size_t at = 0; at < option_infos_count; at++)
+            check_has(&out, arena_printf(arena, "--%s", option_infos[at].flag));
+    }
+}
+
+/* A misspelt group or flag in a command's list would take nothing, silently. */
+static void test_what_commands_take_is_there(void **state UNUSED) {
+    for (size_t command = 0; command < commands_count; command++) {
+        const char *const *word = commands[command].takes;
+        for (; word != NULL && *word != NULL; word++) {
+            bool found = option_find(*word) != NULL;
+            for (size_t at = 0; at < option_infos_count; at++)
+                found = found || strcmp(option_infos[at].group, *word) == 0;
+            if (!found)
+                fail_msg("%s takes %s, which there is not", commands[command].name, *word);
         }
     }
-    CLEANUP(buf_fini) Buf help;
-    buf_init(&help, 1024 * 1024);
-    help_command(&help, command_find("migrate"));
-    for (size_t at = 0; at < option_infos_count; at++)
-        check_has(&help, option_label(arena, &option_infos[at]));
 }
 
 static void test_every_reason_is_in(void **state UNUSED) {
@@ -142,6 +178,8 @@ static void test_unknown_pages(void **state UNUSED) {
     CLEANUP(buf_fini) Buf out;
     buf_init(&out, 1000);
     assert_false(docs_render(&out, "novel"));
+    assert_false(docs_render(&out, "man-novel"));
+    assert_false(docs_render(&out, "man-version"));
     assert_false(help_topic(&out, "weather"));
     assert_null(command_find("fly"));
     assert_int_equal(out.len, 0);
@@ -154,6 +192,8 @@ int main(void) {
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_option_labels),
         cmocka_unit_test(test_every_option_is_in),
+        cmocka_unit_test(test_every_option_is_where_it_belongs),
+        cmocka_unit_test(test_what_commands_take_is_there),
         cmocka_unit_test(test_every_reason_is_in),
         cmocka_unit_test(test_every_exit_code_is_explained),
         cmocka_unit_test(test_every_command_is_in),

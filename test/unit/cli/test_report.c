@@ -33,8 +33,9 @@ static Report the_report(void) {
     progress->rows_done = 6000000;
     progress->tables_done = progress->tables_total = 40;
     progress->indexes_done = progress->indexes_total = 17;
-    for (Phase phase = 0; phase < PHASE_MAX_; phase++)
-        progress->phases[phase] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = 2 * USEC_PER_SEC, .done = 1};
+    for (Phase phase = 0; phase < PHASE_CDC; phase++)
+        if (!phase_is_of_follow(phase))
+            progress->phases[phase] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = 2 * USEC_PER_SEC, .done = 1};
     progress->phases[PHASE_COPY] = (PhaseProgress){
         .state = PHASE_DONE,
         .elapsed_us = 100 * USEC_PER_SEC,
@@ -98,6 +99,32 @@ static void test_report_of_a_resumed_run(void **state UNUSED) {
     assert_non_null(strstr(out.data, "\nNot moved (1):\n  subscription evil?[31m: it belongs to its server\n"));
     assert_non_null(strstr(out.data, "\nNotes:\n  - read this\n"));
     assert_null(strstr(out.data, "Everything was moved"));
+}
+
+static void test_report_of_a_promoted_run(void **state UNUSED) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf out;
+    buf_init(&out, 64 * 1024);
+    Report report = the_report();
+    report.progress.phases[PHASE_SEAM] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = USEC_PER_SEC};
+    report.progress.phases[PHASE_PROMOTE] = (PhaseProgress){.state = PHASE_DONE, .elapsed_us = 3 * USEC_PER_SEC};
+    report.progress.cdc = (CdcProgress){.state = CDC_PROMOTED, .transactions = 5000, .inserts = 1, .updates = 2};
+    report.promoted = report.proven = true;
+    report.outage_us = 412345;
+    vec_push(arena, &report.promote_steps, ((ReportStep){"stop writes on the source", 120000}));
+    report_render(&out, &report);
+    assert_non_null(strstr(out.data, "\n  Slot                1.00s\n"));
+    assert_non_null(strstr(out.data, "\n  Follow            skipped\n"));
+    assert_non_null(strstr(out.data, "\n  Promote             3.00s\n"));
+    assert_non_null(
+        strstr(out.data, "\n  Followed     5,000 transactions; by this run 1 inserts, 2 updates, 0 deletes\n"));
+    assert_non_null(strstr(out.data, "\n  Outage       413 ms\n"));
+    assert_non_null(strstr(out.data, "\n  Proof        nothing changed on the source"));
+    assert_non_null(strstr(out.data, "\nPromote:\n      120 ms  stop writes on the source\n"));
+    report.proven = false;
+    buf_clear(&out);
+    report_render(&out, &report);
+    assert_non_null(strstr(out.data, "\n  Proof        none: writes of the last moment may be missing"));
 }
 
 static void test_findings(void **state UNUSED) {
@@ -215,10 +242,15 @@ static void test_error(void **state UNUSED) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_report),    cmocka_unit_test(test_report_of_a_resumed_run),
-        cmocka_unit_test(test_findings),  cmocka_unit_test(test_no_findings),
-        cmocka_unit_test(test_plan),      cmocka_unit_test(test_plan_shows_twenty),
-        cmocka_unit_test(test_bad_plans), cmocka_unit_test(test_error),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_report_of_a_resumed_run),
+        cmocka_unit_test(test_report_of_a_promoted_run),
+        cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_no_findings),
+        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_plan_shows_twenty),
+        cmocka_unit_test(test_bad_plans),
+        cmocka_unit_test(test_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,313 @@
+/* What a migration keeps in its folder STATE_DIR/JOB: job.json, status.json and the lock. */
+#include "cli/job_files.h"
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "pg/strip.h"
+#include "wire/wire.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { FILE_MAX = 64 * 1024 * 1024, SHOWN_MAX = 10 };
+
+static const char *const state_names[] = {
+#define X(name) #name,
+    JOB_STATES(X)
+#undef X
+};
+
+const char *job_state_name(JobState state) {
+    return state_names[state];
+}
+
+static bool has_begun(const Progress *progress, Phase phase) {
+    return progress->phases[phase].state != PHASE_WAITING;
+}
+
+const char *job_phase_name(const Progress *progress) {
+    CdcState cdc = progress->cdc.state;
+    if (cdc == CDC_PROMOTING || cdc == CDC_PROMOTED)
+        return "PROMOTE_IN_PROGRESS";
+    if (cdc != CDC_NONE || progress->phases[PHASE_CDC].state == PHASE_RUNNING)
+        return "CDC";
+    return has_begun(progress, PHASE_SCHEMA) ? "FULL_DUMP" : "PREPARING_THE_DUMP";
+}
+
+/* --- files --- */
+
+static bool write_json(const char *folder, const char *name, const json_t *json, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, FILE_MAX);
+    json_print(json, 2, &text);
+    buf_append_char(&text, '\n');
+    const char *path = arena_printf(arena, "%s/%s", folder, name);
+    return buf_ok(&text, path, err) && fd_write_file(path, text.data, text.len, 0600, err);
+}
+
+/* *ret_json NULL: there is no such file. */
+static bool read_json(const char *folder, const char *name, json_t **ret_json, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf text;
+    const char *path = arena_printf(arena, "%s/%s", folder, name);
+    buf_init(&text, FILE_MAX);
+    if (access(path, F_OK) != 0) {
+        *ret_json = NULL;
+        return true;
+    }
+    return fd_read_file(path, &text, err) &&
+           (json_parse(text.data, text.len, ret_json, err) || error_wrap(err, "%s", path));
+}
+
+static bool remove_file(const char *folder, const char *name, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *path = arena_printf(arena, "%s/%s", folder, name);
+    return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
+}
+
+bool job_forget(const char *folder, Error *err) {
+    return remove_file(folder, "job.json", err) && remove_file(folder, "status.json", err);
+}
+
+bool job_lock(const char *folder, int *ret_fd, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *path = arena_printf(arena, "%s/control.lock", folder);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_errno(err, REASON_SYSTEM, "cannot open %s", path);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
+        bool taken = errno == EAGAIN || errno == EACCES;
+        if (!taken)
+            error_errno(err, REASON_SYSTEM, "cannot lock %s", path);
+        fd_close(&fd);
+        if (!taken)
+            return false;
+    }
+    *ret_fd = fd;
+    return true;
+}
+
+/* --- job.json --- */
+
+/* What is said anew for each run. */
+static void forget_run_options(MigrateOptions *options) {
+    options->restart = options->dry_run = options->yes = false;
+    options->json = options->quiet = options->no_color = options->verbose = false;
+}
+
+/* A run from job.json itself has no password to strike out: it stays noted that there was one. */
+static void put_struck(json_t *json, const json_t *before, const char *key, bool struck) {
+    json_object_set_new(json, key, json_boolean(struck || json_get_bool(before, key, false)));
+}
+
+bool job_write(const Job *job, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    MigrateOptions options = job->options;
+    bool source_struck = false, dest_struck = false;
+    forget_run_options(&options);
+    CLEANUP(json_freep) json_t *before = NULL;
+    Error ignored; /* one that cannot be read is replaced */
+    if (!read_json(job->folder, "job.json", &before, &ignored))
+        before = NULL;
+    const char *now = clock_rfc3339(arena, clock_wall_us());
+    if (!db_strip_secrets(arena, options.source, &options.source, &source_struck, err) ||
+        !db_strip_secrets(arena, options.dest, &options.dest, &dest_struck, err))
+        return false;
+    CLEANUP(json_freep) json_t *json = json_object();
+    json_object_set_new(json, "job_id", json_string_lossy(job->id));
+    json_object_set_new(json, "source", json_string_lossy(job->source));
+    json_object_set_new(json, "dest", json_string_lossy(job->dest));
+    json_object_set_new(json, "created_at", json_string(json_get_string(before, "created_at", now)));
+    json_object_set_new(json, "fingerprint", json_string_lossy(options_fingerprint(arena, &options)));
+    put_struck(json, before, "source_password_struck", source_struck);
+    put_struck(json, before, "dest_password_struck", dest_struck);
+    json_object_set_new(json, "options", options_to_json(&options));
+    return write_json(job->folder, "job.json", json, err);
+}
+
+bool job_read(Arena *arena, const char *state_dir, const char *id, Job *ret_job, Error *err) {
+    CLEANUP(json_freep) json_t *json = NULL;
+    Job job = {.id = arena_strdup(arena, id), .folder = arena_printf(arena, "%s/%s", state_dir, id)};
+    if (!read_json(job.folder, "job.json", &json, err))
+        return false;
+    if (json == NULL)
+        return error_set(err, REASON_NO_JOB, "there is no migration %s in %s", id, state_dir);
+    if (!options_from_json(arena, json_get_object(json, "options"), &job.options, err))
+        return error_wrap(err, "%s/job.json", job.folder);
+    job.source = arena_strdup(arena, json_get_string(json, "source", ""));
+    job.dest = arena_strdup(arena, json_get_string(json, "dest", ""));
+    job.created_at = arena_strdup(arena, json_get_string(json, "created_at", ""));
+    job.fingerprint = arena_strdup(arena, json_get_string(json, "fingerprint", ""));
+    job.source_struck = json_get_bool(json, "source_password_struck", false);
+    job.dest_struck = json_get_bool(json, "dest_password_struck", false);
+    job.options.state_dir = arena_strdup(arena, state_dir);
+    *ret_job = job;
+    return true;
+}
+
+/* --- which job --- */
+
+static int compare_ids(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+bool job_list(Arena *arena, const char *state_dir, StringVec *ret_ids, Error *err) {
+    StringVec ids = {0};
+    DIR *folder = opendir(state_dir);
+    if (folder == NULL)
+        return error_errno(err, REASON_SYSTEM, "cannot read %s", state_dir);
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        const char *path = arena_printf(arena, "%s/%s/job.json", state_dir, entry->d_name);
+        if (entry->d_name[0] != '.' && access(path, F_OK) == 0)
+            vec_push(arena, &ids, arena_strdup(arena, entry->d_name));
+    }
+    closedir(folder);
+    if (ids.len > 0)
+        qsort(ids.items, ids.len, sizeof(*ids.items), compare_ids);
+    *ret_ids = ids;
+    return true;
+}
+
+static bool fail_several(Arena *arena, const char *state_dir, const StringVec *ids, Error *err) {
+    const char *list = "";
+    for (size_t at = 0; at < ids->len && at < SHOWN_MAX; at++)
+        list = arena_printf(arena, "%s%s%s", list, at > 0 ? ", " : "", ids->items[at]);
+    error_set(err, REASON_USAGE, "there are %zu migrations in %s: %s%s", ids->len, state_dir, list,
+              ids->len > SHOWN_MAX ? ", ..." : "");
+    return error_remedy(err, "name one of them, or the beginning of its id; pgcrane status shows them all");
+}
+
+static StringVec with_prefix(Arena *arena, const StringVec *ids, const char *prefix) {
+    StringVec result = {0};
+    for (size_t at = 0; at < ids->len; at++)
+        if (strncmp(ids->items[at], prefix, strlen(prefix)) == 0)
+            vec_push(arena, &result, ids->items[at]);
+    return result;
+}
+
+/* Those that are not complete, or cannot be read. */
+static StringVec unfinished(Arena *arena, const char *state_dir, const StringVec *ids) {
+    StringVec result = {0};
+    for (size_t at = 0; at < ids->len; at++) {
+        Job job;
+        JobStatus status;
+        Error ignored;
+        bool known = job_read(arena, state_dir, ids->items[at], &job, &ignored) &&
+                     job_status_read(arena, &job, &status, NULL, &ignored);
+        if (!known || status.state != JOB_COMPLETED)
+            vec_push(arena, &result, ids->items[at]);
+    }
+    return result;
+}
+
+bool job_find(Arena *arena, const char *state_dir, const char *given, Job *ret_job, Error *err) {
+    StringVec ids;
+    if (!job_list(arena, state_dir, &ids, err))
+        return false;
+    StringVec found = given != NULL ? with_prefix(arena, &ids, given) : ids;
+    if (found.len == 0 && given != NULL)
+        return error_set(err, REASON_NO_JOB, "there is no migration %s in %s", given, state_dir);
+    if (found.len == 0)
+        return error_set(err, REASON_NO_JOB, "there is no migration in %s", state_dir);
+    if (found.len > 1 && given == NULL) {
+        StringVec open = unfinished(arena, state_dir, &found);
+        found = open.len == 1 ? open : found;
+    }
+    if (found.len > 1 && (given == NULL || strcmp(found.items[0], given) != 0)) /* an exact id sorts first */
+        return fail_several(arena, state_dir, &found, err);
+    return job_read(arena, state_dir, found.items[0], ret_job, err);
+}
+
+/* --- status.json --- */
+
+static json_t *copy_or_null(const json_t *json) {
+    return json != NULL ? json_deep_copy(json) : json_null();
+}
+
+bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
+                      const json_t *report, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *json = json_object();
+    json_object_set_new(json, "job_id", json_string_lossy(job->id));
+    json_object_set_new(json, "state", json_string(job_state_name(status->state)));
+    json_object_set_new(json, "phase", json_string_lossy(status->phase));
+    json_object_set_new(json, "pid", json_integer(status->pid));
+    json_object_set_new(json, "updated_at", json_string(clock_rfc3339(arena, clock_wall_us())));
+    json_object_set_new(json, "source", json_string_lossy(job->source));
+    json_object_set_new(json, "dest", json_string_lossy(job->dest));
+    json_object_set_new(json, "progress", copy_or_null(progress));
+    json_object_set_new(json, "error", copy_or_null(error));
+    json_object_set_new(json, "report", copy_or_null(report));
+    return write_json(job->folder, "status.json", json, err);
+}
+
+static JobState state_from_name(const char *name) {
+    JobState state = 0;
+    while (state < JOB_STATE_MAX_ && strcmp(state_names[state], name) != 0)
+        state++;
+    return state == JOB_STATE_MAX_ ? JOB_NOT_STARTED : state;
+}
+
+/* Only asks, so that a look at the wrong moment cannot keep a process from taking the lock. */
+static bool is_running(const char *folder) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(fd_close) int fd = open(arena_printf(arena, "%s/control.lock", folder), O_RDONLY | O_CLOEXEC);
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+}
+
+static bool is_under_way(JobState state) {
+    return state == JOB_STARTING || state == JOB_RUNNING || state == JOB_STOPPING;
+}
+
+static void note_lost(JobStatus *status) {
+    error_set(&status->error, REASON_WORKER_LOST, "process %lld ended without a word", (long long)status->pid);
+    status->has_error = true;
+    status->state = JOB_STOPPED;
+}
+
+/* What was found out here takes the place of what the file says. */
+static void mend_json(json_t *json, const JobStatus *status) {
+    json_object_set_new(json, "running", json_boolean(status->running));
+    json_object_set_new(json, "state", json_string(job_state_name(status->state)));
+    json_object_set_new(json, "error", status->has_error ? wire_error_to_json(&status->error) : json_null());
+}
+
+static bool read_progress(Arena *arena, const json_t *json, JobStatus *status, Error *err) {
+    const json_t *progress = json_get_object(json, "progress");
+    status->has_progress = progress != NULL;
+    return progress == NULL || progress_from_json(arena, progress, &status->progress, err);
+}
+
+bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err) {
+    CLEANUP(json_freep) json_t *json = NULL;
+    JobStatus status = {0};
+    /* The lock first: one that ends between the two looks has written its last word. */
+    status.running = is_running(job->folder);
+    if (!read_json(job->folder, "status.json", &json, err))
+        return false;
+    if (json == NULL)
+        json = json_pack("{s:s}", "job_id", job->id);
+    status.state = state_from_name(json_get_string(json, "state", ""));
+    status.phase = arena_strdup(arena, json_get_string(json, "phase", ""));
+    status.pid = json_get_int(json, "pid", 0);
+    status.updated_at = arena_strdup(arena, json_get_string(json, "updated_at", ""));
+    const json_t *error = json_get_object(json, "error");
+    status.has_error = error != NULL;
+    if (error != NULL)
+        wire_error_from_json(error, &status.error);
+    if (!read_progress(arena, json, &status, err))
+        return error_wrap(err, "%s/status.json", job->folder);
+    if (!status.running && is_under_way(status.state))
+        note_lost(&status);
+    mend_json(json, &status);
+    *ret_status = status;
+    if (ret_json != NULL)
+        *ret_json = json_incref(json);
+    return true;
+}
