@@ -6,6 +6,10 @@
  * identities, publish (FOR ALL TABLES), publish-lists, slot, barrier, marker=TEXT, remove; wait-stdin reads stdin to
  * its end before it goes on; stop-at-eof requests a stop when stdin ends. Prints one JSON object a line, as it goes;
  * the exit code is 0 when all steps succeeded.
+ *
+ *     seam_probe decide
+ *
+ * needs no servers: reads lines "PICTURE W COMMIT_LSN XID" and answers each with 1 (the copy has it: skip) or 0.
  */
 #include "common/json.h"
 #include "common/log.h"
@@ -148,7 +152,44 @@ static bool run_all(Probe *probe, char **argv, Error *err) {
     return true;
 }
 
+enum { SEAM_LINE_MAX = 65536 }; /* a picture lists thousands of xids at most */
+
+/* seam_in_copy() of one line. */
+static bool decide_line(const char *line, bool *ret_in_copy, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    SeamPicture picture = {0};
+    Lsn w = 0, commit = 0;
+    char text[SEAM_LINE_MAX], w_text[32], commit_text[32];
+    unsigned xid = 0;
+
+    if (sscanf(line, "%65535s %31s %31s %u", text, w_text, commit_text, &xid) != 4 || !lsn_parse(w_text, &w) ||
+        !lsn_parse(commit_text, &commit))
+        return error_set(err, REASON_USAGE, "not a question");
+    if (!seam_picture_parse(arena, text, w, &picture, err))
+        return false;
+    *ret_in_copy = seam_in_copy(&picture, commit, xid);
+    return true;
+}
+
+static int decide_all(void) {
+    char line[SEAM_LINE_MAX];
+    Error err = {0};
+
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        bool in_copy = false;
+
+        if (!decide_line(line, &in_copy, &err)) {
+            (void)fprintf(stderr, "%s\n", err.message);
+            return 1;
+        }
+        (void)puts(in_copy ? "1" : "0");
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "decide") == 0)
+        return decide_all();
     if (argc < 5)
         return 64;
     Error err = {0};
