@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from support.cluster import SUPERUSER
+from support.cluster import SUPERUSER, newest_client
 from support.program import Program, find_program, json_lines
 
 JOB = "ddltest"
@@ -19,9 +19,9 @@ class Probe:
         self.program, self.source, self.dest = program, source, dest
         self.lines = []
 
-    def __call__(self, *steps, code=0, user=None):
+    def __call__(self, *steps, code=0, user=None, text=None, env=None):
         source = self.source.uri if user is None else self.source.uri_as(user, user)
-        result = self.program(source, self.dest.uri, JOB, *steps)
+        result = self.program(source, self.dest.uri, JOB, *steps, input=text, env=env)
         assert result.code == code, str(result)
         self.lines = json_lines(result.stdout)
         return self
@@ -209,3 +209,109 @@ def test_drift_of_a_thousand_tables_is_read_well_below_a_second(probe):
     took = [probe("drift").values("drift_us")[0] for _ in range(3)]
     print("drift of 1,000 tables, microseconds:", took)
     assert min(took) < 2_000_000, "2 s: the machine may be busy"
+
+
+# --- capture and replay ---
+
+SLOT = "ddl_reader"
+PREFIX = "message: transactional: 1 prefix: pgcrane.ddl, "
+
+
+def install(probe):
+    """The capture, and a slot that reads what it writes."""
+    probe("publish", "install")
+    probe.source.sql("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (SLOT,))
+
+
+def messages(probe):
+    """What was captured since the last look, as JSON texts."""
+    rows = probe.source.sql("SELECT data FROM pg_logical_slot_get_changes(%s, NULL, NULL)", (SLOT,))
+    return [row[0].split(" content:", 1)[1] for row in rows if row[0].startswith(PREFIX)]
+
+
+def psql(database, text, user=SUPERUSER):
+    """One string, as psql -c sends it: several statements are one query."""
+    cluster = database.cluster
+    run = subprocess.run([newest_client("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", cluster.folder, "-p",
+                          str(cluster.port), "-U", user, "-d", database.name, "-c", text],
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"{text}\n{run.stderr}"
+    return run.stdout
+
+
+def replay(probe):
+    """Repeats what was captured: [(outcome, what, reason)]."""
+    found = messages(probe)
+    assert all("\n" not in message for message in found)
+    probe("replay", text="".join(message + "\n" for message in found))
+    return [(r["outcome"], r["what"], r["reason"]) for r in probe.values("replayed")]
+
+
+def assert_same_schema(probe):
+    ours = f"--exclude-schema=pgcrane_{JOB}_ddl"
+    here = [line for line in dump_schema(probe.source, ours).splitlines() if "PUBLICATION" not in line]
+    there = dump_schema(probe.dest, "--exclude-schema=pgcrane").splitlines()
+    here = [line for line in here if "EVENT TRIGGER" not in line and "EXECUTE FUNCTION pgcrane" not in line
+            and line.strip() != "ON ddl_command_end" and "ON sql_drop" not in line and "ON table_rewrite" not in line]
+    assert here == there
+    assert probe.drift() == {}
+
+
+# Strings as one query each. Everything here can be repeated.
+CATALOGUE_OF_DDL = [
+    "CREATE SCHEMA shop",
+    "CREATE TYPE shop.status AS ENUM ('new', 'paid')",
+    "CREATE TABLE shop.orders (id int PRIMARY KEY, state shop.status, note text)",
+    "ALTER TABLE shop.orders ADD COLUMN more varchar(5) NOT NULL DEFAULT 'x'",
+    "ALTER TABLE shop.orders RENAME COLUMN more TO \"More; Or \"\"less\"\"\"",
+    "ALTER TABLE shop.orders DROP COLUMN note",
+    "ALTER TABLE shop.orders ALTER COLUMN id TYPE bigint",
+    "CREATE TABLE a (id int); CREATE TABLE b (id int); CREATE TABLE c (id int); DROP TABLE b",
+    "/* CREATE TABLE d () */ CREATE TABLE e (t text DEFAULT 'CREATE TABLE f ();'); -- CREATE TABLE g ()\n"
+    "CREATE TABLE h (t text DEFAULT $q$it's; CREATE TABLE i ()$q$)",
+    "CREATE INDEX CONCURRENTLY a_id ON a (id)",
+    "CREATE UNIQUE INDEX c_id ON c (id) WHERE id > 3",
+    "ALTER TYPE shop.status ADD VALUE 'lost' BEFORE 'paid'",
+    "ALTER TABLE a RENAME TO a_new",
+    "ALTER TABLE a_new SET SCHEMA shop",
+    "ALTER SCHEMA shop RENAME TO store",
+    "ALTER TABLE store.a_new ADD CONSTRAINT positive CHECK (id > 0) NOT VALID, ADD PRIMARY KEY (id)",
+    "ALTER TABLE c ADD FOREIGN KEY (id) REFERENCES store.a_new; ALTER TABLE c DROP CONSTRAINT c_id_fkey",
+    "CREATE FUNCTION store.f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE nothing (); RETURN 1; END $$",
+    "CREATE FUNCTION trg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    " CREATE TRIGGER t BEFORE INSERT ON c FOR EACH ROW EXECUTE PROCEDURE trg()",
+    "CREATE VIEW store.v AS SELECT id FROM store.a_new; CREATE OR REPLACE VIEW store.v AS SELECT id, 1 AS one FROM store.a_new",
+    "CREATE MATERIALIZED VIEW mv AS SELECT 1 AS one WITH NO DATA",
+    "CREATE SEQUENCE s; ALTER SEQUENCE s INCREMENT 5; COMMENT ON SEQUENCE s IS 'five; at a time'",
+    "SET search_path = store, public; CREATE TABLE in_store (id serial PRIMARY KEY); SET TimeZone = 'Asia/Tokyo';"
+    " CREATE TABLE when_it (t timestamptz DEFAULT '2024-01-01 00:00')",
+    "CREATE TABLE part (id int, at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE part_1 PARTITION OF part"
+    " FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+    "ALTER TABLE part DETACH PARTITION part_1",
+    "CREATE TEMP TABLE temporary_one (id int); CREATE TABLE after_it (id int); DROP TABLE temporary_one",
+    "CREATE TABLE IF NOT EXISTS after_it (id int); CREATE TABLE after_that (id int)",
+    "CREATE DOMAIN mail AS text; ALTER DOMAIN mail ADD CHECK (VALUE ~ '@')",
+    "ALTER TABLE c ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON c USING (id > 0)",
+    "GRANT SELECT ON c TO PUBLIC; REVOKE SELECT ON c FROM PUBLIC; GRANT INSERT ON c TO PUBLIC",
+    "CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int)",
+    "ALTER TABLE c REPLICA IDENTITY FULL",
+    "DROP VIEW store.v; DROP INDEX store.a_id; DROP FUNCTION store.f()",
+    "CREATE STATISTICS st ON id, at FROM part",
+    "ALTER TABLE c ADD COLUMN g int GENERATED ALWAYS AS (id * 2) STORED",
+    "CREATE SCHEMA two CREATE TABLE inner_one (id int) CREATE VIEW inner_view AS SELECT * FROM inner_one",
+    "BEGIN; CREATE TABLE gone (id int); ROLLBACK; BEGIN; CREATE TABLE kept (id int); COMMIT",
+    "DO $$ BEGIN PERFORM 1; END $$; CREATE TABLE last_one (id int)",
+]
+
+
+@pytest.mark.parametrize("major", [15, 17, 18])
+def test_commands_are_repeated_and_both_sides_are_equal(make_probe, major):
+    probe = make_probe(major, major)
+    install(probe)
+    for text in CATALOGUE_OF_DDL:
+        psql(probe.source, text)
+        found = replay(probe)
+        assert found, text
+        assert [r for r in found if r[0] != "applied"] == [], text
+    assert_same_schema(probe)
+    probe("remove")

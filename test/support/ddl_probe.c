@@ -3,7 +3,9 @@
  *
  *     ddl_probe SOURCE DEST JOB STEP...
  *
- * drift (with indexes and foreign keys). Prints one JSON object a line; the exit code is 0 when all steps succeeded.
+ * drift (with indexes and foreign keys), allowed, publish (FOR ALL TABLES), publish-lists, install, remove; replay
+ * reads captured messages from stdin, one a line, and runs each in a transaction of its own. Prints one JSON object a
+ * line; the exit code is 0 when all steps succeeded.
  */
 #include "common/clock.h"
 #include "common/json.h"
@@ -42,7 +44,10 @@ static bool is_wanted(void *context, const char *schema, const char *name) {
 }
 
 static bool run_drift(Probe *probe, Error *err) {
-    const DriftParams params = {.wanted = is_wanted, .indexes = true, .foreign_keys = true};
+    const DriftParams params = {.wanted = is_wanted,
+                                .indexes = true,
+                                .foreign_keys = true,
+                                .ignore_schema = ddl_capture_schema(probe->arena, &probe->names)};
     DriftVec drifts = {0};
     int64_t started = clock_now_us();
 
@@ -55,19 +60,107 @@ static bool run_drift(Probe *probe, Error *err) {
     return true;
 }
 
+static bool run_allowed(Probe *probe, Error *err) {
+    bool allowed = false;
+
+    if (!ddl_capture_allowed(probe->source, &allowed, err))
+        return false;
+    say(json_pack("{s:b}", "allowed", allowed));
+    return true;
+}
+
+static bool run_publish(Probe *probe, bool all_tables, Error *err) {
+    SeamTable *tables = NULL;
+    size_t count = 0;
+
+    return seam_read_identities(probe->source, probe->arena, &tables, &count, err) &&
+           seam_publish(probe->source, probe->dest, &probe->ledger, &probe->names, tables, count, all_tables, err);
+}
+
+/* --- Replay ------------------------------------------------------------------------------------------------------- */
+
+/* All that a command could leave behind in the session. */
+#define SESSION_SQL                                                                                                    \
+    "SELECT pg_catalog.concat_ws('|', current_user, pg_catalog.current_setting('role'),"                               \
+    " pg_catalog.current_setting('search_path'), pg_catalog.current_setting('timezone'),"                              \
+    " pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'))"
+
+static const char *outcome_name(DdlOutcome outcome) {
+    static const char *const names[] = {
+        [DDL_APPLIED] = "applied", [DDL_IGNORED] = "ignored", [DDL_SUSPECT] = "suspect"};
+
+    return names[outcome];
+}
+
+static void say_result(const DdlResult *result) {
+    json_t *tables = json_array();
+
+    for (size_t i = 0; i < result->tables_count; i++)
+        json_array_append_new(tables, json_integer(result->tables[i]));
+    say(json_pack("{s:{s:s, s:s, s:s, s:o}}", "replayed", "outcome", outcome_name(result->outcome), "what",
+                  result->what, "reason", result->reason, "tables", tables));
+}
+
+static bool replay_one(Probe *probe, const char *content, size_t len, Error *err) {
+    DdlResult result = {0};
+    char *before = NULL, *after = NULL;
+
+    if (!db_exec(probe->dest, "BEGIN", err) ||
+        !db_query_value(probe->dest, probe->arena, SESSION_SQL, 0, NULL, &before, err) ||
+        !ddl_replay(probe->dest, probe->arena, content, len, is_wanted, NULL, &result, err) ||
+        !db_query_value(probe->dest, probe->arena, SESSION_SQL, 0, NULL, &after, err) ||
+        !db_exec(probe->dest, "COMMIT", err))
+        return false;
+    if (strcmp(before, after) != 0)
+        return error_set(err, REASON_INTERNAL, "the session was %s and is %s", before, after);
+    say_result(&result);
+    return true;
+}
+
+static bool run_replay(Probe *probe, Error *err) {
+    char *line = NULL;
+    size_t size = 0;
+    bool good = db_exec(probe->dest, "SET session_replication_role = replica", err);
+
+    for (ssize_t len = 0; good && (len = getline(&line, &size, stdin)) > 0;)
+        good = replay_one(probe, line, (size_t)len, err);
+    free(line);
+    return good;
+}
+
 static bool run_step(Probe *probe, const char *step, Error *err) {
     if (strcmp(step, "drift") == 0)
         return run_drift(probe, err);
+    if (strcmp(step, "allowed") == 0)
+        return run_allowed(probe, err);
+    if (strcmp(step, "publish") == 0)
+        return run_publish(probe, true, err);
+    if (strcmp(step, "publish-lists") == 0)
+        return run_publish(probe, false, err);
+    if (strcmp(step, "install") == 0)
+        return ddl_capture_install(probe->source, probe->dest, &probe->ledger, &probe->names, err);
+    if (strcmp(step, "remove") == 0)
+        return ddl_capture_remove(probe->source, probe->dest, &probe->ledger, &probe->names, err);
+    if (strcmp(step, "seam-remove") == 0)
+        return seam_remove(probe->source, probe->dest, &probe->ledger, &probe->names, err);
+    if (strcmp(step, "replay") == 0)
+        return run_replay(probe, err);
     return error_set(err, REASON_USAGE, "unknown step %s", step);
 }
 
-static bool open_both(Probe *probe, Error *err) {
+static bool open_both(Probe *probe, const char *job_id, Error *err) {
+    const LedgerIdentity identity = {
+        .job_id = job_id, .source_system = "1", .source_database = "probe", .fingerprint = ""};
+
+    probe->names = seam_names(probe->arena, job_id);
+    say(json_pack("{s:s}", "schema", ddl_capture_schema(probe->arena, &probe->names)));
     return db_open(&probe->source_target, "probe", NULL, &probe->source, err) &&
-           db_open(&probe->dest_target, "probe", NULL, &probe->dest, err);
+           db_open(&probe->dest_target, "probe", NULL, &probe->dest, err) &&
+           ledger_take(probe->dest, probe->arena, &identity, &probe->ledger, err);
 }
 
 static bool run_all(Probe *probe, char **argv, Error *err) {
-    if (!open_both(probe, err))
+    if (!open_both(probe, argv[3], err))
         return false;
     for (char **step = argv + 4; *step != NULL; step++) {
         if (!run_step(probe, *step, err))

@@ -26,6 +26,7 @@ SeamNames seam_names(Arena *arena, const char *job_id);
 
 /* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
 typedef struct SeamTable {
+    const char *schema, *name;
     const char *quoted;
     bool has_identity; /* valid immediate key or replica identity index, or FULL; no generated column in it */
 } SeamTable;
@@ -33,6 +34,10 @@ typedef struct SeamTable {
 /* Which tables have an identity now, by the rules of seam.c. */
 NODISCARD bool seam_read_identities(DbConn *source, Arena *arena, SeamTable **ret_tables, size_t *ret_count,
                                     Error *err);
+
+/* A query of every table with its identity: oid, nspname, relname, is_listed (stands for itself in
+ * seam_read_identities()), has_identity. */
+const char *seam_identities_sql(Arena *arena, int server_version);
 
 /* Publications, created and committed before the slot (PostgreSQL 18 silently omits what comes between). */
 NODISCARD bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,

@@ -11,10 +11,6 @@
 #define SEAM_BEGIN_SQL                                                                                                 \
     "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '" SEAM_LOCK_TIMEOUT "'"
 
-/* A query of every table with its identity: oid, nspname, relname, is_listed (stands for itself in
- * seam_read_identities()), has_identity. */
-const char *seam_identities_sql(Arena *arena, int server_version);
-
 /* Who has transactions open that hold an xid: in words, "" for nobody. limit: only xids up to this one, 0 = all. */
 NODISCARD bool seam_blockers(DbConn *source, Arena *arena, uint64_t limit, const char **ret_who, Error *err);
 

@@ -1,0 +1,243 @@
+/*
+ * The functions and event triggers of the capture, as SQL for the source.
+ *
+ * Who runs as whom. An event trigger runs in the application's session, whoever that is. on_end, on_drop and on_rewrite
+ * are SECURITY DEFINER (the application has no right on our schema), but have no search_path of their own: the
+ * application's is what they have to note. So they do next to nothing, all names in them are qualified and all argument
+ * types exact, and they call note(), keep_publications() and count_up(), whose search_path is pinned.
+ *
+ * One command, one message. sql_drop comes before ddl_command_end: DROP commands are noted by the first (only there it
+ * is told what was dropped), all others by the second. A rewrite is told before either, and is remembered in the
+ * setting until the command's end. The transaction's own setting "pgcrane.ddl" also counts the commands of each tag in
+ * one query string, so that the receiving side finds the n-th; a subtransaction that is rolled back takes its counts
+ * and its messages along. A command inside a function is known by its context: more than our own line.
+ *
+ * Nothing in here may fail the application's command: what raises an error is caught (its subtransaction is rolled
+ * back) and told in a message; should that fail too, the comparison of the catalogues finds it (drift.h). Only a cancel
+ * passes, as it would without us.
+ *
+ * The message is UTF-8 whatever the database's encoding is: pgoutput sends its bytes as they are.
+ */
+#include "engine/ddl/capture_internal.h"
+
+#include "pg/quote.h"
+
+#include <string.h>
+
+/* The receiver would have to keep it, and a script of many commands is sent once for each of them. */
+#define QUERY_MAX "262144"
+#define DDL_PREFIX "pgcrane.ddl"
+
+/* clang-format off */
+/* %1$s: schema, quoted; %2$s: names of the event triggers, a prefix; %3$s, %4$s: publications as literals;
+ * %5$s: the identities' query; %6$s: schema as a literal. */
+#define NOTE_SQL \
+    "CREATE FUNCTION %1$s.emit(message json) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " BEGIN" \
+    "  PERFORM pg_logical_emit_message(true, '" DDL_PREFIX "', convert_to(message::text, 'UTF8'));" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.failed(tag text, why text) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " BEGIN" \
+    "  PERFORM %1$s.emit(json_build_object('v', 1, 'tag', tag, 'failed', why));" \
+    " EXCEPTION WHEN OTHERS THEN NULL;" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.state() RETURNS jsonb LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE" \
+    "  string text := extract(epoch FROM statement_timestamp())::text || md5(coalesce(current_query(), ''));" \
+    "  state jsonb := coalesce(nullif(current_setting('pgcrane.ddl', true), ''), '{}')::jsonb;" \
+    " BEGIN" \
+    "  IF state->>'string' IS DISTINCT FROM string THEN" \
+    "   state := jsonb_build_object('string', string);" \
+    "  END IF;" \
+    "  RETURN state;" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.note(command text, path text, nested boolean, objects json, tables json) RETURNS void" \
+    " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE" \
+    "  state jsonb := %1$s.state();" \
+    "  query text := current_query();" \
+    " BEGIN" \
+    "  PERFORM %1$s.emit(json_build_object('v', 1, 'tag', command," \
+    "   'query', CASE WHEN octet_length(query) <= " QUERY_MAX " THEN query END," \
+    "   'ordinal', coalesce((state->>command)::int, 0) + 1, 'nested', nested," \
+    "   'rewrite', coalesce((state->>'rewrite')::int, 0)," \
+    "   'role', CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END," \
+    "   'settings', json_build_object('search_path', path," \
+    "    'TimeZone', current_setting('TimeZone'), 'DateStyle', current_setting('DateStyle')," \
+    "    'IntervalStyle', current_setting('IntervalStyle')," \
+    "    'standard_conforming_strings', current_setting('standard_conforming_strings')," \
+    "    'transform_null_equals', current_setting('transform_null_equals')," \
+    "    'array_nulls', current_setting('array_nulls'), 'xmloption', current_setting('xmloption')," \
+    "    'default_text_search_config', current_setting('default_text_search_config'))," \
+    "   'objects', objects, 'tables', tables));" \
+    " END $f$;\n"
+
+/* What a command is about, and which tables. Commands of an extension's script are the extension's. */
+#define FOUND_SQL \
+    "CREATE FUNCTION %1$s.found_end(OUT objects json, OUT tables json, OUT oids oid[], OUT of_extension boolean)" \
+    " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
+    " BEGIN" \
+    "  SELECT json_agg(json_build_object('type', c.object_type, 'schema', c.schema_name," \
+    "    'identity', c.object_identity, 'oid', c.objid::bigint)) FILTER (WHERE NOT out)," \
+    "   array_agg(DISTINCT c.relation) FILTER (WHERE NOT out AND c.relation <> 0), bool_and(c.in_extension)" \
+    "  INTO objects, oids, of_extension FROM (" \
+    "   SELECT d.*, coalesce(d.in_extension, false) OR coalesce(d.schema_name IN ('pg_temp', %6$s), false) AS out," \
+    "    coalesce(CASE d.classid" \
+    "     WHEN 'pg_class'::regclass THEN coalesce((SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = d.objid)," \
+    "      d.objid)" \
+    "     WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint k WHERE k.oid = d.objid)" \
+    "     WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = d.objid)" \
+    "     WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = d.objid)" \
+    "     WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = d.objid)" \
+    "    END, 0::oid) AS relation" \
+    "   FROM pg_event_trigger_ddl_commands() d) c;" \
+    "  SELECT json_agg(json_build_object('oid', t.oid::bigint, 'schema', n.nspname, 'name', t.relname))" \
+    "  INTO tables FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace" \
+    "  WHERE t.oid = ANY (oids) AND t.relkind IN ('r', 'p');" \
+    " END $f$;\n"
+
+#define END_SQL \
+    "CREATE FUNCTION %1$s.end_of(command text, path text, context text) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $f$" \
+    " DECLARE" \
+    "  nested boolean := strpos(context, chr(10)) > 0;" \
+    "  found record;" \
+    " BEGIN" \
+    "  IF command LIKE '%% PUBLICATION' OR command LIKE '%% SUBSCRIPTION' THEN" \
+    "   RETURN;" \
+    "  END IF;" \
+    "  BEGIN" \
+    "   SELECT * INTO found FROM %1$s.found_end();" \
+    "   IF found.of_extension THEN" \
+    "    RETURN;" \
+    "  END IF;" \
+    "   IF command NOT LIKE 'DROP %%' AND found.objects IS NOT NULL THEN" \
+    "    PERFORM %1$s.note(command, path, nested, found.objects, found.tables);" \
+    "   END IF;" \
+    "  EXCEPTION WHEN OTHERS THEN" \
+    "   PERFORM %1$s.failed(command, SQLERRM);" \
+    "  END;" \
+    "  BEGIN" \
+    "   PERFORM %1$s.count_up(command, nested);" \
+    "   PERFORM %1$s.keep_publications(command, found.oids);" \
+    "  EXCEPTION WHEN OTHERS THEN" \
+    "   PERFORM %1$s.failed(command, SQLERRM);" \
+    "  END;" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.count_up(command text, nested boolean) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE state jsonb := %1$s.state() - 'rewrite';" \
+    " BEGIN" \
+    "  IF NOT nested THEN" \
+    "   state := jsonb_set(state, ARRAY[command], to_jsonb(coalesce((state->>command)::int, 0) + 1));" \
+    "  END IF;" \
+    "  PERFORM set_config('pgcrane.ddl', state::text, true);" \
+    " END $f$;\n"
+
+#define DROP_SQL \
+    "CREATE FUNCTION %1$s.dropped(command text, path text, context text) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE" \
+    "  objects json;" \
+    "  tables json;" \
+    " BEGIN" \
+    "  IF command NOT LIKE 'DROP %%' OR command LIKE '%% PUBLICATION' OR command LIKE '%% SUBSCRIPTION' THEN" \
+    "   RETURN;" \
+    "  END IF;" \
+    "  SELECT json_agg(json_build_object('type', d.object_type, 'schema', d.schema_name," \
+    "    'identity', d.object_identity, 'oid', d.objid::bigint)) FILTER (WHERE d.original)," \
+    "   json_agg(json_build_object('oid', d.objid::bigint, 'schema', d.schema_name, 'name', d.object_name))" \
+    "   FILTER (WHERE d.object_type = 'table')" \
+    "  INTO objects, tables FROM pg_event_trigger_dropped_objects() d" \
+    "  WHERE NOT d.is_temporary AND d.schema_name IS DISTINCT FROM %6$s;" \
+    "  IF objects IS NOT NULL THEN" \
+    "   PERFORM %1$s.note(command, path, strpos(context, chr(10)) > 0, objects, tables);" \
+    "  END IF;" \
+    " EXCEPTION WHEN OTHERS THEN" \
+    "  PERFORM %1$s.failed(command, SQLERRM);" \
+    " END $f$;\n"
+
+#define REWRITE_SQL \
+    "CREATE FUNCTION %1$s.rewritten(reason int) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE state jsonb := %1$s.state();" \
+    " BEGIN" \
+    "  PERFORM set_config('pgcrane.ddl', jsonb_set(state, '{rewrite}'," \
+    "   to_jsonb(coalesce((state->>'rewrite')::int, 0) | reason))::text, true);" \
+    " EXCEPTION WHEN OTHERS THEN" \
+    "  PERFORM %1$s.failed('ALTER TABLE', SQLERRM);" \
+    " END $f$;\n"
+
+/* Only tables that this very command has locked already, and the roots of partitions among them; after DROP INDEX those
+ * that lost their identity, which it has locked, too. */
+#define PUBLICATIONS_SQL \
+    "CREATE FUNCTION %1$s.keep_publications(command text, oids oid[]) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE" \
+    "  found record;" \
+    " BEGIN" \
+    "  IF command NOT IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE'," \
+    "   'CREATE INDEX', 'DROP INDEX', 'ALTER INDEX') THEN" \
+    "   RETURN;" \
+    "  END IF;" \
+    "  FOR found IN" \
+    "   SELECT p.pubname, format('%%I.%%I', i.nspname, i.relname) AS quoted," \
+    "    i.is_listed AND (i.has_identity OR p.pubname = %3$s) AS wanted" \
+    "   FROM (%5$s) AS i JOIN pg_publication p ON p.pubname IN (%3$s, %4$s) AND NOT p.puballtables" \
+    "   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = i.oid" \
+    "   WHERE (r.prrelid IS NOT NULL) <> (i.is_listed AND (i.has_identity OR p.pubname = %3$s))" \
+    "    AND CASE WHEN command = 'DROP INDEX' THEN r.prrelid IS NOT NULL" \
+    "     ELSE i.oid = ANY (oids) OR i.oid IN (SELECT h.inhparent FROM pg_inherits h WHERE h.inhrelid = ANY (oids)) END" \
+    "  LOOP" \
+    "   EXECUTE format('ALTER PUBLICATION %%I %%s TABLE ONLY %%s', found.pubname," \
+    "    CASE WHEN found.wanted THEN 'ADD' ELSE 'DROP' END, found.quoted);" \
+    "  END LOOP;" \
+    " END $f$;\n"
+
+/* The triggers' own functions: in the application's search_path, so as bare as can be. */
+#define TRIGGER_SQL(event, suffix, body) \
+    "CREATE FUNCTION %1$s.on_" suffix "() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $f$" \
+    " DECLARE context pg_catalog.text;" \
+    " BEGIN" \
+    "  GET DIAGNOSTICS context = PG_CONTEXT;" \
+    "  PERFORM %1$s." body ";" \
+    " END $f$;\n" \
+    "CREATE EVENT TRIGGER %2$s_" suffix "\" ON " event " EXECUTE PROCEDURE %1$s.on_" suffix "();\n" \
+    "ALTER EVENT TRIGGER %2$s_" suffix "\" ENABLE ALWAYS;\n"
+
+#define TRIGGERS_SQL \
+    TRIGGER_SQL("ddl_command_end", "end", "end_of(TG_TAG, pg_catalog.current_setting('search_path'), context)") \
+    TRIGGER_SQL("sql_drop", "drop", "dropped(TG_TAG, pg_catalog.current_setting('search_path'), context)") \
+    TRIGGER_SQL("table_rewrite", "rw", "rewritten(pg_catalog.pg_event_trigger_table_rewrite_reason())")
+/* clang-format on */
+
+/* A quoted name without its last quote, for suffixes: the schema's name holds nothing that would have to be doubled,
+ * sql_ident would double it anyway. */
+static const char *open_ident(Arena *arena, const char *name) {
+    const char *quoted = sql_ident(arena, name);
+
+    return arena_strndup(arena, quoted, strlen(quoted) - 1);
+}
+
+const char *capture_create_sql(Arena *arena, const SeamNames *names, int server_version) {
+    const char *schema = ddl_capture_schema(arena, names);
+
+    return arena_printf(arena,
+                        "CREATE SCHEMA %1$s;\n" NOTE_SQL FOUND_SQL END_SQL DROP_SQL REWRITE_SQL PUBLICATIONS_SQL
+                        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %1$s FROM PUBLIC;\n" TRIGGERS_SQL,
+                        sql_ident(arena, schema), open_ident(arena, names->slot),
+                        sql_literal(arena, names->publication_all), sql_literal(arena, names->publication_keys),
+                        seam_identities_sql(arena, server_version), sql_literal(arena, schema));
+}
+
+const char *capture_drop_sql(Arena *arena, const SeamNames *names) {
+    const char *prefix = open_ident(arena, names->slot);
+
+    return arena_printf(arena,
+                        "DROP EVENT TRIGGER IF EXISTS %1$s_end\"; DROP EVENT TRIGGER IF EXISTS %1$s_drop\";"
+                        " DROP EVENT TRIGGER IF EXISTS %1$s_rw\"; DROP SCHEMA IF EXISTS %2$s CASCADE;",
+                        prefix, sql_ident(arena, ddl_capture_schema(arena, names)));
+}

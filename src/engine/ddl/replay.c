@@ -1,0 +1,266 @@
+/*
+ * A captured command, run in the applier's transaction.
+ *
+ * In a savepoint: the settings that the command was run with, its role when there is one of that name here, the
+ * command, then the settings as they were. A failure takes all of it back, and the session is as before; the command is
+ * then suspect, with the server's reason. Only what may be better next time (a deadlock, a lost connection, a full
+ * disk) fails the whole batch.
+ *
+ * One that was run but may have given other values is suspect, too: its tables have the new shape, so that what follows
+ * in the stream fits them, and are to be copied again.
+ */
+#include "engine/ddl/replay.h"
+
+#include "common/log.h"
+#include "engine/ddl/replay_internal.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+/* As they are in a message; the role last, since nothing else may be set by anybody then. */
+static const char *const settings[] = {
+    "search_path",           "TimeZone",    "DateStyle", "IntervalStyle",
+    "transform_null_equals", "array_nulls", "xmloption", "default_text_search_config",
+};
+enum { SETTINGS = COUNT_OF(settings) };
+enum { SET_ROLE_VERSION = 160000 };
+
+typedef struct Replay {
+    DbConn *dest;
+    Arena *arena;
+    const DdlMessage *message;
+    DdlResult *result;
+    const char *before[SETTINGS];
+    const char *role_before;
+    bool replica_role;
+} Replay;
+
+static bool suspect(Replay *replay, const char *reason) {
+    replay->result->outcome = DDL_SUSPECT;
+    replay->result->reason = arena_strdup(replay->arena, reason);
+    return true;
+}
+
+/* --- Settings ----------------------------------------------------------------------------------------------------- */
+
+static bool read_before(Replay *replay, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *sql = "SELECT pg_catalog.current_setting('role'),"
+                      " pg_catalog.current_setting('session_replication_role') = 'replica'";
+
+    for (size_t i = 0; i < SETTINGS; i++)
+        sql = arena_printf(replay->arena, "%s, pg_catalog.current_setting('%s')", sql, settings[i]);
+    if (!db_query(replay->dest, sql, 0, NULL, &row, err))
+        return false;
+    replay->role_before = arena_strdup(replay->arena, db_text(row, 0, 0));
+    replay->replica_role = db_bool(row, 0, 1);
+    for (size_t i = 0; i < SETTINGS; i++)
+        replay->before[i] = arena_strdup(replay->arena, db_text(row, 0, 2 + (int)i));
+    return true;
+}
+
+/* "$user" is who ran it. */
+static const char *search_path_of(Replay *replay) {
+    const char *path = json_get_string(replay->message->settings, "search_path", "");
+    const char *user = strstr(path, "\"$user\"");
+
+    if (user == NULL)
+        return path;
+    return arena_printf(replay->arena, "%.*s%s%s", (int)(user - path), path,
+                        sql_ident(replay->arena, replay->message->role), user + strlen("\"$user\""));
+}
+
+static bool set_all(Replay *replay, const char *const *values, const char *role, Error *err) {
+    const char *sql = "SELECT ";
+
+    for (size_t i = 0; i < SETTINGS; i++)
+        sql = arena_printf(replay->arena, "%s%spg_catalog.set_config('%s', %s, true)", sql, i > 0 ? ", " : "",
+                           settings[i], sql_literal(replay->arena, values[i]));
+    return db_exec(replay->dest, sql, err) &&
+           (role == NULL || db_execf(replay->dest, err, "SELECT pg_catalog.set_config('role', %s, true)",
+                                     sql_literal(replay->arena, role)));
+}
+
+static bool set_theirs(Replay *replay, const char *role, Error *err) {
+    const char *values[SETTINGS];
+
+    for (size_t i = 0; i < SETTINGS; i++)
+        values[i] = replay->message->settings == NULL
+                        ? replay->before[i]
+                        : json_get_string(replay->message->settings, settings[i], replay->before[i]);
+    if (replay->message->settings != NULL)
+        values[0] = search_path_of(replay);
+    return set_all(replay, values, role, err);
+}
+
+static bool set_back(Replay *replay, const char *role, Error *err) {
+    if (role != NULL && !db_execf(replay->dest, err, "SELECT pg_catalog.set_config('role', %s, true)",
+                                  sql_literal(replay->arena, replay->role_before)))
+        return false;
+    return set_all(replay, replay->before, NULL, err);
+}
+
+/* NULL when there is none of that name here, when we may not become it, or when we are it. */
+static bool find_role(Replay *replay, const char **ret_role, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *right = db_version(replay->dest) >= SET_ROLE_VERSION ? "SET" : "MEMBER";
+
+    if (!db_query(replay->dest,
+                  "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolname <> current_user"
+                  " AND pg_catalog.pg_has_role(current_user, oid, $2)",
+                  2, (const char *const[]){replay->message->role, right}, &row, err))
+        return false;
+    *ret_role = db_rows(row) == 1 ? replay->message->role : NULL;
+    return true;
+}
+
+/* --- Running ------------------------------------------------------------------------------------------------------ */
+
+/* False = it was refused, and is as if it had never been sent; *ret_usable false = the transaction is lost, too. */
+static bool run_in_savepoint(Replay *replay, const char *sql, const char *role, bool *ret_usable, Error *err) {
+    Error undo;
+
+    *ret_usable = false;
+    if (!db_exec(replay->dest, "SAVEPOINT pgcrane_ddl", err))
+        return false;
+    if (set_theirs(replay, role, err) && db_exec(replay->dest, sql, err) && set_back(replay, role, err) &&
+        db_exec(replay->dest, "RELEASE SAVEPOINT pgcrane_ddl", err))
+        return true;
+    *ret_usable = !err->retryable && err->reason != REASON_CANCELLED && !db_is_broken(replay->dest) &&
+                  db_exec(replay->dest, "ROLLBACK TO SAVEPOINT pgcrane_ddl; RELEASE SAVEPOINT pgcrane_ddl", &undo);
+    return false;
+}
+
+static bool is_sqlstate(const Error *err, const char *const *states) {
+    for (; *states != NULL; states++)
+        if (strcmp(err->sqlstate, *states) == 0)
+            return true;
+    return false;
+}
+
+static bool starts_with(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* It could not be run, and nothing is missing for it: a role that is not here, or something dropped that is not here.
+ */
+static bool is_harmless(const DdlMessage *message, const char *sql, const Error *err) {
+    static const char *const missing[] = {"42704", "42P01", "42883", "3F000", NULL};
+    static const char *const no_role[] = {"42704", NULL};
+
+    if (starts_with(message->tag, "DROP "))
+        return is_sqlstate(err, missing);
+    return is_sqlstate(err, no_role) && strstr(err->message, "role") != NULL &&
+           (starts_with(message->tag, "GRANT") || starts_with(message->tag, "REVOKE") ||
+            starts_with(message->tag, "ALTER DEFAULT") || strcasestr(sql, "owner to") != NULL);
+}
+
+static bool run(Replay *replay, const char *sql, Error *err) {
+    const char *role = NULL;
+    bool usable = false;
+
+    if (!find_role(replay, &role, err))
+        return false;
+    bool done = run_in_savepoint(replay, sql, role, &usable, err);
+    /* What its role may not do here (rights are not all moved), we may. */
+    if (!done && usable && role != NULL && strcmp(err->sqlstate, "42501") == 0)
+        done = run_in_savepoint(replay, sql, NULL, &usable, err);
+    if (done)
+        return true;
+    if (!usable)
+        return error_wrap(err, "repeating %s", replay->result->what);
+    if (!is_harmless(replay->message, sql, err))
+        return suspect(replay, arena_printf(replay->arena, "the destination refused it: %s", err->message));
+    log_info("%s is not repeated: %s", replay->result->what, err->message);
+    replay->result->outcome = DDL_IGNORED;
+    return true;
+}
+
+static bool replay_statement(Replay *replay, Error *err) {
+    const DdlMessage *message = replay->message;
+    const char *reason = NULL;
+
+    if (message->failed != NULL)
+        return suspect(replay, arena_printf(replay->arena, "it could not be captured: %s", message->failed));
+    if (message->nested)
+        return suspect(replay, "it was run inside a function");
+    if (message->query == NULL)
+        return suspect(replay, "the query that ran it is too long");
+    const char *sql = ddl_find_statement(replay->arena, message, &reason);
+    if (sql == NULL)
+        return suspect(replay, reason);
+    if (!read_before(replay, err))
+        return error_wrap(err, "repeating %s", replay->result->what);
+    reason = ddl_why_not(message, sql, db_version(replay->dest), replay->replica_role);
+    if (reason != NULL)
+        return suspect(replay, reason);
+    if (!run(replay, ddl_adapt(replay->arena, sql, message->tag), err))
+        return false;
+    reason = ddl_why_values_differ(message, sql);
+    return reason == NULL || replay->result->outcome != DDL_APPLIED || suspect(replay, reason);
+}
+
+/* --- What it is about --------------------------------------------------------------------------------------------- */
+
+static bool is_wanted(Arena *arena, const DdlMessage *message, DdlWanted wanted, void *context) {
+    bool named = false;
+
+    if (wanted == NULL)
+        return true;
+    for (size_t i = 0; i < message->tables.len; i++)
+        if (wanted(context, message->tables.items[i].schema, message->tables.items[i].name))
+            return true;
+    if (message->tables.len > 0)
+        return false;
+    for (size_t i = 0; i < message->objects.len; i++) {
+        const DdlObject *object = &message->objects.items[i];
+        if (object->schema == NULL || *object->identity == '\0')
+            continue;
+        named = true;
+        if (wanted(context, object->schema, ddl_bare_name(arena, object)))
+            return true;
+    }
+    return !named;
+}
+
+static DdlResult describe(Arena *arena, const DdlMessage *message) {
+    const char *about = message->objects.len > 0 ? message->objects.items[0].identity : "";
+    DdlResult result = {
+        .outcome = DDL_APPLIED,
+        .what = *about != '\0' ? arena_printf(arena, "%s %s", message->tag, about) : message->tag,
+        .reason = "",
+        .tables = arena_array(arena, uint32_t, message->tables.len),
+        .tables_count = message->tables.len,
+    };
+
+    for (size_t i = 0; i < message->tables.len; i++)
+        result.tables[i] = message->tables.items[i].oid;
+    return result;
+}
+
+static bool is_ignored(const DdlMessage *message) {
+    static const char *const tags[] = {"REFRESH MATERIALIZED VIEW", "REINDEX"};
+
+    for (size_t i = 0; i < COUNT_OF(tags); i++)
+        if (strcmp(message->tag, tags[i]) == 0)
+            return true;
+    return false;
+}
+
+bool ddl_replay(DbConn *dest, Arena *arena, const char *content, size_t len, DdlWanted wanted, void *context,
+                DdlResult *ret_result, Error *err) {
+    CLEANUP(json_freep) json_t *json = NULL;
+    DdlMessage message;
+
+    if (!ddl_message_parse(arena, content, len, &json, &message, err))
+        return false;
+    DdlResult result = describe(arena, &message);
+    Replay replay = {.dest = dest, .arena = arena, .message = &message, .result = &result};
+
+    if (is_ignored(&message) || (message.failed == NULL && !is_wanted(arena, &message, wanted, context)))
+        result.outcome = DDL_IGNORED;
+    else if (!replay_statement(&replay, err))
+        return false;
+    *ret_result = result;
+    return true;
+}

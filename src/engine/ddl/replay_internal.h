@@ -1,0 +1,46 @@
+/* What the files of the replay share. Nobody else includes this. */
+#pragma once
+
+#include "common/json.h"
+#include "engine/ddl/replay.h"
+
+/* pg_event_trigger_table_rewrite_reason() */
+enum { REWRITE_DEFAULT = 2, REWRITE_TYPE = 4 };
+
+typedef struct DdlObject {
+    const char *schema; /* NULL = it has none */
+    const char *name;   /* of a table: bare; of others: NULL */
+    const char *identity;
+    uint32_t oid;
+} DdlObject;
+
+typedef VEC(DdlObject) DdlObjectVec;
+
+typedef struct DdlMessage {
+    const char *tag;
+    const char *query; /* NULL = too long */
+    const char *failed;
+    int64_t ordinal, rewrite;
+    bool nested;
+    const char *role;
+    const json_t *settings; /* NULL = none */
+    DdlObjectVec objects, tables;
+} DdlMessage;
+
+/* Text in the arena; *ret_json owns the settings. */
+NODISCARD bool ddl_message_parse(Arena *arena, const char *content, size_t len, json_t **ret_json,
+                                 DdlMessage *ret_message, Error *err);
+/* The bare name of an identity: shop."A b"(int) gives A b. Pure. */
+const char *ddl_bare_name(Arena *arena, const DdlObject *object);
+
+/* The one statement of the query that the message is about; NULL with *ret_reason when it cannot be told. Pure. */
+const char *ddl_find_statement(Arena *arena, const DdlMessage *message, const char **ret_reason);
+/* Is it a statement that gives this command tag? Pure. */
+bool ddl_statement_has_tag(const char *sql, const char *tag);
+/* The statement as it can be run in a transaction, on its own: not CONCURRENTLY, materialized views WITH NO DATA. */
+const char *ddl_adapt(Arena *arena, const char *sql, const char *tag);
+
+/* Why it must not be run, NULL = it may. Pure. */
+const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version, bool replica_role);
+/* Why the rows that are there may have other values afterwards, NULL = they have the same. Pure. */
+const char *ddl_why_values_differ(const DdlMessage *message, const char *sql);
