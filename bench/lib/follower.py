@@ -115,3 +115,14 @@ def connect(cluster, database):
     except ImportError:
         raise BenchError("python3-psycopg is missing: run tools/setup.sh bench") from None
     return psycopg.connect(cluster.uri(database), autocommit=True, application_name="bench")
+
+
+def drop_slots(source):
+    """Whatever was left: a database with slots cannot be dropped."""
+    source.sql("postgres", "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active;")
+    deadline = time.monotonic() + 10
+    while source.sql("postgres", "SELECT 1 FROM pg_replication_slots WHERE active LIMIT 1;"):
+        if time.monotonic() > deadline:
+            raise BenchError("a replication slot stays active though its session was ended")
+        time.sleep(0.05)
+    source.sql("postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots;")
