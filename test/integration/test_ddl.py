@@ -1,11 +1,14 @@
 """DDL while following: what the catalogues say (drift), what event triggers capture, what is run on the destination."""
 import contextlib
+import json
 import os
 import subprocess
 
+import psycopg
 import pytest
 
 from support.cluster import SUPERUSER, newest_client
+from support.migration import unchanged
 from support.program import Program, find_program, json_lines
 
 JOB = "ddltest"
@@ -315,3 +318,259 @@ def test_commands_are_repeated_and_both_sides_are_equal(make_probe, major):
         assert [r for r in found if r[0] != "applied"] == [], text
     assert_same_schema(probe)
     probe("remove")
+
+
+BEFORE = """CREATE TABLE t (id int PRIMARY KEY, n int, at timestamptz); INSERT INTO t SELECT i, i FROM generate_series(1, 5) i;
+CREATE TABLE u (id int PRIMARY KEY); CREATE FUNCTION volatile_one(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1';
+CREATE FUNCTION trg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER audit BEFORE INSERT ON t FOR EACH ROW EXECUTE PROCEDURE trg();
+CREATE FUNCTION make(name text) RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE format('CREATE TABLE %I (id int)', name); END $$"""
+
+# Command, what the reason says, whether the destination has the new shape all the same.
+SUSPECTS = [
+    ("SELECT make('inside')", "inside a function", False),
+    ("DO $$ BEGIN CREATE TABLE inside (id int); END $$", "inside a function", False),
+    ("CREATE TABLE copy AS SELECT * FROM t", "result of a query", False),
+    ("SELECT * INTO copy FROM t", "result of a query", False),
+    ("ALTER TABLE t ADD COLUMN x timestamptz DEFAULT now()", "other values", True),
+    ("ALTER TABLE t ADD COLUMN x timestamptz DEFAULT 'now'", "other values", False),
+    ("ALTER TABLE t ADD COLUMN x float DEFAULT random()", "other values", True),
+    ("ALTER TABLE t ADD COLUMN x serial", "other values", True),
+    ("ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS IDENTITY", "other values", True),
+    ("ALTER TABLE t ALTER COLUMN n TYPE text USING volatile_one(n)::text", "other values", True),
+    ("ALTER TABLE t ENABLE ALWAYS TRIGGER audit", "would fire on the destination", False),
+    ("ALTER TABLE t ADD COLUMN only_here int", "the destination refused it", False),
+]
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_what_cannot_be_repeated_is_suspect_and_says_why(make_probe, major):
+    probe = make_probe(major, major)
+    probe.source.sql(BEFORE)
+    probe.dest.sql(BEFORE)
+    install(probe)
+    table = probe.source.sql("SELECT 't'::regclass::oid::bigint")[0][0]
+    for text, reason, done in SUSPECTS:
+        probe.source.sql("DROP TABLE IF EXISTS inside, copy; ALTER TABLE t DROP COLUMN IF EXISTS x")
+        probe.dest.sql("DROP TABLE IF EXISTS inside, copy; ALTER TABLE t DROP COLUMN IF EXISTS x")
+        if "only_here" in text:
+            probe.dest.sql("ALTER TABLE t ADD COLUMN only_here int")
+        messages(probe)
+        psql(probe.source, text)
+        found = replay(probe)
+        assert [r[0] for r in found] == ["suspect"], (text, found)
+        assert reason in found[0][2], (text, found)
+        if text.startswith("ALTER TABLE t"):
+            assert probe.values("replayed")[0]["tables"] == [table]
+        if "only_here" not in text and "TRIGGER" not in text:
+            assert (probe.drift() == {}) == done, text
+
+
+@pytest.mark.parametrize("text", [
+    "ALTER TABLE t ADD COLUMN x int DEFAULT 5 NOT NULL CHECK (volatile_one(x) > 0)",
+    "ALTER TABLE t ADD COLUMN x varchar(10) DEFAULT 'a b'::varchar(10), ADD COLUMN y int DEFAULT -1",
+    "ALTER TABLE t ALTER COLUMN at SET DEFAULT now()",
+    "ALTER TABLE t ALTER COLUMN n TYPE bigint USING n * 2 + 1",
+    "ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS (n + 1) STORED",
+    "ALTER TABLE t ADD CONSTRAINT one UNIQUE USING INDEX t_one",
+    "ALTER TABLE t CLUSTER ON t_one",
+])
+def test_rewrites_that_give_the_same_values_are_repeated(probe, text):
+    for side in (probe.source, probe.dest):
+        side.sql(BEFORE)
+        side.sql("CREATE UNIQUE INDEX t_one ON t (n)")
+    install(probe)
+    psql(probe.source, text)
+    assert [r[0] for r in replay(probe)] == ["applied"]
+    assert probe.drift() == {}
+    rows = "SELECT t::text FROM t ORDER BY id"
+    assert probe.source.sql(rows) == probe.dest.sql(rows)
+
+
+def test_what_was_rolled_back_is_not_repeated(probe):
+    install(probe)
+    with contextlib.closing(probe.source.connect(autocommit=False)) as conn:
+        conn.execute("CREATE TABLE a (id int)")
+        conn.execute("SAVEPOINT s")
+        conn.execute("CREATE TABLE b (id int)")
+        conn.execute("ROLLBACK TO s")
+        conn.execute("INSERT INTO a VALUES (1)")
+        conn.execute("ALTER TABLE a ADD COLUMN x text")
+        conn.commit()
+        conn.execute("CREATE TABLE c (id int)")
+        conn.rollback()
+    assert [r[:2] for r in replay(probe)] == [("applied", "CREATE TABLE public.a"), ("applied", "ALTER TABLE public.a")]
+    assert probe.drift() == {}
+
+
+def test_a_string_that_ends_transactions_goes_by_name_or_not_at_all(probe):
+    install(probe)
+    psql(probe.source, "BEGIN; CREATE TABLE a (id int); COMMIT; BEGIN; CREATE TABLE b (id int); SAVEPOINT s;"
+                       " CREATE TABLE c (id int); ROLLBACK TO s; CREATE TABLE d (id int); COMMIT")
+    assert [r[:2] for r in replay(probe)] == [("applied", f"CREATE TABLE public.{t}") for t in "abd"]
+    assert probe.drift() == {}
+    psql(probe.source, "BEGIN; CREATE TABLE e (id int); ROLLBACK; CREATE TABLE e (id text)")
+    assert [r[0] for r in replay(probe)] == ["suspect"]
+
+
+def test_a_number_is_not_given_to_the_wrong_statement(probe):
+    """A function that runs a command of the same tag does not shift the count of those behind it."""
+    probe.source.sql(BEFORE)
+    probe.dest.sql(BEFORE)
+    install(probe)
+    psql(probe.source, "SELECT make('inside'); CREATE TABLE outside (id int); SELECT make('more'); CREATE TABLE last (id int)")
+    assert [r[:2] for r in replay(probe)] == [
+        ("suspect", "CREATE TABLE public.inside"), ("applied", "CREATE TABLE public.outside"),
+        ("suspect", "CREATE TABLE public.more"), ("applied", "CREATE TABLE public.last")]
+    assert set(probe.drift()) == {"public.inside", "public.more"}
+
+
+def test_an_enum_label_and_rows_with_it(probe):
+    install(probe)
+    psql(probe.source, "CREATE TYPE mood AS ENUM ('good'); CREATE TABLE m (id int PRIMARY KEY, v mood)")
+    psql(probe.source, "ALTER TYPE mood ADD VALUE 'bad'")
+    assert [r[0] for r in replay(probe)] == ["applied"] * 3
+    probe.dest.sql("INSERT INTO m VALUES (1, 'bad')")
+    assert probe.drift() == {}
+
+
+def test_what_is_not_migrated_is_ignored(probe):
+    install(probe)
+    psql(probe.source, "CREATE TABLE skip_this (id int); CREATE INDEX ON skip_this (id); CREATE TABLE that (id int)")
+    psql(probe.source, "CREATE PUBLICATION theirs; CREATE MATERIALIZED VIEW mv AS SELECT 1 AS one")
+    psql(probe.source, "REFRESH MATERIALIZED VIEW mv; DROP TABLE skip_this")
+    found = {what: outcome for outcome, what, _ in replay(probe)}
+    assert found == {"CREATE TABLE public.skip_this": "ignored", "CREATE INDEX public.skip_this_id_idx": "ignored",
+                     "CREATE TABLE public.that": "applied", "CREATE MATERIALIZED VIEW public.mv": "applied",
+                     "REFRESH MATERIALIZED VIEW public.mv": "ignored", "DROP TABLE public.skip_this": "ignored"}
+
+
+def test_the_owner_is_who_ran_it_and_a_missing_role_does_no_harm(probe):
+    for side in (probe.source, probe.dest):
+        side.sql("DO $$ BEGIN CREATE ROLE ddl_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        side.sql("CREATE SCHEMA ddl_app AUTHORIZATION ddl_app")
+    probe.source.sql("DO $$ BEGIN CREATE ROLE ddl_only_source; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    install(probe)
+    psql(probe.source, "CREATE TABLE mine (id int)", user="ddl_app")
+    psql(probe.source, "CREATE TABLE theirs (id int); ALTER TABLE theirs OWNER TO ddl_only_source; GRANT SELECT ON theirs"
+                       " TO ddl_only_source")
+    assert [r[0] for r in replay(probe)] == ["applied", "applied", "ignored", "ignored"]
+    owner = "SELECT relowner::regrole::text, relnamespace::regnamespace::text FROM pg_class WHERE relname = 'mine'"
+    assert probe.source.sql(owner) == probe.dest.sql(owner) == [("ddl_app", "ddl_app")]
+
+
+# --- what the application notices ---
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_an_application_without_rights_on_our_schema_is_not_hindered(make_probe, major):
+    probe = make_probe(major, major)
+    probe.source.sql("DO $$ BEGIN CREATE ROLE ddl_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    probe.source.sql("CREATE SCHEMA app AUTHORIZATION ddl_app")
+    install(probe)
+    psql(probe.source, "SET search_path = app; CREATE TABLE mine (id int PRIMARY KEY); ALTER TABLE mine ADD x text;"
+                       " CREATE TEMP TABLE mine2 (id int); DROP TABLE mine", user="ddl_app")
+    psql(probe.source, "SET session_replication_role = replica; CREATE TABLE quiet (id int)")
+    tags = [json.loads(m)["tag"] for m in messages(probe)]
+    assert tags == ["CREATE TABLE", "ALTER TABLE", "DROP TABLE", "CREATE TABLE"]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        probe.source.sql(f"SELECT pgcrane_{JOB}_ddl.emit('{{}}')", user="ddl_app")
+
+
+def test_what_goes_wrong_inside_is_told_and_fails_nothing(probe):
+    install(probe)
+    probe.source.sql(f"ALTER FUNCTION pgcrane_{JOB}_ddl.found_end() RENAME TO broken")
+    psql(probe.source, "CREATE TABLE t (id int)")
+    probe.source.sql(f"ALTER FUNCTION pgcrane_{JOB}_ddl.note(text, text, boolean, json, json) RENAME TO broken2")
+    psql(probe.source, "DROP TABLE t")
+    found = [json.loads(m) for m in messages(probe)]
+    assert len([m for m in found if "failed" in m and m["tag"] == "CREATE TABLE"]) == 1, found
+    assert any("failed" in m and m["tag"] == "DROP TABLE" for m in found), found
+
+
+def test_a_long_query_is_not_written_to_the_log_of_changes(probe):
+    install(probe)
+    psql_text = "CREATE TABLE t (id int); -- " + "x" * 120_000
+    probe.source.sql(psql_text + "y" * 150_000)
+    message = json.loads(messages(probe)[0])
+    assert message["query"] is None and message["objects"][0]["identity"] == "public.t"
+    probe("replay", text=json.dumps(message) + "\n")
+    assert probe.values("replayed")[0]["outcome"] == "suspect"
+
+
+def published(probe, suffix):
+    return {row[0] for row in probe.source.sql(
+        "SELECT r.prrelid::regclass::text FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid"
+        " WHERE p.pubname = %s", (f"pgcrane_{JOB}_{suffix}",))}
+
+
+@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("publish", ["publish", "publish-lists"])
+def test_the_publications_follow_in_the_same_transaction(make_probe, publish, major):
+    probe = make_probe(major, major)
+    probe.source.sql("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL); CREATE UNIQUE INDEX t_n ON t (n)")
+    probe(publish, "install")
+    psql(probe.source, "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE keyless (id int);"
+                       " UPDATE keyless SET id = 1; CREATE TABLE p (id int PRIMARY KEY) PARTITION BY LIST (id);"
+                       " CREATE TABLE p_1 PARTITION OF p FOR VALUES IN (1)")
+    assert published(probe, "keys") == {"t", "keyed", "p"}
+    assert published(probe, "all") == ({"t", "keyed", "keyless", "p"} if publish == "publish-lists" else set())
+    with contextlib.closing(probe.source.connect(autocommit=False)) as conn:
+        conn.execute("INSERT INTO t VALUES (1, 1)")
+        conn.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
+        conn.execute("UPDATE t SET n = 2")
+        conn.commit()
+    assert published(probe, "keys") == {"keyed", "p"}
+    psql(probe.source, "ALTER TABLE t REPLICA IDENTITY USING INDEX t_n; UPDATE t SET n = 3")
+    assert published(probe, "keys") == {"t", "keyed", "p"}
+    psql(probe.source, "DROP INDEX t_n; UPDATE t SET n = 4; ALTER TABLE keyless ADD PRIMARY KEY (id)")
+    assert published(probe, "keys") == {"keyless", "keyed", "p"}
+    psql(probe.source, "CREATE SCHEMA s; CREATE TABLE s.x (id int PRIMARY KEY); DROP TABLE keyed")
+    assert published(probe, "keys") == {"keyless", "p", "s.x"}
+
+
+# --- coming and going ---
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_installing_and_removing_leaves_nothing(make_probe, major):
+    probe = make_probe(major, 15)
+    probe.source.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with unchanged(probe.source):
+        probe("install", "install")
+        assert probe.values("schema") == [f"pgcrane_{JOB}_ddl"]
+        assert probe.dest.sql("SELECT kind, name, made FROM pgcrane.source_object") == [
+            ("ddl capture", f"pgcrane_{JOB}_ddl", True)]
+        assert len(probe.source.sql("SELECT 1 FROM pg_event_trigger WHERE evtenabled = 'A'")) == 3
+        psql(probe.source, "CREATE TABLE passing (id int); DROP TABLE passing")
+        probe("remove", "remove", "seam-remove")
+    assert not probe.dest.sql("SELECT 1 FROM pgcrane.source_object")
+
+
+@pytest.mark.parametrize("point", ["ddl.capture_intended", "ddl.capture_made", "ddl.capture_removed"])
+def test_killed_at_each_step_and_done_again(probe, point):
+    with unchanged(probe.source):
+        if point == "ddl.capture_removed":
+            probe("install")
+            probe("remove", env={"PGCRANE_FAILPOINT": f"{point}:kill"}, code=-9)
+        else:
+            probe("install", env={"PGCRANE_FAILPOINT": f"{point}:kill"}, code=-9)
+            assert probe.dest.sql("SELECT kind, made FROM pgcrane.source_object") == [("ddl capture", False)]
+            probe("install")
+            assert len(probe.source.sql("SELECT 1 FROM pg_event_trigger")) == 3
+        probe("remove")
+    assert not probe.dest.sql("SELECT 1 FROM pgcrane.source_object")
+
+
+def test_who_may_capture(probe):
+    assert probe("allowed").values("allowed") == [True]
+    probe.source.sql("DO $$ BEGIN CREATE ROLE ddl_plain LOGIN PASSWORD 'ddl_plain'; EXCEPTION WHEN duplicate_object"
+                     " THEN NULL; END $$")
+    probe.source.sql(f'GRANT CREATE ON DATABASE "{probe.source.name}" TO ddl_plain')
+    with unchanged(probe.source):
+        assert probe("allowed", user="ddl_plain").values("allowed") == [False]
+
+
+def test_a_server_whose_stream_has_no_messages_may_not_capture(make_probe):
+    assert make_probe(13, 15)("allowed").values("allowed") == [False]

@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+enum { MESSAGES_VERSION = 140000 };
 #define LOCK_PATIENCE_US (60 * USEC_PER_SEC)
 #define PAUSE_US (200 * USEC_PER_MSEC)
 /* As the seam's own (seam_internal.h): no waiting for standbys, no queue of the application behind our lock. */
@@ -55,6 +56,11 @@ bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err) {
     const SeamNames names = {.slot = "pgcrane_may_i", .publication_all = "", .publication_keys = ""};
     const char *sql = capture_create_sql(arena, &names, db_version(source));
 
+    /* Before, the stream leaves logical messages out. */
+    if (db_version(source) < MESSAGES_VERSION) {
+        *ret_allowed = false;
+        return true;
+    }
     /* Services allow it to roles that are no superusers, each in its own way: only trying tells. Nothing is committed.
      */
     if (!db_exec(source, BEGIN_SQL, err)) {

@@ -104,25 +104,29 @@
     " SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $f$" \
     " DECLARE" \
     "  nested boolean := strpos(context, chr(10)) > 0;" \
-    "  found record;" \
+    "  the_objects json;" \
+    "  the_tables json;" \
+    "  touched oid[];" \
+    "  is_extension boolean;" \
     " BEGIN" \
     "  IF command LIKE '%% PUBLICATION' OR command LIKE '%% SUBSCRIPTION' THEN" \
     "   RETURN;" \
     "  END IF;" \
     "  BEGIN" \
-    "   SELECT * INTO found FROM %1$s.found_end();" \
-    "   IF found.of_extension THEN" \
+    "   SELECT objects, tables, oids, of_extension INTO the_objects, the_tables, touched, is_extension"                                                            \
+    "   FROM %1$s.found_end();" \
+    "   IF is_extension THEN" \
     "    RETURN;" \
-    "  END IF;" \
-    "   IF command NOT LIKE 'DROP %%' AND found.objects IS NOT NULL THEN" \
-    "    PERFORM %1$s.note(command, path, nested, found.objects, found.tables);" \
+    "   END IF;" \
+    "   IF command NOT LIKE 'DROP %%' AND the_objects IS NOT NULL THEN" \
+    "    PERFORM %1$s.note(command, path, nested, the_objects, the_tables);" \
     "   END IF;" \
     "  EXCEPTION WHEN OTHERS THEN" \
     "   PERFORM %1$s.failed(command, SQLERRM);" \
     "  END;" \
     "  BEGIN" \
     "   PERFORM %1$s.count_up(command, nested);" \
-    "   PERFORM %1$s.keep_publications(command, found.oids);" \
+    "   PERFORM %1$s.keep_publications(command, touched);" \
     "  EXCEPTION WHEN OTHERS THEN" \
     "   PERFORM %1$s.failed(command, SQLERRM);" \
     "  END;" \
