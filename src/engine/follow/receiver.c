@@ -138,7 +138,7 @@ static bool is_time_to_advance(const Receiver *receiver, int64_t now) {
     if (wanted > receiver->pushed && wanted <= receiver->progress)
         return true;
     return queue_is_idle(receiver->follow) &&
-           (since >= ADVANCE_INTERVAL_US || (receiver->is_asked && since >= ADVANCE_ASKED_INTERVAL_US));
+           (since >= ADVANCE_INTERVAL_US || (receiver->asked > receiver->pushed && since >= ADVANCE_ASKED_INTERVAL_US));
 }
 
 static bool advance(Receiver *receiver, int64_t now, Error *err) {
@@ -153,14 +153,14 @@ static bool advance(Receiver *receiver, int64_t now, Error *err) {
 static bool talk(Receiver *receiver, int64_t now, Error *err) {
     Lsn durable = atomic_load(&receiver->follow->durable);
     bool ask = atomic_load(&receiver->follow->wanted) > receiver->progress && now >= receiver->ask_due_us;
-    bool confirm = durable > receiver->confirmed && (receiver->is_asked || now >= receiver->confirm_due_us);
+    bool confirm =
+        durable > receiver->confirmed && (receiver->asked > receiver->confirmed || now >= receiver->confirm_due_us);
 
     if (!ask && !confirm)
         return true;
     repl_acknowledge(receiver->stream, durable);
     receiver->confirmed = durable;
     receiver->confirm_due_us = now + CONFIRM_INTERVAL_US;
-    receiver->is_asked = receiver->is_asked && durable < receiver->progress;
     if (ask)
         receiver->ask_due_us = now + ASK_INTERVAL_US;
     return repl_send_feedback(receiver->stream, ask, err) && failpoint("follow.after_feedback", err);
@@ -189,7 +189,8 @@ void receiver_note_progress(Receiver *receiver, Lsn lsn) {
 
 static bool take_keepalive(Receiver *receiver, const ReplData *data) {
     raise_lsn(&receiver->follow->source_end, data->end_lsn);
-    receiver->is_asked |= data->reply_requested;
+    if (data->reply_requested)
+        receiver->asked = MAX(receiver->asked, data->end_lsn);
     if (!receiver->in_transaction)
         receiver_note_progress(receiver, data->end_lsn);
     return true;

@@ -37,7 +37,7 @@ typedef struct Receiver {
     /* Times */
     int64_t pending_since_us, advanced_us, confirm_due_us, ask_due_us;
     Lsn confirmed; /* told to the source */
-    bool is_asked; /* by the source, for a reply */
+    Lsn asked;     /* the source's end when it wanted a reply last */
 } Receiver;
 
 /* --- receiver.c --- */
