@@ -25,7 +25,21 @@ static bool is_index_attach(const LoadParams *params, size_t entry) {
     return strcmp(params->toc->entries[entry].desc, "INDEX ATTACH") == 0;
 }
 
+/* Tables that show different moments agree when the stream has brought all of them to the same one. */
+static bool catch_up(Run *run, Error *err) {
+    Lsn until = 0;
+
+    return !run->options.follow ||
+           (run_needs_catching_up(run, &until, err) && (until == 0 || run_follow_until(run, until, err)));
+}
+
 bool step_foreign_keys(Run *run, Error *err) {
+    if (run->options.follow && !run->replica_role) {
+        tracker_phase_skip(run->tracker, PHASE_FOREIGN_KEY); /* they would judge the order of changes: at the promote */
+        return serial_run(&run->load, run->dest, is_index_attach, PHASE_FOREIGN_KEY, &run->not_moved, run->arena, err);
+    }
+    if (!catch_up(run, err))
+        return false;
     tracker_phase_begin(run->tracker, PHASE_FOREIGN_KEY);
     /* A key of a partitioned table is valid, and can be referenced, once its partitions' indexes are attached. */
     bool ok = serial_run(&run->load, run->dest, is_index_attach, PHASE_FOREIGN_KEY, &run->not_moved, run->arena, err) &&
@@ -35,13 +49,18 @@ bool step_foreign_keys(Run *run, Error *err) {
 }
 
 /* Also what load_data() left: indexes that depend on something of this pass. */
-static bool is_post_data(const LoadParams *params, size_t entry) {
+static bool is_post_data_pass(const LoadParams *params, size_t entry) {
     return pass_of(params, entry) == RESTORE_POST_DATA || pass_of(params, entry) == RESTORE_PARALLEL;
+}
+
+static bool is_early_post_data(const LoadParams *params, size_t entry) {
+    return is_post_data_pass(params, entry) && !run_is_deferred(params, entry);
 }
 
 bool step_post_data(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_FINISH);
-    bool ok = serial_run(&run->load, run->dest, is_post_data, PHASE_FINISH, &run->not_moved, run->arena, err);
+    bool ok = serial_run(&run->load, run->dest, run->options.follow ? is_early_post_data : is_post_data_pass,
+                         PHASE_FINISH, &run->not_moved, run->arena, err);
     tracker_phase_end(run->tracker, PHASE_FINISH);
     return ok;
 }
@@ -81,7 +100,8 @@ bool step_refresh(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_FINISH);
     bool ok = failpoint("acl.before", err) &&
               serial_run(&run->load, run->dest, is_acl, PHASE_FINISH, &run->not_moved, run->arena, err) &&
-              (run->options.schema_only || run->options.data_only || refresh_views(run, err)) &&
+              /* A migration that is followed fills its views at the promote. */
+              (run->options.schema_only || run->options.data_only || run->options.follow || refresh_views(run, err)) &&
               (run->options.data_only ||
                finish_database(&run->load, run->source, run->dest, &run->not_moved, run->arena, err));
     tracker_phase_end(run->tracker, PHASE_FINISH);
@@ -106,7 +126,8 @@ static bool is_last(const LoadParams *params, size_t entry) {
 static bool count_snapshots(Run *run, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
-    if (!db_query(run->dest, "SELECT pg_catalog.count(DISTINCT snapshot) FROM pgcrane.relation", 0, NULL, &row, err))
+    if (!db_query(run->dest, "SELECT pg_catalog.count(DISTINCT snapshot) FROM pgcrane.relation WHERE snapshot <> 0", 0,
+                  NULL, &row, err))
         return error_wrap(err, "counting snapshots");
     run->snapshots_used = db_int64(row, 0, 0);
     return true;
@@ -115,8 +136,9 @@ static bool count_snapshots(Run *run, Error *err) {
 static bool end_ledger(Run *run, Error *err) {
     if (!ledger_begin(run->dest, &run->ledger, err))
         return false;
+    /* A promote has run the last entries when it opened the destination. */
     if (ledger_drop(run->dest, err) &&
-        serial_run_in_transaction(&run->load, run->dest, is_last, &run->not_moved, run->arena, err) &&
+        (run->opened || serial_run_in_transaction(&run->load, run->dest, is_last, &run->not_moved, run->arena, err)) &&
         failpoint("finish.before_commit", err) && ledger_commit(run->dest, err))
         return true;
     db_rollback(run->dest);
@@ -124,7 +146,7 @@ static bool end_ledger(Run *run, Error *err) {
 }
 
 /* A COMMIT whose reply was lost: the next attempt finds no ledger. */
-static bool ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
+bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
     LedgerIdentity found;
     bool exists = false;
 
@@ -137,7 +159,7 @@ static bool ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
 bool step_finish(Run *run, Error *err) {
     bool gone = false;
 
-    if (!ledger_is_gone(run, &gone, err))
+    if (!run_ledger_is_gone(run, &gone, err))
         return false;
     if (!gone && (!count_snapshots(run, err) || !run_report(run, err) || !failpoint("finish.before_drop", err) ||
                   !end_ledger(run, err)))
@@ -151,7 +173,7 @@ bool step_finish(Run *run, Error *err) {
 static void add_notes(Run *run, Report *report) {
     for (size_t i = 0; i < run->notes.len; i++)
         vec_push(run->arena, &report->notes, run->notes.items[i]);
-    if (run->snapshots_used > 1)
+    if (run->snapshots_used > 1 && !run->options.follow)
         vec_push(
             run->arena, &report->notes,
             arena_printf(run->arena,
@@ -161,6 +183,24 @@ static void add_notes(Run *run, Report *report) {
     if (!run->options.vacuum && !run->options.schema_only)
         vec_push(run->arena, &report->notes,
                  "tables are analyzed, not vacuumed: autovacuum sets their visibility maps later (or use --vacuum)");
+}
+
+static void add_promote(const Run *run, Report *report) {
+    const PromoteResult *result = &run->promoted;
+
+    if (!run->opened)
+        return;
+    report->promoted = true;
+    report->proven = result->proven;
+    report->outage_us = result->outage_us;
+    for (size_t i = 0; i < result->notes.len; i++)
+        vec_push(run->arena, &report->notes, result->notes.items[i]);
+    for (int i = 0; i < PROMOTE_STEP_MAX_; i++) {
+        ReportStep step = {.name = promote_step_help((PromoteStep)i), .us = result->step_us[i]};
+
+        if (step.us > 0)
+            vec_push(run->arena, &report->promote_steps, step);
+    }
 }
 
 /* 150020 = "15.20" */
@@ -190,6 +230,7 @@ bool run_report(Run *run, Error *err) {
     };
 
     add_notes(run, &report);
+    add_promote(run, &report);
     tracker_read(run->tracker, run->arena, &report.progress);
     json_t *json = report_to_json(&report);
     buf_init(&text, (size_t)64 << 20);

@@ -92,14 +92,21 @@ static void set_targets(Run *run) {
     run->lane_dest_target.extra_setup = DEST_LANE_SETUP;
 }
 
+static bool tell_job(Run *run, Error *err) {
+    return wire_send(run->wire, WIRE_JOB,
+                     json_pack("{s:s, s:o, s:o}", "job_id", run->identity.job_id, "source",
+                               json_string_lossy(run->source_display), "dest", json_string_lossy(run->dest_display)),
+                     err);
+}
+
 static bool choose_lane_setup(Run *run, Error *err) {
-    bool may = run->options.data_only &&
-               db_exec(run->dest, "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK", err);
+    bool may = db_exec(run->dest, "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK", err);
 
     db_rollback(run->dest);
-    if (may)
+    run->replica_role = may;
+    if (may && run->options.data_only)
         run->lane_dest_target.extra_setup = DATA_ONLY_LANE_SETUP;
-    return may || !run->options.data_only || err->reason == REASON_NOT_PERMITTED;
+    return may || err->reason == REASON_NOT_PERMITTED;
 }
 
 bool step_connect(Run *run, Error *err) {
@@ -117,7 +124,7 @@ bool step_connect(Run *run, Error *err) {
         !db_open(&run->dest_target, "control", &run->stop, &run->dest, err) || !identify(run, err))
         return false;
     set_targets(run); /* with the job's id */
-    if (!choose_lane_setup(run, err))
+    if (!tell_job(run, err) || !choose_lane_setup(run, err))
         return false;
     /* The sessions were named before the job's id was known. */
     const char *name = arena_printf(run->arena, "SET application_name = 'pgcrane %s control'", run->identity.job_id);

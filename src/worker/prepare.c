@@ -29,7 +29,9 @@ static bool take_snapshot(Run *run, Error *err) {
         .log_fd = run->log_fd,
     };
 
-    return snapshot_take(run->dest, &run->ledger, run->arena, &params, &run->stop, &run->snapshot, err);
+    return run_before_snapshot(run, err) &&
+           snapshot_take(run->dest, &run->ledger, run->arena, &params, &run->stop, &run->snapshot, err) &&
+           run_mark_snapshot(run, err);
 }
 
 /* Keepers that earlier runs left: of a snapshot that was never recorded, or not released any more. While we work, our
@@ -59,6 +61,7 @@ bool step_snapshot(Run *run, Error *err) {
                       "the earlier snapshot is gone: tables that are not finished are copied again under a new one");
         ok = take_snapshot(run, err);
     }
+    ok = ok && run_mark_snapshot(run, err); /* of one that an earlier run took, too */
     tracker_phase_end(run->tracker, PHASE_SNAPSHOT);
     return ok && end_other_keepers(run, run->snapshot.keeper_pid, err);
 }
@@ -188,6 +191,7 @@ static void set_load_params(Run *run) {
         .copy_max = run->options.jobs,
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,
+        .replica_role = run->replica_role,
         .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
                         run->options.exclude_schemas.len >
                     0,
@@ -210,6 +214,8 @@ static bool read_schema(Run *run, Error *err) {
         !schema_select(run->arena, &run->toc, &run->options, &selection, err))
         return false;
     run->chosen = selection.chosen;
+    for (size_t i = 0; i < run->toc.count; i++)
+        run->chosen[i] = run->chosen[i] && !run_is_own_entry(run, &run->toc.entries[i]);
     run->not_moved.len = 0;
     note_not_moved(run, &selection);
     return note_own_schema(run, err) && note_invalid_indexes(run, err);

@@ -6,8 +6,11 @@
  */
 #pragma once
 
+#include "engine/follow/follow.h"
+#include "engine/guard/guard.h"
 #include "engine/load/serial.h"
 #include "engine/preflight/preflight.h"
+#include "engine/promote/promote.h"
 #include "engine/schema/filter.h"
 #include "engine/snapshot/snapshot.h"
 #include "pg/client_bins.h"
@@ -20,6 +23,17 @@ typedef struct Confirm {
     pthread_cond_t answered;
     bool pending, yes;
 } Confirm;
+
+/* What was asked of a run that follows: written by the reporter, taken by the main thread. */
+typedef struct PromoteRequest {
+    pthread_mutex_t lock;
+    bool pending;
+    MigrateOptions options; /* of the group Promote, and dry_run */
+    Arena *arena;           /* of the options */
+    Stop called_off;
+} PromoteRequest;
+
+typedef struct Watch Watch;
 
 typedef struct Run {
     Arena *arena;
@@ -58,6 +72,17 @@ typedef struct Run {
     int64_t chunks_kept;
     NotMovedVec not_moved;
     StringVec notes;
+    /* following */
+    bool is_abort;
+    SeamNames names;
+    JournalStream stream;
+    Watch *watch;
+    bool replica_role; /* the destination lets us leave triggers and foreign keys out */
+    bool opened;       /* the promote is behind us: only closing is left */
+    PromoteRequest request;
+    PromoteResult promoted;
+    bool promote_refused; /* the last one: */
+    Error refusal;
 } Run;
 
 /* A line for people, at once. */
@@ -74,12 +99,17 @@ NODISCARD bool step_ledger(Run *run, Error *err);
 NODISCARD bool step_snapshot(Run *run, Error *err);
 NODISCARD bool step_schema(Run *run, Error *err);
 NODISCARD bool step_pre_data(Run *run, Error *err);
+NODISCARD bool step_recover(Run *run, Error *err);
+NODISCARD bool step_abort(Run *run, Error *err);
+NODISCARD bool step_seam(Run *run, Error *err);
 NODISCARD bool step_load(Run *run, Error *err);
 NODISCARD bool step_foreign_keys(Run *run, Error *err);
 NODISCARD bool step_post_data(Run *run, Error *err);
 NODISCARD bool step_sequences(Run *run, Error *err);
 NODISCARD bool step_refresh(Run *run, Error *err);
 NODISCARD bool step_analyze(Run *run, Error *err);
+NODISCARD bool step_follow(Run *run, Error *err);
+NODISCARD bool step_close_source(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */
@@ -90,3 +120,41 @@ NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_li
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* REPORT to the control plane, and report.json in the state folder. */
 NODISCARD bool run_report(Run *run, Error *err);
+
+/* --- following (seam.c, watch.c, follow.c, promote.c) --- */
+
+/* Publishes what has an identity now; the tables as they are. */
+NODISCARD bool run_publish(Run *run, Arena *arena, SeamTable **ret_tables, size_t *ret_count, Error *err);
+/* Is the source still the one that the stream belongs to, with all that the destination holds of it? */
+NODISCARD bool run_check_source(Run *run, Error *err);
+/* Around each snapshot of a migration that is followed; otherwise nothing. */
+NODISCARD bool run_before_snapshot(Run *run, Error *err);
+NODISCARD bool run_mark_snapshot(Run *run, Error *err);
+/* An entry of the archive that is our own doing on the source: publications, capture of definitions. */
+bool run_is_own_entry(const Run *run, const TocEntry *entry);
+/* Entries that wait for the promote's OPEN. */
+bool run_is_deferred(const LoadParams *load, size_t entry);
+/* Everything that the journal names. */
+NODISCARD bool run_remove_from_source(Run *run, Error *err);
+/* Follows until everything up to `until` is applied. */
+NODISCARD bool run_follow_until(Run *run, Lsn until, Error *err);
+/* W of the latest snapshot, when tables were copied under more than one; else 0. */
+NODISCARD bool run_needs_catching_up(Run *run, Lsn *ret_until, Error *err);
+/* Promotes now; *ret_opened false with a result of true: refused or undone, told to the control plane, follow on. */
+NODISCARD bool run_promote(Run *run, Follow *follow, const FollowTable *tables, size_t count, bool *ret_opened,
+                           Error *err);
+/* A PROMOTE message (reporter's thread). */
+void run_request_promote(Run *run, const json_t *body);
+NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
+/* Copies the tables again that the ledger calls suspect, where both sides have them. Nothing is followed meanwhile. */
+NODISCARD bool run_copy_again(Run *run, size_t *ret_copied, Error *err);
+/* Is there one that could be copied now? Asked while following. */
+NODISCARD bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err);
+bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
+
+/* A thread that reads what the slot costs. Starting it twice is fine. */
+NODISCARD bool watch_start(Run *run, Error *err);
+void watch_end(Run *run);
+/* False: what it found ends the run. */
+NODISCARD bool watch_check(Run *run, Error *err);
+void watch_fill(Run *run, CdcProgress *cdc);

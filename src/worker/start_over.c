@@ -217,13 +217,23 @@ static bool remove_report(const Run *run, Error *err) {
     return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
+/* An earlier run that followed: its slot cannot serve another copy. */
+static bool clear_source(StartOver *over, Error *err) {
+    Run *run = over->run;
+    bool undone = false;
+
+    run->names = seam_names(run->arena, run->identity.job_id);
+    run->ledger = over->ledger;
+    return promote_undo(run->source, run->dest, &over->ledger, &undone, err) && run_remove_from_source(run, err);
+}
+
 static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err) {
     Run *run = over->run;
     LedgerSnapshot snapshot;
 
     if (!ledger_take(run->dest, over->arena, identity, &over->ledger, err) || !mark_begun(over, err) ||
         !ledger_last_snapshot(run->dest, over->arena, &snapshot, err) ||
-        !snapshot_release(run->source, &snapshot, err) || !drop_entries(over, err) ||
+        !snapshot_release(run->source, &snapshot, err) || !clear_source(over, err) || !drop_entries(over, err) ||
         !failpoint("restart.after_drop", err) || !remove_large_objects(over, err) || !remove_report(run, err) ||
         !ledger_begin(run->dest, &over->ledger, err))
         return false;

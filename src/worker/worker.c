@@ -27,35 +27,54 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6 };
 #define START_PATIENCE_US (30 * USEC_PER_SEC)
 #define STEP_PAUSE_US (1 * USEC_PER_SEC)
 
-/* X(function, may be tried again?) */
+/* X(function, may be tried again?, in which runs) */
 #define WORKER_STEPS(X)                                                                                                \
-    X(connect, false)                                                                                                  \
-    X(preflight, true)                                                                                                 \
-    X(dry_run, true)                                                                                                   \
-    X(start_over, true)                                                                                                \
-    X(ledger, true)                                                                                                    \
-    X(snapshot, true)                                                                                                  \
-    X(schema, true)                                                                                                    \
-    X(pre_data, true)                                                                                                  \
-    X(load, true)                                                                                                      \
-    X(foreign_keys, true)                                                                                              \
-    X(post_data, true)                                                                                                 \
-    X(sequences, true)                                                                                                 \
-    X(refresh, true)                                                                                                   \
-    X(analyze, true)                                                                                                   \
-    X(finish, true)
+    X(connect, false, ALL_RUNS)                                                                                        \
+    X(abort, true, ABORT_RUNS)                                                                                         \
+    X(preflight, true, ALL_RUNS)                                                                                       \
+    X(dry_run, true, ALL_RUNS)                                                                                         \
+    X(start_over, true, ALL_RUNS)                                                                                      \
+    X(ledger, true, ALL_RUNS)                                                                                          \
+    X(recover, true, FOLLOWING_RUNS)                                                                                   \
+    X(seam, true, FOLLOWING_RUNS)                                                                                      \
+    X(snapshot, true, ALL_RUNS)                                                                                        \
+    X(schema, true, ALL_RUNS)                                                                                          \
+    X(pre_data, true, ALL_RUNS)                                                                                        \
+    X(load, true, ALL_RUNS)                                                                                            \
+    X(foreign_keys, true, ALL_RUNS)                                                                                    \
+    X(post_data, true, ALL_RUNS)                                                                                       \
+    X(sequences, true, ALL_RUNS)                                                                                       \
+    X(refresh, true, ALL_RUNS)                                                                                         \
+    X(analyze, true, ALL_RUNS)                                                                                         \
+    X(follow, false, FOLLOWING_RUNS) /* it has a patience of its own */                                                \
+    X(close_source, true, AFTER_OPEN)                                                                                  \
+    X(finish, true, ALL_RUNS | AFTER_OPEN)
+
+/* AFTER_OPEN: what is left when the destination is open, whether this run opened it or found it so. */
+typedef enum RunKind { ONE_TIME = 1, FOLLOWING_RUNS = 2, ABORT_RUNS = 4, AFTER_OPEN = 8, ALL_RUNS = 3 } RunKind;
 
 typedef struct WorkerStep {
     const char *name;
     bool (*run)(Run *run, Error *err);
     bool retry;
+    unsigned kinds;
 } WorkerStep;
 
 static const WorkerStep worker_steps[] = {
-#define X(name, retry) {#name, step_##name, retry},
+#define X(name, retry, kinds) {#name, step_##name, retry, kinds},
     WORKER_STEPS(X)
 #undef X
 };
+
+static unsigned kind_of(const Run *run) {
+    if (run->opened)
+        return AFTER_OPEN;
+    return run->is_abort ? ABORT_RUNS : run->options.follow ? FOLLOWING_RUNS : ONE_TIME;
+}
+
+static bool is_wanted(const Run *run, const WorkerStep *step) {
+    return (step->kinds & kind_of(run)) != 0 || (run->is_abort && step->run == step_connect);
+}
 
 /* ---- Messages ---- */
 
@@ -108,6 +127,7 @@ typedef struct Reporter {
 
 static void stop_run(Run *run) {
     stop_request(&run->stop);
+    stop_request(&run->request.called_off);
     answer_confirm(run, false);
 }
 
@@ -130,6 +150,8 @@ static bool handle_message(Run *run) {
     }
     if (type == WIRE_STOP)
         stop_run(run);
+    else if (type == WIRE_PROMOTE)
+        run_request_promote(run, body);
     else if (type == WIRE_CONFIRM)
         answer_confirm(run, json_get_bool(body, "yes", false));
     return true;
@@ -188,6 +210,7 @@ static bool receive_start(Run *run, Error *err) {
         return error_set(err, REASON_WIRE_BAD, "the first message is %s, not START", wire_type_name(type));
     /* The message holds the connection strings; options keep their copies in the run's arena, the JSON goes with this
      * function. */
+    run->is_abort = strcmp(json_get_string(body, "action", "migrate"), "abort") == 0;
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err);
 }
 
@@ -210,6 +233,8 @@ static bool run_step(Run *run, const WorkerStep *step, Error *err) {
     for (int attempt = 1;; attempt++) {
         if (try_step(run, step, attempt, err))
             return true;
+        if (!watch_check(run, err)) /* it stopped the run: its reason is the reason */
+            return false;
         if (stop_requested(&run->stop))
             return error_set(err, REASON_CANCELLED, "stopped");
         if (!step->retry || !err->retryable || attempt >= STEP_ATTEMPTS_MAX ||
@@ -220,12 +245,27 @@ static bool run_step(Run *run, const WorkerStep *step, Error *err) {
 
 static bool run_steps(Run *run, Error *err) {
     for (size_t i = 0; i < COUNT_OF(worker_steps) && !run->finished; i++)
-        if (!run_step(run, &worker_steps[i], err))
+        if (is_wanted(run, &worker_steps[i]) && !run_step(run, &worker_steps[i], err))
             return false;
     return true;
 }
 
+/* What --max-retained promises: the slot does not stay when the run gives up because of it. */
+static void give_up_slot(Run *run) {
+    Error err = {0};
+
+    db_closep(&run->source);
+    db_closep(&run->dest);
+    if (!db_open(&run->source_target, "control", NULL, &run->source, &err) ||
+        !db_open(&run->dest_target, "control", NULL, &run->dest, &err) ||
+        !ledger_retake(run->dest, &run->ledger, &err) || !run_remove_from_source(run, &err)) {
+        run_event(run, "error", "the slot could not be removed: %s; pgcrane abort tries again", err.message);
+        log_error_value(LOG_ERROR, &err);
+    }
+}
+
 static void close_run(Run *run) {
+    watch_end(run);
     pool_freep(&run->pool);
     db_closep(&run->source);
     db_closep(&run->dest);
@@ -264,6 +304,8 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
         return error_set(err, REASON_SYSTEM, "cannot start a thread");
     atomic_store(&reporter->running, true);
     bool ok = run_steps(run, err);
+    if (!ok && err->reason == REASON_RETAINED_LIMIT)
+        give_up_slot(run);
     atomic_store(&reporter->running, false);
     close_run(run);
     atomic_store(&reporter->ended, true);
@@ -282,7 +324,8 @@ int worker_main(int argc, char **argv) {
     run.tracker = tracker_new();
     (void)pthread_mutex_init(&run.confirm.lock, NULL);
     (void)pthread_cond_init(&run.confirm.answered, NULL);
-    bool ok = stop_init(&run.stop, &err) && work(&run, &reporter, &err);
+    (void)pthread_mutex_init(&run.request.lock, NULL);
+    bool ok = stop_init(&run.stop, &err) && stop_init(&run.request.called_off, &err) && work(&run, &reporter, &err);
     say_end(&run, ok, &err);
     wire_freep(&run.wire);
     tracker_freep(&run.tracker);

@@ -10,6 +10,7 @@ typedef struct LedgerRelation {
     const char *picture; /* of the snapshot it was copied under */
     Lsn w;               /* of that snapshot */
     bool copied;         /* all its ranges are in */
+    bool is_new;         /* never copied: made on the source while it was followed */
     const char *suspect; /* NULL, or why it has to be compared or copied again before the promote */
 } LedgerRelation;
 
@@ -18,3 +19,11 @@ NODISCARD bool relations_read(DbConn *dest, Arena *arena, LedgerRelation **ret_r
 /* In the caller's transaction (the applier's), by oid; the first reason stays. No error when the ledger has no such
  * table. */
 NODISCARD bool relation_set_suspect(DbConn *dest, uint32_t oid, const char *reason, Error *err);
+/* A table whose every change applies, since its making was in the stream. In the caller's transaction. */
+NODISCARD bool relation_add_followed(DbConn *dest, uint32_t oid, Error *err);
+/* A table that was never copied, and whose beginning was not in the stream: it waits for a copy. In the caller's
+ * transaction; names it if it was known by its oid only. */
+NODISCARD bool relation_add_suspect(DbConn *dest, uint32_t oid, const char *schema, const char *name,
+                                    const char *reason, Error *err);
+/* Do its changes apply? False also when the ledger has no such table. */
+NODISCARD bool relation_is_followed(DbConn *dest, uint32_t oid, bool *ret_followed, Error *err);

@@ -82,6 +82,8 @@ typedef struct Reading {
 static bool read_table(const DbResult *row, void *context, Error *err) {
     Reading *reading = context;
     SeamTable table = {
+        .schema = arena_strdup(reading->arena, db_text(row, 0, 0)),
+        .name = arena_strdup(reading->arena, db_text(row, 0, 1)),
         .quoted = sql_qualified(reading->arena, db_text(row, 0, 0), db_text(row, 0, 1)),
         .has_identity = db_bool(row, 0, 2),
     };

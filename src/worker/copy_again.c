@@ -1,0 +1,215 @@
+/*
+ * Tables that the stream could not keep right are copied again, while following is stopped.
+ *
+ * NOTES: why nothing is lost or doubled
+ * The applier has stopped at P. Then, in this order: barrier, snapshot SX, marker W (flushed, behind SX). The rows that
+ * SX shows replace the table's rows, and in the same transaction the ledger's line of the table gets SX and W. When
+ * following goes on from P, a change of this table is skipped exactly when SX shows its transaction; all others apply.
+ * A crash before that commit leaves the table suspect with its old rows and its old picture, after it the new ones.
+ *
+ * A table whose definition differs on the two sides, or that the destination does not have, stays suspect: somebody has
+ * to make them alike first. So does one that was rewritten between snapshot and lock: the next round takes it.
+ */
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/ledger/relations.h"
+#include "pg/copy.h"
+#include "pg/quote.h"
+#include "worker/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Again {
+    Run *run;
+    Arena *arena;
+    DbConn *source; /* its transaction shows SX */
+    const LedgerRelation *suspects;
+    size_t count;
+    const char *picture;
+    Lsn w;
+} Again;
+
+static bool is_suspect(const PlanTable *table, void *context, bool *ret_wanted, Error *err) {
+    const Again *again = context;
+
+    (void)err;
+    *ret_wanted = false;
+    for (size_t i = 0; i < again->count; i++)
+        *ret_wanted |= again->suspects[i].suspect != NULL && again->suspects[i].oid == table->oid;
+    return true;
+}
+
+static bool open_snapshot(Again *again, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    Run *run = again->run;
+
+    if (!run_before_snapshot(run, err) ||
+        !db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
+        !db_exec(again->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
+        return false;
+    const char *sql = arena_printf(again->arena, "SELECT %s", snapshot_picture_sql(db_version(again->source)));
+    if (!db_query(again->source, sql, 0, NULL, &row, err))
+        return error_wrap(err, "taking a snapshot to copy tables again");
+    again->picture = arena_strdup(again->arena, db_text(row, 0, 0));
+    return failpoint("again.before_marker", err) && seam_marker(run->source, "copy again", &again->w, err);
+}
+
+/* Same comparison as in the load: a rewritten or truncated table would be copied as empty. */
+static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *sql = arena_printf(again->arena,
+                                   "SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY %s IN ACCESS SHARE MODE;"
+                                   " SELECT pg_catalog.pg_relation_filenode(%u)",
+                                   table->quoted, table->oid);
+
+    if (!db_exec(again->source, "SAVEPOINT again", err))
+        return false;
+    if (!db_query_last(again->source, sql, &row, err)) {
+        log_info("not copied again now: %s: %s", table->display, err->message);
+        *ret_same = false;
+        return !db_is_broken(again->source) && db_exec(again->source, "ROLLBACK TO again; RELEASE again", err);
+    }
+    *ret_same = (uint32_t)db_int64(row, 0, 0) == table->filenode;
+    return true;
+}
+
+/* TRUNCATE where it can be had; tables that others refer to by a foreign key refuse it in replica role, too. */
+static bool empty_table(DbConn *dest, const PlanTable *table, Error *err) {
+    if (!db_exec(dest, "SAVEPOINT emptying", err))
+        return false;
+    if (db_execf(dest, err, "TRUNCATE ONLY %s", table->quoted))
+        return true;
+    return strcmp(err->sqlstate, "0A000") == 0 && db_exec(dest, "ROLLBACK TO emptying", err) &&
+           db_execf(dest, err, "DELETE FROM ONLY %s", table->quoted);
+}
+
+static bool pump(Again *again, const PlanTable *table, Error *err) {
+    const char *form = table->binary ? "binary" : "text";
+    const char *list = table->columns[0] == '\0' ? "" : arena_printf(again->arena, " (%s)", table->columns);
+    DbSide side = DB_SOURCE;
+    DbCopyResult copied = {0};
+    const DbCopy copy = {
+        .source = again->source,
+        .dest = again->run->dest,
+        .source_sql = arena_printf(again->arena, "COPY (SELECT %s FROM ONLY %s) TO STDOUT (FORMAT %s)", table->columns,
+                                   table->quoted, form),
+        .dest_sql = arena_printf(again->arena, "COPY %s%s FROM STDIN (FORMAT %s)", table->quoted, list, form),
+    };
+
+    if (!db_copy_pump(&copy, &copied, &side, err))
+        return error_wrap(err, "copying table %s again", table->display);
+    tracker_add_copied(again->run->tracker, 0, copied.bytes, copied.rows);
+    return true;
+}
+
+static bool note_copied(Again *again, const PlanTable *table, Error *err) {
+    const char *const snapshot[] = {again->picture, again->run->identity.source_system,
+                                    lsn_format(again->arena, again->w)};
+    const char *const relation[] = {arena_printf(again->arena, "%u", table->oid), table->schema, table->name,
+                                    arena_printf(again->arena, "%u", table->filenode), table->columns_hash};
+    DbConn *dest = again->run->dest;
+
+    return db_query(
+               dest,
+               "INSERT INTO pgcrane.snapshot"
+               " (id, snapshot_id, picture, system_identifier, postmaster_start, keeper_pid, w)"
+               " SELECT coalesce(pg_catalog.max(id), 0) + 1, '', $1, $2, '', '0', $3::pg_lsn FROM pgcrane.snapshot",
+               3, snapshot, NULL, err) &&
+           db_exec_rows(dest,
+                        "UPDATE pgcrane.relation SET snapshot = (SELECT pg_catalog.max(id) FROM pgcrane.snapshot),"
+                        " schema_name = $2, table_name = $3, filenode = $4::oid, columns_hash = $5, suspect = NULL"
+                        " WHERE oid = $1::oid",
+                        5, relation, 1, err);
+}
+
+static bool copy_table(Again *again, const PlanTable *table, Error *err) {
+    Run *run = again->run;
+    const char *role = run->replica_role ? "SET LOCAL session_replication_role = replica" : "SELECT 1";
+
+    if (ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
+        empty_table(run->dest, table, err) && pump(again, table, err) && note_copied(again, table, err) &&
+        failpoint("again.before_commit", err) && ledger_commit(run->dest, err))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
+/* *ret_ready false: it stays suspect for now. */
+static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Error *err) {
+    PlanTable copy = *table;
+    const Plan plan = {.tables = &copy, .count = 1};
+
+    *ret_ready = !table->is_void && table->via == NULL;
+    if (!*ret_ready)
+        return true;
+    if (plan_check_dest(again->run->dest, again->arena, &plan, err))
+        return lock_table(again, table, ret_ready, err);
+    *ret_ready = false;
+    return err->reason == REASON_TABLE_CHANGED;
+}
+
+static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
+    Plan plan = {0};
+
+    if (!open_snapshot(again, err) || !plan_read(again->source, again->arena, is_suspect, again, &plan, err))
+        return false;
+    for (size_t i = 0; i < plan.count; i++) {
+        const PlanTable *table = &plan.tables[i];
+        bool ready = false;
+
+        if (!is_ready(again, table, &ready, err))
+            return false;
+        if (!ready)
+            continue;
+        run_event(again->run, "info", "copying table %s again (%lld MB)", table->display,
+                  (long long)(table->bytes >> 20));
+        if (!copy_table(again, table, err))
+            return false;
+        (*ret_copied)++;
+    }
+    return true;
+}
+
+bool run_copy_again(Run *run, size_t *ret_copied, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Again again = {.run = run, .arena = arena};
+    LedgerRelation *relations = NULL;
+    size_t suspects = 0;
+
+    *ret_copied = 0;
+    if (!relations_read(run->dest, arena, &relations, &again.count, err))
+        return false;
+    again.suspects = relations;
+    for (size_t i = 0; i < again.count; i++)
+        suspects += relations[i].suspect != NULL;
+    if (suspects == 0)
+        return true;
+    bool ok = copy_tables(&again, ret_copied, err);
+    db_closep(&again.source);
+    return ok;
+}
+
+/* Without stopping anything: is there a suspect table that both sides have in the same form? */
+bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Again again = {.run = run, .arena = arena};
+    LedgerRelation *relations = NULL;
+    Plan plan = {0};
+
+    *ret_has = false;
+    if (!relations_read(run->dest, arena, &relations, &again.count, err))
+        return false;
+    again.suspects = relations;
+    if (!db_exec(run->source, "BEGIN READ ONLY", err) ||
+        !plan_read(run->source, arena, is_suspect, &again, &plan, err) || !db_exec(run->source, "COMMIT", err))
+        return false;
+    for (size_t i = 0; i < plan.count && !*ret_has; i++) {
+        const Plan one = {.tables = &plan.tables[i], .count = 1};
+
+        *ret_has = plan.tables[i].via == NULL && plan_check_dest(run->dest, arena, &one, err);
+        if (!*ret_has && plan.tables[i].via == NULL && err->reason != REASON_TABLE_CHANGED)
+            return false;
+    }
+    return true;
+}

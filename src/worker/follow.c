@@ -1,0 +1,274 @@
+/*
+ * Following: the stream is applied by two threads (engine/follow); here is what goes on around them.
+ *
+ * The main thread starts them, tells the control plane where they are, looks at the source now and then (identities,
+ * sequences, differences of the catalogues), takes a request to promote, and starts them again after trouble. What it
+ * remembers is thrown away then: position, tables and marks are read from the ledger anew.
+ *
+ * Trouble. A retryable failure (a server is away, a connection was cut) is tried again for --retry-for seconds, counted
+ * from the first failure after the last progress. Before each start the source's history is compared with what the
+ * destination holds (run_check_source). Everything else ends the run with its reason; the slot stays, and the same
+ * command goes on.
+ *
+ * Tables that the stream cannot keep right by itself are marked `suspect` in the ledger, in the transaction that would
+ * have applied the change: made on the source after the copy, a change of identity, a definition that could not be
+ * repeated. As soon as both sides have such a table it is copied again (copy_again.c), with following stopped: what the
+ * slot holds from then on is decided by the new snapshot's picture.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "engine/ledger/relations.h"
+#include "worker/following.h"
+
+#include <string.h>
+
+#define LOOK_US (200 * USEC_PER_MSEC)
+#define SUSPECTS_US (5 * USEC_PER_SEC)
+#define RETRY_PAUSE_US (1 * USEC_PER_SEC)
+#define PROGRESS_RESETS_US (10 * USEC_PER_SEC)
+
+/* ---- The tables ---- */
+
+/* Rows of an extension's configuration table come partly with CREATE EXTENSION: their changes are not followed. */
+static bool is_extension_table(const LedgerRelation *relation, const DbResult *members) {
+    for (int i = 0; i < db_rows(members); i++)
+        if ((uint32_t)db_int64(members, i, 0) == relation->oid)
+            return true;
+    return false;
+}
+
+static bool add_table(Following *following, const LedgerRelation *relation, Error *err) {
+    FollowTable *table = &following->tables[following->tables_count];
+
+    if (relation->w == 0)
+        return error_set(err, REASON_LEDGER_MISMATCH, "table %s.%s was copied without a position", relation->schema,
+                         relation->name);
+    *table = (FollowTable){.oid = relation->oid};
+    if (!seam_picture_parse(following->arena, relation->picture, relation->w, &table->picture, err))
+        return false;
+    following->tables_count++;
+    return true;
+}
+
+static bool read_tables(Following *following, Error *err) {
+    Run *run = following->run;
+    CLEANUP(db_result_freep) DbResult *members = NULL;
+    LedgerRelation *relations = NULL;
+    size_t count = 0;
+
+    if (!relations_read(run->dest, following->arena, &relations, &count, err))
+        return false;
+    if (!db_query(run->source,
+                  "SELECT objid FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+                  " AND deptype = 'e'",
+                  0, NULL, &members, err))
+        return error_wrap(err, "asking for the tables of extensions");
+    following->tables = arena_array(following->arena, FollowTable, MAX(count, 1));
+    following->tables_count = 0;
+    following->suspects = (StringVec){0};
+    atomic_store(&following->marked, false);
+    for (size_t i = 0; i < count; i++) {
+        if (relations[i].suspect != NULL)
+            atomic_store(&following->marked, true);
+        if (relations[i].suspect != NULL)
+            vec_push(following->arena, &following->suspects,
+                     arena_printf(following->arena, "%s.%s: %s", relations[i].schema, relations[i].name,
+                                  relations[i].suspect));
+        if (relations[i].copied && !(relations[i].is_new && relations[i].suspect != NULL) &&
+            !is_extension_table(&relations[i], members) && !add_table(following, &relations[i], err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Start and stop ---- */
+
+static bool start(Following *following, Error *err) {
+    Run *run = following->run;
+    const char **publications = arena_array(following->arena, const char *, 3);
+
+    publications[0] = run->names.publication_all;
+    publications[1] = run->names.publication_keys;
+    if (!run_check_source(run, err) || !read_tables(following, err))
+        return false;
+    const FollowParams params = {
+        .source_target = &run->source_target,
+        .dest_target = &run->dest_target,
+        .ledger = &run->ledger,
+        .slot = run->names.slot,
+        .publications = publications,
+        .tables = following->tables,
+        .tables_count = following->tables_count,
+        .hooks = following_hooks(following),
+    };
+    return follow_start(&params, &following->follow, err);
+}
+
+static void stop_following(Following *following) {
+    follow_stopp(&following->follow);
+    following->samples_count = 0;
+    arena_reset(following->arena);
+    following->tables = NULL;
+    following->tables_count = 0;
+    following->suspects = (StringVec){0};
+}
+
+/* ---- The loop ---- */
+
+/* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
+ * that waits for people must not stop the others now and then. */
+static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
+    size_t copied = 0;
+    bool ready = false;
+
+    *ret_stopped = false;
+    if (!atomic_load(&following->marked) || clock_now_us() < following->suspects_due_us)
+        return true;
+    following->suspects_due_us = clock_now_us() + SUSPECTS_US;
+    if (!run_has_ready_suspects(following->run, &ready, err))
+        return false;
+    if (!ready)
+        return true;
+    stop_following(following);
+    *ret_stopped = true;
+    following_tell_state(following, CDC_COPYING_AGAIN);
+    return run_copy_again(following->run, &copied, err);
+}
+
+static bool promote_is_due(Following *following) {
+    Run *run = following->run;
+
+    (void)pthread_mutex_lock(&run->request.lock);
+    bool due = run->request.pending;
+    (void)pthread_mutex_unlock(&run->request.lock);
+    return due || (strcmp(run->options.promote, "auto") == 0 && following->state == CDC_FOLLOWING);
+}
+
+static bool promote_now(Following *following, bool *ret_opened, Error *err) {
+    Run *run = following->run;
+
+    following_tell_state(following, CDC_PROMOTING);
+    bool ok = run_promote(run, following->follow, following->tables, following->tables_count, ret_opened, err);
+    if (ok && !*ret_opened && strcmp(run->options.promote, "auto") == 0 && run->promote_refused) {
+        *err = run->refusal;
+        return false;
+    }
+    following->state = *ret_opened ? CDC_PROMOTED : CDC_CATCHING_UP;
+    return ok;
+}
+
+/* True with *ret_done: reached what was wanted; else the caller starts again. */
+static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *err) {
+    Run *run = following->run;
+    bool stopped = false;
+
+    for (;;) {
+        FollowStatus status;
+
+        switch (follow_wait(following->follow, UINT64_MAX, clock_now_us() + LOOK_US, &run->stop, err)) {
+        case FOLLOW_FAILED:
+            return false;
+        case FOLLOW_STOPPED:
+            return watch_check(run, err) && error_set(err, REASON_CANCELLED, "stopped");
+        case FOLLOW_REACHED:
+        case FOLLOW_TIMEOUT:
+            break;
+        }
+        following_tell(following);
+        follow_status(following->follow, &status);
+        if (until != 0 && status.applied >= until) {
+            *ret_done = true;
+            return true;
+        }
+        if (until != 0)
+            continue;
+        if (!following_look_around(following, err) || !mend_suspects(following, &stopped, err))
+            return false;
+        if (stopped)
+            return true;
+        if (promote_is_due(following) && (!promote_now(following, ret_done, err) || *ret_done))
+            return *ret_done;
+    }
+}
+
+static bool may_retry(Following *following, int64_t *first_us, const Error *err) {
+    Run *run = following->run;
+    int64_t now = clock_now_us();
+
+    if (!err->retryable || stop_requested(&run->stop))
+        return false;
+    if (*first_us == 0) {
+        *first_us = now;
+        run_event(run, "warning", "%s; trying again for %lld s", err->message, (long long)run->options.retry_for);
+    }
+    log_error_value(LOG_WARNING, err);
+    if (now - *first_us > run->options.retry_for * USEC_PER_SEC)
+        return false;
+    following_tell_state(following, CDC_RETRYING);
+    tracker_add_retry(run->tracker);
+    return stop_wait_fd(&run->stop, -1, 0, now + RETRY_PAUSE_US) != WAIT_STOPPED;
+}
+
+static bool follow_with_patience(Following *following, Lsn until, Error *err) {
+    int64_t first_failure_us = 0;
+    bool connected = true;
+
+    for (bool done = false; !done;) {
+        int64_t began = clock_now_us();
+        bool ok = (connected || run_reconnect(following->run, err)) && start(following, err) &&
+                  follow_once(following, until, &done, err);
+
+        connected = ok;
+        if (clock_now_us() - began > PROGRESS_RESETS_US)
+            first_failure_us = 0;
+        if (done)
+            break; /* the caller needs the follow no more */
+        stop_following(following);
+        if (!ok && !may_retry(following, &first_failure_us, err))
+            return stop_requested(&following->run->stop) && watch_check(following->run, err)
+                       ? error_set(err, REASON_CANCELLED, "stopped")
+                       : false;
+        if (!ok && following->run->opened)
+            return true;
+    }
+    return true;
+}
+
+static bool follow_run(Run *run, Lsn until, Error *err) {
+    Following following = {.run = run, .arena = arena_new()};
+
+    tracker_phase_begin(run->tracker, PHASE_CDC);
+    bool ok = follow_with_patience(&following, until, err);
+    if (ok && run->opened)
+        following_tell_state(&following, CDC_PROMOTED);
+    stop_following(&following);
+    tracker_phase_end(run->tracker, PHASE_CDC);
+    following_look_end(&following);
+    arena_free(following.arena);
+    return ok;
+}
+
+bool run_follow_until(Run *run, Lsn until, Error *err) {
+    return follow_run(run, until, err);
+}
+
+bool run_needs_catching_up(Run *run, Lsn *ret_until, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    LedgerRelation *relations = NULL;
+    size_t count = 0;
+    Lsn lowest = UINT64_MAX, highest = 0;
+
+    if (!relations_read(run->dest, arena, &relations, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        lowest = MIN(lowest, relations[i].w);
+        highest = MAX(highest, relations[i].w);
+    }
+    *ret_until = highest > lowest ? highest : 0;
+    return true;
+}
+
+bool step_follow(Run *run, Error *err) {
+    run_event(run, "info", "the copy is complete; following the source");
+    return follow_run(run, 0, err);
+}

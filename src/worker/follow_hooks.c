@@ -1,0 +1,91 @@
+/*
+ * What the applier asks while it applies: a table that it does not know, a definition that changed. All of it runs in
+ * the applier's thread and transaction, so that a mark in the ledger commits with what it is about.
+ */
+#include "common/log.h"
+#include "engine/ddl/replay.h"
+#include "engine/ledger/relations.h"
+#include "worker/following.h"
+
+#include <string.h>
+
+bool run_wanted(void *context, const char *schema, const char *name) {
+    const Run *run = context;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    bool wanted = false;
+    Error ignored; /* the patterns were read before: they are well formed */
+
+    return filter_table_by_name(arena, &run->options, schema, name, &wanted, &ignored) && wanted;
+}
+
+static bool dest_has(DbConn *dest, const PgoRelation *relation, bool *ret_has, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                  " WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+                  2, (const char *const[]){relation->schema, relation->name}, &row, err))
+        return error_wrap(err, "looking for table %s.%s", relation->schema, relation->name);
+    *ret_has = db_rows(row) == 1;
+    return true;
+}
+
+/* A table that is new on the source. With its CREATE TABLE in the stream all its rows are behind that, and everything
+ * applies; without, rows may have come before we looked, and only a copy knows. */
+static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *relation, bool *ret_apply, Error *err) {
+    Following *following = context;
+    bool has = false, known = false;
+
+    *ret_apply = false;
+    if (!run_wanted(following->run, relation->schema, relation->name))
+        return true;
+    if (!relation_is_followed(dest, relation->oid, &known, err) || !dest_has(dest, relation, &has, err))
+        return false;
+    *ret_apply = known && has;
+    if (*ret_apply)
+        return true;
+    if (!relation_add_suspect(dest, relation->oid, relation->schema, relation->name,
+                              "it was made on the source after the copy", err))
+        return false;
+    atomic_store(&following->marked, true);
+    return true;
+}
+
+static bool mark_tables(Following *following, DbConn *dest, const DdlResult *result, Error *err) {
+    for (size_t i = 0; i < result->tables_count; i++)
+        if (!relation_set_suspect(dest, result->tables[i], result->reason, err))
+            return false;
+    atomic_store(&following->marked, true);
+    return true;
+}
+
+static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    DdlResult result = {0};
+
+    if (!ddl_replay(dest, arena, message->content, message->len, run_wanted, following->run, &result, err))
+        return error_wrap(err, "applying a change of definitions");
+    switch (result.outcome) {
+    case DDL_IGNORED:
+        return true;
+    case DDL_APPLIED:
+        for (size_t i = 0; i < result.tables_count; i++)
+            if (!relation_add_followed(dest, result.tables[i], err))
+                return false;
+        (void)atomic_fetch_add(&following->ddl, 1);
+        log_info("definition applied: %s", result.what);
+        return true;
+    case DDL_SUSPECT:
+        run_event(following->run, "warning", "not repeated on the destination: %s: %s", result.what, result.reason);
+        return mark_tables(following, dest, &result, err);
+    }
+    UNREACHABLE();
+}
+
+static bool on_message(void *context, DbConn *dest, const PgoLogical *message, Error *err) {
+    return strcmp(message->prefix, "pgcrane.ddl") != 0 || on_ddl(context, dest, message, err);
+}
+
+FollowHooks following_hooks(Following *following) {
+    return (FollowHooks){.context = following, .unknown_table = on_unknown_table, .message = on_message};
+}

@@ -1,0 +1,142 @@
+/*
+ * What is looked at while the stream is followed: replica identities, differences of the catalogues, sequences.
+ *
+ * A table that the application deprives of its identity must leave the publication of updates soon: until then the
+ * application's own UPDATE fails. What was not in the stream meanwhile makes the table suspect.
+ */
+#include "common/clock.h"
+#include "engine/ddl/capture.h"
+#include "engine/finish/finish.h"
+#include "worker/following.h"
+
+#include <string.h>
+
+#define IDENTITIES_US (3 * USEC_PER_SEC)
+#define SEQUENCES_US (30 * USEC_PER_SEC)
+#define DRIFT_US (10 * USEC_PER_SEC)
+
+enum { DRIFT_SHARE = 50 }; /* of the time goes into comparing, at most one part in so many */
+
+static const SeamTable *find_identity(const Following *following, const SeamTable *table) {
+    for (size_t i = 0; i < following->identities_count; i++)
+        if (strcmp(following->identities[i].quoted, table->quoted) == 0)
+            return &following->identities[i];
+    return NULL;
+}
+
+/* Updates between the change and our look were not in the stream. */
+static bool mark_identity(Run *run, const SeamTable *table, Error *err) {
+    const char *reason = table->has_identity ? "it got a replica identity while it was followed"
+                                             : "it lost its replica identity while it was followed";
+    const char *const params[] = {table->schema, table->name, reason};
+
+    if (!ledger_begin(run->dest, &run->ledger, err))
+        return false;
+    if (db_query(run->dest,
+                 "UPDATE pgcrane.relation SET suspect = $3"
+                 " WHERE schema_name = $1 AND table_name = $2 AND suspect IS NULL",
+                 3, params, NULL, err) &&
+        ledger_commit(run->dest, err)) {
+        run_event(run, "warning", "table %s: %s", table->quoted, reason);
+        return true;
+    }
+    db_rollback(run->dest);
+    return false;
+}
+
+static bool compare_identities(Following *following, const SeamTable *tables, size_t count, bool *ret_changed,
+                               Error *err) {
+    *ret_changed = count != following->identities_count;
+    for (size_t i = 0; i < count; i++) {
+        const SeamTable *before = find_identity(following, &tables[i]);
+
+        if (before != NULL && before->has_identity == tables[i].has_identity)
+            continue;
+        *ret_changed = true;
+        if (before == NULL)
+            continue;
+        if (!mark_identity(following->run, &tables[i], err))
+            return false;
+        atomic_store(&following->marked, true);
+    }
+    return true;
+}
+
+/* A table that lost its identity must leave the publication of updates at once: the application's own UPDATE fails
+ * until then. */
+static bool look_at_identities(Following *following, Error *err) {
+    Arena *arena = arena_new();
+    SeamTable *tables = NULL;
+    size_t count = 0;
+    bool changed = true;
+    bool first = following->identities == NULL;
+    bool ok = first ? run_publish(following->run, arena, &tables, &count, err)
+                    : seam_read_identities(following->run->source, arena, &tables, &count, err) &&
+                          compare_identities(following, tables, count, &changed, err) &&
+                          (!changed || run_publish(following->run, arena, &tables, &count, err));
+
+    if (!ok || !changed) {
+        arena_free(arena);
+        return ok;
+    }
+    arena_free(following->identities_arena);
+    following->identities_arena = arena;
+    following->identities = tables;
+    following->identities_count = count;
+    return true;
+}
+
+static bool look_at_drift(Following *following, Error *err) {
+    Arena *arena = arena_new();
+    Run *run = following->run;
+    DriftVec drifts = {0};
+    int64_t began = clock_now_us();
+    const DriftParams params = {
+        .wanted = run_wanted,
+        .context = run,
+        .indexes = true,
+        .foreign_keys = run->replica_role,
+        .ignore_schema = ddl_capture_schema(arena, &run->names),
+    };
+
+    if (!drift_compare(run->source, run->dest, arena, &params, &drifts, err)) {
+        arena_free(arena);
+        return error_wrap(err, "comparing the catalogues");
+    }
+    if (drifts.len > 0 && following->drifts.len == 0)
+        run_event(run, "warning", "%s: %s (%zu difference%s; promote waits for them)", drifts.items[0].object,
+                  drifts.items[0].message, drifts.len, drifts.len == 1 ? "" : "s");
+    arena_free(following->drifts_arena);
+    following->drifts_arena = arena;
+    following->drifts = drifts;
+    /* Large catalogues are looked at less often. */
+    int64_t now = clock_now_us();
+    following->drift_due_us = now + MAX(DRIFT_US, (now - began) * DRIFT_SHARE);
+    return true;
+}
+
+bool following_look_around(Following *following, Error *err) {
+    int64_t now = clock_now_us();
+    Run *run = following->run;
+
+    if (now >= following->identities_due_us) {
+        if (!look_at_identities(following, err))
+            return false;
+        following->identities_due_us = clock_now_us() + IDENTITIES_US;
+    }
+    if (now >= following->drift_due_us && !look_at_drift(following, err))
+        return false;
+    if (now >= following->sequences_due_us) {
+        CLEANUP(arena_freep) Arena *arena = arena_new();
+
+        if (!finish_sequences(&run->load, run->source, run->dest, arena, err))
+            return false;
+        following->sequences_due_us = clock_now_us() + SEQUENCES_US;
+    }
+    return true;
+}
+
+void following_look_end(Following *following) {
+    arena_free(following->identities_arena);
+    arena_free(following->drifts_arena);
+}

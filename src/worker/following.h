@@ -1,0 +1,45 @@
+/* What the files around following share (follow.c has the story); nobody else includes this. */
+#pragma once
+
+#include "worker/run.h"
+
+#include <stdatomic.h>
+
+enum { FOLLOWING_SAMPLES = 26 };
+
+typedef struct Sample {
+    int64_t at_us, lag_bytes;
+    ApplyCounts counts;
+} Sample;
+
+typedef struct Following {
+    Run *run;
+    Arena *arena; /* of one start */
+    Follow *follow;
+    FollowTable *tables;
+    size_t tables_count;
+    SeamTable *identities; /* as last seen */
+    size_t identities_count;
+    Arena *identities_arena;
+    DriftVec drifts;
+    Arena *drifts_arena;
+    StringVec suspects; /* for people */
+    int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
+    Sample samples[FOLLOWING_SAMPLES];
+    size_t samples_count;
+    CdcState state;
+    atomic_int_fast64_t ddl;
+    atomic_bool marked; /* a table was marked suspect: look at the ledger */
+} Following;
+
+/* --- follow_hooks.c: what the applier asks, in its thread --- */
+FollowHooks following_hooks(Following *following);
+
+/* --- follow_tell.c --- */
+void following_tell(Following *following);
+/* While nothing is followed: the last numbers would be wrong, only the state is true. */
+void following_tell_state(Following *following, CdcState state);
+
+/* --- follow_look.c: identities, differences of the catalogues, sequences, each when it is due --- */
+NODISCARD bool following_look_around(Following *following, Error *err);
+void following_look_end(Following *following);

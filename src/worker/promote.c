@@ -1,0 +1,216 @@
+/*
+ * A promote from the worker's side: the request, what the engine needs for it, what the control plane is told, and the
+ * closing afterwards.
+ *
+ * NOTES: where a killed run goes on (step_recover)
+ * - The ledger has the step "opened": the destination is the database. What is left is closing: the source's slot,
+ *   publications and triggers, then the ledger.
+ * - It has not: whatever a promote did to the source is undone, and the source is followed again.
+ */
+#include "common/clock.h"
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/ddl/capture.h"
+#include "engine/ledger/journal.h"
+#include "worker/run.h"
+
+#include <string.h>
+
+/* ---- The request ---- */
+
+/* The promote's own settings come with the request, everything else is the run's. */
+static MigrateOptions take_request(Run *run, Arena *arena) {
+    MigrateOptions options = run->options;
+
+    (void)pthread_mutex_lock(&run->request.lock);
+    if (run->request.pending) {
+        const MigrateOptions *asked = &run->request.options;
+
+        options.fence = arena_strdup(arena, asked->fence);
+        options.fence_timeout = asked->fence_timeout;
+        options.lag_limit = asked->lag_limit;
+        options.lag_timeout = asked->lag_timeout;
+        options.recopy_limit = asked->recopy_limit;
+        options.hook_before = asked->hook_before == NULL ? NULL : arena_strdup(arena, asked->hook_before);
+        options.hook_after = asked->hook_after == NULL ? NULL : arena_strdup(arena, asked->hook_after);
+        options.hook_undo = asked->hook_undo == NULL ? NULL : arena_strdup(arena, asked->hook_undo);
+        options.keep_slot = asked->keep_slot;
+        options.dry_run = asked->dry_run;
+    }
+    run->request.pending = false;
+    (void)pthread_mutex_unlock(&run->request.lock);
+    return options;
+}
+
+void run_request_promote(Run *run, const json_t *body) {
+    MigrateOptions options;
+    Error err;
+
+    if (json_get_bool(body, "cancel", false)) {
+        stop_request(&run->request.called_off);
+        return;
+    }
+    (void)pthread_mutex_lock(&run->request.lock);
+    Arena *arena = run->request.arena == NULL ? (run->request.arena = arena_new()) : run->request.arena;
+    bool ok = options_from_json(arena, json_get_object(body, "options"), &options, &err);
+    if (ok) {
+        run->request.options = options;
+        run->request.pending = true;
+    }
+    (void)pthread_mutex_unlock(&run->request.lock);
+    if (!ok)
+        run_event(run, "warning", "a request to promote could not be read: %s", err.message);
+}
+
+/* ---- What is told ---- */
+
+static void on_event(void *context, const char *level, const char *text) {
+    run_event(context, level, "%s", text);
+}
+
+static json_t *steps_to_json(const PromoteResult *result) {
+    json_t *steps = json_array();
+
+    for (int i = 0; i < PROMOTE_STEP_MAX_; i++)
+        if (result->step_us[i] > 0)
+            (void)json_array_append_new(steps, json_pack("{s:s, s:I}", "name", promote_step_help((PromoteStep)i), "us",
+                                                         (json_int_t)result->step_us[i]));
+    return steps;
+}
+
+static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, const Error *failure, Error *err) {
+    json_t *notes = json_array();
+
+    for (size_t i = 0; i < result->notes.len; i++)
+        (void)json_array_append_new(notes, json_string_lossy(result->notes.items[i]));
+    json_t *body = json_pack("{s:b, s:b, s:o, s:b, s:b, s:I, s:o, s:o}", "ok", failure == NULL, "dry_run", dry_run,
+                             "error", failure == NULL ? json_null() : wire_error_to_json(failure), "opened",
+                             result->opened, "proven", result->proven, "outage_us", (json_int_t)result->outage_us,
+                             "steps", steps_to_json(result), "notes", notes);
+    return wire_send(run->wire, WIRE_PROMOTED, body, err);
+}
+
+/* ---- The promote ---- */
+
+/* The engine's stop is the request's own: calling a promote off does not end the run. Ending the run calls it off. */
+static bool run_engine(Run *run, const MigrateOptions *options, Follow *follow, const FollowTable *tables, size_t count,
+                       PromoteResult *result, Error *err) {
+    const PromoteParams params = {
+        .options = options,
+        .load = &run->load,
+        .source = run->source,
+        .dest = run->dest,
+        .source_target = &run->source_target,
+        .dest_target = &run->dest_target,
+        .job_id = run->identity.job_id,
+        .names = run->names,
+        .follow = follow,
+        .tables = tables,
+        .tables_count = count,
+        .is_deferred = run_is_deferred,
+        .not_moved = &run->not_moved,
+        .drift =
+            {
+                .wanted = run_wanted,
+                .context = run,
+                .indexes = true,
+                .foreign_keys = run->replica_role,
+                .ignore_schema = ddl_capture_schema(run->arena, &run->names),
+            },
+        .stop = &run->request.called_off,
+        .event = on_event,
+        .context = run,
+    };
+
+    return promote_run(&params, run->arena, result, err);
+}
+
+/* A COMMIT of OPEN whose reply was lost: only the ledger knows. */
+static bool ask_ledger(Run *run, bool *ret_opened, Error *err) {
+    return run_reconnect(run, err) && ledger_step_done(run->dest, PROMOTE_STEP_OPENED, ret_opened, err);
+}
+
+static bool renew_stop(Run *run, Error *err) {
+    stop_fini(&run->request.called_off);
+    return stop_init(&run->request.called_off, err);
+}
+
+bool run_promote(Run *run, Follow *follow, const FollowTable *tables, size_t count, bool *ret_opened, Error *err) {
+    PromoteResult result = {0};
+    Error failure = {0}, ignored;
+
+    if (!renew_stop(run, err))
+        return false;
+    MigrateOptions options = take_request(run, run->arena);
+    tracker_phase_begin(run->tracker, PHASE_PROMOTE);
+    bool ok = run_engine(run, &options, follow, tables, count, &result, &failure);
+    tracker_phase_end(run->tracker, PHASE_PROMOTE);
+    if (!ok && !result.opened && failure.retryable && !ask_ledger(run, &result.opened, &ignored))
+        log_error_value(LOG_WARNING, &ignored);
+    run->opened = result.opened;
+    run->promoted = result;
+    run->options.keep_slot = options.keep_slot;
+    *ret_opened = result.opened;
+    if (!tell_promoted(run, &result, options.dry_run, ok || result.opened ? NULL : &failure, err))
+        return false;
+    run->promote_refused = !ok && !result.opened;
+    run->refusal = failure;
+    if (stop_requested(&run->stop))
+        return result.opened || error_set(err, REASON_CANCELLED, "stopped");
+    return true;
+}
+
+/* ---- Around it ---- */
+
+/* The journal's line of the fence: what was to be set back stays as it is once the destination is open. */
+static bool forget_fence(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    if (!journal_list(run->dest, arena, &objects, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(objects[i].kind, JOURNAL_FENCE) == 0 &&
+            !journal_forget(run->dest, &run->ledger, objects[i].kind, objects[i].name, err))
+            return false;
+    return true;
+}
+
+bool step_recover(Run *run, Error *err) {
+    bool undone = false;
+
+    run->names = seam_names(run->arena, run->identity.job_id);
+    if (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &run->opened, err))
+        return false;
+    if (run->opened) {
+        run_event(run, "info", "the destination is open already: closing what is left");
+        return true;
+    }
+    if (!promote_undo(run->source, run->dest, &run->ledger, &undone, err))
+        return error_wrap(err, "making the source writable again");
+    if (undone)
+        run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
+    return true;
+}
+
+/* The slot and all else on the source go before the ledger, which names them. */
+bool step_close_source(Run *run, Error *err) {
+    bool gone = false;
+
+    watch_end(run);
+    if (!run_ledger_is_gone(run, &gone, err) || gone)
+        return gone;
+    if (!forget_fence(run, err) || !failpoint("close.before_remove", err))
+        return false;
+    if (run->options.keep_slot) {
+        vec_push(run->arena, &run->notes,
+                 arena_printf(run->arena,
+                              "--keep-slot: on the source, slot %s and publications %s and %s are left; the slot holds"
+                              " WAL until SELECT pg_drop_replication_slot('%s');",
+                              run->names.slot, run->names.publication_all, run->names.publication_keys,
+                              run->names.slot));
+        return ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, err);
+    }
+    return run_remove_from_source(run, err) || error_wrap(err, "the destination is open; clearing up the source");
+}

@@ -1,0 +1,146 @@
+/*
+ * The seam of a migration that is followed: what is made on the source before the first row is copied, and what must
+ * still hold when a run goes on.
+ *
+ * Order: replica identities, publications, capture of definitions, slot, then for each snapshot barrier, snapshot,
+ * marker (engine/seam says why). A run that finds the stream's line in the ledger makes nothing anew: it only asks
+ * whether the source is still the one that the stream belongs to.
+ *
+ * NOTES: crash points
+ * - Before the stream's line is written: everything is made again or adopted, by names that derive from the job's id.
+ * - After it, before the snapshot: the next run waits at the barrier again, since nothing says that it had passed.
+ * - After the snapshot, before W is recorded: W is taken by the next run. A later W is as right: it only has to lie
+ *   behind the snapshot, and before the first copied row commits.
+ */
+#include "worker/run.h"
+
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "engine/ddl/capture.h"
+#include "engine/ledger/relations.h"
+
+#include <string.h>
+
+static void say_blocked(void *context, const char *who) {
+    run_event(context, "warning", "the source has transactions that began before ours; waiting for: %s", who);
+}
+
+/* Those that the filters of the command let pass. */
+static bool keep_wanted(Run *run, SeamTable *tables, size_t *count, Error *err) {
+    size_t kept = 0;
+
+    for (size_t i = 0; i < *count; i++) {
+        bool wanted = false;
+
+        if (!filter_table_by_name(run->arena, &run->options, tables[i].schema, tables[i].name, &wanted, err))
+            return false;
+        if (wanted)
+            tables[kept++] = tables[i];
+    }
+    *count = kept;
+    return true;
+}
+
+static bool is_superuser(DbConn *conn, bool *ret_is, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(conn, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", 0, NULL, &row, err))
+        return error_wrap(err, "asking for the role's attributes");
+    *ret_is = db_rows(row) == 1 && db_bool(row, 0, 0);
+    return true;
+}
+
+bool run_publish(Run *run, Arena *arena, SeamTable **ret_tables, size_t *ret_count, Error *err) {
+    SeamTable *tables = NULL;
+    size_t count = 0;
+    bool superuser = false;
+
+    if (!seam_read_identities(run->source, arena, &tables, &count, err) || !keep_wanted(run, tables, &count, err) ||
+        !is_superuser(run->source, &superuser, err) ||
+        !seam_publish(run->source, run->dest, &run->ledger, &run->names, tables, count, superuser, err))
+        return false;
+    *ret_tables = tables;
+    *ret_count = count;
+    return true;
+}
+
+static bool make_seam(Run *run, Error *err) {
+    SeamTable *tables = NULL;
+    size_t count = 0;
+    Lsn l0 = 0;
+    bool found = false;
+
+    if (!run_publish(run, run->arena, &tables, &count, err))
+        return error_wrap(err, "publishing tables on the source");
+    if (run->options.ddl && !ddl_capture_install(run->source, run->dest, &run->ledger, &run->names, err))
+        return error_wrap(err, "capturing definitions on the source");
+    if (!failpoint("seam.before_slot", err) || !seam_slot(&run->source_target, run->source, run->dest, &run->ledger,
+                                                          &run->names, &run->stop, say_blocked, run, &l0, err))
+        return error_wrap(err, "making the slot on the source");
+    if (!failpoint("seam.after_slot", err) || !journal_get_stream(run->dest, run->arena, &found, &run->stream, err))
+        return false;
+    return found || error_set(err, REASON_INTERNAL, "the slot was made, but the ledger has no line of it");
+}
+
+/* What the destination holds of the source: up to here its history must not have changed. */
+static bool held_position(Run *run, Lsn *ret_behind, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    LedgerRelation *relations = NULL;
+    Position position = {0};
+    size_t count = 0;
+    bool found = false;
+
+    if (!relations_read(run->dest, arena, &relations, &count, err) ||
+        !position_read(run->dest, 0, &found, &position, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        position.lsn = MAX(position.lsn, relations[i].w);
+    *ret_behind = MAX(position.lsn, run->stream.l0);
+    return true;
+}
+
+bool run_check_source(Run *run, Error *err) {
+    Lsn behind = 0;
+
+    return held_position(run, &behind, err) &&
+           guard_check_timeline(&run->source_target, &run->stop, &run->stream, behind, err);
+}
+
+bool step_seam(Run *run, Error *err) {
+    bool found = false;
+
+    tracker_phase_begin(run->tracker, PHASE_SEAM);
+    bool ok = journal_get_stream(run->dest, run->arena, &found, &run->stream, err) &&
+              (found ? run_check_source(run, err) : make_seam(run, err)) &&
+              position_init(run->dest, &run->ledger, 0, run->stream.l0, err);
+    tracker_phase_end(run->tracker, PHASE_SEAM);
+    return ok && watch_start(run, err);
+}
+
+bool run_before_snapshot(Run *run, Error *err) {
+    return !run->options.follow || seam_barrier(run->source, &run->stop, say_blocked, run, err);
+}
+
+bool run_mark_snapshot(Run *run, Error *err) {
+    Lsn w = 0;
+
+    if (!run->options.follow || run->snapshot.w != 0)
+        return true;
+    return failpoint("seam.before_marker", err) && seam_marker(run->source, "snapshot", &w, err) &&
+           failpoint("seam.after_marker", err) &&
+           ledger_set_snapshot_w(run->dest, &run->ledger, &run->snapshot, w, err);
+}
+
+bool run_is_own_entry(const Run *run, const TocEntry *entry) {
+    if (run->names.slot == NULL)
+        return false;
+    return strstr(entry->tag, run->names.slot) != NULL || strstr(entry->schema, run->names.slot) != NULL ||
+           strstr(entry->defn, run->names.slot) != NULL;
+}
+
+/* ---- Away again ---- */
+
+bool run_remove_from_source(Run *run, Error *err) {
+    return ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, err) &&
+           seam_remove(run->source, run->dest, &run->ledger, &run->names, err);
+}
