@@ -547,9 +547,9 @@ static bool ended_with_promoted(const Session *session) {
 
 static int conclude_promoted(Session *session) {
     CLEANUP(buf_fini) Buf text;
+    buf_init(&text, OUTPUT_MAX);
     if (!session->promoted.ok)
         return output_error(&session->promoted.error);
-    buf_init(&text, OUTPUT_MAX);
     promoted_render(&text, &session->promoted);
     if (!session->options->json)
         print_results(session, &text);
