@@ -111,6 +111,8 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
 
     if (!failpoint("promote.after_open_commit", &ignored))
         promote_event(promote, "warning", "%s", ignored.message);
+    if (params->opened != NULL)
+        params->opened(params->context);
     promote_fence_release(promote);
     if (!failpoint("promote.after_release", &ignored))
         promote_event(promote, "warning", "%s", ignored.message);

@@ -98,9 +98,9 @@ void promote_note(Promote *promote, const char *format, ...) {
 bool promote_refuse(const Promote *promote, const char *what, const StringVec *problems, Error *err) {
     CLEANUP(buf_fini) Buf text;
 
+    buf_init(&text, (size_t)1 << 20);
     if (problems->len == 0)
         return true;
-    buf_init(&text, (size_t)1 << 20);
     for (size_t i = 0; i < problems->len; i++) {
         promote_event(promote, "error", "%s", problems->items[i]);
         buf_printf(&text, "%s%s", i == 0 ? "" : "; ", problems->items[i]);

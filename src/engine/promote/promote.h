@@ -63,6 +63,9 @@ typedef struct PromoteParams {
     DriftParams drift;
     const Stop *stop;
     void (*event)(void *context, const char *level, const char *text);
+    /* After OPEN's COMMIT, before the locks go: ends the following, or what `--fence locks` held back on the source
+     * would still be applied. May be NULL. */
+    void (*opened)(void *context);
     void *context;
 } PromoteParams;
 

@@ -1,0 +1,119 @@
+"""Driving test/support/promote_probe.c."""
+import os
+
+from support.cluster import wait_until
+from support.program import Program, find_program
+from support.seam import Run
+
+JOB = "promotetest"
+SCHEMA = """
+CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE TABLE keyless (v int);
+CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v int);
+CREATE SEQUENCE numbers;
+"""
+
+
+class Promotion(Run):
+    """A probe that follows source into dest, and promotes when told to."""
+
+    def __init__(self, program, source, dest, *options, env=None):
+        self.source, self.dest = source, dest
+        super().__init__(program.popen(source.uri, dest.uri, JOB, *options, env=env, stdin=-1))
+
+    def wait_ready(self):
+        wait_until(lambda: self.values("ready") or self.has_ended(), what="the probe to follow")
+        assert self.values("ready"), self.lines
+        return self
+
+    def tell(self, word="go"):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def answers(self):
+        return [line for line in list(self.lines) if "opened" in line or "reason" in line]
+
+    def promote(self, timeout=60):
+        """How the promote ended: a result, or an error."""
+        before = len(self.answers())
+        self.tell()
+        wait_until(lambda: len(self.answers()) > before or self.has_ended(), timeout, "the promote to end")
+        assert len(self.answers()) > before, self.lines
+        return self.answers()[-1]
+
+    def opens(self):
+        answer = self.promote()
+        assert answer.get("opened"), answer
+        return answer
+
+    def fails(self, reason):
+        answer = self.promote()
+        assert answer.get("reason") == reason, answer
+        return answer["error"]
+
+    def close(self):
+        if not self.has_ended():
+            self.process.stdin.close()
+        return self.end()
+
+
+class Promoter:
+    """Makes Promotions between two databases that have the same tables."""
+
+    def __init__(self, folder, source, dest):
+        path = os.path.join(os.path.dirname(find_program()), "promote_probe")
+        self.program = Program(folder, path)
+        self.source, self.dest = source, dest
+        for database in (source, dest):
+            database.sql(SCHEMA)
+
+    def both(self, sql):
+        for database in (self.source, self.dest):
+            database.sql(sql)
+
+    def start(self, *options, env=None):
+        return Promotion(self.program, self.source, self.dest, *options, env=env)
+
+    def follow(self, *options, env=None):
+        return self.start(*options, env=env).wait_ready()
+
+    def undo(self):
+        """What a run after a crash does first."""
+        run = self.start("undo-only=yes")
+        assert run.end() == 0, run.lines
+        return run.values("undone")[0]
+
+
+def is_read_only(database):
+    return database.sql("SHOW default_transaction_read_only")[0][0] == "on"
+
+
+def wait_for_setting(promoter):
+    """Asked from another database: sessions of this one are ended."""
+    wait_until(lambda: promoter.source.cluster.sql(
+        "SELECT 1 FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        " WHERE d.datname = %s AND 'default_transaction_read_only=on' = ANY (s.setconfig)", (promoter.source.name,)),
+        what="the setting")
+
+
+def wait_for_locks(promoter):
+    wait_until(lambda: promoter.source.cluster.sql(
+        "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = %s"
+        " AND l.mode = 'ExclusiveLock' AND l.locktype = 'relation' AND l.granted", (promoter.source.name,)),
+        what="the locks")
+
+
+def fence_lines(database):
+    return database.sql("SELECT name FROM pgcrane.source_object WHERE kind = 'fence'")
+
+
+def is_opened(database):
+    return bool(database.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"))
+
+
+def assert_as_before(promoter):
+    """The source is writable, no lock of ours is left, the journal is clean, the destination is not open."""
+    assert not is_read_only(promoter.source)
+    promoter.source.sql("SET lock_timeout = '5s'; INSERT INTO t VALUES (777777, 'after'); DELETE FROM t WHERE id = 777777")
+    assert not fence_lines(promoter.dest)
+    assert not is_opened(promoter.dest)
