@@ -19,7 +19,7 @@
     type __wrap_##name(__VA_ARGS__);                                                                                   \
     type __wrap_##name(__VA_ARGS__)
 
-enum { FAKES_MAX = 16, RESULTS_MAX = 64, FAKE_COLUMNS_MAX = 16 };
+enum { FAKES_MAX = 16, RESULTS_MAX = 64, FAKE_COLUMNS_MAX = 24 };
 enum Phase { PHASE_IDLE, PHASE_HANG, PHASE_RESULT, PHASE_COPY_OUT, PHASE_COPY_IN, PHASE_END };
 
 static FakeConn *fakes[FAKES_MAX];

@@ -3,7 +3,8 @@
  *
  * Contract
  * - guard_read() only reads. A slot that is gone, lost or invalidated is SLOT_LOST, with the server's own reason and
- * the setting that did it: final, nothing is made again.
+ * the setting that did it: final, nothing is made again. A slot that a process reads which is none of this job's is
+ * SERVER_BUSY: what that one confirms is lost to us. A source in recovery is SERVER_BUSY, too.
  * - guard_check_timeline() refuses to go on when the source went back behind what we hold (a fail-over to a standby
  *   that lacked it, a restored backup): another system identifier, or a timeline that forked before `behind`.
  * - guard_heartbeat() writes one small record (a logical message, not transactional), so that the slot of an idle
@@ -26,11 +27,19 @@ typedef struct GuardReading {
 } GuardReading;
 
 NODISCARD bool guard_read(DbConn *source, Arena *arena, const char *slot, GuardReading *ret_reading, Error *err);
-NODISCARD bool guard_check_timeline(const DbTarget *source_target, const Stop *stop, const JournalStream *stream,
-                                    Lsn behind, Error *err);
+
+/*
+ * `behind` = the furthest of what we hold (applied position, W of every table), got under stream->timeline.
+ * On success stream->timeline is the source's now. When that changed, guard_record_timeline() has to be called before
+ * the stream is read: what comes from then on lies beyond the fork, and held against the old timeline it would look
+ * like a source that went back.
+ */
+NODISCARD bool guard_check_timeline(const DbTarget *source_target, const Stop *stop, JournalStream *stream, Lsn behind,
+                                    Error *err);
+NODISCARD bool guard_record_timeline(DbConn *dest, const Ledger *ledger, int32_t timeline, Error *err);
 NODISCARD bool guard_heartbeat(DbConn *source, Error *err);
 
-/* A rate over the last readings: how long the head-room lasts. Plain data; one thread. */
+/* A rate over about the last minute: how long the head-room lasts. Plain data; one thread. */
 typedef struct GuardRate {
     Lsn first_lsn;
     int64_t first_us;
