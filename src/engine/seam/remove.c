@@ -9,6 +9,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ledger/journal.h"
+#include "engine/seam/identity_full.h"
 #include "engine/seam/seam_internal.h"
 #include "pg/quote.h"
 
@@ -58,6 +59,7 @@ static const struct {
 } kinds[] = {
     {JOURNAL_SLOT, seam_drop_slot},
     {JOURNAL_PUBLICATION, drop_publication},
+    {JOURNAL_IDENTITY_FULL, seam_identity_full_restore}, /* no publication needs it any more */
 };
 
 static void note_failure(Removal *removal, const char *kind, const char *name, const Error *err) {
