@@ -4,6 +4,8 @@
 #include "common/buf.h"
 #include "pg/conn_internal.h"
 
+#include <string.h>
+
 enum { CONNINFO_MAX = 1024 * 1024 };
 
 static void put_pair(Buf *out, const char *keyword, const char *value) {
