@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -198,7 +199,7 @@ def test_drift_tells_the_order_of_columns_only_when_they_agree(probe):
     assert [m for m, _ in probe.drift()["public.u"]] == ["column a is missing on the destination"]
 
 
-def test_drift_of_a_thousand_tables_is_read_well_below_a_second(probe):
+def test_drift_of_a_thousand_tables_costs_little_more_than_their_definitions(probe):
     many = """DO $$ BEGIN FOR i IN 1..1000 LOOP
         EXECUTE format('CREATE TABLE t%s (id bigserial PRIMARY KEY, a int CHECK (a > 0), b text, c date DEFAULT now(), '
                        'd varchar(10) CHECK (d IN (''x'', ''y'')), e int, f int, g int, UNIQUE (a))', i);
@@ -209,9 +210,16 @@ def test_drift_of_a_thousand_tables_is_read_well_below_a_second(probe):
     probe.dest.sql(many)
     probe.dest.sql("ALTER TABLE t500 DROP COLUMN e")
     assert list(probe.drift()) == ["public.t500"]
+    # Measured against what the definitions alone cost at this moment: the machine may be busy.
+    start = time.monotonic()
+    for side in (probe.source, probe.dest):
+        side.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint")
+        side.sql("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid > 16384")
+        side.sql("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid > 16384")
+    reference = (time.monotonic() - start) * 1_000_000
     took = [probe("drift").values("drift_us")[0] for _ in range(3)]
-    print("drift of 1,000 tables, microseconds:", took)
-    assert min(took) < 2_000_000, "2 s: the machine may be busy"
+    print("drift of 1,000 tables, microseconds:", took, "definitions alone:", round(reference))
+    assert min(took) < 3 * reference
 
 
 # --- capture and replay ---

@@ -15,6 +15,7 @@
 
 #include "pg/quote.h"
 
+#include <pthread.h>
 #include <string.h>
 
 typedef struct AttrSpec {
@@ -157,18 +158,51 @@ static void merge(Comparing *comparing, const FactList *source, const FactList *
     }
 }
 
+/* --- Both at a time ----------------------------------------------------------------------------------------------- */
+
+typedef struct Side {
+    DbConn *conn;
+    const DriftParams *params;
+    Arena *arena;
+    FactList facts;
+    DbResult *rows;
+    bool ok;
+    Error err;
+} Side;
+
+static void *read_side(void *context) {
+    Side *side = context;
+
+    side->ok = drift_read(side->conn, side->arena, side->params, &side->facts, &side->rows, &side->err);
+    return NULL;
+}
+
+static void side_fini(Side *side) {
+    db_result_free(side->rows);
+    arena_free(side->arena);
+}
+
 bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params, DriftVec *ret_drifts,
                    Error *err) {
-    CLEANUP(arena_freep) Arena *scratch = arena_new();
-    CLEANUP(db_result_freep) DbResult *source_rows = NULL;
-    CLEANUP(db_result_freep) DbResult *dest_rows = NULL;
+    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new()};
+    CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new()};
     Comparing comparing = {.arena = arena};
-    FactList here = {0}, there = {0};
+    pthread_t thread;
 
-    if (!drift_read(source, scratch, params, &here, &source_rows, err) ||
-        !drift_read(dest, scratch, params, &there, &dest_rows, err))
+    /* The caller has nothing to gain from two waits one after the other. */
+    bool threaded = pthread_create(&thread, NULL, read_side, &there) == 0;
+    read_side(&here);
+    if (threaded)
+        (void)pthread_join(thread, NULL);
+    else
+        read_side(&there);
+    if (!here.ok || !there.ok) {
+        *err = here.ok ? there.err : here.err;
         return false;
-    merge(&comparing, &here, &there);
+    }
+    drift_filter(params, &here.facts);
+    drift_filter(params, &there.facts);
+    merge(&comparing, &here.facts, &there.facts);
     *ret_drifts = comparing.drifts;
     return true;
 }

@@ -3,7 +3,8 @@
  * persistence, and tables that only one side has.
  *
  * drift_compare() reads both sides and compares in memory; each difference is one line for people, bound to a table
- * where there is one. Used every few seconds while following, and exactly, inside the fence.
+ * where there is one. Used every few seconds while following, and exactly, inside the fence. The two sides are read at
+ * the same time, by two threads; `wanted` is called by the caller's.
  */
 #pragma once
 

@@ -38,6 +38,9 @@ typedef struct FactList {
 NODISCARD bool drift_read(DbConn *conn, Arena *arena, const DriftParams *params, FactList *ret_facts,
                           DbResult **ret_result, Error *err);
 
+/* Leaves those that are wanted, in their order. */
+void drift_filter(const DriftParams *params, FactList *facts);
+
 /* Order of the facts; 0 = the same thing on both sides. */
 int fact_compare(const Fact *a, const Fact *b);
 

@@ -64,13 +64,18 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
 
 #define COLUMNS_SQL \
     " UNION ALL SELECT 3, r.oid, r.nspname::text, r.relname::text, a.attname::text," \
-    " pg_catalog.format_type(a.atttypid, a.atttypmod), " COLLATION_SQL("a.attcollation", "a.atttypid") "," \
+    " pg_catalog.format_type(a.atttypid, a.atttypmod)," \
+    " CASE WHEN a.attcollation <> ty.typcollation THEN co.quoted END," \
     " CASE WHEN a.attnotnull THEN 'NOT NULL' END," \
     " CASE %1$s WHEN 's' THEN 'STORED' WHEN 'v' THEN 'VIRTUAL' END," \
     " CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END," \
-    " CASE WHEN a.atthasdef THEN (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)" \
-    "  FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END" \
+    " pg_catalog.pg_get_expr(d.adbin, d.adrelid)" \
     " FROM rel r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped" \
+    " JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid" \
+    " LEFT JOIN (SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.collname) AS quoted" \
+    "  FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace) co" \
+    "  ON co.oid = a.attcollation" \
+    " LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum" \
     " UNION ALL SELECT 4, r.oid, r.nspname::text, r.relname::text, ''," \
     " pg_catalog.string_agg(a.attname::text, ', ' ORDER BY a.attnum), NULL, NULL, NULL, NULL, NULL" \
     " FROM rel r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped" \
@@ -109,16 +114,6 @@ static int compare_items(const void *a, const void *b) {
     return fact_compare(a, b);
 }
 
-/* A foreign key is there when both its tables are. */
-static bool is_wanted(const DriftParams *params, const Fact *fact) {
-    if (params->wanted == NULL)
-        return true;
-    if (!params->wanted(params->context, fact->schema, fact->name))
-        return false;
-    return fact->kind != FACT_CONSTRAINT || *fact->attrs[REFERENCED_NAME] == '\0' ||
-           params->wanted(params->context, fact->attrs[REFERENCED_SCHEMA], fact->attrs[REFERENCED_NAME]);
-}
-
 static Fact read_fact(const DbResult *rows, int row) {
     Fact fact = {
         .kind = (FactKind)db_int64(rows, row, 0),
@@ -133,6 +128,10 @@ static Fact read_fact(const DbResult *rows, int row) {
     return fact;
 }
 
+static bool same_owner(const Fact *a, const Fact *b) {
+    return a != NULL && strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
+}
+
 /* Sorted, a relation or type comes before what belongs to it. */
 static void mark_types(FactList *facts) {
     const Fact *head = NULL;
@@ -142,10 +141,32 @@ static void mark_types(FactList *facts) {
         if (fact->kind == FACT_RELATION || fact->kind == FACT_TYPE) {
             head = fact;
             fact->of_type = fact->kind == FACT_TYPE || strcmp(fact->attrs[RELATION_KIND], "composite type") == 0;
-        } else if (head != NULL && strcmp(head->schema, fact->schema) == 0 && strcmp(head->name, fact->name) == 0) {
+        } else if (same_owner(head, fact)) {
             fact->of_type = head->of_type;
         }
     }
+}
+
+/* A foreign key is there when both its tables are. */
+static bool is_reference_wanted(const DriftParams *params, const Fact *fact) {
+    return fact->kind != FACT_CONSTRAINT || *fact->attrs[REFERENCED_NAME] == '\0' ||
+           params->wanted(params->context, fact->attrs[REFERENCED_SCHEMA], fact->attrs[REFERENCED_NAME]);
+}
+
+void drift_filter(const DriftParams *params, FactList *facts) {
+    size_t kept = 0;
+    bool is_wanted = false;
+
+    if (params->wanted == NULL)
+        return;
+    for (size_t i = 0; i < facts->len; i++) {
+        const Fact *fact = &facts->items[i];
+        if (i == 0 || !same_owner(&facts->items[i - 1], fact))
+            is_wanted = params->wanted(params->context, fact->schema, fact->name);
+        if (is_wanted && is_reference_wanted(params, fact))
+            facts->items[kept++] = *fact;
+    }
+    facts->len = kept;
 }
 
 static const char *wanted_constraints(const DriftParams *params) {
@@ -167,11 +188,8 @@ bool drift_read(DbConn *conn, Arena *arena, const DriftParams *params, FactList 
     if (!db_query(conn, sql, 3, values, &rows, err))
         return error_wrap(err, "reading the catalogue of the %s", db_side_name(db_conn_side(conn)));
     facts.items = arena_array(arena, Fact, (size_t)db_rows(rows));
-    for (int i = 0; i < db_rows(rows); i++) {
-        facts.items[facts.len] = read_fact(rows, i);
-        if (is_wanted(params, &facts.items[facts.len]))
-            facts.len++;
-    }
+    for (int i = 0; i < db_rows(rows); i++)
+        facts.items[facts.len++] = read_fact(rows, i);
     qsort(facts.items, facts.len, sizeof(Fact), compare_items);
     mark_types(&facts);
     *ret_facts = facts;

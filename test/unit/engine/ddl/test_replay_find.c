@@ -1,0 +1,212 @@
+/* Which statement of a query string it was, how it is run here, and what is not repeated. */
+#include "engine/ddl/replay_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static void tags_of_statements(void **state) {
+    (void)state;
+    static const struct {
+        const char *sql, *tag;
+        bool has;
+    } cases[] = {
+        {"create table a ()", "CREATE TABLE", true},
+        {"CREATE /* x */ UNLOGGED TABLE a ()", "CREATE TABLE", true},
+        {"CREATE LOCAL TEMPORARY TABLE a ()", "CREATE TABLE", true},
+        {"CREATE TABLE a AS SELECT 1", "CREATE TABLE", false},
+        {"CREATE TABLE a AS SELECT 1", "CREATE TABLE AS", true},
+        {"CREATE TABLE a (b int GENERATED ALWAYS AS (1) STORED)", "CREATE TABLE", true},
+        {"SELECT 1 INTO a", "SELECT INTO", true},
+        {"WITH x AS (SELECT 1) SELECT * INTO a FROM x", "SELECT INTO", true},
+        {"SELECT 1", "SELECT INTO", false},
+        {"CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE VIEW", true},
+        {"CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE VIEW", false},
+        {"CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW", true},
+        {"CREATE UNIQUE INDEX i ON t (a)", "CREATE INDEX", true},
+        {"CREATE CONSTRAINT TRIGGER t AFTER INSERT ON x", "CREATE TRIGGER", true},
+        {"CREATE OPERATOR CLASS o FOR TYPE int", "CREATE OPERATOR", false},
+        {"CREATE OPERATOR CLASS o FOR TYPE int", "CREATE OPERATOR CLASS", true},
+        {"CREATE OPERATOR === (LEFTARG = int)", "CREATE OPERATOR", true},
+        {"ALTER TABLE a ADD b int", "ALTER TABLE", true},
+        {"ALTER INDEX a RENAME TO b", "ALTER TABLE", false},
+        {"GRANT SELECT ON a TO b", "GRANT", true},
+        {"GRANT a TO b", "GRANT", false},
+        {"REVOKE a FROM b", "REVOKE", false},
+        {"\"CREATE\" TABLE a ()", "CREATE TABLE", false},
+        {"CREATE", "CREATE TABLE", false},
+        {"", "CREATE TABLE", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        if (ddl_statement_has_tag(cases[i].sql, cases[i].tag) != cases[i].has)
+            fail_msg("%s: %s", cases[i].tag, cases[i].sql);
+}
+
+static const char *find(Arena *arena, const char *query, const char *tag, int ordinal, const char *identity) {
+    DdlMessage message = {.query = query, .tag = tag, .ordinal = ordinal};
+    const char *reason = NULL;
+
+    if (identity != NULL) {
+        DdlObject object = {.identity = identity};
+        vec_push(arena, &message.objects, object);
+    }
+    const char *found = ddl_find_statement(arena, &message, &reason);
+    assert_true((found == NULL) == (reason != NULL));
+    return found;
+}
+
+static void statements_are_counted(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *three = "CREATE TABLE a (); DROP TABLE x; -- CREATE TABLE b ()\nCREATE TABLE \"c;\" ();";
+
+    assert_string_equal(find(arena, three, "CREATE TABLE", 1, NULL), "CREATE TABLE a ()");
+    assert_string_equal(find(arena, three, "CREATE TABLE", 2, NULL), "CREATE TABLE \"c;\" ()");
+    assert_string_equal(find(arena, three, "DROP TABLE", 1, NULL), "DROP TABLE x");
+    assert_null(find(arena, three, "CREATE TABLE", 3, NULL));
+    assert_null(find(arena, three, "CREATE TABLE", 0, NULL));
+    assert_null(find(arena, "SELECT make('CREATE TABLE a ()')", "CREATE TABLE", 1, NULL));
+}
+
+static void names_decide_where_transactions_end(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *query =
+        "BEGIN; CREATE TABLE a (); ROLLBACK; CREATE TABLE \"B c\" (); CREATE TABLE d (); CREATE TABLE d ()";
+
+    assert_string_equal(find(arena, query, "CREATE TABLE", 1, "public.a"), "CREATE TABLE a ()");
+    assert_string_equal(find(arena, query, "CREATE TABLE", 1, "public.\"B c\""), "CREATE TABLE \"B c\" ()");
+    assert_null(find(arena, query, "CREATE TABLE", 1, "public.d"));
+    assert_null(find(arena, query, "CREATE TABLE", 1, "public.e"));
+    assert_null(find(arena, query, "CREATE TABLE", 1, NULL));
+    assert_string_equal(find(arena, "BEGIN; CREATE TABLE a (); COMMIT", "CREATE TABLE", 1, NULL), "CREATE TABLE a ()");
+}
+
+static void bare_names(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    static const char *const cases[][2] = {
+        {"public.a", "a"}, {"a", "a"}, {"s.\"A \"\"b\"\".c\"", "A \"b\".c"}, {"s.f(integer,s.t)", "f"}, {"", ""}};
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        assert_string_equal(ddl_bare_name(arena, &(DdlObject){.identity = cases[i][0]}), cases[i][1]);
+}
+
+static void statements_are_adapted(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    static const char *const cases[][3] = {
+        {"CREATE INDEX", "CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX  i ON t (a)"},
+        {"CREATE INDEX", "CREATE INDEX \"CONCURRENTLY\" ON t (a)", "CREATE INDEX \"CONCURRENTLY\" ON t (a)"},
+        {"ALTER TABLE", "ALTER TABLE p DETACH PARTITION c CONCURRENTLY", "ALTER TABLE p DETACH PARTITION c "},
+        {"CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW v AS SELECT 1",
+         "CREATE MATERIALIZED VIEW v AS SELECT 1 WITH NO DATA"},
+        {"CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW v AS SELECT 1 WITH DATA",
+         "CREATE MATERIALIZED VIEW v AS SELECT 1  WITH NO DATA"},
+        {"CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW v AS SELECT 1 WITH NO DATA",
+         "CREATE MATERIALIZED VIEW v AS SELECT 1 WITH NO DATA"},
+        {"CREATE TABLE", "CREATE TABLE t ()", "CREATE TABLE t ()"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        assert_string_equal(ddl_adapt(arena, cases[i][1], cases[i][0]), cases[i][2]);
+}
+
+static void values_that_may_differ(void **state) {
+    (void)state;
+    static const struct {
+        const char *sql;
+        int rewrite;
+        bool differ;
+    } cases[] = {
+        {"ALTER TABLE t ADD c int DEFAULT 5", 0, false},
+        {"ALTER TABLE t ADD c int DEFAULT (5 + 3) * -2, ADD d text DEFAULT f(1)", 0, true},
+        {"ALTER TABLE t ADD c varchar(3) DEFAULT 'a'::varchar(3) CHECK (f(c))", 0, false},
+        {"ALTER TABLE t ADD c varchar(3) DEFAULT 'a'::pg_catalog.varchar(3) REFERENCES x (y)", 0, false},
+        {"ALTER TABLE t ADD c timestamptz DEFAULT now()", 0, true},
+        {"ALTER TABLE t ADD c date DEFAULT CURRENT_DATE", 0, true},
+        {"ALTER TABLE t ADD c date DEFAULT 'Today'", 0, true},
+        {"ALTER TABLE t ADD c text DEFAULT 'now()'", 0, false},
+        {"ALTER TABLE t ALTER c SET DEFAULT now()", 0, false},
+        {"ALTER TABLE t ADD c serial", REWRITE_DEFAULT, true},
+        {"ALTER TABLE t ADD c int GENERATED ALWAYS AS (f(a)) STORED", REWRITE_DEFAULT, false},
+        {"ALTER TABLE t ADD c int GENERATED ALWAYS AS (a) STORED, ADD d bigserial", REWRITE_DEFAULT, true},
+        {"ALTER TABLE t ADD c of_a_domain", REWRITE_DEFAULT, true},
+        {"ALTER TABLE t ALTER c TYPE bigint", REWRITE_TYPE, false},
+        {"ALTER TABLE t ALTER c TYPE int USING c::int + 1", REWRITE_TYPE, false},
+        {"ALTER TABLE t ALTER c TYPE int USING length(c)", REWRITE_TYPE, true},
+        {"ALTER TABLE t ADD EXCLUDE USING gist (c WITH &&)", REWRITE_TYPE, false},
+        {"ALTER TABLE t SET LOGGED", 1, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const DdlMessage message = {.tag = "ALTER TABLE", .rewrite = cases[i].rewrite};
+        if ((ddl_why_values_differ(&message, cases[i].sql) != NULL) != cases[i].differ)
+            fail_msg("%s", cases[i].sql);
+    }
+    assert_null(ddl_why_values_differ(&(DdlMessage){.tag = "CREATE TABLE"}, "CREATE TABLE t (a date DEFAULT now())"));
+}
+
+static void what_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *tag, *sql;
+        int version;
+        bool replica, refused;
+    } cases[] = {
+        {"CREATE TABLE", "CREATE TABLE t ()", 150000, true, false},
+        {"CREATE TABLE AS", "CREATE TABLE t AS SELECT 1", 150000, true, true},
+        {"ALTER TYPE", "ALTER TYPE t ADD VALUE 'x'", 110000, true, true},
+        {"ALTER TYPE", "ALTER TYPE t ADD VALUE 'x'", 120000, true, false},
+        {"ALTER TABLE", "ALTER TABLE t ENABLE ALWAYS TRIGGER x", 150000, true, true},
+        {"ALTER TABLE", "ALTER TABLE t ENABLE TRIGGER x", 150000, true, false},
+        {"CREATE TRIGGER", "CREATE TRIGGER x BEFORE INSERT ON t", 150000, true, false},
+        {"CREATE TRIGGER", "CREATE TRIGGER x BEFORE INSERT ON t", 150000, false, true},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const DdlMessage message = {.tag = cases[i].tag, .query = cases[i].sql};
+        const char *why = ddl_why_not(&message, cases[i].sql, cases[i].version, cases[i].replica);
+        if ((why != NULL) != cases[i].refused)
+            fail_msg("%s", cases[i].sql);
+    }
+}
+
+static void messages_are_read(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *json = NULL;
+    const char *text = "{\"v\":1,\"tag\":\"DROP TABLE\",\"query\":null,\"ordinal\":2,\"nested\":true,\"rewrite\":4,"
+                       "\"role\":\"app\",\"settings\":{\"search_path\":\"a\"},\"objects\":[{\"identity\":\"s.t\","
+                       "\"oid\":4000000000,\"schema\":null}],\"tables\":null}";
+    DdlMessage message = {0};
+    Error err = {0};
+
+    assert_true(ddl_message_parse(arena, text, strlen(text), &json, &message, &err));
+    assert_string_equal(message.tag, "DROP TABLE");
+    assert_null(message.query);
+    assert_true(message.nested && message.ordinal == 2 && message.rewrite == REWRITE_TYPE);
+    assert_int_equal(message.objects.len, 1);
+    assert_int_equal(message.objects.items[0].oid, 4000000000U);
+    assert_null(message.objects.items[0].schema);
+    assert_int_equal(message.tables.len, 0);
+    assert_string_equal(json_get_string(message.settings, "search_path", ""), "a");
+
+    json_t *untouched = NULL;
+    assert_false(ddl_message_parse(arena, "{\"v\":2}", 7, &untouched, &message, &err));
+    assert_false(ddl_message_parse(arena, "{\"v\":", 5, &untouched, &message, &err));
+    assert_null(untouched);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tags_of_statements),
+        cmocka_unit_test(statements_are_counted),
+        cmocka_unit_test(bare_names),
+        cmocka_unit_test(names_decide_where_transactions_end),
+        cmocka_unit_test(statements_are_adapted),
+        cmocka_unit_test(values_that_may_differ),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(messages_are_read),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
