@@ -400,6 +400,7 @@ void db_close(DbConn *conn) {
     if (conn == NULL)
         return;
     PQfinish(conn->pg);
+    pipeline_free(conn->pipeline);
     free(conn);
 }
 

@@ -15,7 +15,8 @@ struct DbConn {
     const Stop *stop;
     DbSide side;
     bool broken;
-    int64_t notices; /* received so far: copy.c tells a notice in mid-COPY from an error by it */
+    struct Pipeline *pipeline; /* pipeline.c; NULL until the first one */
+    int64_t notices;           /* received so far: copy.c tells a notice in mid-COPY from an error by it */
 };
 
 /* --- conninfo.c: connection strings ------------------------------------------------------------------------------ */
@@ -65,6 +66,10 @@ NODISCARD bool query_start_copy(DbConn *conn, const char *sql, ExecStatusType ex
 NODISCARD bool query_finish(DbConn *conn, int64_t *ret_rows, Error *err);
 /* Cancelled by our own stop flag. */
 bool query_stopped(DbConn *conn, Error *err);
+
+/* --- pipeline.c --------------------------------------------------------------------------------------------------- */
+
+void pipeline_free(struct Pipeline *pipeline); /* NULL is fine */
 
 /* --- copy_in.c: the writing side of COPY, used by the pump, too ----------------------------------------------------
  */

@@ -36,6 +36,19 @@ typedef bool (*DbRowFunc)(const DbResult *row, void *context, Error *err);
 NODISCARD bool db_query_each(DbConn *conn, const char *sql, int n_params, const char *const *params, DbRowFunc row,
                              void *context, Error *err);
 
+/*
+ * Many statements in one round trip: begin, send often, end, which takes all results. Only statements whose rows nobody
+ * wants; the first failure makes the server skip the rest. What is sent a second time is prepared, so the same text is
+ * to be given for the same shape. Inside a transaction; no other call between begin and end.
+ * - expected: the number of rows it must affect, or -1. `label` begins the message of a failure; both strings live
+ * until the end.
+ * - A send fails only when the connection is broken or stopped: then there is nothing to end.
+ */
+NODISCARD bool db_pipeline_begin(DbConn *conn, Error *err);
+NODISCARD bool db_pipeline_send(DbConn *conn, const char *label, const char *sql, int n_params,
+                                const char *const *params, int64_t expected, Error *err);
+NODISCARD bool db_pipeline_end(DbConn *conn, Error *err);
+
 /* Rolls back whatever is open; on a broken connection does nothing. Never fails. */
 void db_rollback(DbConn *conn);
 

@@ -10,6 +10,10 @@
  * Delete and insert of one key are two entries with one slot: the old row, deleted, is its origin, the new row has it
  * now. A further delete makes NOTHING of the second and leaves the first. A contradiction makes the part serial (rule
  * 7). A part that is serial keeps no entries any more, only its changes.
+ *
+ * With identity FULL the key is the whole row, and any number of rows may have it, which nothing tells apart. So a slot
+ * has a stack: rows that the batch gave this image lie on it and are taken first, then one of the destination's is.
+ * There is no contradiction then, the destination's row count tells.
  */
 #include "engine/apply/batch_internal.h"
 
@@ -53,13 +57,13 @@ static void note_columns(Arena *arena, Part *part) {
     const BatchTable *table = part->table;
     part->key_columns = arena_array(arena, uint16_t, table->columns_count);
     for (uint16_t i = 0; i < table->columns_count; i++) {
-        if (table->columns[i].is_key)
+        if (table->columns[i].is_key || part->is_image)
             part->key_columns[part->keys_count++] = i;
         if (table->columns[i].is_always_identity)
             part->has_always = true;
     }
-    part->keys_adjacent =
-        part->has_key && part->key_columns[part->keys_count - 1] - part->key_columns[0] == part->keys_count - 1;
+    part->keys_adjacent = part->has_key && part->keys_count > 0 &&
+                          part->key_columns[part->keys_count - 1] - part->key_columns[0] == part->keys_count - 1;
     for (size_t i = 0; i < COUNT_OF(part->scratch); i++)
         part->scratch[i] = arena_array(arena, PgoValue, part->keys_count);
 }
@@ -68,7 +72,8 @@ static Part *part_new(Batch *batch, const BatchTable *table) {
     Part *part = arena_new_of(batch->arena, Part);
     part->table = table;
     part->number = (uint32_t)batch->parts.len;
-    part->has_key = table_has_key(table);
+    part->is_image = table->identity == 'f' && table->columns_count > 0;
+    part->has_key = table_has_key(table) || part->is_image;
     part->entries_end = &part->entries;
     note_columns(batch->arena, part);
     vec_push(batch->arena, &batch->parts, part);
@@ -182,16 +187,52 @@ static bool has_unchanged(const PgoValue *values, uint16_t count) {
 
 /* Unchanged values come from `older`; from its key columns only, when it is the old tuple of a key (all else is NULL
  * there). The array is new: changes stay as they came. */
-static const PgoValue *fill(Batch *batch, const BatchTable *table, const PgoValue *newer, const PgoValue *older,
+static const PgoValue *fill(Batch *batch, const Part *part, const PgoValue *newer, const PgoValue *older,
                             bool only_keys) {
+    const BatchTable *table = part->table;
     if (older == NULL || !has_unchanged(newer, table->columns_count))
         return newer;
     PgoValue *filled = arena_array(batch->arena, PgoValue, table->columns_count);
     for (uint16_t i = 0; i < table->columns_count; i++) {
-        bool wanted = newer[i].kind == PGO_UNCHANGED && (!only_keys || table->columns[i].is_key);
+        bool wanted = newer[i].kind == PGO_UNCHANGED && (!only_keys || part->is_image || table->columns[i].is_key);
         filled[i] = wanted ? older[i] : newer[i];
     }
     return filled;
+}
+
+/* One row of this image, which has it no longer: one that the batch made so, else one of the destination's. */
+static Entry *image_take(Batch *batch, Part *part, const PgoValue *image) {
+    KeySlot *slot = key_slot(batch, part, image);
+    Entry *entry = slot->current;
+    if (entry != NULL) {
+        slot->current = entry->below;
+        return entry;
+    }
+    entry = entry_new(batch, part, ENTRY_UPDATE);
+    entry->origin = slot;
+    return entry;
+}
+
+static void image_put(Batch *batch, Part *part, Entry *entry, const PgoValue *image) {
+    KeySlot *slot = key_slot(batch, part, image);
+    entry->values = image;
+    entry->current = slot;
+    entry->below = slot->current;
+    slot->current = entry;
+}
+
+static void apply_image(Batch *batch, Part *part, const BatchChange *change) {
+    const PgoValue *old = change->old_tuple.values;
+    Entry *entry = change->op == BATCH_INSERT ? entry_new(batch, part, ENTRY_INSERT) : image_take(batch, part, old);
+    if (change->op == BATCH_DELETE) {
+        entry->state = entry->origin == NULL ? ENTRY_NOTHING : ENTRY_DELETE;
+        entry->current = NULL;
+        return;
+    }
+    const PgoValue *values = fill(batch, part, change->new_tuple.values, old, true);
+    if (entry->first == NULL)
+        entry->first = values;
+    image_put(batch, part, entry, values);
 }
 
 static bool apply_insert(Batch *batch, Part *part, const BatchChange *change) {
@@ -211,7 +252,7 @@ static bool apply_insert(Batch *batch, Part *part, const BatchChange *change) {
 
 static bool apply_update(Batch *batch, Part *part, const BatchChange *change) {
     const PgoValue *old = change->old_tuple.values;
-    const PgoValue *values = fill(batch, part->table, change->new_tuple.values, old, true);
+    const PgoValue *values = fill(batch, part, change->new_tuple.values, old, true);
     const PgoValue *new_key = key_of(part, values, 1);
     const PgoValue *old_key = old == NULL ? new_key : key_of(part, old, 0);
     KeySlot *slot = key_slot(batch, part, old_key);
@@ -227,7 +268,7 @@ static bool apply_update(Batch *batch, Part *part, const BatchChange *change) {
     }
     if (entry->first == NULL)
         entry->first = values;
-    entry->values = fill(batch, part->table, values, entry->values, false);
+    entry->values = fill(batch, part, values, entry->values, false);
     return true;
 }
 
@@ -244,6 +285,10 @@ static bool apply_delete(Batch *batch, Part *part, const BatchChange *change) {
 
 /* false: the part can only be applied in the changes' own order. */
 static bool apply_change(Batch *batch, Part *part, const BatchChange *change) {
+    if (part->is_image) {
+        apply_image(batch, part, change);
+        return true;
+    }
     if (!part->has_key && change->op != BATCH_INSERT)
         return false;
     switch (change->op) {

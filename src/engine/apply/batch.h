@@ -28,8 +28,9 @@
  * (replace), or serial when a TOAST value is unchanged. Outside the key the stream does not say whether it changed
  * (UPDATE ... SET it = DEFAULT does): such a column is BATCH_MATCH, to be compared in the WHERE, and a wrong row count
  * tells. An update that would set nothing sets a key column to what it is, so that its row is still counted.
- *  4. A table with identity FULL has no key but its whole row: a multiset of images. Its part is serial unless every
- * change is an insert. The same for tables without identity (inserts only; an update or delete of one is BAD_DATA).
+ *  4. A table with identity FULL has no key but its whole row: a multiset of images. A row's key is then all its
+ * values; several rows of a group may have the same, and stand side by side: as many rows of that image are to be
+ * touched. A table without identity has inserts only; an update or delete of one is BAD_DATA.
  *  5. Serial parts keep the changes exactly as they came; set-wise parts have them too, for the fall-back.
  *  6. Inserts keep their order (sequences of serial ids stay ascending); updates and deletes are sorted by key bytes.
  *  7. A change that contradicts the batch (insert of a key that is there, update or delete of one that is gone) makes
@@ -64,7 +65,8 @@ typedef enum BatchUse { /* of a column in an update */
 } BatchUse;
 
 typedef struct BatchRow {
-    const PgoValue *key; /* values of the key columns as they are in the destination: update, delete. NULL for insert */
+    const PgoValue *key;    /* values of the key columns (identity FULL: all) as they are in the destination: update,
+                               delete. NULL for insert */
     const PgoValue *values; /* all columns: insert; those that the group uses: update. NULL for a delete */
 } BatchRow;
 

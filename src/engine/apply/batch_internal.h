@@ -30,6 +30,7 @@ struct Entry { /* one row that the batch touches */
     EntryState state;
     KeySlot *origin;        /* its key in the destination; NULL: not there, or a table without key */
     KeySlot *current;       /* its key now; NULL: deleted, or a table without key */
+    Entry *below;           /* identity FULL: the next row with the same image */
     const PgoValue *values; /* all columns; unchanged = as it is in the destination. NULL: deleted untouched */
     const PgoValue *first;  /* the values of its first update, before any later one */
     UpdateGroup *group;     /* only while sealing */
@@ -39,8 +40,8 @@ struct KeySlot {
     const Part *part;
     const PgoValue *key; /* keys_count values */
     Entry *origin;
-    Entry *current;
-    bool is_known; /* origin and current say how it is, NULL included; else the batch has not met this key yet */
+    Entry *current; /* identity FULL: the first of those that the batch knows to have this image */
+    bool is_known;  /* origin and current say how it is, NULL included; else the batch has not met this key yet */
 };
 
 typedef struct IndexCell {
@@ -71,6 +72,7 @@ struct Part {
     const BatchTable *table;
     uint32_t number;
     bool has_key;
+    bool is_image;      /* identity FULL: the whole row is the key, and several rows may have it */
     bool keys_adjacent; /* the key columns stand side by side: a key is a piece of its tuple */
     bool has_always;    /* an ALWAYS-identity column */
     bool is_serial;

@@ -38,6 +38,8 @@ int key_compare(const PgoValue *a, const PgoValue *b, size_t count) {
             return order;
         if (a[i].len != b[i].len)
             return a[i].len < b[i].len ? -1 : 1;
+        if (a[i].kind != b[i].kind) /* NULL and '', in an image */
+            return a[i].kind == PGO_NULL ? -1 : 1;
     }
     return 0;
 }

@@ -45,7 +45,8 @@ static BatchUse use_of(const BatchColumn *column, const PgoValue *value) {
     return BATCH_SET;
 }
 
-/* Key columns that keep their bytes are set only if nothing else is. Returns whether anything is set. */
+/* Key columns that keep their bytes are set only if nothing else is. Returns whether anything is set. With identity
+ * FULL all columns are set: a statement for each mix would look for its rows in the whole table each time. */
 static bool find_uses(const Part *part, const Entry *entry, uint8_t *uses) {
     const BatchColumn *columns = part->table->columns;
     size_t set = 0;
@@ -53,7 +54,7 @@ static bool find_uses(const Part *part, const Entry *entry, uint8_t *uses) {
         uses[i] = (uint8_t)use_of(&columns[i], &entry->values[i]);
         set += uses[i] == BATCH_SET;
     }
-    for (uint16_t k = 0; k < part->keys_count; k++) {
+    for (uint16_t k = 0; k < part->keys_count && !part->is_image; k++) {
         uint16_t i = part->key_columns[k];
         if (set > 1 && uses[i] == BATCH_SET && values_equal(&entry->origin->key[k], &entry->values[i], 1)) {
             uses[i] = BATCH_LEAVE;
@@ -110,7 +111,10 @@ static bool settle(Batch *batch, Part *part) {
 
 /* --- 2: hand-over --- */
 
+/* Images are not unique: nothing is handed over. */
 static bool has_hand_over(const Part *part) {
+    if (part->is_image)
+        return false;
     for (const Entry *entry = part->entries; entry != NULL; entry = entry->next) {
         if (entry->state != ENTRY_UPDATE || entry->current == entry->origin)
             continue;

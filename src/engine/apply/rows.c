@@ -3,12 +3,12 @@
 
 #include <string.h>
 
-/* Appends the bytes with a backslash before each of `special`; runs without any go at once. */
-static void append_escaped(Buf *buf, const char *bytes, size_t len, const char *special) {
+/* Appends the bytes with a backslash before each quote and backslash; runs without any go at once. */
+static void append_escaped(Buf *buf, const char *bytes, size_t len) {
     size_t start = 0;
 
     for (size_t i = 0; i < len; i++) {
-        if (strchr(special, bytes[i]) == NULL)
+        if (bytes[i] != '"' && bytes[i] != '\\')
             continue;
         buf_append(buf, bytes + start, i - start);
         buf_append_char(buf, '\\');
@@ -25,7 +25,7 @@ static void append_element(Buf *buf, const PgoValue *value, bool first) {
         return;
     }
     buf_append_char(buf, '"');
-    append_escaped(buf, value->bytes, value->len, "\"\\");
+    append_escaped(buf, value->bytes, value->len);
     buf_append_char(buf, '"');
 }
 
@@ -41,6 +41,31 @@ void rows_append_column_array(Buf *buf, const BatchGroup *group, uint16_t column
     for (size_t i = 0; i < group->rows_count; i++)
         append_element(buf, &group->rows[i].values[column], i == 0);
     buf_append_char(buf, '}');
+}
+
+static bool same_image(const BatchRow *a, const BatchRow *b, uint16_t columns) {
+    for (uint16_t c = 0; c < columns; c++) {
+        const PgoValue *x = &a->key[c], *y = &b->key[c];
+
+        if (x->kind != y->kind || x->len != y->len || (x->len > 0 && memcmp(x->bytes, y->bytes, x->len) != 0))
+            return false;
+    }
+    return true;
+}
+
+void rows_append_images(Buf *images, Buf *nths, const BatchGroup *group, uint16_t columns) {
+    size_t image = 0, nth = 0;
+
+    for (size_t i = 0; i < group->rows_count; i++) {
+        bool again = i > 0 && same_image(&group->rows[i - 1], &group->rows[i], columns);
+
+        image += !again;
+        nth = again ? nth + 1 : 1;
+        buf_printf(images, "%c%zu", i == 0 ? '{' : ',', image);
+        buf_printf(nths, "%c%zu", i == 0 ? '{' : ',', nth);
+    }
+    buf_append_char(images, '}');
+    buf_append_char(nths, '}');
 }
 
 /* COPY's text form: the control characters have letters of their own, so that a line stays a line. */

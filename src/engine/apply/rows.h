@@ -8,5 +8,7 @@
 /* {"a","b",NULL}: one element of the key column `key` (index into the key), or of column `column`, for each row. */
 void rows_append_key_array(Buf *buf, const BatchGroup *group, uint16_t key);
 void rows_append_column_array(Buf *buf, const BatchGroup *group, uint16_t column);
+/* Identity FULL: for each row the number of its image, and which of the rows with that image it is, both from 1. */
+void rows_append_images(Buf *images, Buf *nths, const BatchGroup *group, uint16_t columns);
 /* One line a row, tab-separated, without generated columns. */
 void rows_append_copy(Buf *buf, const ApplyTable *table, const BatchRow *row);

@@ -19,16 +19,20 @@ typedef struct ApplyColumn {
     const char *quoted;
     const char *type;      /* of the destination, by format_type: "integer", "text[]", "shop.status" */
     const char *base_type; /* a domain's base: what the parameter array is made of */
+    const char *equals;    /* of the base type's default operator class: "=", "OPERATOR(public.=)"; NULL: has none */
     bool is_array;         /* (the base type) */
+    bool is_indexed;       /* an index begins with it */
 } ApplyColumn;
 
 typedef struct ApplyTable {
     BatchTable batch; /* first: a BatchTable pointer of the batch is this table's */
     const char *quoted, *display;
     const ApplyColumn *columns; /* in stream order */
-    uint16_t *keys;             /* indexes of key columns */
+    uint16_t *keys;             /* indexes of key columns; identity FULL: of all */
     uint16_t keys_count;
+    uint16_t sent_columns; /* those not generated */
     bool has_always_identity;
+    bool is_partitioned; /* it has no rows itself: in the stream only in a TRUNCATE */
 } ApplyTable;
 
 NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, ApplyTable **ret_table,
@@ -38,14 +42,19 @@ NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *r
 char *apply_delete_sql(Arena *arena, const ApplyTable *table);
 /* UPDATE ... FROM (SELECT unnest ...): parameters are the key columns, then the used columns in order. */
 char *apply_update_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses);
-/* INSERT ... SELECT unnest ...: parameters are all columns that are not generated. */
+/* INSERT ... SELECT unnest ...: parameters are all columns that are not generated. Without such: the number of rows. */
 char *apply_insert_sql(Arena *arena, const ApplyTable *table);
 /* COPY ... FROM STDIN in text form, the same columns. */
 char *apply_copy_sql(Arena *arena, const ApplyTable *table);
 
-/* One change alone, in source order: parameters as apply_change_params() gives them (text or NULL, in the arena). For
- * identity FULL the row is found by its image (*=, which tells -0 from 0 and 1.0 from 1.00), and only one of equal ones
- * is touched. */
+/* The same for identity FULL (DELETE when uses is NULL): rows are found by their image (`*=`, which tells -0 from
+ * 0, 1.0 from 1.00, and takes NULL for NULL), one row of the table for each row of the group. Parameters: all columns
+ * of the image, then two integer[], the number of the image and which of the rows with it this is, then the used
+ * columns. `preselect`, one a column: it is NULL in no row of the group, so it may narrow the search. */
+char *apply_full_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses, const bool *preselect);
+
+/* One change alone, in source order: parameters are text or NULL, in the arena. It must touch exactly one row. For
+ * identity FULL the row is found by its image, and only one of equal ones is touched. */
 typedef struct ApplySingle {
     const char *sql;
     const char *const *params;
@@ -53,3 +62,10 @@ typedef struct ApplySingle {
 } ApplySingle;
 NODISCARD bool apply_single(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
                             Error *err);
+/* The update as DELETE and INSERT in one statement, values that are unchanged taken from the old row: when an ALWAYS
+ * identity column has changed. */
+NODISCARD bool apply_replace(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
+                             Error *err);
+/* The beginning of the destination's row with the change's key, old or new, as text in the one column. */
+NODISCARD bool apply_find(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
+                          Error *err);

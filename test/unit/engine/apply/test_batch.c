@@ -375,14 +375,39 @@ static void rule_4_full_with_inserts_only_is_set_wise(void **state) {
     EXPECT(f, "I 1|x; I 1|x; I ~|x.");
 }
 
-static void rule_4_full_with_any_other_change_is_serial(void **state) {
+static void rule_4_full_knows_rows_by_their_image(void **state) {
     WITH_FIXTURE(f);
     insert(f, &full, "1|x");
-    drop(f, &full, "1|x");
-    EXPECT(f, "serial.");
+    drop(f, &full, "1|x"); /* the one just inserted, as good as any */
+    EXPECT(f, "");
     insert(f, &full, "1|x");
     assert_true(try_add(f, &full, 'U', 'O', "1|x", "2|-"));
-    EXPECT(f, "serial.");
+    EXPECT(f, "I 2|x.");
+    assert_true(try_add(f, &full, 'U', 'O', "1|x", "2|-"));
+    assert_true(try_add(f, &full, 'U', 'O', "2|x", "3|y"));
+    EXPECT(f, "U 1|x: 3|y.");
+}
+
+static void rule_4_full_touches_as_many_as_were(void **state) {
+    WITH_FIXTURE(f);
+    drop(f, &full, "1|x");
+    drop(f, &full, "~|x");
+    drop(f, &full, "1|x");
+    assert_true(try_add(f, &full, 'U', 'O', "1|x", "1|y"));
+    assert_true(try_add(f, &full, 'U', 'O', "1|x", "1|z"));
+    assert_true(try_add(f, &full, 'D', 'O', "1|z", NULL));
+    const BatchPart *part = &seal_parts(f, 1)[0];
+    assert_int_equal(part->groups_count, 2);
+    assert_int_equal(part->groups[0].rows_count, 4); /* side by side: three of 1|x */
+    assert_int_equal(part->groups[1].rows_count, 1);
+}
+
+static void rule_4_full_tells_null_from_empty(void **state) {
+    WITH_FIXTURE(f);
+    drop(f, &full, "|x");
+    drop(f, &full, "~|x");
+    drop(f, &full, "|x");
+    EXPECT(f, "D ~|x; D |x; D |x.");
 }
 
 static void rule_4_full_needs_the_whole_old_row(void **state) {
@@ -440,14 +465,15 @@ static void rule_5_changes_stay_as_they_came(void **state) {
 
 static void rule_5_serial_parts_go_on_collecting(void **state) {
     WITH_FIXTURE(f);
-    insert(f, &full, "1|x");
-    drop(f, &full, "1|x");
-    insert(f, &full, "2|y");
+    insert(f, &plain, "1|x|d");
+    insert(f, &plain, "1|x|d");
+    drop(f, &plain, "1|~|~");
+    insert(f, &plain, "2|y|d");
     const BatchPart *part = &seal_parts(f, 1)[0];
     assert_true(part->is_serial);
-    assert_int_equal(part->changes_count, 3);
-    expect_change(f, &part->changes[1], BATCH_DELETE, 'O', "1|x", "");
-    expect_change(f, &part->changes[2], BATCH_INSERT, 0, "", "2|y");
+    assert_int_equal(part->changes_count, 4);
+    expect_change(f, &part->changes[2], BATCH_DELETE, 'K', "1|~|~", "");
+    expect_change(f, &part->changes[3], BATCH_INSERT, 0, "", "2|y|d");
 }
 
 /* --- rule 6: order --- */
@@ -651,7 +677,9 @@ int main(void) {
         cmocka_unit_test(rule_3_always_identity_outside_the_key_seen_to_change),
         cmocka_unit_test(rule_3_nothing_to_set_but_to_compare_is_serial),
         cmocka_unit_test(rule_4_full_with_inserts_only_is_set_wise),
-        cmocka_unit_test(rule_4_full_with_any_other_change_is_serial),
+        cmocka_unit_test(rule_4_full_knows_rows_by_their_image),
+        cmocka_unit_test(rule_4_full_touches_as_many_as_were),
+        cmocka_unit_test(rule_4_full_tells_null_from_empty),
         cmocka_unit_test(rule_4_full_needs_the_whole_old_row),
         cmocka_unit_test(rule_4_without_identity_only_inserts),
         cmocka_unit_test(rule_5_changes_stay_as_they_came),

@@ -30,13 +30,20 @@ static const BatchColumn stream_columns[] = {
     {.name = "tags"},
     {.name = "sum", .is_generated = true},
 };
+static const BatchColumn always_columns[] = {
+    {.name = "id", .is_key = true},
+    {.name = "n", .is_always_identity = true},
+    {.name = "tags"},
+    {.name = "sum", .is_generated = true},
+};
 static const ApplyColumn dest_columns[] = {
-    {.quoted = "\"id\"", .type = "bigint", .base_type = "bigint"},
-    {.quoted = "\"n\"", .type = "numeric(10,2)", .base_type = "numeric"},
+    {.quoted = "\"id\"", .type = "bigint", .base_type = "bigint", .equals = "="},
+    {.quoted = "\"n\"", .type = "numeric(10,2)", .base_type = "numeric", .equals = "="},
     {.quoted = "\"tags\"", .type = "text[]", .base_type = "text[]", .is_array = true},
-    {.quoted = "\"sum\"", .type = "integer", .base_type = "integer"},
+    {.quoted = "\"sum\"", .type = "integer", .base_type = "integer", .equals = "="},
 };
 static uint16_t keys[] = {0};
+static uint16_t all[] = {0, 1, 2, 3};
 
 static ApplyTable table_with(char identity) {
     return (ApplyTable){
@@ -44,8 +51,9 @@ static ApplyTable table_with(char identity) {
         .quoted = "\"s\".\"t\"",
         .display = "s.t",
         .columns = dest_columns,
-        .keys = keys,
-        .keys_count = 1,
+        .keys = identity == 'f' ? all : keys,
+        .keys_count = identity == 'f' ? 4 : 1,
+        .sent_columns = 3,
     };
 }
 
@@ -105,7 +113,7 @@ static void test_single_by_key(void **state) {
 
     (void)state;
     assert_true(apply_single(arena, &table, &change, &single, &err));
-    assert_string_equal(single.sql, "UPDATE ONLY \"s\".\"t\" t SET \"id\" = $1::bigint, \"n\" = $2::numeric(10,2)"
+    assert_string_equal(single.sql, "UPDATE ONLY \"s\".\"t\" t SET \"id\" = $1::bigint, \"n\" = $2::numeric"
                                     " WHERE t.\"id\" = $3::bigint");
     assert_int_equal(single.params_count, 3);
     assert_string_equal(single.params[0], "7");
@@ -125,11 +133,81 @@ static void test_single_by_image(void **state) {
     assert_true(apply_single(arena, &table, &change, &single, &err));
     assert_string_equal(single.sql,
                         "DELETE FROM ONLY \"s\".\"t\" t WHERE t.ctid = (SELECT f.ctid FROM ONLY \"s\".\"t\" f WHERE"
-                        " ROW(f.\"id\", f.\"n\", f.\"tags\", f.\"sum\") *= ROW($1::bigint, $2::numeric(10,2),"
-                        " $3::text[], $4::integer) LIMIT 1)");
+                        " ROW(f.\"id\", f.\"n\", f.\"tags\", f.\"sum\")::pg_catalog.record *= ROW($1::bigint::bigint,"
+                        " $2::numeric::numeric(10,2), $3::text[]::text[], $4::integer::integer)::pg_catalog.record"
+                        " AND f.\"id\" = $1::bigint AND f.\"n\" = $2::numeric AND f.\"sum\" = $4::integer LIMIT 1)");
     change.old_kind = 0;
     assert_false(apply_single(arena, &table, &change, &single, &err));
     assert_int_equal(err.reason, REASON_BAD_DATA);
+}
+
+/* A column that cannot be SET is compared; when it has changed the row is made anew, with what is unchanged. */
+static void test_single_with_an_always_column(void **state) {
+    ApplyTable table = table_with('d');
+    PgoValue values[] = {text("7"), text("8"), {.kind = PGO_UNCHANGED}, text("1")};
+    BatchChange change = {.op = BATCH_UPDATE, .new_tuple = {.count = 4, .values = values}};
+    ApplySingle single;
+    Error err = {0};
+
+    (void)state;
+    table.batch.columns = always_columns;
+    assert_true(apply_single(arena, &table, &change, &single, &err));
+    assert_string_equal(single.sql, "UPDATE ONLY \"s\".\"t\" t SET \"id\" = $1::bigint WHERE t.\"id\" = $2::bigint"
+                                    " AND t.\"n\" = $3::numeric");
+    assert_true(apply_replace(arena, &table, &change, &single, &err));
+    assert_string_equal(single.sql, "WITH d AS (DELETE FROM ONLY \"s\".\"t\" t WHERE t.\"id\" = $1::bigint RETURNING *)"
+                                    " INSERT INTO \"s\".\"t\" (\"id\", \"n\", \"tags\") OVERRIDING SYSTEM VALUE"
+                                    " SELECT $2::bigint, $3::numeric, d.\"tags\" FROM d");
+    assert_int_equal(single.params_count, 3);
+}
+
+static void test_rows_without_columns(void **state) {
+    ApplyTable table = {.quoted = "\"t\"", .batch = {.identity = 'd'}};
+    BatchChange change = {.op = BATCH_INSERT};
+    ApplySingle single;
+    Error err = {0};
+
+    (void)state;
+    assert_string_equal(apply_insert_sql(arena, &table),
+                        "INSERT INTO \"t\" SELECT FROM pg_catalog.generate_series(1, $1::bigint)");
+    assert_true(apply_single(arena, &table, &change, &single, &err));
+    assert_string_equal(single.sql, "INSERT INTO \"t\" DEFAULT VALUES");
+}
+
+/* Only columns that may be compared narrow the search; without any the rows' text does. */
+static void test_full(void **state) {
+    ApplyTable table = table_with('f');
+    const bool some[] = {true, false, true, false}, none[] = {false, false, true, false};
+    const uint8_t uses[] = {BATCH_SET, BATCH_LEAVE, BATCH_SET, BATCH_LEAVE};
+
+    (void)state;
+    const char *sql = apply_full_sql(arena, &table, NULL, some);
+    assert_non_null(strstr(sql, "pg_catalog.unnest($5::integer[]) AS image, pg_catalog.unnest($6::integer[]) AS nth)"));
+    assert_non_null(strstr(sql, " t WHERE t.\"id\" = d.k0 AND ROW(t.\"id\", "));
+    assert_non_null(
+        strstr(sql, "d.k2::text[], d.k3::integer)::pg_catalog.record) DELETE FROM ONLY \"s\".\"t\" t USING s, f"));
+    sql = apply_full_sql(arena, &table, uses, none);
+    assert_non_null(strstr(
+        sql,
+        " t WHERE ROW(t.\"id\", t.\"n\", t.\"tags\", t.\"sum\")::pg_catalog.record::pg_catalog.text = ROW(d.k0::"));
+    assert_non_null(strstr(sql, "pg_catalog.unnest($8::text[]) AS c2)"));
+    assert_non_null(strstr(sql, "SET \"id\" = s.c0, \"tags\" = s.c2::text[] FROM s, f WHERE"));
+}
+
+static void test_images(void **state) {
+    PgoValue a[] = {text("a")}, b[] = {text("")}, null[] = {{.kind = PGO_NULL}};
+    BatchRow rows[] = {{.key = null}, {.key = b}, {.key = b}, {.key = a}, {.key = a}, {.key = a}};
+    BatchGroup group = {.op = BATCH_DELETE, .rows = rows, .rows_count = COUNT_OF(rows)};
+    Buf images, nths;
+
+    (void)state;
+    buf_init(&images, 1000);
+    buf_init(&nths, 1000);
+    rows_append_images(&images, &nths, &group, 1);
+    assert_string_equal(images.data, "{1,2,2,3,3,3}");
+    assert_string_equal(nths.data, "{1,1,2,1,2,3}");
+    buf_fini(&images);
+    buf_fini(&nths);
 }
 
 static void test_arrays(void **state) {
@@ -172,6 +250,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_insert_leaves_generated_columns_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_single_by_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_single_by_image, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_single_with_an_always_column, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rows_without_columns, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_images, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_arrays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_line, set_up, tear_down),
     };
