@@ -29,10 +29,10 @@ def source_of(make_cluster):
 @pytest.fixture
 def make_promoter(dest_db, tmp_path):
     with contextlib.ExitStack() as stack:
-        def make(cluster):
+        def make(cluster, into=dest_db):
             database = cluster.createdb()
             stack.callback(database.drop)
-            promoter = Promoter(tmp_path / "promote", database, dest_db)
+            promoter = Promoter(tmp_path / "promote", database, into)
             stack.callback(promoter.program.end_all)
             return promoter
 
@@ -344,6 +344,43 @@ def test_killed_after_open(promoter, point):
     assert rows(promoter.dest) == [(1, "a")]
 
 
+def test_a_lost_reply_of_the_commit(own_cluster, make_promoter, source_of):
+    """The destination commits, waits for its standby, and the session dies: a new one asks. The fence stands meanwhile,
+    and nothing is undone."""
+    cluster = own_cluster("lost")
+    promoter = make_promoter(source_of(15), cluster.createdb())
+    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.before_open_commit:sleep=1000"})
+    promoter.source.sql("INSERT INTO t VALUES (1, 'a')")
+    promotion.tell()
+    wait_for_locks(promoter)
+    wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
+                                   " AND state = 'idle in transaction'"), what="OPEN")
+    cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    cluster.reload()
+    wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), what="the stall")
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    cluster.sql("ALTER SYSTEM RESET synchronous_standby_names")
+    cluster.reload()
+    wait_until(promotion.answers, what="the promote")
+    assert promotion.answers()[-1].get("proven"), promotion.lines
+    assert is_opened(promoter.dest) and is_read_only(promoter.source)
+
+
+def test_a_session_lost_before_the_commit(own_cluster, make_promoter, source_of):
+    """The same, and it was not committed: undone."""
+    cluster = own_cluster("lost2")
+    promoter = make_promoter(source_of(15), cluster.createdb())
+    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.before_open_commit:sleep=1000"})
+    promotion.tell()
+    wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
+                                   " AND state = 'idle in transaction'"), what="OPEN")
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
+                " AND pid <> pg_backend_pid()")
+    wait_until(promotion.answers, what="the promote")
+    assert promotion.answers()[-1]["reason"] == "PROMOTE_UNDONE", promotion.lines
+    assert_as_before(promoter)
+
+
 @pytest.mark.parametrize("before", ["off", "on"])
 def test_a_setting_of_before_comes_back(promoter, before):
     name = promoter.source.name
@@ -364,7 +401,8 @@ def test_a_killed_run_keeps_what_was_before(promoter):
     # The slot was read from already, and cannot be adopted: the next probe makes a new one.
     promoter.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
                         " WHERE database = current_database() AND NOT active")
-    promoter.dest.sql("DELETE FROM pgcrane.stream; DELETE FROM pgcrane.source_object WHERE kind = 'slot'")
+    promoter.dest.sql("DELETE FROM pgcrane.stream; DELETE FROM pgcrane.position;"
+                      " DELETE FROM pgcrane.source_object WHERE kind = 'slot'")
     promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.after_lock:kill"})
     promotion.tell()
     assert promotion.end() == KILLED

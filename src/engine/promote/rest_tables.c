@@ -106,8 +106,8 @@ static const char *list_sql(Arena *arena, int version) {
         "  pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
         "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), ''), e.is_extensions"
         " FROM (SELECT c.oid, n.nspname, c.relname, c.relpersistence = 'u' AS is_unlogged,"
-        "  EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1"
-        "   AND p.schemaname = n.nspname AND p.tablename = c.relname) AS is_published"
+        "  (n.nspname, c.relname) IN (SELECT p.schemaname, p.tablename FROM pg_catalog.pg_publication_tables p"
+        "   WHERE p.pubname = $1) AS is_published"
         "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         "  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
         "  AND n.nspname NOT IN ('information_schema', 'pgcrane')) AS t,"
@@ -127,8 +127,8 @@ static const char *suspect_oids(const Listing *listing, Arena *arena) {
     return arena_printf(arena, "{%s}", oids.data);
 }
 
-/* pg_publication_tables is a view over all tables of a publication, leaves instead of roots: what the stream really
- * carries. Made a table first, or it would be computed for each one. */
+/* pg_publication_tables names leaves instead of roots: what the stream really carries. (With IN it is computed once;
+ * with EXISTS, for each table.) */
 bool promote_rest_list(Promote *promote, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const PromoteParams *params = promote->params;
