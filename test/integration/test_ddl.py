@@ -182,7 +182,7 @@ def test_drift_tells_each_difference_and_its_end(probe, change, name, message, f
 
 def test_drift_leaves_out_what_is_not_ours(probe):
     probe.source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE skip_one (a int REFERENCES t)")
-    probe.dest.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE SCHEMA pgcrane; CREATE TABLE pgcrane.job (a int)")
+    probe.dest.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE skip_two (a int)")
     probe.dest.sql("ALTER TABLE t REPLICA IDENTITY FULL")
     probe.source.sql("CREATE EXTENSION pg_trgm" if has_extension(probe, "pg_trgm") else "SELECT 1")
     assert probe.drift() == {}
@@ -582,3 +582,58 @@ def test_who_may_capture(probe):
 
 def test_a_server_whose_stream_has_no_messages_may_not_capture(make_probe):
     assert make_probe(13, 15)("allowed").values("allowed") == [False]
+
+
+# --- the stream ---
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_a_command_stands_between_the_rows_before_and_after_it(make_probe, major):
+    """Also in subtransactions: a message has the position of the record behind it."""
+    probe = make_probe(major, major)
+    probe.source.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    install(probe)
+    with contextlib.closing(probe.source.connect(autocommit=False)) as conn:
+        for text in ("INSERT INTO t VALUES (1)", "ALTER TABLE t ADD COLUMN a int DEFAULT 7", "INSERT INTO t VALUES (2, 2)",
+                     "ALTER TABLE t ALTER COLUMN a TYPE bigint", "INSERT INTO t VALUES (3, 3)", "CREATE TABLE u (id int)",
+                     "INSERT INTO u VALUES (4)", "DROP TABLE t", "INSERT INTO u VALUES (5)", "SAVEPOINT s",
+                     "ALTER TABLE u ADD COLUMN b int", "RELEASE s", "INSERT INTO u VALUES (6, 6)"):
+            conn.execute(text)
+        conn.commit()
+    seen = []
+    for (data,) in probe.source.sql("SELECT data FROM pg_logical_slot_get_changes(%s, NULL, NULL)", (SLOT,)):
+        if data.startswith(PREFIX):
+            seen.append(json.loads(data.split(" content:", 1)[1])["tag"])
+        elif data.startswith("table public."):
+            seen.append(data.removeprefix("table public."))
+    assert seen == ["t: INSERT: id[integer]:1", "ALTER TABLE", "t: INSERT: id[integer]:2 a[integer]:2", "ALTER TABLE",
+                    "t: INSERT: id[integer]:3 a[bigint]:3", "CREATE TABLE", "u: INSERT: id[integer]:4", "DROP TABLE",
+                    "u: INSERT: id[integer]:5", "ALTER TABLE", "u: INSERT: id[integer]:6 b[integer]:6"]
+
+
+def test_the_message_is_utf8_whatever_the_database_is(make_probe, server_of):
+    probe = make_probe(15, 15)
+    latin = server_of("src", 15).createdb(options="ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        probe.source = latin
+        probe("publish", "install")
+        latin.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (SLOT,))
+        psql(latin, "SET client_encoding = 'UTF8'; CREATE TABLE \"gr\u00f6\u00dfe\" (\"\u00e9\" text DEFAULT '\u00fc')")
+        rows = latin.sql("SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, 'proto_version', '1',"
+                         " 'publication_names', %s, 'messages', 'true')", (SLOT, f"pgcrane_{JOB}_all"))
+        bodies = [bytes(data)[bytes(data).index(b"{"):] for (data,) in rows if bytes(data).startswith(b"M")]
+        assert len(bodies) == 1
+        probe("replay", text=bodies[0].decode("utf-8") + "\n")
+        assert [r["outcome"] for r in probe.values("replayed")] == ["applied"]
+        assert probe.drift() == {}
+    finally:
+        latin.drop()
+
+
+def test_a_string_without_standard_conforming_strings(probe):
+    install(probe)
+    probe.source.sql(f'ALTER DATABASE "{probe.source.name}" SET standard_conforming_strings = off')
+    psql(probe.source, "SET escape_string_warning = off; CREATE TABLE plain (t text); CREATE TABLE odd (t text DEFAULT '\\'; CREATE TABLE no (); --')")
+    assert [r[0] for r in replay(probe)] == ["suspect", "suspect"]
+    psql(probe.source, "CREATE TABLE plainer (t text DEFAULT 'x')")
+    assert [r[0] for r in replay(probe)] == ["applied"]

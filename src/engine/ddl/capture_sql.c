@@ -16,6 +16,11 @@
  * back) and told in a message; should that fail too, the comparison of the catalogues finds it (drift.h). Only a cancel
  * passes, as it would without us.
  *
+ * Order. The server files a message under the position where its record ends, which is where the next record begins: a
+ * row changed right behind the command has the same position. Within one subtransaction the order of arrival decides,
+ * but our exception blocks are subtransactions, and so is a savepoint of the application: seen, the row came before the
+ * command. Therefore a second, empty message follows each, of a prefix that nobody listens to: it takes the tie.
+ *
  * The message is UTF-8 whatever the database's encoding is: pgoutput sends its bytes as they are.
  */
 #include "engine/ddl/capture_internal.h"
@@ -36,6 +41,7 @@
     " SET search_path = pg_catalog, pg_temp AS $f$" \
     " BEGIN" \
     "  PERFORM pg_logical_emit_message(true, '" DDL_PREFIX "', convert_to(message::text, 'UTF8'));" \
+    "  PERFORM pg_logical_emit_message(true, 'after " DDL_PREFIX "', '');" \
     " END $f$;\n" \
     "CREATE FUNCTION %1$s.failed(tag text, why text) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
