@@ -1,4 +1,4 @@
-"""The guard: a slot that holds WAL, is lost, is somebody else's; a source that went back; identities set and set back."""
+"""The guard: slots that hold WAL, are lost or somebody else's; a source that went back; identities set for a while."""
 import contextlib
 import functools
 import os

@@ -7,6 +7,7 @@ import threading
 
 import psycopg
 import pytest
+from support.cluster import wait_until
 
 READER = "pf_reader"
 WRITER = "pf_writer"
@@ -491,3 +492,210 @@ def test_a_check_that_cannot_be_made_is_a_finding(source_db, dest_db, low_roles,
     impossible = one(found, "CHECK_IMPOSSIBLE", "WARNING")
     assert impossible["object"] == "check SOURCE_PREPARED_TRANSACTION" and "pg_prepared_xacts" in impossible["message"]
     assert errors(found) == []
+
+
+# --- with --follow ---
+
+FOLLOWER = "pf_follower"
+
+
+@pytest.fixture
+def follower(source, source_db):
+    """A role of the source that may do nothing but log in."""
+    source.sql(f"CREATE ROLE {FOLLOWER} LOGIN")
+    yield FOLLOWER
+    source_db.sql(f"DROP OWNED BY {FOLLOWER}")
+    source.sql(f"DROP ROLE {FOLLOWER}")
+
+
+@pytest.mark.parametrize("major", [13, 15, 18])
+def test_follow_of_a_clean_source(server_of, dest_db, preflight, major):
+    source_db = server_of(major).createdb()
+    source_db.sql("""CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE f (a int); ALTER TABLE f REPLICA IDENTITY FULL;
+        CREATE TABLE parts (k int PRIMARY KEY) PARTITION BY LIST (k);
+        CREATE TABLE p1 PARTITION OF parts FOR VALUES IN (1)""")
+    found = [f for f in preflight(source_db, dest_db, "--follow") if f["id"].startswith("FOLLOW_")]
+    source_db.drop()
+    assert found == []
+
+
+def test_follow_rows_only_with_follow(source_db, dest_db, preflight):
+    source_db.sql("CREATE TABLE t (a int); CREATE UNLOGGED TABLE u (a int PRIMARY KEY)")
+    without = preflight(source_db, dest_db)
+    assert [f["id"] for f in without] == ["SOURCE_UNLOGGED_TABLE"]
+    found = preflight(source_db, dest_db, "--follow")
+    assert {f["id"] for f in found} == {"FOLLOW_NO_IDENTITY", "FOLLOW_UNLOGGED_TABLE"}, "one word about each"
+    assert "copied again" in one(found, "FOLLOW_UNLOGGED_TABLE", "WARNING")["message"]
+
+
+@pytest.fixture(scope="module")
+def unfit(make_cluster):
+    """A server that cannot be followed at all."""
+    return make_cluster("unfit", config={
+        "wal_level": "replica", "max_replication_slots": "1", "max_wal_senders": "1", "wal_sender_timeout": "2s",
+        "max_slot_wal_keep_size": "1GB", "logical_decoding_work_mem": "4MB", "max_locks_per_transaction": "10",
+        "max_connections": "20", "max_prepared_transactions": "0"})
+
+
+def test_follow_settings(unfit, dest_db, preflight):
+    unfit.sql("SELECT pg_create_physical_replication_slot('taken')")
+    source_db = unfit.createdb()
+    for i in range(120):  # one transaction each: its lock table is small
+        source_db.sql(f"CREATE TABLE t{i} (a int PRIMARY KEY)")
+    found = preflight(source_db, dest_db, "--follow", "--jobs", "2")
+    assert one(found, "FOLLOW_WAL_LEVEL", "ERROR")["fix"] == \
+        "ALTER SYSTEM SET wal_level = logical; -- then restart the server"
+    slots = one(found, "FOLLOW_SLOTS", "ERROR")
+    assert "1 are in use" in slots["message"] and "max_replication_slots = 2;" in slots["fix"]
+    assert "max_wal_senders = 2;" in one(found, "FOLLOW_SENDERS", "ERROR")["fix"]
+    assert "2s" in one(found, "FOLLOW_SENDER_TIMEOUT", "WARNING")["message"]
+    keep = one(found, "FOLLOW_KEEP_SIZE", "WARNING")
+    assert "1GB" in keep["message"]
+    assert keep["fix"] == "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf();"
+    assert "4MB" in one(found, "FOLLOW_DECODING_MEMORY", "INFO")["message"]
+    room = one(found, "FOLLOW_FENCE_ROOM", "WARNING")
+    assert "120 tables" in room["message"] and of(found, "SOURCE_LOCKS") == []
+    assert of(preflight(source_db, dest_db, "--follow", "--fence", "none"), "FOLLOW_FENCE_ROOM") == []
+    unfit.sql("SELECT pg_drop_replication_slot('taken')")
+    assert of(preflight(source_db, dest_db, "--follow"), "FOLLOW_SLOTS") == []
+    source_db.drop()
+
+
+@pytest.mark.parametrize("role, wording", [
+    ("rds_superuser", "rds.logical_replication = 1 in the DB parameter group"),
+    ("cloudsqlsuperuser", "cloudsql.logical_decoding=on"),
+    ("azure_pg_admin", "server parameter wal_level = LOGICAL"),
+])
+def test_follow_on_a_service(unfit, dest_db, preflight, role, wording):
+    """Recognised by its role; ALTER SYSTEM is possible at none of them."""
+    source_db = unfit.createdb()
+    unfit.sql(f"CREATE ROLE {role}")
+    found = preflight(source_db, dest_db, "--follow")
+    unfit.sql(f"DROP ROLE {role}")
+    source_db.drop()
+    assert wording in one(found, "FOLLOW_WAL_LEVEL", "ERROR")["fix"]
+    assert not [f for f in found if f["id"].startswith("FOLLOW_") and "ALTER SYSTEM SET" in f["fix"]]
+
+
+def test_follow_on_a_service_known_by_its_setting(own_cluster, dest_db, preflight):
+    own = own_cluster("rds", config={"wal_level": "replica", "rds.logical_replication": "0"})
+    assert "rds.logical_replication = 1" in one(preflight(own.createdb(), dest_db, "--follow"), "FOLLOW_WAL_LEVEL",
+                                                "ERROR")["fix"]
+
+
+def test_follow_idle_time_out(own_cluster, dest_db, preflight):
+    own = own_cluster("idle", major=18, config={"idle_replication_slot_timeout": "2h", "wal_sender_timeout": "0"})
+    found = preflight(own.createdb(), dest_db, "--follow")
+    idle = one(found, "FOLLOW_IDLE_TIMEOUT", "WARNING")
+    assert "2h" in idle["message"] and "idle_replication_slot_timeout = 0;" in idle["fix"]
+    assert "does not notice" in one(found, "FOLLOW_SENDER_TIMEOUT", "WARNING")["message"]
+
+
+def test_follow_waits_for_old_transactions(source, source_db, dest_db, preflight):
+    """Of every database; young ones are no word worth."""
+    other = source.createdb()
+    with contextlib.closing(source_db.connect()) as writer, contextlib.closing(other.connect()) as prepared, \
+            contextlib.closing(source_db.connect()) as young:
+        source_db.sql("CREATE TABLE t (a int PRIMARY KEY)")
+        writer.execute("BEGIN; INSERT INTO t VALUES (1)")
+        prepared.execute("BEGIN; CREATE TABLE p (a int); PREPARE TRANSACTION 'it''s old'")
+        wait_until(lambda: source.sql("SELECT clock_timestamp() - prepared > '5 s' FROM pg_prepared_xacts")[0][0],
+                   what="the transactions to be old")
+        young.execute("BEGIN; INSERT INTO t VALUES (2)")
+        found = preflight(source_db, dest_db, "--follow")
+        pid = writer.info.backend_pid
+    waiting = one(found, "FOLLOW_LONG_TRANSACTION", "WARNING")
+    assert waiting["object"] == f"process {pid}" and waiting["fix"].startswith(f"SELECT pg_terminate_backend({pid});")
+    orphan = one(found, "FOLLOW_PREPARED_TRANSACTION", "ERROR")
+    assert other.name in orphan["message"] and of(found, "SOURCE_PREPARED_TRANSACTION") == []
+    other.sql(orphan["fix"])
+    assert of(preflight(source_db, dest_db, "--follow"), "FOLLOW_PREPARED_TRANSACTION") == []
+    other.drop()
+
+
+def test_follow_refuses_a_standby(own_cluster, dest_db, preflight):
+    standby = own_cluster("standby2")
+    own_db = standby.createdb()
+    standby.stop()
+    with open(os.path.join(standby.data, "standby.signal"), "w", encoding="ascii"):
+        pass
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        standby.start()
+    found = preflight(own_db, dest_db, "--follow")
+    assert "primary" in one(found, "FOLLOW_STANDBY", "ERROR")["fix"] and of(found, "SOURCE_STANDBY") == []
+
+
+def test_follow_rights(source_db, dest_db, follower, preflight):
+    """Every fix is run, as the superuser, and mends."""
+    source_db.sql(f"""CREATE SCHEMA s; CREATE TABLE s."T" (a int PRIMARY KEY); CREATE TABLE mine (a int PRIMARY KEY);
+        ALTER TABLE mine OWNER TO {follower}; REVOKE UPDATE, DELETE, TRUNCATE ON mine FROM {follower};
+        GRANT USAGE ON SCHEMA s TO {follower}; GRANT SELECT ON s."T" TO {follower};
+        CREATE UNLOGGED TABLE u (a int); GRANT SELECT ON u TO {follower}""")
+    uri = source_db.uri_as(follower)
+    found = preflight(uri, dest_db, "--follow", "--ddl", "--no-acl", "--no-owner")
+    assert one(found, "FOLLOW_REPLICATION", "ERROR")["fix"].startswith(f"ALTER ROLE {follower} REPLICATION;")
+    assert one(found, "FOLLOW_PUBLISH", "ERROR")["fix"] == f"GRANT CREATE ON DATABASE {source_db.name} TO {follower};"
+    owner = one(found, "FOLLOW_PUBLISH_OWNER", "ERROR")
+    assert (owner["object"], owner["fix"]) == ('table s."T"', f"GRANT postgres TO {follower};")
+    assert "event triggers" in one(found, "FOLLOW_DDL", "ERROR")["message"]
+    assert "one by one" in one(found, "FOLLOW_PUBLISH_ALL", "INFO")["message"]
+    assert "--fence full will be refused" in one(found, "FOLLOW_FENCE_DATABASE", "WARNING")["message"]
+    signal = one(found, "FOLLOW_FENCE_SIGNAL", "WARNING")
+    assert signal["fix"] == f"GRANT pg_signal_backend TO {follower}; -- or --fence locks"
+    assert [f["object"] for f in of(found, "FOLLOW_FENCE_LOCK")] == ["table public.mine", "table public.u"]
+    locks = preflight(uri, dest_db, "--follow", "--fence", "locks", "--no-acl", "--no-owner")
+    assert of(locks, "FOLLOW_FENCE_SIGNAL") == of(locks, "FOLLOW_FENCE_DATABASE") == of(locks, "FOLLOW_DDL") == []
+    assert len(of(locks, "FOLLOW_FENCE_LOCK")) == 2
+    assert of(preflight(uri, dest_db, "--follow", "--fence", "none"), "FOLLOW_FENCE_LOCK") == []
+
+    owned = [f for f in found if f["id"] in ("FOLLOW_PUBLISH_OWNER", "FOLLOW_FENCE_DATABASE")]
+    for finding in found:
+        if finding["id"].startswith("FOLLOW_") and finding["severity"].upper() != "INFO" \
+                and finding["id"] not in ("FOLLOW_DDL", "FOLLOW_UNLOGGED_TABLE") and finding not in owned:
+            source_db.sql(finding["fix"])
+    # Not the superuser's rights, as the fix would give them: those of a role that owns both.
+    source_db.sql(f"ALTER TABLE s.\"T\" OWNER TO {follower}; ALTER DATABASE {source_db.name} OWNER TO {follower}")
+    found = preflight(uri, dest_db, "--follow", "--no-acl", "--no-owner")
+    source_db.sql(f"ALTER DATABASE {source_db.name} OWNER TO postgres")
+    assert {f["id"] for f in found if f["id"].startswith("FOLLOW_")} == \
+        {"FOLLOW_PUBLISH_ALL", "FOLLOW_UNLOGGED_TABLE"}
+
+
+@pytest.mark.parametrize("major", [13, 15, 18])
+def test_follow_tables_without_identity(server_of, dest_db, preflight, major):
+    source_db = server_of(major).createdb()
+    source_db.sql("""CREATE TABLE keyless (a int); CREATE TABLE hidden (a int);
+        CREATE TABLE uniq (a int NOT NULL UNIQUE, b int);
+        CREATE TABLE nothing (a int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+        CREATE TABLE gone (a int NOT NULL); CREATE UNIQUE INDEX gone_i ON gone (a);
+        ALTER TABLE gone REPLICA IDENTITY USING INDEX gone_i; DROP INDEX gone_i;
+        CREATE TABLE deferred (a int PRIMARY KEY DEFERRABLE);
+        CREATE TABLE made (a int, b int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY);
+        CREATE TABLE half (a int, b int GENERATED ALWAYS AS (a + 1) STORED);
+        CREATE TABLE root (a int) PARTITION BY LIST (a); CREATE TABLE leaf PARTITION OF root FOR VALUES IN (1);
+        CREATE PUBLICATION theirs FOR TABLE keyless, nothing WITH (publish = 'insert, update')""")
+    found = preflight(source_db, dest_db, "--follow", "--exclude-table", "public.hidden")
+    fixes = {f["object"]: f["fix"] for f in of(found, "FOLLOW_NO_IDENTITY")}
+    assert set(fixes) == {f"table public.{name}" for name in ("gone", "half", "keyless", "nothing", "root", "uniq")}
+    assert "--identity-full" in fixes["table public.keyless"]
+    assert one(found, "FOLLOW_DEFERRABLE_KEY", "WARNING")["object"] == "table public.deferred"
+    assert "deferred_pkey" in one(found, "FOLLOW_DEFERRABLE_KEY", "WARNING")["message"]
+    assert one(found, "FOLLOW_GENERATED_IDENTITY", "WARNING")["object"] == "table public.made"
+    assert {f["object"] for f in of(found, "FOLLOW_OTHER_PUBLICATION")} == \
+        {"table public.keyless", "table public.nothing"}
+    source_db.sql(fixes["table public.uniq"])
+    found = preflight(source_db, dest_db, "--follow", "--identity-full")
+    assert {f["object"] for f in of(found, "FOLLOW_NO_IDENTITY")} == {"table public.half"}
+    assert of(found, "FOLLOW_DEFERRABLE_KEY") == [] and len(of(found, "FOLLOW_GENERATED_IDENTITY")) == 1
+    source_db.drop()
+
+
+def test_follow_what_no_stream_carries(source_db, dest_db, low_roles, preflight):
+    source_db.sql("CREATE TABLE t (id serial PRIMARY KEY); SELECT lo_from_bytea(0, 'x'), lo_from_bytea(0, 'y')")
+    dest_db.sql(f"GRANT CREATE, TEMP ON DATABASE {dest_db.name} TO {WRITER}; GRANT CREATE ON SCHEMA public TO {WRITER}")
+    found = preflight(source_db, dest_db.uri_as(WRITER), "--follow", "--no-owner")
+    dest_db.sql(f"DROP OWNED BY {WRITER}")
+    assert "2 large objects" in one(found, "FOLLOW_LARGE_OBJECTS", "INFO")["message"]
+    assert "1 sequences" in one(found, "FOLLOW_SEQUENCES", "INFO")["message"]
+    assert "foreign keys" in one(found, "FOLLOW_REPLICA_ROLE", "WARNING", "destination")["message"]
+    assert of(found, "DESTINATION_REPLICA_ROLE") == []

@@ -129,6 +129,37 @@ NODISCARD bool check_collations(Preflight *p, Error *err);
 NODISCARD bool check_superuser_needed(Preflight *p, Error *err);
 NODISCARD bool check_libraries(Preflight *p, Error *err);
 
+/* follow_server.c */
+NODISCARD bool check_follow_wal_level(Preflight *p, Error *err);
+NODISCARD bool check_follow_slots(Preflight *p, Error *err);
+NODISCARD bool check_follow_senders(Preflight *p, Error *err);
+NODISCARD bool check_follow_standby(Preflight *p, Error *err);
+NODISCARD bool check_follow_prepared(Preflight *p, Error *err);
+NODISCARD bool check_follow_long_transaction(Preflight *p, Error *err);
+NODISCARD bool check_follow_minor_version(Preflight *p, Error *err);
+NODISCARD bool check_follow_keep_size(Preflight *p, Error *err);
+NODISCARD bool check_follow_idle_timeout(Preflight *p, Error *err);
+NODISCARD bool check_follow_sender_timeout(Preflight *p, Error *err);
+NODISCARD bool check_follow_decoding_memory(Preflight *p, Error *err);
+
+/* follow_rights.c */
+NODISCARD bool check_follow_replication(Preflight *p, Error *err);
+NODISCARD bool check_follow_publish(Preflight *p, Error *err);
+NODISCARD bool check_follow_owner(Preflight *p, Error *err);
+NODISCARD bool check_follow_all_tables(Preflight *p, Error *err);
+NODISCARD bool check_follow_ddl(Preflight *p, Error *err);
+NODISCARD bool check_follow_fence_database(Preflight *p, Error *err);
+NODISCARD bool check_follow_fence_signal(Preflight *p, Error *err);
+NODISCARD bool check_follow_fence_lock(Preflight *p, Error *err);
+NODISCARD bool check_follow_fence_room(Preflight *p, Error *err);
+
+/* follow_tables.c */
+NODISCARD bool check_follow_identity(Preflight *p, Error *err);
+NODISCARD bool check_follow_unlogged(Preflight *p, Error *err);
+NODISCARD bool check_follow_other_publication(Preflight *p, Error *err);
+NODISCARD bool check_follow_large_objects(Preflight *p, Error *err);
+NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
+
 /* --- pieces of SQL --- */
 
 /* Schemas whose content moves. `n` is pg_namespace. */

@@ -321,14 +321,19 @@ bool check_dest_replica_role(Preflight *p, Error *err) {
         db_major(dest) >= 15
             ? arena_printf(p->scratch, "GRANT SET ON PARAMETER session_replication_role TO %s;", p->dest_role.quoted)
             : "";
-    finding_add(
-        p, CHECK_DESTINATION_REPLICA_ROLE, "",
-        arena_printf(
-            p->scratch,
-            "role %s may not set session_replication_role: triggers of tables that exist already fire on the rows that "
-            "arrive",
-            p->dest_role.quoted),
-        fix);
+    static const struct {
+        CheckId check;
+        const char *message;
+    } rows[] = {
+        {CHECK_DESTINATION_REPLICA_ROLE, "triggers of tables that exist already fire on the rows that arrive"},
+        {CHECK_FOLLOW_REPLICA_ROLE, "foreign keys are added only when the source is closed at the promote, which adds"
+                                    " their checks to the outage"},
+    };
+    size_t row = p->input->options->follow ? 1 : 0;
+    finding_add(p, rows[row].check, "",
+                arena_printf(p->scratch, "role %s may not set session_replication_role: %s", p->dest_role.quoted,
+                             rows[row].message),
+                fix);
     return true;
 }
 

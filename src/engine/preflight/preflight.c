@@ -74,13 +74,20 @@ static void report_cut(Preflight *p, CheckId check) {
     vec_push(p->arena, p->findings, summary);
 }
 
+/* Named by its first row. */
+static bool is_wanted(const Preflight *p, size_t first) {
+    static const char follow[] = "FOLLOW_";
+
+    return p->input->options->follow || strncmp(preflight_checks[first].id, follow, strlen(follow)) != 0;
+}
+
 static bool run_checks(Preflight *p, Error *err) {
     for (size_t first = 0; first < CHECK_MAX_;) {
         CheckFunc function = check_functions[first];
         size_t end = first + 1;
         while (end < CHECK_MAX_ && check_functions[end] == function)
             end++;
-        if (function != NULL && !function(p, err)) {
+        if (function != NULL && is_wanted(p, first) && !function(p, err)) {
             if (run_is_over(p, err))
                 return false;
             report_impossible(p, (CheckId)first, err);

@@ -64,7 +64,8 @@ bool check_source_standby(Preflight *p, Error *err) {
         .fix = "ALTER SYSTEM SET hot_standby_feedback = on; ALTER SYSTEM SET max_standby_streaming_delay = -1;"
                " SELECT pg_reload_conf(); -- on the standby, for the time of the load",
     };
-    return check_by_sql(p, &check, err);
+    /* With --follow there is a sharper row for it. */
+    return p->input->options->follow || check_by_sql(p, &check, err);
 }
 
 /* The setting was removed in PostgreSQL 17. */
@@ -116,5 +117,6 @@ bool check_source_prepared(Preflight *p, Error *err) {
             "it was prepared by {3} at {2} and never ended: its rows do not move, and its locks may block the load",
         .fix = "COMMIT PREPARED {4}; -- or ROLLBACK PREPARED",
     };
-    return check_by_sql(p, &check, err);
+    /* With --follow there is a sharper row for it. */
+    return p->input->options->follow || check_by_sql(p, &check, err);
 }

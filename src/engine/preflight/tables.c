@@ -36,7 +36,8 @@ bool check_unlogged_table(Preflight *p, Error *err) {
         .message = "table {3} is unlogged: its rows move, and stay unlogged (a crash of the destination empties it)",
         .fix = "",
     };
-    return check_by_sql(p, &check, err);
+    /* With --follow there is a sharper row for it. */
+    return p->input->options->follow || check_by_sql(p, &check, err);
 }
 
 bool check_foreign_table(Preflight *p, Error *err) {

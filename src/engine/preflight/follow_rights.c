@@ -1,0 +1,169 @@
+/* Following, the role's part: to read changes, to publish tables, to stop writes at the promote. */
+#include "engine/preflight/follow.h"
+
+static bool fence_is(const Preflight *p, const char *how) {
+    return p->input->options->fence != NULL && strcmp(p->input->options->fence, how) == 0;
+}
+
+/* --- To read changes ---------------------------------------------------------------------------------------------- */
+
+bool check_follow_replication(Preflight *p, Error *err) {
+    CLEANUP(db_result_freep) DbResult *may = NULL;
+    Provider provider = PROVIDER_SELF;
+
+    /* The attribute is never inherited: it counts for the role that logged in. */
+    if (!preflight_query(p, DB_SOURCE,
+                         "SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles r"
+                         " WHERE r.rolname = session_user AND NOT r.rolsuper AND NOT r.rolreplication"
+                         " AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname = 'rds_replication'"
+                         "  AND pg_catalog.pg_has_role(session_user, g.oid, 'MEMBER'))",
+                         &may, err) ||
+        !provider_of_source(p, &provider, err))
+        return false;
+    if (db_rows(may) == 0)
+        return true;
+    const char *role = db_text(may, 0, 0);
+    finding_add(p, CHECK_FOLLOW_REPLICATION, "",
+                arena_printf(p->scratch, "role %s may not read the source's changes (no REPLICATION)", role),
+                provider_replication(p->scratch, provider, role));
+    return true;
+}
+
+/* --- To publish --------------------------------------------------------------------------------------------------- */
+
+bool check_follow_publish(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_PUBLISH,
+        .side = DB_SOURCE,
+        .columns = 2,
+        .sql = "SELECT pg_catalog.quote_ident(pg_catalog.current_database()), pg_catalog.quote_ident(current_user)"
+               " WHERE NOT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')",
+        .object = "database {1}",
+        .message = "role {2} may not create publications in database {1} of the source",
+        .fix = "GRANT CREATE ON DATABASE {1} TO {2};",
+    };
+    return check_by_sql(p, &check, err);
+}
+
+bool check_follow_owner(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_PUBLISH_OWNER,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 5,
+        .sql = "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+               " pg_catalog.quote_ident(o.rolname), pg_catalog.quote_ident(current_user)"
+               " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " JOIN pg_catalog.pg_roles o ON o.oid = c.relowner"
+               " WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND " SQL_USER_SCHEMA
+               " AND " SQL_NOT_MEMBER("pg_class", "c") " AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')"
+                                                       " ORDER BY n.nspname, c.relname",
+        .object = "table {3}",
+        .message = "role {5} may not publish table {3}, which belongs to {4}",
+        .fix = "GRANT {4} TO {5};",
+    };
+    return check_by_sql(p, &check, err);
+}
+
+bool check_follow_all_tables(Preflight *p, Error *err) {
+    (void)err;
+    if (!p->source_role.superuser)
+        finding_add(p, CHECK_FOLLOW_PUBLISH_ALL, "",
+                    arena_printf(p->scratch,
+                                 "role %s is no superuser, so tables are published one by one: one that is made later"
+                                 " is noticed, and copied when the migration is promoted",
+                                 p->source_role.quoted),
+                    "");
+    return true;
+}
+
+/* Services let their own administrators make event triggers. */
+bool check_follow_ddl(Preflight *p, Error *err) {
+    (void)err;
+    if (p->input->options->ddl && !p->source_role.superuser && !p->source_role.managed)
+        finding_add(p, CHECK_FOLLOW_DDL, "",
+                    arena_printf(p->scratch,
+                                 "role %s may not create event triggers on the source, which --ddl needs to follow"
+                                 " changes of definitions",
+                                 p->source_role.quoted),
+                    "connect as a superuser, or leave out --ddl: changes of definitions are then noticed and reported,"
+                    " not followed");
+    return true;
+}
+
+/* --- To stop writes ----------------------------------------------------------------------------------------------- */
+
+bool check_follow_fence_database(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_FENCE_DATABASE,
+        .side = DB_SOURCE,
+        .columns = 3,
+        .sql = "SELECT pg_catalog.quote_ident(d.datname), pg_catalog.quote_ident(o.rolname),"
+               " pg_catalog.quote_ident(current_user) FROM pg_catalog.pg_database d"
+               " JOIN pg_catalog.pg_roles o ON o.oid = d.datdba WHERE d.datname = pg_catalog.current_database()"
+               " AND NOT pg_catalog.pg_has_role(d.datdba, 'USAGE')",
+        .object = "database {1}",
+        .message = "role {3} may not make database {1} read-only, which belongs to {2}: promote --fence full will be"
+                   " refused",
+        .fix = "GRANT {2} TO {3}; -- or ALTER DATABASE {1} OWNER TO {3}, or --fence locks",
+    };
+    return !fence_is(p, "full") || check_by_sql(p, &check, err);
+}
+
+bool check_follow_fence_signal(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_FENCE_SIGNAL,
+        .side = DB_SOURCE,
+        .columns = 1,
+        .sql = "SELECT pg_catalog.quote_ident(current_user)"
+               " WHERE NOT pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')",
+        .object = "",
+        .message = "role {1} may not end the application's sessions: promote --fence full will be refused",
+        .fix = "GRANT pg_signal_backend TO {1}; -- or --fence locks",
+    };
+    return !fence_is(p, "full") || check_by_sql(p, &check, err);
+}
+
+/* Tables that the role may not even publish are listed by FOLLOW_PUBLISH_OWNER. */
+bool check_follow_fence_lock(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_FENCE_LOCK,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 4,
+        .sql = "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+               " pg_catalog.quote_ident(current_user)"
+               " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u') AND " SQL_USER_SCHEMA
+               " AND " SQL_NOT_MEMBER(
+                   "pg_class", "c") " AND (c.relpersistence = 'u' OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))"
+                                    " AND NOT pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
+                                    " ORDER BY n.nspname, c.relname",
+        .object = "table {3}",
+        .message = "role {4} may not lock table {3} against writes: the promote will be refused",
+        .fix = "GRANT UPDATE ON TABLE {3} TO {4}; -- or --fence none, which proves nothing",
+    };
+    return fence_is(p, "none") || check_by_sql(p, &check, err);
+}
+
+/* All of them at once, beside what the application locks. More than all there is: SOURCE_LOCKS. */
+bool check_follow_fence_room(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_FENCE_ROOM,
+        .side = DB_SOURCE,
+        .columns = 3,
+        .sql = "SELECT t.count, s.slots * s.per_slot, t.count * 2 / s.slots + 1"
+               " FROM (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c"
+               "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               "  WHERE c.relkind IN ('r', 'p') AND " SQL_USER_SCHEMA ") t,"
+               " (SELECT pg_catalog.current_setting('max_connections')::bigint"
+               "   + pg_catalog.current_setting('max_prepared_transactions')::bigint AS slots,"
+               "   pg_catalog.current_setting('max_locks_per_transaction')::bigint AS per_slot) s"
+               " WHERE t.count * 2 > s.slots * s.per_slot AND t.count <= s.slots * s.per_slot",
+        .object = "",
+        .message = "the promote locks all {1} tables at once, and the source's lock table holds {2}: the application's"
+                   " own statements may then fail",
+        .fix = "ALTER SYSTEM SET max_locks_per_transaction = {3}; -- then restart the server",
+    };
+    return fence_is(p, "none") || check_by_sql(p, &check, err);
+}
