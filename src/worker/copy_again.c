@@ -190,6 +190,28 @@ bool run_copy_again(Run *run, size_t *ret_copied, Error *err) {
     return ok;
 }
 
+/* Tables that were dropped on the source wait for nothing any more. */
+static bool forget_dropped(Run *run, const LedgerRelation *relations, size_t count, Error *err) {
+    for (size_t i = 0; i < count; i++) {
+        CLEANUP(arena_freep) Arena *arena = arena_new();
+        CLEANUP(db_result_freep) DbResult *row = NULL;
+        const char *const oid[] = {arena_printf(arena, "%u", relations[i].oid)};
+
+        if (relations[i].suspect == NULL || !relations[i].is_new)
+            continue;
+        if (!db_query(run->source, "SELECT 1 FROM pg_catalog.pg_class WHERE oid = $1::oid", 1, oid, &row, err))
+            return error_wrap(err, "looking for tables that wait for a copy");
+        if (db_rows(row) == 0 &&
+            !(ledger_begin(run->dest, &run->ledger, err) &&
+              db_query(run->dest, "DELETE FROM pgcrane.relation WHERE oid = $1::oid", 1, oid, NULL, err) &&
+              ledger_commit(run->dest, err))) {
+            db_rollback(run->dest);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Without stopping anything: is there a suspect table that both sides have in the same form? */
 bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -201,7 +223,7 @@ bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
     if (!relations_read(run->dest, arena, &relations, &again.count, err))
         return false;
     again.suspects = relations;
-    if (!db_exec(run->source, "BEGIN READ ONLY", err) ||
+    if (!forget_dropped(run, relations, again.count, err) || !db_exec(run->source, "BEGIN READ ONLY", err) ||
         !plan_read(run->source, arena, is_suspect, &again, &plan, err) || !db_exec(run->source, "COMMIT", err))
         return false;
     for (size_t i = 0; i < plan.count && !*ret_has; i++) {

@@ -50,6 +50,17 @@ static bool add_table(Following *following, const LedgerRelation *relation, Erro
     return true;
 }
 
+static void list_suspects(Following *following, const LedgerRelation *relations, size_t count) {
+    arena_reset(following->suspects_arena);
+    following->suspects = (StringVec){0};
+    for (size_t i = 0; i < count; i++)
+        if (relations[i].suspect != NULL)
+            vec_push(following->suspects_arena, &following->suspects,
+                     arena_printf(following->suspects_arena, "%s.%s: %s", relations[i].schema, relations[i].name,
+                                  relations[i].suspect));
+    atomic_store(&following->marked, following->suspects.len > 0);
+}
+
 static bool read_tables(Following *following, Error *err) {
     Run *run = following->run;
     CLEANUP(db_result_freep) DbResult *members = NULL;
@@ -65,15 +76,8 @@ static bool read_tables(Following *following, Error *err) {
         return error_wrap(err, "asking for the tables of extensions");
     following->tables = arena_array(following->arena, FollowTable, MAX(count, 1));
     following->tables_count = 0;
-    following->suspects = (StringVec){0};
-    atomic_store(&following->marked, false);
+    list_suspects(following, relations, count);
     for (size_t i = 0; i < count; i++) {
-        if (relations[i].suspect != NULL)
-            atomic_store(&following->marked, true);
-        if (relations[i].suspect != NULL)
-            vec_push(following->arena, &following->suspects,
-                     arena_printf(following->arena, "%s.%s: %s", relations[i].schema, relations[i].name,
-                                  relations[i].suspect));
         if (relations[i].copied && !(relations[i].is_new && relations[i].suspect != NULL) &&
             !is_extension_table(&relations[i], members) && !add_table(following, &relations[i], err))
             return false;
@@ -110,10 +114,20 @@ static void stop_following(Following *following) {
     arena_reset(following->arena);
     following->tables = NULL;
     following->tables_count = 0;
-    following->suspects = (StringVec){0};
 }
 
 /* ---- The loop ---- */
+
+static bool list_suspects_again(Following *following, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    LedgerRelation *relations = NULL;
+    size_t count = 0;
+
+    if (!relations_read(following->run->dest, arena, &relations, &count, err))
+        return false;
+    list_suspects(following, relations, count);
+    return true;
+}
 
 /* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
  * that waits for people must not stop the others now and then. */
@@ -125,7 +139,7 @@ static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     if (!atomic_load(&following->marked) || clock_now_us() < following->suspects_due_us)
         return true;
     following->suspects_due_us = clock_now_us() + SUSPECTS_US;
-    if (!run_has_ready_suspects(following->run, &ready, err))
+    if (!run_has_ready_suspects(following->run, &ready, err) || !list_suspects_again(following, err))
         return false;
     if (!ready)
         return true;
@@ -147,7 +161,8 @@ static bool promote_is_due(Following *following) {
 static bool promote_now(Following *following, bool *ret_opened, Error *err) {
     Run *run = following->run;
 
-    following_tell_state(following, CDC_PROMOTING);
+    following->state = CDC_PROMOTING;
+    following_tell(following);
     bool ok = run_promote(run, following->follow, following->tables, following->tables_count, ret_opened, err);
     if (ok && !*ret_opened && strcmp(run->options.promote, "auto") == 0 && run->promote_refused) {
         *err = run->refusal;
@@ -235,15 +250,18 @@ static bool follow_with_patience(Following *following, Lsn until, Error *err) {
 }
 
 static bool follow_run(Run *run, Lsn until, Error *err) {
-    Following following = {.run = run, .arena = arena_new()};
+    Following following = {.run = run, .arena = arena_new(), .suspects_arena = arena_new()};
 
     tracker_phase_begin(run->tracker, PHASE_CDC);
     bool ok = follow_with_patience(&following, until, err);
-    if (ok && run->opened)
-        following_tell_state(&following, CDC_PROMOTED);
+    if (ok && run->opened) {
+        following.state = CDC_PROMOTED;
+        following_tell(&following); /* the last numbers stay, for the report */
+    }
     stop_following(&following);
     tracker_phase_end(run->tracker, PHASE_CDC);
     following_look_end(&following);
+    arena_free(following.suspects_arena);
     arena_free(following.arena);
     return ok;
 }

@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "engine/ddl/capture.h"
 #include "engine/ledger/relations.h"
+#include "engine/seam/identity_full.h"
 
 #include <string.h>
 
@@ -64,12 +65,32 @@ bool run_publish(Run *run, Arena *arena, SeamTable **ret_tables, size_t *ret_cou
     return true;
 }
 
+/* Before publishing, so that the tables are published with what they got. */
+static bool set_identities(Run *run, Error *err) {
+    SeamTable *tables = NULL;
+    SeamLeft *left = NULL;
+    size_t count = 0, left_count = 0;
+
+    if (!run->options.identity_full)
+        return true;
+    if (!seam_read_identities(run->source, run->arena, &tables, &count, err) ||
+        !keep_wanted(run, tables, &count, err) ||
+        !seam_identity_full_set(run->source, run->dest, &run->ledger, tables, count, run->arena, &left, &left_count,
+                                err))
+        return error_wrap(err, "setting replica identities");
+    for (size_t i = 0; i < left_count; i++)
+        run_event(run, "warning", "--identity-full: table %s stays as it is: %s", left[i].quoted, left[i].why);
+    return true;
+}
+
 static bool make_seam(Run *run, Error *err) {
     SeamTable *tables = NULL;
     size_t count = 0;
     Lsn l0 = 0;
     bool found = false;
 
+    if (!set_identities(run, err))
+        return false;
     if (!run_publish(run, run->arena, &tables, &count, err))
         return error_wrap(err, "publishing tables on the source");
     if (run->options.ddl && !ddl_capture_install(run->source, run->dest, &run->ledger, &run->names, err))
