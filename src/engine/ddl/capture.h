@@ -9,6 +9,9 @@
  *   table is then suspect), never an error.
  * - A table that gains or loses its replica identity is moved in or out of the publication of updates and deletes in
  * the same transaction, so that nothing is missed between.
+ * - The schema and the event triggers ("..._end", "..._drop", "..._rw" behind the slot's name) are in a dump of the
+ * source: whoever makes one leaves them out.
+ * - Not before PostgreSQL 14: its stream has no messages (ddl_capture_allowed() says no).
  * - Messages have the prefix "pgcrane.ddl" and a JSON body (ddl/replay.h).
  */
 #pragma once
@@ -21,7 +24,7 @@
 NODISCARD bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err);
 NODISCARD bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                                    Error *err);
-/* No error when there is none. */
+/* No error when there is none. Before seam_remove(), which does not know the journal's line. */
 NODISCARD bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                                   Error *err);
 /* The schema's name, for those who must leave it out (pg_dump, comparison). */

@@ -4,8 +4,14 @@
  * Contract
  * - ddl_replay() runs in the applier's open transaction (apply.h): the command and everything around it commit
  * together. A command that was one statement of several is found by its tag and number; one that cannot be repeated as
- * text (inside a function, CREATE TABLE AS, a rewrite whose expression may give other values, a command that cannot run
- * in a transaction) is not run: DDL_SUSPECT tells why, for which table.
+ * text (inside a function, CREATE TABLE AS, a trigger that would fire here) is not run: DDL_SUSPECT tells why, for
+ * which table. So is what the destination refuses; only what may succeed later (a deadlock, a lost connection) is an
+ * error.
+ * - DDL_SUSPECT, too, when it was run but the rows that are there may have got other values (a volatile default, a
+ * rewrite by a function): the shape is right, the table is to be copied again.
+ * - A label that ALTER TYPE ... ADD VALUE added cannot be used before its transaction has ended: the applier commits
+ * with the source's transaction that has it, before rows of later ones.
+ * - Materialized views are made WITH NO DATA.
  * - The session is as it was afterwards (role, search_path, settings), also after a failure inside the savepoint.
  * - Commands on objects that are not migrated (another schema filter, our own objects) are ignored.
  */
