@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from support.cluster import Cluster, wait_until
 from support.program import Program, find_program
-from support.seam import JOB, SLOT, Probe, lsn
+from support.seam import JOB, SLOT, Probe, find_probe, lsn
 
 MAJORS = (13, 15, 18)
 TINY = {"shared_buffers": "16MB", "min_wal_size": "32MB", "max_wal_size": "32MB", "autovacuum": "off"}
@@ -358,3 +358,12 @@ def test_identity_full_killed(probe, point):
     probe.killed_at("seam.identity_restored", "identity-undo")
     probe("identity-undo")
     assert identities(probe.source) == {"one": "d", "two": "n"} and lines(probe) == []
+
+
+def test_identity_full_goes_with_the_rest(probe, tmp_path):
+    """The seam's own removal: publications first, then identities."""
+    probe.source.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+    probe("identity-full")
+    Probe(find_probe(tmp_path), probe.source, probe.dest)("publish", "remove")
+    assert identities(probe.source) == {"t": "d"} and lines(probe) == []
+    probe.source.sql("UPDATE t SET a = 2")
