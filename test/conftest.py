@@ -115,4 +115,5 @@ def pytest_runtest_makereport(item, call):
             file.write(cluster.log_text(since))
     state = item.funcargs.get("pgcrane") or item.funcargs.get("pgcrane_asan")
     if state and os.path.isdir(state.state_dir) and _clusters:
-        shutil.copytree(state.state_dir, os.path.join(kept, "state"), dirs_exist_ok=True)
+        shutil.copytree(state.state_dir, os.path.join(kept, "state"), dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("control.sock"))  # a socket cannot be copied

@@ -232,6 +232,8 @@ static bool on_promoted(Session *session, const json_t *body, Error *err) {
         return false;
     session->promoting = false;
     session->has_promoted = true;
+    if (!session->promoted.ok && session->screen.progress.cdc.state == CDC_PROMOTING)
+        session->screen.progress.cdc.state = CDC_FOLLOWING; /* the next picture says so too */
     say_promoted(session);
     bool over = session->promote_sent && (!session->promoted.ok || session->promoted.dry_run);
     return !over || wire_send(session->wire, WIRE_STOP, NULL, err);

@@ -1,4 +1,5 @@
 """Each option of `pgcrane migrate` does what it says."""
+import json
 import os
 import re
 import stat
@@ -20,7 +21,14 @@ SHOWN_BY = {
     "data-only": "test_data_only", "no-owner": "test_no_owner", "no-acl": "test_no_acl", "state-dir": "test_state_dir",
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
-    "no-color": "test_no_colour", "verbose": "test_verbose",
+    "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
+}
+# Those that mean something with --follow only: here, that they are refused without it; what they do, in the tests of
+# following and promoting.
+WITH_FOLLOW = {
+    "ddl": "true", "identity-full": "true", "promote": "auto", "max-retained": "1GB", "retry-for": "5", "fence": "none",
+    "fence-timeout": "5", "lag-limit": "5", "lag-timeout": "5", "recopy-limit": "1MB", "hook-before": "true",
+    "hook-after": "true", "hook-undo": "true", "keep-slot": "true",
 }
 
 
@@ -61,8 +69,66 @@ def tables(database):
 def test_every_option_is_shown():
     with open(os.path.join(ROOT, "src", "model", "options.def"), encoding="utf-8") as file:
         flags = set(re.findall(r'^X\(\w+, \w+, "([a-z-]+)"', file.read(), re.M))
-    assert flags == set(SHOWN_BY)
+    assert flags == set(SHOWN_BY) | set(WITH_FOLLOW) | {"follow"}
     assert all(name in globals() for name in SHOWN_BY.values())
+
+
+@pytest.mark.parametrize("flag", sorted(WITH_FOLLOW))
+def test_needs_follow(pgcrane, flag):
+    """Refused before anything is tried: there are no such servers."""
+    result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}={WITH_FOLLOW[flag]}")
+    assert result.code == 64, result
+    assert f"--{flag} goes with --follow only" in result.stderr
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--follow", "--schema-only"], "it does not go with --schema-only"),
+    (["--follow", "--data-only"], "it does not go with --data-only"),
+    (["--follow", "--promote=soon"], '--promote: "soon" is not auto or manual'),
+    (["--follow", "--fence=half"], '--fence: "half" is not full, locks or none'),
+    (["--follow", "--fence-timeout=0"], "--fence-timeout is from 1 to 3600 seconds"),
+])
+def test_follow_refuses(pgcrane, words, message):
+    result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", *words)
+    assert result.code == 64, result
+    assert message in result.stderr
+
+
+def test_status(small, dest_db, pgcrane, tmp_path):
+    """Of a migration under way, of one that was killed, and of one that is done; then there is nothing to give up."""
+    where = ["--state-dir", tmp_path / "state"]
+    empty = pgcrane("status", *where)
+    assert empty.code == 0 and "There is no migration" in empty.stdout
+    running = pgcrane.popen("migrate", small.uri, dest_db.uri, "--yes", "--split-size", "128kB", *where,
+                            env={"PGCRANE_FAILPOINT": "copy.before_chunk:sleep=500"})
+
+    def state():
+        lines = pgcrane("status", "--json", *where).stdout.splitlines()
+        return json.loads(lines[0]) if lines else {}
+
+    wait_until(lambda: state().get("phase") == "FULL_DUMP", what="the copy to begin")
+    now = state()
+    assert (now["state"], now["running"], now["pid"]) == ("RUNNING", True, running.pid)
+    shown = pgcrane("status", now["job_id"][:5], *where)
+    assert "State        RUNNING, FULL_DUMP" in shown.stdout and " Copy" in shown.stdout
+    watcher = pgcrane.popen("status", "--watch", "--json", *where)
+    running.kill()
+    running.communicate()
+    out, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0, err
+    last = json.loads(out.splitlines()[-1])
+    assert (last["state"], last["running"]) == ("STOPPED", False)
+    assert last["error"]["reason"] == "WORKER_LOST"
+
+    assert pgcrane("promote", *where).code == 2
+    assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, *where))
+    done = state()
+    assert (done["state"], done["running"], done["error"]) == ("COMPLETED", False, None)
+    assert done["report"]["job_id"] == done["job_id"]
+    compare.assert_equal(small.uri, dest_db.uri)
+    for command in ("promote", "abort"):
+        refused = pgcrane(command, "--yes", *where)
+        assert refused.code == 2 and "ALREADY_DONE" in refused.stderr
 
 
 def test_jobs(small, dest_db, pgcrane):
@@ -363,7 +429,7 @@ def test_dry_run_of_a_restart(small, dest_db, pgcrane):
 def test_json(small, dest_db, pgcrane):
     """Standard output holds JSON lines and nothing else, also when it fails."""
     result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
-    assert {line["type"] for line in result.lines} <= {"FINDINGS", "PLAN", "EVENT", "PROGRESS", "REPORT", "DONE"}
+    assert {line["type"] for line in result.lines} <= {"JOB", "FINDINGS", "PLAN", "EVENT", "PROGRESS", "REPORT", "DONE"}
     report_of(result)
     again = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS)
     assert failure_of(again)["reason"] in ("ALREADY_DONE", "PREFLIGHT_FAILED")
