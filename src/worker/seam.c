@@ -120,11 +120,20 @@ static bool held_position(Run *run, Lsn *ret_behind, Error *err) {
     return true;
 }
 
+/* A fail-over that kept all we hold is fine, and is recorded before anything of the new timeline is read: the next
+ * check begins there. */
 bool run_check_source(Run *run, Error *err) {
     Lsn behind = 0;
+    int32_t before = run->stream.timeline;
 
-    return held_position(run, &behind, err) &&
-           guard_check_timeline(&run->source_target, &run->stop, &run->stream, behind, err);
+    if (!held_position(run, &behind, err) ||
+        !guard_check_timeline(&run->source_target, &run->stop, &run->stream, behind, err))
+        return false;
+    if (run->stream.timeline == before)
+        return true;
+    run_event(run, "info", "the source is on timeline %d now, with everything that was followed",
+              (int)run->stream.timeline);
+    return guard_record_timeline(run->dest, &run->ledger, run->stream.timeline, err);
 }
 
 bool step_seam(Run *run, Error *err) {
