@@ -2,6 +2,7 @@
 from each step, what no stream carries."""
 import contextlib
 import os
+import signal
 import threading
 
 import psycopg
@@ -411,6 +412,40 @@ def test_a_killed_run_keeps_what_was_before(promoter):
     assert_as_before(promoter)
 
 
+def test_killed_on_the_way_back(promoter):
+    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.after_marker:kill"})
+    promotion.tell()
+    assert promotion.end() == KILLED
+    undo = promoter.start("undo-only=yes", env={"PGCRANE_FAILPOINT": "promote.after_undo_setting:kill"})
+    assert undo.end() == KILLED
+    assert fence_lines(promoter.dest) == [("reset",)]  # written before, forgotten after
+    assert promoter.undo() is True
+    assert_as_before(promoter)
+
+
+def test_taken_over_under_the_fence(promoter):
+    """A worker that hangs with its fence up, and another run that takes over: that one ends the old fence. When the old
+    worker wakes up it takes nothing back: it might be the other's fence."""
+    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.after_lock:sleep=1000"})
+    promotion.tell()
+    wait_for_locks(promoter)
+    os.kill(promotion.process.pid, signal.SIGSTOP)
+    try:
+        # What a dead machine's keepalives do.
+        promoter.dest.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                                  (promoter.dest.name,))
+        assert promoter.undo() is True
+        assert_as_before(promoter)
+        # The other run promotes.
+        promoter.dest.sql("INSERT INTO pgcrane.source_object (kind, name) VALUES ('fence', 'reset')")
+        promoter.source.sql(f"ALTER DATABASE {promoter.source.name} SET default_transaction_read_only = on")
+    finally:
+        os.kill(promotion.process.pid, signal.SIGCONT)
+    wait_until(promotion.answers, what="the old worker's end")
+    assert "reason" in promotion.answers()[-1], promotion.lines
+    assert is_read_only(promoter.source) and fence_lines(promoter.dest) == [("reset",)]
+
+
 def test_stopped_under_the_fence(promoter):
     """The user's stop: the way back does not obey it."""
     promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.after_lock:sleep=300"})
@@ -459,4 +494,56 @@ def test_dry_run_stops_no_write(promoter):
         answer = promotion.promote()
         conn.execute("COMMIT")
     assert answer["opened"] is False and 0 < answer["outage_us"] < 5_000_000
+    assert_as_before(promoter)
+
+
+def make_mover(promoter):
+    """A role that may follow: it owns the tables, and may replicate."""
+    cluster = promoter.source.cluster
+    if not cluster.sql("SELECT 1 FROM pg_roles WHERE rolname = 'mover'"):
+        cluster.sql("CREATE ROLE mover LOGIN REPLICATION; CREATE ROLE stranger LOGIN")
+    promoter.source.sql("GRANT CREATE ON DATABASE " + promoter.source.name + " TO mover;"
+                        " ALTER TABLE t OWNER TO mover; ALTER TABLE keyless OWNER TO mover;"
+                        " ALTER TABLE unlogged OWNER TO mover; ALTER SEQUENCE numbers OWNER TO mover")
+
+
+def test_what_a_role_may_not_do_is_named(any_promoter):
+    """Not the owner of the database, nor allowed to end sessions, nor to lock a table: refused before anything is done,
+    with what to grant; and done with just that."""
+    source = any_promoter.source
+    make_mover(any_promoter)
+    promotion = any_promoter.follow("lists=yes", user="mover")
+    any_promoter.both("CREATE TABLE anothers (id int PRIMARY KEY)")
+    with contextlib.closing(source.connect(user="stranger")):
+        error = promotion.fails("PROMOTE_REFUSED")
+        for words in ("ALTER DATABASE", "OWNER TO", "GRANT pg_signal_backend TO", "GRANT UPDATE ON",
+                      "--fence locks"):
+            assert words in error
+    assert_as_before(any_promoter)
+
+
+def test_a_role_with_just_enough(any_promoter):
+    source = any_promoter.source
+    make_mover(any_promoter)
+    source.cluster.sql(f"ALTER DATABASE {source.name} OWNER TO mover; GRANT pg_signal_backend TO mover")
+    try:
+        promotion = any_promoter.follow("lists=yes", user="mover")
+        source.sql("SET ROLE mover; INSERT INTO t VALUES (1, 'a')")
+        with contextlib.closing(source.connect(user="stranger")) as conn:
+            assert promotion.opens()["proven"]
+            with pytest.raises(psycopg.Error):
+                conn.execute("SELECT 1")
+    finally:
+        source.cluster.sql("REVOKE pg_signal_backend FROM mover")
+    assert rows(any_promoter.dest) == [(1, "a")]
+    assert is_read_only(source)
+
+
+def test_a_superusers_session_is_named(promoter):
+    source = promoter.source
+    make_mover(promoter)
+    source.cluster.sql(f"ALTER DATABASE {source.name} OWNER TO mover")
+    promotion = promoter.follow("lists=yes", user="mover")
+    with contextlib.closing(source.connect()):
+        assert "superuser" in promotion.fails("PROMOTE_REFUSED")
     assert_as_before(promoter)

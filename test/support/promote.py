@@ -17,9 +17,10 @@ CREATE SEQUENCE numbers;
 class Promotion(Run):
     """A probe that follows source into dest, and promotes when told to."""
 
-    def __init__(self, program, source, dest, *options, env=None):
+    def __init__(self, program, source, dest, *options, env=None, user=None):
         self.source, self.dest = source, dest
-        super().__init__(program.popen(source.uri, dest.uri, JOB, *options, env=env, stdin=-1))
+        uri = source.uri_as(user) if user else source.uri
+        super().__init__(program.popen(uri, dest.uri, JOB, *options, env=env, stdin=-1))
 
     def wait_ready(self):
         wait_until(lambda: self.values("ready") or self.has_ended(), what="the probe to follow")
@@ -71,11 +72,11 @@ class Promoter:
         for database in (self.source, self.dest):
             database.sql(sql)
 
-    def start(self, *options, env=None):
-        return Promotion(self.program, self.source, self.dest, *options, env=env)
+    def start(self, *options, **more):
+        return Promotion(self.program, self.source, self.dest, *options, **more)
 
-    def follow(self, *options, env=None):
-        return self.start(*options, env=env).wait_ready()
+    def follow(self, *options, **more):
+        return self.start(*options, **more).wait_ready()
 
     def undo(self):
         """What a run after a crash does first."""

@@ -4,9 +4,10 @@
  *     promote_probe SOURCE DEST JOB [OPTION=VALUE...]
  *
  * The destination has the source's tables and rows already; nobody writes while the slot is made. OPTION is one of
- * migrate's (fence, fence-timeout, hook-before, dry-run, ...), or large-objects=yes, undo-only=yes (what a run does
- * first after a crash). Prints {"ready": true} when it follows, promotes at the next line of stdin, again at each
- * further one as long as the promote was called off, and ends with stdin. One JSON object a line.
+ * migrate's (fence, fence-timeout, hook-before, dry-run, ...), or large-objects=yes, lists=yes (no publication of all
+ * tables), undo-only=yes (what a run does first after a crash). Prints {"ready": true} when it follows, promotes at the
+ * next line of stdin, again at each further one as long as the promote was called off, and ends with stdin. One JSON
+ * object a line.
  */
 #include "common/clock.h"
 #include "common/json.h"
@@ -28,7 +29,7 @@ typedef struct Probe {
     const char *publications[3];
     Stop stop;
     MigrateOptions options;
-    bool large_objects, undo_only;
+    bool large_objects, undo_only, lists;
     Plan plan;
     FollowTable *tables;
     LoadParams load;
@@ -65,6 +66,8 @@ static bool set_option(Probe *probe, const char *text, Error *err) {
         return probe->large_objects = true;
     if (strncmp(text, "undo-only=", 10) == 0)
         return probe->undo_only = true;
+    if (strncmp(text, "lists=", 6) == 0)
+        return probe->lists = true;
     for (size_t i = 0; i < option_infos_count; i++)
         if (strlen(option_infos[i].flag) == len && strncmp(option_infos[i].flag, text, len) == 0)
             return options_set(probe->arena, &probe->options, &option_infos[i], value, err);
@@ -110,7 +113,8 @@ static bool start(Probe *probe, Error *err) {
     probe->publications[0] = probe->names.publication_all;
     probe->publications[1] = probe->names.publication_keys;
     if (!seam_read_identities(probe->source, probe->arena, &identities, &count, err) ||
-        !seam_publish(probe->source, probe->dest, &probe->ledger, &probe->names, identities, count, true, err) ||
+        !seam_publish(probe->source, probe->dest, &probe->ledger, &probe->names, identities, count, !probe->lists,
+                      err) ||
         !seam_slot(&probe->source_target, probe->source, probe->dest, &probe->ledger, &probe->names, &probe->stop, NULL,
                    NULL, &l0, err) ||
         !position_init(probe->dest, &probe->ledger, 0, l0, err) || !read_tables(probe, l0, err))

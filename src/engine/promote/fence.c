@@ -45,13 +45,16 @@ static bool fail_late(const Promote *promote, const char *what, const char *who,
     return error_remedy(err, "end the sessions named, or raise --fence-timeout");
 }
 
-/* deadlock_timeout is also how long an autovacuum in our way is waited for before it is asked to give up. */
+/* deadlock_timeout is also how long an autovacuum in our way is waited for before it is asked to give up. Keepalives:
+ * if this machine dies, or the network between, the locks must not stay for the two hours that servers wait by default.
+ */
 static bool open_fence(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
 
     return db_open(params->source_target, "fence", params->stop, &promote->fence, err) &&
            (db_exec(promote->fence,
-                    "SELECT pg_catalog.set_config('deadlock_timeout', '50ms', false) FROM pg_catalog.pg_roles"
+                    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"
+                    " SELECT pg_catalog.set_config('deadlock_timeout', '50ms', false) FROM pg_catalog.pg_roles"
                     " WHERE rolname = current_user AND rolsuper",
                     err) ||
             error_wrap(err, "preparing the fence's session"));

@@ -18,6 +18,8 @@
 #define LINE_RESET "reset"
 #define LINE_SET "set "
 
+#define OLD_FENCE_PATIENCE_US (15 * USEC_PER_SEC)
+
 /* Without waiting for the source's standbys, and not for long for anybody else who alters the database. */
 #define BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '3s'; "
 
@@ -76,20 +78,51 @@ static bool journal_previous(Promote *promote, Error *err) {
                                           promote_setting_line(promote->arena, previous), err);
 }
 
+/* The job's row is shared meanwhile: no other run takes the migration over, and sets the setting back, between our look
+ * at the epoch and the setting. */
 bool promote_setting_on(Promote *promote, Error *err) {
-    DbConn *source = promote->params->source;
-    const char *name = sql_ident(promote->arena, db_name(source));
+    const PromoteParams *params = promote->params;
+    const char *name = sql_ident(promote->arena, db_name(params->source));
 
-    if (!journal_previous(promote, err) || !failpoint("promote.after_fence_journal", err))
+    if (!journal_previous(promote, err) || !failpoint("promote.after_fence_journal", err) ||
+        !ledger_begin(params->dest, params->load->ledger, err))
         return false;
     promote->outage_from_us = clock_now_us();
-    if (db_execf(source, err, BEGIN_SQL "ALTER DATABASE %s SET default_transaction_read_only = on; COMMIT", name))
-        return failpoint("promote.after_fence_setting", err);
-    db_rollback(source);
-    return error_wrap(err, "making the source database read-only");
+    bool ok = db_execf(params->source, err,
+                       BEGIN_SQL "ALTER DATABASE %s SET default_transaction_read_only = on; COMMIT", name);
+
+    if (!ok)
+        db_rollback(params->source);
+    db_rollback(params->dest);
+    return ok ? failpoint("promote.after_fence_setting", err) : error_wrap(err, "making the source database read-only");
 }
 
-static bool set_back(DbConn *source, DbConn *dest, const Ledger *ledger, const char *line, Error *err) {
+/* ---- Back ---- */
+
+/* A fence whose worker is gone, but whose connection the server still takes for alive, holds its locks on. */
+static bool end_old_fences(DbConn *source, const char *job_id, Error *err) {
+    int64_t deadline = clock_now_us() + OLD_FENCE_PATIENCE_US;
+
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *left = NULL;
+
+        if (!db_query(source,
+                      "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                      " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
+                      " AND application_name = pg_catalog.left('pgcrane ' || $1 || ' fence', 63)",
+                      1, (const char *const[]){job_id}, &left, err))
+            return error_wrap(err, "ending the fence's session");
+        if (db_rows(left) == 0)
+            return true;
+        if (clock_now_us() > deadline)
+            return error_set(err, REASON_LOCK_BUSY, "the fence's session (source, pid %s) does not end",
+                             db_text(left, 0, 0));
+        if (stop_wait_fd(db_stop(source), -1, 0, clock_now_us() + 10 * USEC_PER_MSEC) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+}
+
+static bool set_back(DbConn *source, DbConn *dest, const char *line, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *sql = promote_setting_back_sql(arena, db_name(source), line);
 
@@ -101,18 +134,34 @@ static bool set_back(DbConn *source, DbConn *dest, const Ledger *ledger, const c
         return error_wrap(err, "making the source database writable again");
     }
     log_info("undone on the source: %s", sql);
-    return failpoint("promote.after_undo_setting", err) && journal_forget(dest, ledger, JOURNAL_FENCE, line, err);
+    return failpoint("promote.after_undo_setting", err) &&
+           db_query(dest, "DELETE FROM pgcrane.source_object WHERE kind = $1", 1, (const char *const[]){JOURNAL_FENCE},
+                    NULL, err);
 }
 
-bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err) {
+static bool undo_in_transaction(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *line = NULL;
     bool opened = false;
 
-    if (!ledger_step_done(dest, PROMOTE_STEP_OPENED, &opened, err) || !read_line(dest, arena, &line, err))
-        return false;
-    if (!opened && line != NULL && !set_back(source, dest, ledger, line, err))
+    if (!end_old_fences(source, ledger->job_id, err) || !ledger_step_done(dest, PROMOTE_STEP_OPENED, &opened, err) ||
+        !read_line(dest, arena, &line, err))
         return false;
     *ret_undone = !opened && line != NULL;
+    return !*ret_undone || set_back(source, dest, line, err);
+}
+
+/* In one transaction that shares the job's row: a run that was taken over takes nothing back, it might be the other's
+ * fence by now. */
+bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err) {
+    bool undone = false;
+
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (!undo_in_transaction(source, dest, ledger, &undone, err) || !ledger_commit(dest, err)) {
+        db_rollback(dest);
+        return false;
+    }
+    *ret_undone = undone;
     return true;
 }

@@ -41,6 +41,10 @@
  * gone. Either way the step under way fails, and the way back is promote_undo() on new connections. They have no stop
  * flag: the way back is walked to its end even when the user wants to stop.
  *
+ * Two runs. The setting is changed, in either direction, only while the job's row of the ledger is shared with our
+ * epoch, which makes a run that takes over wait. So a run that was taken over never takes back the other's fence. A
+ * fence's session that survived its worker (a cut network) holds its locks until keepalives end it, or promote_undo().
+ *
  * With `--fence locks` there is no setting: writers wait for the locks, and go on on the source when they are released,
  * also after OPEN. With `--fence none` nothing holds anybody; such a promote is never called proven.
  */
@@ -139,6 +143,13 @@ static bool (*const step_runs[PROMOTE_STEP_MAX_])(Promote *, Error *) = {
     [PROMOTE_COMPARE] = promote_compare, [PROMOTE_PROOF] = promote_prove,     [PROMOTE_HOOK_AFTER] = run_hook_after,
 };
 
+static bool has_work(const Promote *promote, PromoteStep step) {
+    const MigrateOptions *options = promote->params->options;
+
+    return (step != PROMOTE_HOOK_BEFORE || options->hook_before != NULL) &&
+           (step != PROMOTE_HOOK_AFTER || options->hook_after != NULL);
+}
+
 static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error *err) {
     const Stop *stop = promote->params->stop;
     int64_t begun = clock_now_us();
@@ -148,7 +159,8 @@ static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error 
         return error_set(err, REASON_CANCELLED, "stopped");
     log_info("promote step=%s", promote_step_name(step));
     bool ok = step == PROMOTE_OPEN ? promote_open(promote, ret_known, err) : step_runs[step](promote, err);
-    promote->result.step_us[step] = clock_now_us() - begun;
+    if (has_work(promote, step))
+        promote->result.step_us[step] = clock_now_us() - begun;
     return ok;
 }
 

@@ -73,7 +73,7 @@ typedef struct PromoteResult {
     bool opened;
     bool proven;       /* with a fence, and the proof held */
     int64_t outage_us; /* from the first write that could fail or wait to OPEN's COMMIT; dry run: the estimate */
-    int64_t step_us[PROMOTE_STEP_MAX_];
+    int64_t step_us[PROMOTE_STEP_MAX_];              /* 0: not done */
     Lsn marker;                                      /* everything up to here is on the destination */
     int64_t sequences, large_objects, tables_copied; /* in COPY_REST */
     StringVec notes;
