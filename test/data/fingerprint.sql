@@ -9,10 +9,7 @@ SELECT format('SELECT %L, count(*), coalesce(sum(hashtextextended((whole.*)::tex
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane')
 ORDER BY n.nspname, c.relname \gexec
-SELECT format('SELECT %L, 1, last_value, is_called FROM %I.%I', format('sequence %I.%I', n.nspname, c.relname), n.nspname, c.relname)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND n.nspname <> 'pgcrane'
-ORDER BY n.nspname, c.relname \gexec
+\ir fingerprint_sequences.sql
 SELECT 'large object ' || loid, count(*), sum(hashtextextended(pageno || encode(data, 'hex'), 0)),
        sum(hashtextextended(pageno || encode(data, 'hex'), 1))
 FROM pg_largeobject GROUP BY loid ORDER BY loid;
