@@ -80,10 +80,10 @@ static bool apply_batch(Probe *probe, Error *err) {
 }
 
 static bool commit(Probe *probe, Lsn to, Error *err) {
+    if (!apply_batch(probe, err))
+        return false;
     int64_t start = clock_now_us();
-
-    if (!apply_batch(probe, err) || !begin(probe, err) ||
-        !apply_commit(probe->dest, 0, probe->position.lsn, to, probe->waiting, err))
+    if (!begin(probe, err) || !apply_commit(probe->dest, 0, probe->position.lsn, to, probe->waiting, err))
         return false;
     probe->apply_us += clock_now_us() - start;
     probe->position.lsn = to;
@@ -209,6 +209,23 @@ static bool open_all(Probe *probe, const char *job_id, Error *err) {
                             &probe->stop, &probe->stream, err);
 }
 
+/* CPU seconds of a process of this machine, 0 when it cannot be seen. */
+static double cpu_of(Arena *arena, int pid) {
+    char text[1024] = "";
+    unsigned long user = 0, system = 0;
+    FILE *file = fopen(arena_printf(arena, "/proc/%d/stat", pid), "re");
+
+    if (file == NULL)
+        return 0;
+    size_t len = fread(text, 1, sizeof(text) - 1, file);
+    (void)fclose(file);
+    text[len] = '\0';
+    const char *end = strrchr(text, ')');
+    if (end == NULL || sscanf(end, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return 0;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
 static void say_counts(const Probe *probe, int64_t wall_us) {
     struct rusage usage;
 
@@ -216,11 +233,11 @@ static void say_counts(const Probe *probe, int64_t wall_us) {
     int64_t cpu = (int64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC + usage.ru_utime.tv_usec +
                   usage.ru_stime.tv_usec;
     const ApplyCounts *c = &probe->counts;
-    say(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:i}", "inserts", (json_int_t)c->inserts, "updates",
+    say(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "inserts", (json_int_t)c->inserts, "updates",
                   (json_int_t)c->updates, "deletes", (json_int_t)c->deletes, "truncates", (json_int_t)c->truncates,
                   "serial", (json_int_t)c->serial_parts, "batches", (json_int_t)probe->batches, "wall",
-                  (double)wall_us / 1e6, "apply", (double)probe->apply_us / 1e6, "cpu", (double)cpu / 1e6, "pid",
-                  (int)getpid()));
+                  (double)wall_us / 1e6, "apply", (double)probe->apply_us / 1e6, "cpu", (double)cpu / 1e6, "backend",
+                  cpu_of(probe->arena, db_backend_pid(probe->dest))));
 }
 
 static bool run(Probe *probe, const char *job_id, Error *err) {
