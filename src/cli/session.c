@@ -107,8 +107,9 @@ static bool send_promote(Session *session, const json_t *given, Error *err) {
 }
 
 static bool is_following(const Session *session) {
-    CdcState state = session->screen.progress.cdc.state;
-    return state != CDC_NONE && state != CDC_PROMOTED;
+    const Progress *progress = &session->screen.progress;
+    bool begun = progress->cdc.state != CDC_NONE || progress->phases[PHASE_CDC].state == PHASE_RUNNING;
+    return begun && progress->cdc.state != CDC_PROMOTED;
 }
 
 static bool request_promote(Session *session, const json_t *body, Error *err) {
