@@ -8,11 +8,13 @@ import threading
 import psycopg
 import pytest
 
+from support import compare, seam_trial
 from support import seam_replay as replay
-from support import seam_trial
 from support.cluster import Cluster, wait_until
+from support.following import Following
 from support.seam import ALL, KEYS, SLOT, count, journal
 from support.seam import any_probe, make_probe, probe, source_of  # noqa: F401 (fixtures)
+from support.workload import Workload
 
 SIMPLE = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id int)"
 
@@ -250,7 +252,8 @@ def cluster_near_wrap(own_cluster, major, left):
     cluster.stop()
     next_xid = 2 ** 32 - left
     segment = os.path.join(cluster.data, "pg_xact", f"{next_xid // XIDS_A_SEGMENT:04X}")
-    cluster._run("pg_resetwal", "-x", str(next_xid), "-e", "5", "-D", cluster.data)
+    oldest = ["-u", str(next_xid - 10 ** 9)] if major >= 14 else []  # before, -x sets it as well
+    cluster._run("pg_resetwal", "-x", str(next_xid), "-e", "5", *oldest, "-D", cluster.data)
     if not os.path.exists(segment):
         with open(segment, "wb") as file:
             file.write(bytes(32 * 8192))
@@ -494,3 +497,95 @@ def test_server_killed_at(point, side, victims, make_probe):
     finally:
         with contextlib.suppress(psycopg.Error):
             probe.dest.drop()
+
+
+# --- the same through the whole program ---
+
+SEAM_POINTS = ("seam.publication_made", "seam.slot_intended", "seam.slot_made", "seam.slot_checked", "seam.slot_bound",
+               "seam.before_slot", "seam.after_slot", "seam.barrier_passed", "seam.before_marker", "seam.marked",
+               "seam.after_marker")
+QUIET = dict(writers=2, rows=60, truncate=False, pause_s=0.03)
+
+
+@pytest.fixture
+def followed(pgcrane, source_db, dest_db):
+    """A database with a workload on it, and the command that is to move it."""
+    workload = Workload(source_db, seed=5, **QUIET).create()
+    return workload, Following(pgcrane, source_db, dest_db)
+
+
+def assert_moved(workload, following):
+    """Caught up, at rest, all applied, counted, promoted, equal."""
+    following.wait_caught_up()
+    workload.pause()
+    following.wait_applied()
+    copied_rows, one_snapshot = following.copied_rows("workload.commit_log")
+    if one_snapshot:
+        assert following.transactions() == workload.committed - copied_rows
+    assert workload.logged(following.dest) == workload.committed == workload.logged(following.source)
+    promoted = following.promoted(following.promote())
+    assert promoted["ok"] and promoted["proven"]
+    problems = [text for text in compare.differences(following.source.uri, following.dest.uri)
+                if not text.startswith("settings of the database")]
+    assert not problems, "\n".join(problems)
+    workload.switch(following.dest)
+    workload.resume()
+    workload.wait_for(5)
+    workload.stop()
+
+
+@pytest.mark.parametrize("point", SEAM_POINTS)
+def test_killed_at_a_step_of_the_seam(point, followed):
+    """The worker dies there while the application writes; the same command goes on."""
+    workload, following = followed
+    with workload:
+        workload.wait_for(5)
+        following.start(env={"PGCRANE_FAILPOINT": f"{point}:kill"})
+        assert following.end() != 0 and following.failure()["reason"] == "WORKER_LOST", following.said()
+        workload.wait_for(5)
+        following.again()
+        assert_moved(workload, following)
+
+
+@pytest.mark.parametrize("change", ("BEGIN; TRUNCATE {0}; INSERT INTO {0} VALUES (-1, 'new', 1); COMMIT", "VACUUM FULL {0}"),
+                         ids=("truncate", "vacuum-full"))
+def test_f4_table_rewritten_after_the_snapshot(change, followed):
+    """It is copied under a snapshot of its own, and the stream is filtered by each table's own."""
+    workload, following = followed
+    source = following.source
+    source.sql("CREATE TABLE rewritten (id bigint PRIMARY KEY, v text, n int);"
+               "INSERT INTO rewritten SELECT n, 'old', n FROM generate_series(1, 1000) n")
+    with workload:
+        following.start(env={"PGCRANE_FAILPOINT": "seam.after_marker:sleep=2000"})
+        wait_until(lambda: following.dest.sql("SELECT to_regclass('pgcrane.snapshot') IS NOT NULL")[0][0]
+                   and following.dest.sql("SELECT 1 FROM pgcrane.snapshot"), what="the snapshot")
+        source.sql(change.format("rewritten"))
+        following.wait_following()
+        assert following.dest.sql("SELECT count(DISTINCT snapshot) FROM pgcrane.relation")[0][0] == 2
+        source.sql("UPDATE rewritten SET v = 'newer' WHERE id % 2 = 1")
+        assert_moved(workload, following)
+
+
+@pytest.mark.parametrize("prepared", (False, True), ids=("open", "prepared"))
+def test_long_transaction_is_waited_for_and_named(prepared, followed):
+    """One of 70 subtransactions, open since before the slot: nothing goes on without it, and it arrives whole."""
+    workload, following = followed
+    source = following.source
+    source.sql("CREATE TABLE long (id int PRIMARY KEY, v text)")
+    with workload, contextlib.closing(source.connect(autocommit=False)) as conn:
+        for i in range(70):
+            conn.execute(f"SAVEPOINT s{i}; INSERT INTO long VALUES ({i}, 'long')")
+        name = f"session {conn.info.backend_pid} "
+        if prepared:
+            conn.execute("PREPARE TRANSACTION 'long one'")
+            conn.commit()
+            name = "long one"
+        following.start()
+        wait_until(lambda: any(name in body["text"] for body in following.bodies("EVENT")), what="who is waited for")
+        assert not following.dest.sql("SELECT 1 FROM pgcrane.snapshot")
+        conn.commit()
+        if prepared:
+            source.sql("COMMIT PREPARED 'long one'")
+        following.wait_following()
+        assert following.dest.sql("SELECT count(*) FROM long") == [(70,)]
+        assert_moved(workload, following)

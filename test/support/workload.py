@@ -120,6 +120,8 @@ class Workload:
         self.prepared, self.truncate, self.pause_s = prepared, truncate, pause_s
         self.stopping, self.running = threading.Event(), threading.Event()
         self.running.set()
+        self.defining = threading.Event()  # cleared: the definitions stay as they are for now
+        self.defining.set()
         self.failures = []
         self.writers = [Writer(self, number) for number in range(writers)]
         if ddl:
@@ -569,10 +571,11 @@ class Definer(Writer):
             "SELECT relname FROM pg_class WHERE relnamespace = 'workload'::regnamespace AND relname LIKE 'made\\_%'"
             " AND relkind = 'r' ORDER BY 1").fetchall()]
         if len(tables) < 2:
-            self.make_table()
+            if self.workload.defining.is_set():
+                self.make_table()
             return
         table = self.any_of(tables)
-        if self.rng.random() < 0.35:
+        if self.rng.random() < 0.35 and self.workload.defining.is_set():
             getattr(self, self.any_of(("add_column", "drop_column", "rename_column", "change_type", "make_index",
                                        "make_table", "drop_table", "enum_value", "truncate_made")))(table)
         self.write_rows(table)
