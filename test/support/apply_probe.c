@@ -144,7 +144,7 @@ static bool on_truncate(Probe *probe, const PgoTruncate *truncate, Error *err) {
 }
 
 static bool on_message(Probe *probe, const PgoMessage *message, Error *err) {
-    int type = message->type;
+    int type = (int)message->type;
 
     if (type == PGO_RELATION)
         return on_relation(probe, &message->relation, err);
