@@ -85,6 +85,19 @@ static bool read_tables(Following *following, Error *err) {
     return true;
 }
 
+/* Definitions that the archive has already are in the stream once more, between slot and snapshot. */
+static bool read_schema_picture(Following *following, SeamPicture **ret_picture, Error *err) {
+    LedgerSnapshot snapshot;
+
+    *ret_picture = NULL;
+    if (!ledger_schema_snapshot(following->run->dest, following->arena, &snapshot, err))
+        return false;
+    if (snapshot.id == 0 || snapshot.w == 0)
+        return true;
+    *ret_picture = arena_new_of(following->arena, SeamPicture);
+    return seam_picture_parse(following->arena, snapshot.picture, snapshot.w, *ret_picture, err);
+}
+
 /* ---- Start and stop ---- */
 
 static bool start(Following *following, Error *err) {
@@ -93,9 +106,13 @@ static bool start(Following *following, Error *err) {
 
     publications[0] = run->names.publication_all;
     publications[1] = run->names.publication_keys;
-    if (!run_check_source(run, err) || !read_tables(following, err))
+    SeamPicture *schema_picture = NULL;
+    if (!run_check_source(run, err) || !read_tables(following, err) ||
+        !read_schema_picture(following, &schema_picture, err))
         return false;
     const FollowParams params = {
+        .stop = &run->stop,
+        .schema_picture = schema_picture,
         .source_target = &run->source_target,
         .dest_target = &run->dest_target,
         .ledger = &run->ledger,
@@ -158,12 +175,28 @@ static bool promote_is_due(Following *following) {
     return due || (strcmp(run->options.promote, "auto") == 0 && following->state == CDC_FOLLOWING);
 }
 
+/* The last numbers stay, for the report. */
+static void on_opened(void *context) {
+    Following *following = context;
+
+    following->state = CDC_PROMOTED;
+    following_tell(following);
+    follow_stopp(&following->follow);
+}
+
 static bool promote_now(Following *following, bool *ret_opened, Error *err) {
     Run *run = following->run;
 
     following->state = CDC_PROMOTING;
     following_tell(following);
-    bool ok = run_promote(run, following->follow, following->tables, following->tables_count, ret_opened, err);
+    const PromoteSubject subject = {
+        .follow = following->follow,
+        .tables = following->tables,
+        .count = following->tables_count,
+        .opened = on_opened,
+        .context = following,
+    };
+    bool ok = run_promote(run, &subject, ret_opened, err);
     if (ok && !*ret_opened && strcmp(run->options.promote, "auto") == 0 && run->promote_refused) {
         *err = run->refusal;
         return false;
@@ -254,10 +287,6 @@ static bool follow_run(Run *run, Lsn until, Error *err) {
 
     tracker_phase_begin(run->tracker, PHASE_CDC);
     bool ok = follow_with_patience(&following, until, err);
-    if (ok && run->opened) {
-        following.state = CDC_PROMOTED;
-        following_tell(&following); /* the last numbers stay, for the report */
-    }
     stop_following(&following);
     tracker_phase_end(run->tracker, PHASE_CDC);
     following_look_end(&following);

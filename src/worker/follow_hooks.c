@@ -51,6 +51,16 @@ static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *rel
     return true;
 }
 
+/* Somebody has to make both sides alike; then it is copied again. */
+static bool on_table_changed(void *context, DbConn *dest, const PgoRelation *relation, const char *why, Error *err) {
+    Following *following = context;
+
+    run_event(following->run, "warning", "table %s.%s is paused: %s; it is copied again when both sides are alike",
+              relation->schema, relation->name, why);
+    atomic_store(&following->marked, true);
+    return relation_set_suspect(dest, relation->oid, why, err);
+}
+
 static bool mark_tables(Following *following, DbConn *dest, const DdlResult *result, Error *err) {
     for (size_t i = 0; i < result->tables_count; i++)
         if (!relation_set_suspect(dest, result->tables[i], result->reason, err))
@@ -87,5 +97,8 @@ static bool on_message(void *context, DbConn *dest, const PgoLogical *message, E
 }
 
 FollowHooks following_hooks(Following *following) {
-    return (FollowHooks){.context = following, .unknown_table = on_unknown_table, .message = on_message};
+    return (FollowHooks){.context = following,
+                         .unknown_table = on_unknown_table,
+                         .table_changed = on_table_changed,
+                         .message = on_message};
 }

@@ -99,9 +99,18 @@ static bool look_at_drift(Following *following, Error *err) {
         .ignore_schema = ddl_capture_schema(arena, &run->names),
     };
 
-    if (!drift_compare(run->source, run->dest, arena, &params, &drifts, err)) {
+    /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
+     */
+    bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
+              drift_compare(run->source, run->dest, arena, &params, &drifts, err);
+    Error busy = *err;
+    if (!db_is_broken(run->source) && !db_exec(run->source, "SET lock_timeout = 0", err))
+        ok = false;
+    if (!ok) {
         arena_free(arena);
-        return error_wrap(err, "comparing the catalogues");
+        following->drift_due_us = clock_now_us() + DRIFT_US;
+        *err = busy;
+        return busy.reason == REASON_LOCK_BUSY || error_wrap(err, "comparing the catalogues");
     }
     if (drifts.len > 0 && following->drifts.len == 0)
         run_event(run, "warning", "%s: %s (%zu difference%s; promote waits for them)", drifts.items[0].object,

@@ -92,7 +92,8 @@ static bool dump_schema(Run *run, Buf *archive, Error *err) {
         if (!ok && !snapshot_release(run->source, &run->snapshot, &ignored))
             log_error_value(LOG_WARNING, &ignored);
     }
-    return ok && ledger_save_archive(run->dest, &run->ledger, archive->data, archive->len, err);
+    return ok && ledger_note_schema_snapshot(run->dest, &run->ledger, run->snapshot.id, err) &&
+           ledger_save_archive(run->dest, &run->ledger, archive->data, archive->len, err);
 }
 
 static int compare_oids(const void *a, const void *b) {

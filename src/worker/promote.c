@@ -64,8 +64,21 @@ void run_request_promote(Run *run, const json_t *body) {
 
 /* ---- What is told ---- */
 
+typedef struct Telling {
+    Run *run;
+    const PromoteSubject *subject;
+} Telling;
+
 static void on_event(void *context, const char *level, const char *text) {
-    run_event(context, level, "%s", text);
+    const Telling *telling = context;
+
+    run_event(telling->run, level, "%s", text);
+}
+
+static void on_opened(void *context) {
+    const Telling *telling = context;
+
+    telling->subject->opened(telling->subject->context);
 }
 
 static json_t *steps_to_json(const PromoteResult *result) {
@@ -93,8 +106,9 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
 /* ---- The promote ---- */
 
 /* The engine's stop is the request's own: calling a promote off does not end the run. Ending the run calls it off. */
-static bool run_engine(Run *run, const MigrateOptions *options, Follow *follow, const FollowTable *tables, size_t count,
-                       PromoteResult *result, Error *err) {
+static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSubject *subject, PromoteResult *result,
+                       Error *err) {
+    Telling telling = {.run = run, .subject = subject};
     const PromoteParams params = {
         .options = options,
         .load = &run->load,
@@ -104,9 +118,9 @@ static bool run_engine(Run *run, const MigrateOptions *options, Follow *follow, 
         .dest_target = &run->dest_target,
         .job_id = run->identity.job_id,
         .names = run->names,
-        .follow = follow,
-        .tables = tables,
-        .tables_count = count,
+        .follow = subject->follow,
+        .tables = subject->tables,
+        .tables_count = subject->count,
         .is_deferred = run_is_deferred,
         .not_moved = &run->not_moved,
         .drift =
@@ -119,7 +133,8 @@ static bool run_engine(Run *run, const MigrateOptions *options, Follow *follow, 
             },
         .stop = &run->request.called_off,
         .event = on_event,
-        .context = run,
+        .opened = on_opened,
+        .context = &telling,
     };
 
     return promote_run(&params, run->arena, result, err);
@@ -135,7 +150,7 @@ static bool renew_stop(Run *run, Error *err) {
     return stop_init(&run->request.called_off, err);
 }
 
-bool run_promote(Run *run, Follow *follow, const FollowTable *tables, size_t count, bool *ret_opened, Error *err) {
+bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err) {
     PromoteResult result = {0};
     Error failure = {0}, ignored;
 
@@ -143,7 +158,7 @@ bool run_promote(Run *run, Follow *follow, const FollowTable *tables, size_t cou
         return false;
     MigrateOptions options = take_request(run, run->arena);
     tracker_phase_begin(run->tracker, PHASE_PROMOTE);
-    bool ok = run_engine(run, &options, follow, tables, count, &result, &failure);
+    bool ok = run_engine(run, &options, subject, &result, &failure);
     tracker_phase_end(run->tracker, PHASE_PROMOTE);
     if (!ok && !result.opened && failure.retryable && !ask_ledger(run, &result.opened, &ignored))
         log_error_value(LOG_WARNING, &ignored);

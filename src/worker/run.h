@@ -141,8 +141,14 @@ NODISCARD bool run_follow_until(Run *run, Lsn until, Error *err);
 /* W of the latest snapshot, when tables were copied under more than one; else 0. */
 NODISCARD bool run_needs_catching_up(Run *run, Lsn *ret_until, Error *err);
 /* Promotes now; *ret_opened false with a result of true: refused or undone, told to the control plane, follow on. */
-NODISCARD bool run_promote(Run *run, Follow *follow, const FollowTable *tables, size_t count, bool *ret_opened,
-                           Error *err);
+typedef struct PromoteSubject {
+    Follow *follow;
+    const FollowTable *tables;
+    size_t count;
+    void (*opened)(void *context); /* the destination is open: nothing more may be applied, `follow` is to be ended */
+    void *context;
+} PromoteSubject;
+NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err);
 /* A PROMOTE message (reporter's thread). */
 void run_request_promote(Run *run, const json_t *body);
 NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);

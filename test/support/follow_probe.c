@@ -278,7 +278,7 @@ static bool open_both(Probe *probe, const char *job_id, Error *err) {
                                    .slot = probe->names.slot,
                                    .publications = probe->publications,
                                    .stop = &probe->stop,
-                                   .hooks = {probe, unknown_table, run_message}};
+                                   .hooks = {.context = probe, .unknown_table = unknown_table, .message = run_message}};
     return stop_init(&probe->stop, err) && db_open(&probe->source_target, "probe", &probe->stop, &probe->source, err) &&
            db_open(&probe->dest_target, "probe", &probe->stop, &probe->dest, err) &&
            ledger_take(probe->dest, probe->arena, &identity, &probe->ledger, err);

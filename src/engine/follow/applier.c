@@ -85,16 +85,40 @@ static bool run_message(Applier *applier, Item *item, Error *err) {
            error_wrap(err, "a message \"%s\" of the source", item->message.prefix);
 }
 
+static bool open_transaction(Applier *applier, Error *err) {
+    if (applier->is_open)
+        return true;
+    if (!failpoint("follow.before_apply", err) || !apply_begin(applier->dest, applier->follow->params.ledger, err))
+        return false;
+    applier->is_open = true;
+    return true;
+}
+
+/* A table that does not fit stops itself, not the others. */
+static bool load_table(Applier *applier, const Item *item, Answer *answer, Error *err) {
+    const FollowHooks *hooks = &applier->follow->params.hooks;
+    ApplyTable *table = NULL;
+
+    if (apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err)) {
+        answer->table = table;
+        return true;
+    }
+    if (err->reason != REASON_TABLE_CHANGED || hooks->table_changed == NULL)
+        return false;
+    const Error why = *err;
+    answer->apply = false;
+    return open_transaction(applier, err) &&
+           hooks->table_changed(hooks->context, applier->dest, item->relation, why.message, err);
+}
+
 static bool run_table(Applier *applier, Item *item, Error *err) {
     const FollowHooks *hooks = &applier->follow->params.hooks;
     Answer answer = {.apply = true};
-    ApplyTable *table = NULL;
 
     if (item->asks && !hooks->unknown_table(hooks->context, applier->dest, item->relation, &answer.apply, err))
         return error_wrap(err, "table %s.%s, which was not copied", item->relation->schema, item->relation->name);
-    if (answer.apply && !apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err))
+    if (answer.apply && !load_table(applier, item, &answer, err))
         return false;
-    answer.table = table;
     queue_answer(applier->follow, answer);
     return true;
 }
@@ -140,11 +164,8 @@ static bool commit(Applier *applier, const Item *item, Error *err) {
 }
 
 static bool run_item(Applier *applier, Item *item, Error *err) {
-    if (needs_transaction(item) && !applier->is_open) {
-        if (!failpoint("follow.before_apply", err) || !apply_begin(applier->dest, applier->follow->params.ledger, err))
-            return false;
-        applier->is_open = true;
-    }
+    if (needs_transaction(item) && !open_transaction(applier, err))
+        return false;
     if (!runs[item->kind](applier, item, err))
         return false;
     return item->commits ? commit(applier, item, err) : failpoint("follow.inside_transaction", err);

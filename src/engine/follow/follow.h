@@ -30,6 +30,9 @@ typedef struct FollowHooks {
     void *context;
     /* A relation that is not among the tables: *ret_apply true = apply all its changes (it was made after the copy). */
     bool (*unknown_table)(void *context, DbConn *dest, const PgoRelation *relation, bool *ret_apply, Error *err);
+    /* A followed table that the destination has in another form (TABLE_CHANGED: why). Its changes are not applied by
+     * this Follow from here on: the hook has to note that, so that they come by another way. NULL: it is an error. */
+    bool (*table_changed)(void *context, DbConn *dest, const PgoRelation *relation, const char *why, Error *err);
     /* A transactional logical message whose prefix begins with "pgcrane". */
     bool (*message)(void *context, DbConn *dest, const PgoLogical *message, Error *err);
 } FollowHooks;

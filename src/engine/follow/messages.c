@@ -124,6 +124,7 @@ static bool take_begin(Receiver *receiver, const PgoMessage *message, size_t len
     receiver->in_transaction = true;
     receiver->is_dropped = transaction->lsn < receiver->start;
     receiver->has_changes = false;
+    receiver->has_messages = false;
     receiver->commit_lsn = transaction->lsn;
     receiver->xid = transaction->xid;
     receiver->time_us = transaction->time_us;
@@ -140,12 +141,14 @@ static bool take_commit(Receiver *receiver, const PgoMessage *message, size_t le
     if (receiver->is_dropped)
         return true;
     receiver_note_progress(receiver, transaction->end_lsn);
-    if (!receiver->has_changes)
-        return true;
-    receiver->transactions++;
-    receiver->last_us = transaction->time_us;
-    atomic_store(&receiver->follow->last_change, transaction->end_lsn);
-    return true;
+    if (receiver->has_changes) {
+        receiver->transactions++;
+        receiver->last_us = transaction->time_us;
+        atomic_store(&receiver->follow->last_change, transaction->end_lsn);
+    }
+    /* What a definition brought can be used by later transactions only: a label of an enum is there for good when the
+     * transaction that added it has ended, on the destination as on the source. */
+    return !receiver->has_messages || receiver_hand_over(receiver, true, err);
 }
 
 /* --- Changes ------------------------------------------------------------------------------------------------------ */
@@ -233,6 +236,7 @@ static bool take_logical(Receiver *receiver, const PgoMessage *message, size_t l
     if (!is_for_hook(receiver, logical))
         return true;
     receiver->ddl++;
+    receiver->has_messages = true;
     if (!receiver_hand_over(receiver, false, err) || !receiver_item(receiver, err))
         return false;
     Item *item = receiver->item;

@@ -23,7 +23,7 @@ typedef struct Receiver {
     Lsn start;      /* transactions that committed before are in the destination */
     uint64_t ddl;   /* messages given to the hook so far */
     /* The source's transaction at hand */
-    bool in_transaction, is_dropped, has_changes;
+    bool in_transaction, is_dropped, has_changes, has_messages;
     Lsn commit_lsn;
     uint32_t xid;
     int64_t time_us;

@@ -422,6 +422,37 @@ bool ledger_set_snapshot_w(DbConn *dest, const Ledger *ledger, LedgerSnapshot *s
     return true;
 }
 
+#define SCHEMA_STEP "schema under snapshot "
+
+bool ledger_note_schema_snapshot(DbConn *dest, const Ledger *ledger, int32_t snapshot, Error *err) {
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (db_execf(dest, err, "INSERT INTO pgcrane.step (name) VALUES ('" SCHEMA_STEP "%d') ON CONFLICT DO NOTHING",
+                 snapshot) &&
+        ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return error_wrap(err, "noting the schema's snapshot in the ledger");
+}
+
+bool ledger_schema_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    Lsn w = 0;
+
+    if (!db_query(dest,
+                  "SELECT s.id, s.picture, coalesce(s.w, '0/0') FROM pgcrane.snapshot s JOIN pgcrane.step t"
+                  " ON t.name = '" SCHEMA_STEP "' || s.id ORDER BY s.id DESC LIMIT 1",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the schema's snapshot in the ledger");
+    if (db_rows(row) == 1 && !lsn_parse(db_text(row, 0, 2), &w))
+        return error_set(err, REASON_LEDGER_MISMATCH, "the ledger's snapshot has no readable position");
+    *ret_snapshot = (LedgerSnapshot){0};
+    if (db_rows(row) == 1)
+        *ret_snapshot = (LedgerSnapshot){
+            .id = (int32_t)db_int64(row, 0, 0), .picture = arena_strdup(arena, db_text(row, 0, 1)), .w = w};
+    return true;
+}
+
 bool ledger_drop(DbConn *dest, Error *err) {
     return db_exec(dest, "DROP SCHEMA pgcrane CASCADE", err) || error_wrap(err, "dropping the ledger");
 }

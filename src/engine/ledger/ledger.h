@@ -77,6 +77,10 @@ NODISCARD bool ledger_add_snapshot(DbConn *dest, const Ledger *ledger, LedgerSna
 NODISCARD bool ledger_last_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err);
 /* Once, in its own transaction, before the first row copied under the snapshot is committed. */
 NODISCARD bool ledger_set_snapshot_w(DbConn *dest, const Ledger *ledger, LedgerSnapshot *snapshot, Lsn w, Error *err);
+/* The archive that is saved next was written under this snapshot. */
+NODISCARD bool ledger_note_schema_snapshot(DbConn *dest, const Ledger *ledger, int32_t snapshot, Error *err);
+/* Picture and W of that snapshot; id 0 when none is noted. */
+NODISCARD bool ledger_schema_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err);
 
 /* Drops the schema. Inside the last transaction of a migration, or for a start over. */
 NODISCARD bool ledger_drop(DbConn *dest, Error *err);
