@@ -78,13 +78,13 @@ static void put_length(char *header, size_t len) {
 bool wire_encode(WireType type, json_t *body, Buf *out, Error *err) {
     CLEANUP(json_freep) json_t *message = json_object();
     CLEANUP(buf_fini) Buf text;
+    buf_init(&text, HEADER_LEN + MESSAGE_MAX);
     if (body == NULL)
         body = json_object();
     json_object_set_new(message, "type", json_string(wire_type_name(type)));
     json_object_set_new(message, "body", body);
     if (!json_is_object(body))
         return error_set(err, REASON_WIRE_BAD, "the body of message %s is no object", wire_type_name(type));
-    buf_init(&text, HEADER_LEN + MESSAGE_MAX);
     buf_append(&text, "\0\0\0\0", HEADER_LEN);
     json_print(message, 0, &text);
     if (!buf_ok(&text, "message", err))

@@ -67,6 +67,18 @@ static void expect_commit(ItemKind kind, size_t changes, int64_t transactions, L
     assert_int_equal(follow.queue.ready_count, 0);
 }
 
+/* Committed without being asked for. */
+static void expect_committed(ItemKind kind, size_t changes, int64_t transactions, Lsn to) {
+    Seen seen = next_item();
+
+    assert_int_equal(seen.kind, kind);
+    assert_int_equal(seen.changes, changes);
+    assert_true(seen.commits);
+    assert_int_equal(seen.transactions, transactions);
+    assert_true(seen.to == to);
+    assert_int_equal(follow.queue.ready_count, 0);
+}
+
 static void expect_nothing(void) {
     assert_int_equal(follow.queue.ready_count, 0);
 }
@@ -280,7 +292,7 @@ static void test_definitions(void **state) {
     expect_item(ITEM_PARTS, 1, false);
     expect_item(ITEM_TABLE, 0, false);
     commit();
-    expect_commit(ITEM_PARTS, 1, 1, W + 210);
+    expect_committed(ITEM_PARTS, 1, 1, W + 210);
 }
 
 /* Larger than a batch: pieces without a commit, the number and the position with the last. */
@@ -347,8 +359,8 @@ static void test_messages(void **state) {
     assert_int_equal(seen.kind, ITEM_MESSAGE);
     assert_string_equal(seen.content, "ALTER");
     assert_true(atomic_load(&follow.last_marker) == W + 100);
-    expect_commit(ITEM_ADVANCE, 0, 0, W + 110); /* of no followed table: not counted */
-    begin(W - 1, 499);                          /* the copied schema has it */
+    expect_committed(ITEM_ADVANCE, 0, 0, W + 110); /* at once, and of no followed table: not counted */
+    begin(W - 1, 499);                             /* the copied schema has it */
     emit("pgcrane.ddl", "ALTER", true);
     emit("else", "ALTER", true);
     commit();
