@@ -30,6 +30,7 @@ asan:
 lint:
 	$(PYTHON) tools/layers.py
 	$(PYTHON) tools/size.py
+	$(PYTHON) tools/check-cleanup.py
 	$(PYTHON) tools/check-text.py
 	tools/format.sh --check
 
