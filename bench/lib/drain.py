@@ -6,12 +6,14 @@ and confirmed, is noted beside it.
 """
 import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 
+from lib import semaphores
 from lib.follower import Follower, can_follow, connect
-from lib.measure import MARK, Sampler
+from lib.measure import MARK, Sampler, end_group, signal_quietly
 from lib.servercpu import ServerCpu
 
 POLL = 0.01
@@ -68,12 +70,7 @@ class Drain:
 
     def stop(self):
         if self.child and self.child.poll() is None:
-            self.child.terminate()
-            try:
-                self.child.wait(20)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
+            end_group(self.child)
 
     # --- helpers of the subclasses ---
 
@@ -171,11 +168,13 @@ class Pgcopydb(Drain):
                 "--origin", self.slot]
 
     def call(self, *argv):
-        with open(os.path.join(self.folder, "log"), "ab") as log:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
-                                  start_new_session=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(argv[:3])} ended with status {done.returncode}: {self.last_words()}")
+        """A command of pgcopydb, to its end. It leaves semaphores behind."""
+        before = semaphores.existing()
+        self.spawn(argv)
+        status = self.child.wait()
+        semaphores.remove_new(before, {self.child.pid})
+        if status != 0:
+            raise RuntimeError(f"{' '.join(argv[:3])} ended with status {status}: {self.last_words()}")
 
     def prepare(self):
         self.copy_template()
@@ -276,6 +275,7 @@ def run(drain):
     scene.source.sql("postgres", "CHECKPOINT;")
     mark = f"{drain.name}-{os.getpid()}-{time.monotonic_ns()}"
     drain.env = {**os.environ, MARK: mark, "LC_ALL": "C.UTF-8"}
+    semaphores_before = semaphores.existing()
     watch, client = Watch(drain), Sampler(mark)
     servers = [ServerCpu(scene.source, watch.pids()), ServerCpu(scene.dest, watch.pids())]
     try:
@@ -284,6 +284,9 @@ def run(drain):
         for thread in (client, *servers):
             thread.halt.set()
         drain.stop()
+        for pid in client.alive():  # pgcopydb's processes outlive the first of them
+            signal_quietly(os.kill, pid, signal.SIGKILL)
+        semaphores.remove_new(semaphores_before, set(client.seen))
         watch.close()
 
 
