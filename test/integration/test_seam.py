@@ -191,7 +191,7 @@ def test_slot(any_probe):
     source.sql("CREATE TABLE t (id int PRIMARY KEY)")
     l0 = any_probe("publish", "slot", "barrier", "marker=x").values("l0")[0]
     [(name, plugin, confirmed)] = slots(source)
-    assert (name, plugin, lsn(confirmed)) == (SLOT, "pgoutput", lsn(l0)), "looking at it has moved its position"
+    assert (name, plugin) == (SLOT, "pgoutput") and lsn(confirmed) <= lsn(l0), "looking at it has moved its position"
     if source.cluster.major >= 17:
         assert source.sql("SELECT failover FROM pg_replication_slots WHERE slot_name = %s", (SLOT,)) == [(True,)]
     assert journal(any_probe) == {("slot", SLOT, True), ("publication", ALL, True), ("publication", KEYS, True)}
@@ -278,7 +278,7 @@ def test_no_slot_can_be_decoded(probe):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        run = probe("slot", env={"PGCRANE_FAILPOINT": "seam.slot_made:sleep=300"}, code=1)
+        run = probe("slot", env={"PGCRANE_FAILPOINT": "seam.slot_settled:sleep=300"}, code=1)
     finally:
         done.set()
         writer.join()
@@ -288,16 +288,18 @@ def test_no_slot_can_be_decoded(probe):
     assert not probe.dest.sql("SELECT 1 FROM pgcrane.stream")
 
 
-def test_large_backlog_is_read_through(probe):
-    """An adopted slot may have a lot behind it: it is read through without keeping any of it."""
+def test_large_backlog_is_passed(probe):
+    """An adopted slot may have a lot behind it, which the copy will have: the stream begins after it."""
     source = probe.source
     source.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
     probe.killed_at("seam.slot_made", "publish", "slot")
     source.sql("INSERT INTO t SELECT n, repeat('x', 400) FROM generate_series(1, 50000) n")
     [(_, _, before)] = slots(source)
     run = probe("slot")
-    assert lsn(run.values("l0")[0]) == lsn(before)
-    assert count(source, "I") == 50000
+    [l0] = run.values("l0")
+    assert lsn(l0) > lsn(before) and f"slot {SLOT} made" not in run.stderr
+    source.sql("SELECT pg_replication_slot_advance(%s, %s)", (SLOT, l0))
+    assert count(source, "I") == 0
 
 
 def test_slot_lost(probe):
@@ -362,7 +364,7 @@ def test_other_source(make_probe, source_of):
 # --- crashes ---
 
 POINTS = ("seam.publication_intended", "seam.publication_made", "seam.group_published", "seam.slot_intended",
-          "seam.slot_made", "seam.slot_checked", "seam.slot_bound", "seam.barrier_passed", "seam.marked")
+          "seam.slot_made", "seam.slot_settled", "seam.slot_checked", "seam.slot_bound", "seam.barrier_passed", "seam.marked")
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -372,9 +374,11 @@ def test_killed_then_goes_on(point, probe):
     steps = ("publish-lists", "slot", "barrier", "marker=x")
     probe.killed_at(point, *steps)
     found = slots(source)
-    l0 = probe(*steps).values("l0")[0]
+    run = probe(*steps)
+    [l0] = run.values("l0")
     if found and found[0][2]:
-        assert lsn(l0) == lsn(found[0][2]), "a slot that was there has to be adopted, or it has stopped being ours"
+        assert f"slot {SLOT} made" not in run.stderr, "a slot that was there has to be adopted, or it has stopped being ours"
+        assert lsn(l0) >= lsn(found[0][2])
     source.sql("INSERT INTO t VALUES (1); UPDATE t SET id = 2")
     assert [count(source, kind) for kind in "IU"] == [1, 1]
     assert journal(probe) == {("slot", SLOT, True), ("publication", ALL, True), ("publication", KEYS, True)}

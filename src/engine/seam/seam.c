@@ -27,9 +27,16 @@
  *
  * 2. The slot, snapshot 'nothing': L0 is its start. It delivers all transactions with C >= L0.
  *
- * 3. The slot is decodable: read once up to now, nothing acknowledged. Seen once: a fresh slot of which every read
- *      failed. It costs nothing to find out now, and a whole copy to find out later. Such a slot is dropped and made
- *      again.
+ * 3. The slot is settled (slot.c): a change of the catalogue by us, a barrier, and L0 is the marker after it. The
+ *      server does not note who commits while a new slot waits for the first time:
+ *
+ *          slot      waits for 730 ..... waits for 731 ..... made
+ *          729: TRUNCATE t, commit         ^ transactions that begin here, and all later ones until the next change of
+ *                 (not noted)                the catalogue, are decoded as if t were not truncated: every reading fails
+ *                                            at the first row of t, or, after ADD COLUMN, the column is left out
+ *
+ *      Then it is read once up to now, nothing acknowledged: whatever else may be wrong with it costs nothing to find
+ *      out now, and a whole copy to find out later. Such a slot is dropped and made again.
  *
  * 4. The barrier. The transactions in danger are those with C < L0 (not delivered) which SX does not show yet:
  *

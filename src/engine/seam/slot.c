@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "engine/ledger/journal.h"
 #include "engine/seam/seam_internal.h"
+#include "pg/quote.h"
 #include "pg/repl.h"
 
 #include <poll.h>
@@ -204,6 +205,36 @@ static bool make_or_adopt(const SlotJob *job, Lsn *ret_l0, Error *err) {
     return make_slot(job, ret_l0, err);
 }
 
+/* --- The first moments of a slot ---------------------------------------------------------------------------------- */
+
+/*
+ * While a slot is made, the server waits for running transactions twice, and does not note who commits during the first
+ * wait. A catalogue change of those (TRUNCATE, ALTER TABLE, ...) is missing in the picture of the catalogue that
+ * transactions beginning during the second wait are decoded with, and all later ones too, until the next transaction
+ * that changes the catalogue: every reading of the slot fails ("could not map filenode"), or, silently, a column just
+ * added is not delivered. So: a change of the catalogue by us, which ends that picture; a barrier, after which nobody
+ * has it any more; and the stream begins only here. What the slot had before is over before the snapshot, as with a
+ * slot that was made now.
+ */
+static bool settle_slot(const SlotJob *job, Lsn *ret_l0, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *publication = sql_ident(arena, job->names->publication_keys);
+    Lsn message = 0, end = 0;
+
+    if (!db_exec(job->source, SEAM_BEGIN_SQL, err) ||
+        !db_execf(job->source, err, "COMMENT ON PUBLICATION %s IS 'of a migration by pgcrane, removed at its end'",
+                  publication) ||
+        !db_exec(job->source, "COMMIT", err)) {
+        db_rollback(job->source);
+        return error_wrap(err, "settling replication slot %s", job->names->slot);
+    }
+    if (!seam_barrier(job->source, job->stop, job->blocked, job->context, err) ||
+        !seam_emit(job->source, "slot", &message, &end, err))
+        return false;
+    *ret_l0 = end;
+    return failpoint("seam.slot_settled", err);
+}
+
 /* --- Can it be decoded? ------------------------------------------------------------------------------------------- */
 
 static bool read_up_to(const SlotJob *job, ReplStream *stream, Lsn target, Error *err) {
@@ -264,7 +295,7 @@ static bool make_decodable(const SlotJob *job, Lsn *ret_l0, Error *err) {
     Lsn l0 = 0;
 
     for (int attempt = 1;; attempt++) {
-        if (!make_or_adopt(job, &l0, err))
+        if (!make_or_adopt(job, &l0, err) || !settle_slot(job, &l0, err))
             return false;
         if (check_decodable(job, l0, err))
             break;
