@@ -75,6 +75,8 @@ void following_tell(Following *following) {
     FollowStatus status;
 
     follow_status(following->follow, &status);
+    /* Behind a backlog the stream only tells how far it is itself. */
+    status.source_end = MAX(status.source_end, watch_current(following->run));
     CdcProgress cdc = {
         .applied_lsn = lsn_format(arena, status.applied),
         .source_lsn = lsn_format(arena, status.source_end),

@@ -164,3 +164,4 @@ void watch_end(Run *run);
 /* False: what it found ends the run. */
 NODISCARD bool watch_check(Run *run, Error *err);
 void watch_fill(Run *run, CdcProgress *cdc);
+Lsn watch_current(Run *run); /* the source's end of WAL as of a moment ago; 0 = not known */

@@ -158,3 +158,12 @@ void watch_fill(Run *run, CdcProgress *cdc) {
     }
     (void)pthread_mutex_unlock(&run->watch->lock);
 }
+
+Lsn watch_current(Run *run) {
+    if (run->watch == NULL)
+        return 0;
+    (void)pthread_mutex_lock(&run->watch->lock);
+    Lsn current = run->watch->has_reading ? run->watch->reading.current : 0;
+    (void)pthread_mutex_unlock(&run->watch->lock);
+    return current;
+}

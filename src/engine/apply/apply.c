@@ -96,11 +96,30 @@ static bool run_together(DbConn *dest, const BatchPart *parts, size_t count, App
     return true;
 }
 
+enum { WIDE_SAMPLE = 16, WIDE_BYTES = 16 << 10 };
+
+/* Rows so large that an array of them costs more (quoting, and taking it apart again) than a statement each. */
+static bool is_wide(const BatchPart *part) {
+    size_t sample = MIN(part->changes_count, (size_t)WIDE_SAMPLE);
+    size_t bytes = 0;
+
+    if (part->groups_count == 0 || part->groups[0].op == BATCH_INSERT) /* inserts go by COPY */
+        return false;
+    for (size_t i = 0; i < sample; i++)
+        for (uint16_t c = 0; c < part->changes[i].new_tuple.count; c++)
+            bytes += part->changes[i].new_tuple.values[c].len;
+    return bytes > sample * WIDE_BYTES;
+}
+
+static bool goes_one_by_one(const BatchPart *part) {
+    return part->is_serial || (is_wide(part) && table_of(part)->batch.identity != 'f');
+}
+
 bool apply_parts(DbConn *dest, const BatchPart *parts, size_t count, ApplyCounts *counts, Error *err) {
     for (size_t i = 0; i < count;) {
         size_t next = i;
 
-        while (next < count && !parts[next].is_serial)
+        while (next < count && !goes_one_by_one(&parts[next]))
             next++;
         if (next > i && !run_together(dest, parts + i, next - i, counts, err))
             return false;

@@ -8,7 +8,7 @@
 #include "engine/apply/apply_internal.h"
 #include "engine/apply/rows.h"
 
-enum { PARAM_MAX = 1 << 30, COPY_ROWS_MIN = 500, COPY_PIECE = 1 << 20 };
+enum { PARAM_MAX = 1 << 30, COPY_ROWS_MIN = 500, COPY_BYTES_MIN = 256 << 10, COPY_PIECE = 1 << 20 };
 
 /* ---- Parameters ---- */
 
@@ -143,11 +143,23 @@ static bool copy_group(DbConn *dest, Arena *arena, const char *label, const Appl
                      group->rows_count);
 }
 
+/* Many rows, or large ones: an array of those would be taken apart again by the server. */
+static bool is_worth_a_copy(const ApplyTable *table, const BatchGroup *group) {
+    size_t bytes = 0;
+
+    if (group->op != BATCH_INSERT || table->sent_columns == 0)
+        return false;
+    if (group->rows_count >= COPY_ROWS_MIN)
+        return true;
+    for (size_t i = 0; i < group->rows_count && bytes < COPY_BYTES_MIN; i++)
+        for (uint16_t c = 0; c < table->batch.columns_count; c++)
+            bytes += group->rows[i].values[c].len;
+    return bytes >= COPY_BYTES_MIN;
+}
+
 static bool run_group(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
                       bool *open, Error *err) {
-    bool copies = group->op == BATCH_INSERT && group->rows_count >= COPY_ROWS_MIN && table->sent_columns > 0;
-
-    if (copies) {
+    if (is_worth_a_copy(table, group)) {
         *open = false;
         if (!db_pipeline_end(dest, err) || !copy_group(dest, arena, label, table, group, err))
             return false;

@@ -147,8 +147,10 @@ static bool take_commit(Receiver *receiver, const PgoMessage *message, size_t le
         atomic_store(&receiver->follow->last_change, transaction->end_lsn);
     }
     /* What a definition brought can be used by later transactions only: a label of an enum is there for good when the
-     * transaction that added it has ended, on the destination as on the source. */
-    return !receiver->has_messages || receiver_hand_over(receiver, true, err);
+     * transaction that added it has ended, on the destination as on the source. And what was handed over without a
+     * commit (before a TRUNCATE, of a large transaction) is committed as soon as it can be: under a stream of such
+     * pieces the destination's transaction would not end. */
+    return !(receiver->has_messages || receiver->is_open) || receiver_hand_over(receiver, true, err);
 }
 
 /* --- Changes ------------------------------------------------------------------------------------------------------ */
