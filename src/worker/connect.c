@@ -150,24 +150,28 @@ static bool go_back_to_ledger(Run *run, Error *err) {
     return !run->has_ledger || (ledger_retake(run->dest, &run->ledger, err) && run_note_done(run, err));
 }
 
-bool run_reconnect(Run *run, Error *err) {
+bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
     if (run->source != NULL)
         db_rollback(run->source);
     if (run->dest != NULL)
         db_rollback(run->dest);
     if (run->source == NULL || db_is_broken(run->source)) {
         db_closep(&run->source);
-        if (!db_open_patient(&run->source_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->source, err) ||
+        if (!db_open_patient(&run->source_target, "control", &run->stop, patience_us, &run->source, err) ||
             !check_same_server(run, run->source, err) || !snapshot_attach(run->source, run->identity.job_id, err))
             return false;
     }
     if (run->dest == NULL || db_is_broken(run->dest)) {
         db_closep(&run->dest);
-        if (!db_open_patient(&run->dest_target, "control", &run->stop, RECONNECT_PATIENCE_US, &run->dest, err))
+        if (!db_open_patient(&run->dest_target, "control", &run->stop, patience_us, &run->dest, err))
             return false;
         return go_back_to_ledger(run, err);
     }
     return true;
+}
+
+bool run_reconnect(Run *run, Error *err) {
+    return run_reconnect_within(run, RECONNECT_PATIENCE_US, err);
 }
 
 /* A finding like the others, so that it stands in the same list. */

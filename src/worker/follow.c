@@ -25,6 +25,7 @@
 #define LOOK_US (200 * USEC_PER_MSEC)
 #define SUSPECTS_US (5 * USEC_PER_SEC)
 #define RETRY_PAUSE_US (1 * USEC_PER_SEC)
+#define RECONNECT_US (5 * USEC_PER_SEC) /* short: how long in all is --retry-for's to say */
 #define PROGRESS_RESETS_US (10 * USEC_PER_SEC)
 
 /* ---- The tables ---- */
@@ -262,12 +263,13 @@ static bool follow_with_patience(Following *following, Lsn until, Error *err) {
     bool connected = true;
 
     for (bool done = false; !done;) {
+        bool ok = (connected || run_reconnect_within(following->run, RECONNECT_US, err)) && start(following, err);
         int64_t began = clock_now_us();
-        bool ok = (connected || run_reconnect(following->run, err)) && start(following, err) &&
-                  follow_once(following, until, &done, err);
 
+        if (ok)
+            ok = follow_once(following, until, &done, err);
         connected = ok;
-        if (clock_now_us() - began > PROGRESS_RESETS_US)
+        if (clock_now_us() - began > PROGRESS_RESETS_US) /* it was followed; waiting for a server is none of it */
             first_failure_us = 0;
         if (done)
             break; /* the caller needs the follow no more */

@@ -118,6 +118,8 @@ NODISCARD bool run_note_done(Run *run, Error *err);
 NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
 /* Opens what is broken of the two control connections, and takes its place in both servers again. */
 NODISCARD bool run_reconnect(Run *run, Error *err);
+/* As run_reconnect(), but tried for another time than the usual minute. */
+NODISCARD bool run_reconnect_within(Run *run, int64_t patience_us, Error *err);
 /* REPORT to the control plane, and report.json in the state folder. */
 NODISCARD bool run_report(Run *run, Error *err);
 
