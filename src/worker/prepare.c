@@ -354,6 +354,7 @@ static bool load_round(Run *run, bool *ret_again, Error *err) {
     run->load.large_objects = wants_large_objects(run) && !run->load.copied;
     run->chunks_kept = MAX(run->chunks_kept, (int64_t)run->plan.chunks_kept - result.chunks_copied);
     bool ok = load_data(&run->load, &result, err);
+    run->load.large_objects = wants_large_objects(run); /* a promote compares them, whoever copied them */
     run->result = result;
     *ret_again = !run->load.copied && (result.snapshot_lost || result.tables_void > 0);
     return ok;
