@@ -191,17 +191,25 @@ static bool take_results(DbConn *conn, const Pending *pending, bool *good, Error
     }
 }
 
+/* A server that goes away may say so only here, or not at all. */
+static bool judge_end(DbConn *conn, const PGresult *result, Error *err) {
+    if (PQstatus(conn->pg) == CONNECTION_BAD && (result == NULL || PQresultStatus(result) != PGRES_FATAL_ERROR))
+        return broken(conn, err);
+    if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR)
+        return query_fail_result(conn, result, err);
+    return error_set(err, REASON_INTERNAL, "a pipeline did not end as it should (result %d)",
+                     result == NULL ? -1 : (int)PQresultStatus(result));
+}
+
 static bool take_sync(DbConn *conn, Error *err) {
     PGresult *result = NULL;
 
     if (!query_next(conn, &result, err))
         return false;
-    bool is_sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+    bool ended = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+    bool ok = (ended && PQexitPipelineMode(conn->pg) == 1) || judge_end(conn, result, err);
     PQclear(result);
-    if (is_sync && PQexitPipelineMode(conn->pg) == 1)
-        return true;
-    conn->broken = true;
-    return error_set(err, REASON_INTERNAL, "a pipeline did not end as it should");
+    return ok;
 }
 
 bool db_pipeline_end(DbConn *conn, Error *err) {
@@ -210,11 +218,14 @@ bool db_pipeline_end(DbConn *conn, Error *err) {
 
     if (!PQpipelineSync(conn->pg))
         return query_fail_conn(conn, err);
+    Error end;
     bool usable = query_flush(conn, err);
     for (size_t i = 0; usable && i < pipeline->count; i++)
         usable = take_results(conn, &pipeline->pending[i], &good, err);
-    if (usable && take_sync(conn, err))
+    if (usable && take_sync(conn, &end))
         return good;
     conn->broken = true; /* what it still sends nobody could tell apart */
+    if (usable)
+        *err = end; /* whatever a statement said before: it was undone with the session */
     return false;
 }
