@@ -151,13 +151,13 @@ def data_differing(source, dest):
     return problems
 
 
-def differences(src_uri, dst_uri, except_schemas=()):
-    """Every difference as a text; an empty list means equal."""
+def differences(src_uri, dst_uri, except_schemas=(), pg_dump=None):
+    """Every difference as a text; an empty list means equal. pg_dump: which one, else the newest of this machine."""
     with contextlib.ExitStack() as stack:
         source, dest = Side(src_uri, except_schemas), Side(dst_uri, except_schemas)
         stack.callback(source.conn.close)
         stack.callback(dest.conn.close)
-        pg_dump = newest_client("pg_dump")
+        pg_dump = pg_dump or newest_client("pg_dump")
         problems = lines_differing("definitions", source.schema(pg_dump), dest.schema(pg_dump))
         problems += data_differing(source, dest)
         problems += maps_differing("sequence", source.sequences(), dest.sequences())
