@@ -64,6 +64,7 @@ typedef struct Session {
     bool output_lost;     /* standard output failed: said once */
     bool promoting;       /* a PROMOTE is under way */
     bool promote_sent;    /* that of the input */
+    json_t *waiting;      /* options of a PROMOTE that was asked for before following; NULL = none */
     bool has_promoted;
     Promoted promoted; /* the last one's end */
     bool unproven;     /* says the report */
@@ -92,14 +93,23 @@ static void print_json(Session *session, WireType type, const json_t *body) {
 
 /* --- promote --- */
 
-static bool send_promote(Session *session, const json_t *given, Error *err) {
+/* What it does not say is as this run was begun. */
+static bool merge_promote(const Session *session, const json_t *given, json_t **ret_merged, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *merged = options_to_json(session->options);
     MigrateOptions options;
     (void)json_object_update(merged, (json_t *)(uintptr_t)given); /* is only read */
     (void)json_object_del(merged, "source");
     (void)json_object_del(merged, "dest");
-    if (!options_from_json(arena, merged, &options, err) || !options_check(&options, err) ||
+    if (!options_from_json(arena, merged, &options, err) || !options_check(&options, err))
+        return false;
+    *ret_merged = json_incref(merged);
+    return true;
+}
+
+static bool send_promote(Session *session, const json_t *given, Error *err) {
+    CLEANUP(json_freep) json_t *merged = NULL;
+    if (!merge_promote(session, given, &merged, err) ||
         !wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:O}", "options", merged), err))
         return false;
     session->promoting = true;
@@ -112,21 +122,56 @@ static bool is_following(const Session *session) {
     return begun && progress->cdc.state != CDC_PROMOTED;
 }
 
-static bool request_promote(Session *session, const json_t *body, Error *err) {
-    bool cancel = json_get_bool(body, "cancel", false);
-    bool under_way = session->promoting || session->screen.progress.cdc.state == CDC_PROMOTING;
-    if (cancel && !under_way)
+/* Here and in all terminals. */
+static void tell_everybody(Session *session, const char *text) {
+    CLEANUP(json_freep) json_t *body = json_pack("{s:s, s:s}", "level", "info", "text", text);
+    screen_event(&session->screen, "info", text);
+    if (session->control != NULL)
+        control_message(session->control, WIRE_EVENT, body, &session->screen.progress);
+}
+
+/* Asked for while the copy is under way. A mistake in it is told now. */
+static bool keep_promote(Session *session, const json_t *given, Error *err) {
+    CLEANUP(json_freep) json_t *merged = NULL;
+    if (!merge_promote(session, given, &merged, err))
+        return false;
+    session->waiting = json_deep_copy(given);
+    if (session->waiting == NULL)
+        session->waiting = json_object();
+    tell_everybody(session, "a promote was asked for: it begins when the copy is complete");
+    return true;
+}
+
+static bool cancel_promote(Session *session, bool under_way, Error *err) {
+    if (session->waiting != NULL) {
+        json_freep(&session->waiting);
+        return error_set(err, REASON_CANCELLED, "the promote was called off before it began");
+    }
+    if (!under_way)
         return error_set(err, REASON_PROMOTE_REFUSED, "no promote is under way");
-    if (cancel)
-        return wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
-    if (under_way)
+    return wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
+}
+
+static bool request_promote(Session *session, const json_t *body, Error *err) {
+    bool under_way = session->promoting || session->screen.progress.cdc.state == CDC_PROMOTING;
+    if (json_get_bool(body, "cancel", false))
+        return cancel_promote(session, under_way, err);
+    if (under_way || session->waiting != NULL)
         return error_set(err, REASON_PROMOTE_REFUSED, "a promote of this migration is under way already");
     if (!session->options->follow)
         return error_set(err, REASON_PROMOTE_REFUSED, "this migration was not begun with --follow");
-    if (session->stops > 0 || !is_following(session))
-        return error_set(err, REASON_PROMOTE_REFUSED, "the migration does not follow yet, or no more: %s",
-                         job_phase_name(&session->screen.progress));
-    return send_promote(session, json_get_object(body, "options"), err);
+    if (session->stops > 0 || session->screen.progress.cdc.state == CDC_PROMOTED)
+        return error_set(err, REASON_PROMOTE_REFUSED, "the migration is being stopped, or is promoted");
+    const json_t *given = json_get_object(body, "options");
+    return is_following(session) ? send_promote(session, given, err) : keep_promote(session, given, err);
+}
+
+static bool promote_that_waited(Session *session, Error *err) {
+    if (session->waiting == NULL || session->stops > 0 || !is_following(session))
+        return true;
+    CLEANUP(json_freep) json_t *given = session->waiting;
+    session->waiting = NULL;
+    return send_promote(session, given, err);
 }
 
 /* The promote that this run is for. */
@@ -198,7 +243,8 @@ static bool on_event(Session *session, const json_t *body, Error *err UNUSED) {
 }
 
 static bool on_progress(Session *session, const json_t *body, Error *err) {
-    return screen_progress(&session->screen, body, err) && promote_when_following(session, err);
+    return screen_progress(&session->screen, body, err) && promote_when_following(session, err) &&
+           promote_that_waited(session, err);
 }
 
 static bool request(void *context, WireType type, const json_t *body, Error *err);
@@ -601,6 +647,7 @@ int session_run(const SessionInput *input) {
     else
         screen_flush(&session.screen);
     int exit_code = conclude(&session);
+    json_freep(&session.waiting);
     fd_close(&session.signal_fd);
     screen_fini(&session.screen);
     arena_free(session.arena);

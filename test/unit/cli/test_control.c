@@ -498,13 +498,22 @@ static void test_promote_refused(void **state) {
     stop_migrate(this);
 }
 
+/* It waits for the copy; meanwhile it can be called off, and is the only one. */
 static void test_promote_too_early(void **state) {
     Fixture *this = *state;
     begin_migrate(this, "copies");
     wait_for(this, &this->migrate, "ready");
+    run(this, "none", "promote --fence-timeout=9999");
+    exits(&this->other, 64);
+    begin_command(this, &this->third, "none", "promote");
+    wait_for(this, &this->third, "it begins when the copy is complete");
     run(this, "none", "promote");
     exits(&this->other, 2);
-    has(&this->other.err, "does not follow yet, or no more: FULL_DUMP\n  reason: PROMOTE_REFUSED");
+    has(&this->other.err, "a promote of this migration is under way already");
+    kill(this->third.pid, SIGINT);
+    end(this, &this->third);
+    exits(&this->third, 3);
+    has(&this->third.err, "called off before it began");
     stop_migrate(this);
 }
 
