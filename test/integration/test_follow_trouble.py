@@ -130,6 +130,7 @@ def test_retry_for(source_db, dest_db, pgcrane):
         following.wait_caught_up()
         proxy.refuse = True
         proxy.reset_all()
+        source_db.sql("INSERT INTO item VALUES (9998, 'it is noticed when there is something to apply')")
         assert following.end() == 69, following.said()
         assert following.failure()["reason"] in ("UNREACHABLE", "CONNECTION_LOST"), following.said()
         assert following.failure()["remedy"] and "destination" in following.failure()["message"]
@@ -221,6 +222,7 @@ def test_destination_went_back(own_cluster, source_db, pgcrane):
         wait_until(lambda: source_db.sql("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots"
                                          " WHERE database = current_database()", (end,))[0][0], what="the acknowledgement")
         following.dest = pair.fail_over()
+        source_db.sql("UPDATE item SET v = 'after it'")
         failed = ended(following, 2, "DEST_WENT_BACK")
         assert "--restart" in failed["remedy"] and "between are gone" in failed["message"]
         following.again()
@@ -237,7 +239,6 @@ def test_source_failed_over(lacks, own_cluster, pgcrane):
         cluster.sql("SELECT pg_create_physical_replication_slot('standby')")
         pair = Pair(made, cluster)
         pair.standby.sql("ALTER SYSTEM SET primary_slot_name = 'standby'")
-        pair.standby.sql("ALTER SYSTEM SET sync_replication_slots = on")
         pair.standby.sql("ALTER SYSTEM SET hot_standby_feedback = on")
         info = pair.standby.sql("SHOW primary_conninfo")[0][0]
         pair.standby.sql("ALTER SYSTEM SET primary_conninfo = '%s'" % (info + " dbname=postgres").replace("'", "''"))
@@ -245,6 +246,8 @@ def test_source_failed_over(lacks, own_cluster, pgcrane):
         following = make(pgcrane, pair.database, own_cluster("dest18", major=18).createdb(), source_uri=pair.uri())
         following.start()
         following.wait_caught_up()
+        pair.standby.sql("ALTER SYSTEM SET sync_replication_slots = on")  # now: it looks rarely when there is none
+        pair.standby.reload()
         name = slot_of(pair.database)[0]
         wait_until(lambda: pair.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND synced"
                                             " AND NOT temporary", (name,)), 60, "the slot on the standby")
