@@ -163,13 +163,14 @@ static bool reap(pid_t pid, int *ret_status, Error *err) {
     return true;
 }
 
-/* Politely, then not. The child is reaped in any case. */
+/* Politely, then not; with its own children when it leads a session. The child is reaped in any case. */
 static void end_child(pid_t pid, int pidfd) {
     Error ignored;
     int status;
-    kill(pid, SIGTERM);
+    pid_t whom = getpgid(pid) == pid ? -pid : pid;
+    kill(whom, SIGTERM);
     if (stop_wait_fd(NULL, pidfd, POLLIN, clock_now_us() + KILL_AFTER_US) != WAIT_READY)
-        kill(pid, SIGKILL);
+        kill(whom, SIGKILL);
     (void)!reap(pid, &status, &ignored);
 }
 

@@ -44,7 +44,8 @@ bool promote_hook(const Promote *promote, const char *command, const char *step,
     const char *const argv[] = {"/bin/sh", "-c", command, NULL};
     const char *const env[] = {arena_printf(arena, "PGCRANE_JOB=%s", promote->params->job_id),
                                arena_printf(arena, "PGCRANE_STEP=%s", step), NULL};
-    const ProcSpec spec = {.argv = argv, .extra_env = env, .stdout_fd = output, .stderr_fd = output};
+    const ProcSpec spec = {
+        .argv = argv, .extra_env = env, .stdout_fd = output, .stderr_fd = output, .new_session = true};
     char text[OUTPUT_KEPT + 1];
     pid_t pid = 0;
     int status = 0;
