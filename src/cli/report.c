@@ -105,7 +105,9 @@ static void report_promote(Arena *arena, Buf *out, const Report *report) {
                 arena_printf(arena, "%s transactions; by this run %s inserts, %s updates, %s deletes",
                              format_count(arena, cdc->transactions), format_count(arena, cdc->inserts),
                              format_count(arena, cdc->updates), format_count(arena, cdc->deletes)));
-    report_fact(out, "Outage", outage_text(arena, report->outage_us));
+    report_fact(out, "Outage",
+                report->outage_us > 0 ? outage_text(arena, report->outage_us)
+                                      : "not known: an earlier run, which was interrupted, opened the destination");
     report_fact(out, "Proof",
                 report->proven ? "nothing changed on the source after the last change applied"
                                : "none: writes of the last moment may be missing on the destination");

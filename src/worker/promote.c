@@ -140,9 +140,14 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
     return promote_run(&params, run->arena, result, err);
 }
 
+static bool read_opened(Run *run, PromoteResult *result, Error *err) {
+    return ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &result->opened, err) &&
+           ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err);
+}
+
 /* A COMMIT of OPEN whose reply was lost: only the ledger knows. */
-static bool ask_ledger(Run *run, bool *ret_opened, Error *err) {
-    return run_reconnect(run, err) && ledger_step_done(run->dest, PROMOTE_STEP_OPENED, ret_opened, err);
+static bool ask_ledger(Run *run, PromoteResult *result, Error *err) {
+    return run_reconnect(run, err) && read_opened(run, result, err);
 }
 
 static bool renew_stop(Run *run, Error *err) {
@@ -160,7 +165,7 @@ bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Erro
     tracker_phase_begin(run->tracker, PHASE_PROMOTE);
     bool ok = run_engine(run, &options, subject, &result, &failure);
     tracker_phase_end(run->tracker, PHASE_PROMOTE);
-    if (!ok && !result.opened && failure.retryable && !ask_ledger(run, &result.opened, &ignored))
+    if (!ok && !result.opened && failure.retryable && !ask_ledger(run, &result, &ignored))
         log_error_value(LOG_WARNING, &ignored);
     run->opened = result.opened;
     run->promoted = result;
@@ -196,8 +201,9 @@ bool step_recover(Run *run, Error *err) {
     bool undone = false;
 
     run->names = seam_names(run->arena, run->identity.job_id);
-    if (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &run->opened, err))
+    if (!read_opened(run, &run->promoted, err))
         return false;
+    run->opened = run->promoted.opened;
     if (run->opened) {
         run_event(run, "info", "the destination is open already: closing what is left");
         return true;

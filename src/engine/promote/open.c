@@ -51,6 +51,7 @@ static bool write_open(const Promote *promote, Error *err) {
 
     return ledger_begin(params->dest, params->load->ledger, err) && run_entries(promote, err) &&
            ledger_mark_step(params->dest, PROMOTE_STEP_OPENED, err) &&
+           (!promote->result.proven || ledger_mark_step(params->dest, PROMOTE_STEP_PROVEN, err)) &&
            db_query(params->dest, forget, 1, (const char *const[]){JOURNAL_FENCE}, NULL, err) &&
            failpoint("promote.before_open_commit", err);
 }

@@ -26,6 +26,7 @@
 
 #define JOURNAL_FENCE "fence"
 #define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
+#define PROMOTE_STEP_PROVEN "proven" /* beside it, when the proof held: for the report of a later run */
 
 /* X(NAME, "for people") in order */
 #define PROMOTE_STEPS(X)                                                                                               \
