@@ -152,8 +152,15 @@ static bool cancel_promote(Session *session, bool under_way, Error *err) {
     return wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
 }
 
+/* A picture of the progress may still show a promote that has been told to be over: it counts for one that was not
+ * asked for alone. */
+static bool is_promoting(const Session *session) {
+    return session->promoting ||
+           (strcmp(session->options->promote, "auto") == 0 && session->screen.progress.cdc.state == CDC_PROMOTING);
+}
+
 static bool request_promote(Session *session, const json_t *body, Error *err) {
-    bool under_way = session->promoting || session->screen.progress.cdc.state == CDC_PROMOTING;
+    bool under_way = is_promoting(session);
     if (json_get_bool(body, "cancel", false))
         return cancel_promote(session, under_way, err);
     if (under_way || session->waiting != NULL)
