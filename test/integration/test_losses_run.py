@@ -1,0 +1,226 @@
+"""How runs of other tools lost something: an error that nobody was told of, a position that went ahead, an end that never
+came. Through the real commands; what was lost by whom is in doc/design/losses.md."""
+import contextlib
+import threading
+import time
+
+import psycopg
+import pytest
+
+from support import compare
+from support.cluster import wait_until
+from support.following import Following
+
+ROWS = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 100) i; CREATE TABLE u (id int PRIMARY KEY, n int)"
+
+
+@pytest.fixture
+def followed(pgcrane, source_db, dest_db):
+    """Follows two small tables, and is caught up."""
+    source_db.sql(ROWS)
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    return following
+
+
+def assert_promoted_equal(following, *flags):
+    promoted = following.promoted(following.promote(*flags))
+    assert promoted["ok"] and promoted["proven"]
+    problems = [text for text in compare.differences(following.source.uri, following.dest.uri) if not text.startswith("settings of")]
+    assert not problems, "\n".join(problems)
+
+
+def ids(database, table="t"):
+    return [row[0] for row in database.sql(f"SELECT id FROM {table} ORDER BY id")]
+
+
+# --- errors ---
+
+def test_conflict_is_no_success(followed):
+    """One row that does not fit, sixty transactions behind it: the run ends with an error, keeps the source's log, and none of
+    the sixty-one is lost when the row has been seen to."""
+    followed.dest.sql("INSERT INTO t VALUES (200, 'in the way')")
+    position = followed.position()
+    for i in range(200, 261):
+        followed.source.sql(f"INSERT INTO t VALUES ({i}, 'row'); INSERT INTO u VALUES ({i})")
+    assert followed.end() == 2
+    failed = followed.failure()
+    assert failed["reason"] == "CONFLICT" and "200" in failed["message"] and failed["remedy"]
+    assert ids(followed.dest)[-1] == 200 and ids(followed.dest, "u") == []
+    confirmed = followed.source.sql("SELECT confirmed_flush_lsn <= %s::pg_lsn FROM pg_replication_slots", (followed.position(),))
+    assert confirmed == [(True,)] and followed.position() >= position
+    followed.dest.sql("DELETE FROM t WHERE id = 200")
+    followed.again()
+    followed.wait_applied()
+    assert ids(followed.dest, "u") == list(range(200, 261))
+    assert_promoted_equal(followed)
+
+
+def test_promote_of_a_failed_run_is_refused(followed):
+    """A job that stopped at an error cannot be promoted as if it had caught up."""
+    followed.dest.sql("INSERT INTO t VALUES (200, 'in the way')")
+    followed.source.sql("INSERT INTO t VALUES (200, 'row')")
+    assert followed.process.wait(60) != 0
+    result = followed.command("promote", "--json", check=False)
+    assert result.code != 0
+    assert not followed.source.sql("SELECT 1 FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)")
+    followed.source.sql("INSERT INTO u VALUES (1)")
+
+
+def test_settings_that_are_refused(pgcrane, source_db, dest, dest_db):
+    """A destination's role that may not set what following needs is told so; nothing is applied without it."""
+    source_db.sql(ROWS)
+    dest.sql("DROP ROLE IF EXISTS plain_one; CREATE ROLE plain_one LOGIN")
+    dest_db.sql("GRANT ALL ON SCHEMA public TO plain_one; GRANT ALL ON DATABASE " + dest_db.name + " TO plain_one")
+    following = Following(pgcrane, source_db, dest_db, "--no-owner", "--no-acl", dest_uri=dest_db.uri_as("plain_one"))
+    following.start()
+    following.wait_caught_up()
+    following.source.sql("INSERT INTO t VALUES (200, 'x'); UPDATE t SET v = 'y' WHERE id = 1")
+    following.wait_applied()
+    assert following.dest.sql("SELECT v FROM t WHERE id IN (1, 200) ORDER BY id") == [("y",), ("x",)]
+    assert following.promoted(following.promote())["ok"]
+    assert following.dest.sql("SELECT count(*) FROM t") == [(101,)]
+    dest_db.sql("DROP OWNED BY plain_one CASCADE")
+
+
+# --- small and large transactions ---
+
+def test_one_small_transaction_is_there_at_once(followed):
+    """Nothing waits in a buffer for the next one. (Elsewhere: not within 15 seconds, while its position said it was.)"""
+    for i in range(200, 205):
+        followed.source.sql(f"INSERT INTO t VALUES ({i}, 'alone')")
+        wait_until(lambda i=i: followed.dest.sql(f"SELECT 1 FROM t WHERE id = {i}"), 10, "one transaction")
+
+
+def test_many_small_transactions(followed):
+    """Elsewhere five per second, or a fixed wait of ten seconds."""
+    with contextlib.closing(followed.source.connect()) as conn:
+        for i in range(1000, 1500):
+            conn.execute(f"INSERT INTO t VALUES ({i}, 'one of many')")
+    begun, before = time.monotonic(), followed.transactions()
+    followed.wait_applied()
+    assert time.monotonic() - begun < 20
+    assert ids(followed.dest)[-500:] == list(range(1000, 1500)) and before <= followed.transactions()
+    assert_promoted_equal(followed)
+
+
+def test_large_transaction_and_then_the_end(followed):
+    """Twenty thousand rows in one transaction, and a promote before anybody has seen them."""
+    followed.source.sql("INSERT INTO u SELECT i, i FROM generate_series(1, 20000) i")
+    assert_promoted_equal(followed)
+    assert followed.dest.sql("SELECT count(*), sum(n) FROM u") == [(20000, 200010000)]
+
+
+def test_idle_source_can_be_promoted(followed):
+    """No write at all since the copy: the end does not wait for one."""
+    begun = time.monotonic()
+    assert_promoted_equal(followed)
+    assert time.monotonic() - begun < 60
+
+
+def test_another_databases_log(followed):
+    """On a server whose other databases write, an idle one's slot moves on: it would hold all of their log."""
+    slot = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE database = current_database()"
+    before = followed.source.sql(slot)[0][0]
+    followed.source.cluster.sql("CREATE TABLE IF NOT EXISTS noise (v text); INSERT INTO noise SELECT repeat('x', 500) FROM generate_series(1, 10000)")
+    written = followed.source.sql("SELECT pg_current_wal_lsn()::text")[0][0]
+    wait_until(lambda: followed.source.sql(f"SELECT ({slot})::pg_lsn >= %s::pg_lsn", (written,))[0][0], 60, "the slot to move on")
+    assert before != followed.source.sql(slot)[0][0]
+    followed.source.cluster.sql("DROP TABLE noise")
+
+
+@pytest.mark.slow
+def test_200_megabytes_in_one_value(pgcrane, source_db, dest_db):
+    """One text, inserted while following, changed beside, and its row given another key."""
+    source_db.sql("CREATE TABLE t (id int PRIMARY KEY, n int, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL")
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    source_db.sql("INSERT INTO t VALUES (1, 1, repeat('0123456789abcdef', 13107200))")
+    source_db.sql("UPDATE t SET n = 2")
+    source_db.sql("UPDATE t SET id = 5")
+    following.wait_applied(timeout=200)
+    digest = "SELECT id, n, length(v), md5(v) FROM t"
+    assert source_db.sql(digest) == dest_db.sql(digest) and dest_db.sql("SELECT length(v) FROM t") == [(209715200,)]
+    following.stop()
+
+
+# --- ends ---
+
+def test_backend_of_the_copy_killed(pgcrane, source_db, dest_db):
+    """The copy's session dies under --follow: tried again, nothing hangs, changes since then are followed."""
+    source_db.sql(ROWS + "; INSERT INTO u SELECT i, i FROM generate_series(1, 30000) i")
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "copy.before_commit:sleep=1000"})
+
+    def killed():
+        return source_db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                             " AND application_name LIKE 'pgcrane%%' AND query LIKE 'COPY%%'")
+    wait_until(killed, what="a COPY to kill")
+    source_db.sql("UPDATE u SET n = -n WHERE id <= 10")
+    following.wait_caught_up()
+    assert_promoted_equal(following)
+
+
+def test_stopped_is_stopped(followed):
+    """INT ends it within seconds, with everything kept; the same command goes on where it was."""
+    followed.source.sql("INSERT INTO t VALUES (300, 'before')")
+    begun = time.monotonic()
+    assert followed.stop() != 0 and time.monotonic() - begun < 20
+    followed.source.sql("INSERT INTO t VALUES (301, 'while it was away')")
+    followed.again()
+    followed.wait_applied()
+    assert ids(followed.dest)[-2:] == [300, 301]
+    assert_promoted_equal(followed)
+
+
+def test_promoted_twice(followed):
+    """Two people at once: one does it, the other is told; a third, later, too. Nothing is opened twice or undone."""
+    results = []
+    followed.source.sql("INSERT INTO t VALUES (400, 'last')")
+    threads = [threading.Thread(target=lambda: results.append(followed.command("promote", "--json", check=False))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert followed.end() == 0
+    assert 0 in [result.code for result in results]
+    later = followed.command("promote", "--json", check=False)
+    assert later.code == 2 and "ALREADY_DONE" in later.stderr
+    assert ids(followed.dest) == ids(followed.source) and ids(followed.dest)[-1] == 400
+    followed.dest.sql("INSERT INTO t VALUES (401, 'on the new one')")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        followed.source.sql("INSERT INTO t VALUES (401, 'on the old one')")
+
+
+def test_promote_without_a_fence_says_so(followed):
+    """It may be asked for; it is not called a proven one."""
+    promoted = followed.promoted(followed.promote("--fence", "none", check=False))
+    assert promoted["ok"] and not promoted["proven"]
+    assert any("unproven" in note or "not proven" in note for note in promoted["notes"]), promoted
+
+
+# --- slots ---
+
+def test_slot_made_anew_by_somebody(followed):
+    """A slot of the same name, made later, lacks what came between: not taken for ours."""
+    followed.stop()
+    [(slot,)] = followed.source.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    followed.source.sql("SELECT pg_drop_replication_slot(%s)", (slot,))
+    followed.source.sql("INSERT INTO t VALUES (500, 'in between')")
+    followed.source.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+    followed.again()
+    assert followed.end() != 0
+    assert followed.failure()["reason"] in ("SLOT_LOST", "DEST_WENT_BACK"), followed.said()
+    assert ids(followed.dest)[-1] == 100
+
+
+def test_slot_moved_on_by_somebody(followed):
+    """Another consumer of the slot has taken changes that we have not: a stop, not a gap."""
+    followed.stop()
+    [(slot,)] = followed.source.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    followed.source.sql("INSERT INTO t VALUES (500, 'taken by somebody else')")
+    followed.source.sql("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
+    followed.again()
+    assert followed.end() != 0
+    assert followed.failure()["reason"] == "DEST_WENT_BACK", followed.said()
+    result = followed.command("promote", "--json", check=False)
+    assert result.code != 0 and ids(followed.dest)[-1] == 100
