@@ -229,10 +229,10 @@ static json_t *copy_or_null(const json_t *json) {
     return json != NULL ? json_deep_copy(json) : json_null();
 }
 
-bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
-                      const json_t *report, Error *err) {
+static json_t *status_to_json(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
+                              const json_t *report) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(json_freep) json_t *json = json_object();
+    json_t *json = json_object();
     json_object_set_new(json, "job_id", json_string_lossy(job->id));
     json_object_set_new(json, "state", json_string(job_state_name(status->state)));
     json_object_set_new(json, "phase", json_string_lossy(status->phase));
@@ -243,6 +243,12 @@ bool job_status_write(const Job *job, const JobStatus *status, const json_t *pro
     json_object_set_new(json, "progress", copy_or_null(progress));
     json_object_set_new(json, "error", copy_or_null(error));
     json_object_set_new(json, "report", copy_or_null(report));
+    return json;
+}
+
+bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
+                      const json_t *report, Error *err) {
+    CLEANUP(json_freep) json_t *json = status_to_json(job, status, progress, error, report);
     return write_json(job->folder, "status.json", json, err);
 }
 
@@ -291,8 +297,8 @@ bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t
     status.running = is_running(job->folder);
     if (!read_json(job->folder, "status.json", &json, err))
         return false;
-    if (json == NULL)
-        json = json_pack("{s:s}", "job_id", job->id);
+    if (json == NULL) /* it has just begun: nothing is written but job.json */
+        json = status_to_json(job, &(JobStatus){.state = JOB_NOT_STARTED, .phase = ""}, NULL, NULL, NULL);
     status.state = state_from_name(json_get_string(json, "state", ""));
     status.phase = arena_strdup(arena, json_get_string(json, "phase", ""));
     status.pid = json_get_int(json, "pid", 0);
