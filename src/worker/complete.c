@@ -12,6 +12,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "engine/finish/finish.h"
+#include "engine/seam/identity_full.h"
 #include "worker/run.h"
 
 #include <stdio.h>
@@ -60,7 +61,8 @@ static bool is_early_post_data(const LoadParams *params, size_t entry) {
 bool step_post_data(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_FINISH);
     bool ok = serial_run(&run->load, run->dest, run->options.follow ? is_early_post_data : is_post_data_pass,
-                         PHASE_FINISH, &run->not_moved, run->arena, err);
+                         PHASE_FINISH, &run->not_moved, run->arena, err) &&
+              (!run->options.follow || seam_identity_full_copies(run->dest, &run->ledger, err));
     tracker_phase_end(run->tracker, PHASE_FINISH);
     return ok;
 }

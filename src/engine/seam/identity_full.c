@@ -292,3 +292,50 @@ bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger,
     *err = first;
     return error_wrap(err, "%zu replica identities are not set back, the first", failures);
 }
+
+/* --- The destination ---------------------------------------------------------------------------------------------- */
+
+/* The copy of a table that was renamed between journal and snapshot is not found, and keeps FULL. */
+static bool copy_is_full(DbConn *dest, const char *quoted, bool *ret_is, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT 1 FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1) AND relkind = 'r'"
+                  " AND relreplident = 'f'",
+                  1, &quoted, &row, err))
+        return false;
+    *ret_is = db_rows(row) == 1;
+    return true;
+}
+
+static bool set_copy_back(DbConn *dest, const Ledger *ledger, const char *line, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *oid = NULL;
+    const char *setting = line_setting(arena, line, &oid);
+    bool full = false;
+
+    if (setting == NULL)
+        return error_set(err, REASON_LEDGER_MISMATCH, "the journal has a line that is none: %s", line);
+    const char *quoted = line + strlen(oid) + 1 + strlen(setting) + 1;
+    if (!copy_is_full(dest, quoted, &full, err))
+        return false;
+    if (!full ||
+        (ledger_begin(dest, ledger, err) &&
+         db_execf(dest, err, "ALTER TABLE ONLY %s REPLICA IDENTITY %s", quoted, setting) && ledger_commit(dest, err)))
+        return true;
+    db_rollback(dest);
+    return error_wrap(err, "setting the replica identity of table %s on the destination", quoted);
+}
+
+bool seam_identity_full_copies(DbConn *dest, const Ledger *ledger, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    if (!journal_list(dest, arena, &objects, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) == 0 && !set_copy_back(dest, ledger, objects[i].name, err))
+            return false;
+    return true;
+}

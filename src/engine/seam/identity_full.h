@@ -31,5 +31,8 @@ NODISCARD bool seam_identity_full_set(DbConn *source, DbConn *dest, const Ledger
                                       Error *err);
 /* Sets back what the journal names. All are tried; the error says the first that failed and how many did. */
 NODISCARD bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger, Error *err);
+/* On the destination, whose definitions were read from the source after the setting: as it was before. Once indexes are
+ * there. May run again. */
+NODISCARD bool seam_identity_full_copies(DbConn *dest, const Ledger *ledger, Error *err);
 /* One line of the journal. A table that is gone, or that somebody gave another identity since, is fine. */
 NODISCARD bool seam_identity_full_restore(DbConn *source, const char *journal_name, Error *err);
