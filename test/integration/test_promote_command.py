@@ -226,7 +226,7 @@ def test_called_off(where, prepared):
     """Ctrl-C in `pgcrane promote`: undone; the migration goes on."""
     prepared.start(env=failpoint("promote.after_lock:sleep=2500:1"))
     prepared.wait_caught_up()
-    hook = ("--hook-before", "sleep 20") if where == "before-the-fence" else ()
+    hook = ("--hook-before", "sleep 60") if where == "before-the-fence" else ()
     command = prepared.program.popen("promote", *hook, "--state-dir", prepared.program.state_dir)
     if hook:
         wait_until(lambda: any("hook before" in body["text"] for body in prepared.bodies("EVENT")), what="the hook")
