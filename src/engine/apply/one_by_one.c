@@ -91,7 +91,8 @@ static bool run_one(DbConn *dest, Arena *arena, const ApplyTable *table, const B
 
     if (!apply_single(arena, table, change, &single, err))
         return false;
-    if (db_exec_rows(dest, single.sql, single.params_count, single.params, 1, err))
+    if (apply_is_loose(table, change->op) ? db_query(dest, single.sql, single.params_count, single.params, NULL, err)
+                                          : db_exec_rows(dest, single.sql, single.params_count, single.params, 1, err))
         return true;
     /* The row is there, but a column that cannot be SET has another value: the one case with two statements. */
     if (change->op != BATCH_UPDATE || !table->has_always_identity || err->reason != REASON_ROW_COUNT)
@@ -121,7 +122,8 @@ static bool run_piece(DbConn *dest, const BatchPart *part, size_t from, size_t t
 
         arena_reset(arena);
         ok = apply_single(arena, table_of(part), &part->changes[i], &single, err) &&
-             db_pipeline_send(dest, "one change", single.sql, single.params_count, single.params, 1, err);
+             db_pipeline_send(dest, "one change", single.sql, single.params_count, single.params,
+                              apply_is_loose(table_of(part), part->changes[i].op) ? -1 : 1, err);
     }
     if (ok)
         return db_pipeline_end(dest, err);

@@ -301,6 +301,10 @@ static bool append_where(SingleBuilder *single, const BatchChange *change, Error
     return append_image_where(single, old_of(change), err);
 }
 
+bool apply_is_loose(const ApplyTable *table, BatchOp op) {
+    return op == BATCH_INSERT && table->keys_count == 0 && table->batch.columns_count > 0;
+}
+
 static void append_single_insert(SingleBuilder *single, const BatchChange *change) {
     const ApplyTable *table = single->table;
     bool first = true;
@@ -315,6 +319,8 @@ static void append_single_insert(SingleBuilder *single, const BatchChange *chang
         first = false;
     }
     buf_append_str(&single->sql, first ? " DEFAULT VALUES" : ")");
+    if (apply_is_loose(table, BATCH_INSERT))
+        buf_append_str(&single->sql, " ON CONFLICT DO NOTHING");
 }
 
 /* False when there is nothing to SET: then the row is only looked at. */

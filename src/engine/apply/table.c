@@ -8,9 +8,13 @@
 typedef struct CatalogColumn {
     const char *name, *type, *base_type, *equals;
     bool is_array, is_generated, is_always, is_indexed;
+    uint32_t type_oid;
+    int32_t modifier;
 } CatalogColumn;
 
 typedef VEC(CatalogColumn) CatalogColumnVec;
+
+enum { FIXED_OIDS = 10000 }; /* below, a number means the same on every server */
 
 /*
  * One line a column, or a line of NULLs for a table without columns.
@@ -24,7 +28,7 @@ static const char columns_sql[] =
     " pg_catalog.format_type(b.oid, -1), b.typcategory = 'A' OR b.typdelim <> ',' OR b.typarray = 0,"
     " %s <> '', a.attidentity = 'a', e.equals,"
     " EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL"
-    " AND i.indkey[0] = a.attnum)"
+    " AND i.indkey[0] = a.attnum), a.atttypid, a.atttypmod"
     " FROM pg_catalog.pg_class c"
     " LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " LEFT JOIN LATERAL (WITH RECURSIVE chain (type, base) AS ("
@@ -67,6 +71,8 @@ static bool read_columns(DbConn *dest, Arena *arena, ApplyTable *table, CatalogC
             .is_always = db_bool(rows, i, 6),
             .equals = text_or_null(arena, rows, i, 7),
             .is_indexed = db_bool(rows, i, 8),
+            .type_oid = (uint32_t)db_int64(rows, i, 9),
+            .modifier = (int32_t)db_int64(rows, i, 10),
         };
 
         vec_push(arena, &columns, column);
@@ -82,6 +88,14 @@ static const CatalogColumn *find_column(const CatalogColumnVec *columns, const c
     return NULL;
 }
 
+/* A value of numeric(10,4) would be rounded into a numeric(10,2) without a word. Types of users have other numbers on
+ * the destination; they are left to whoever compares the catalogues. */
+static bool differs(const PgoColumn *column, const CatalogColumn *dest) {
+    bool fixed = column->type_oid < FIXED_OIDS && dest->type_oid < FIXED_OIDS;
+
+    return fixed && (column->type_oid != dest->type_oid || column->type_modifier != dest->modifier);
+}
+
 static bool map_columns(Arena *arena, const PgoRelation *relation, const CatalogColumnVec *catalog, ApplyTable *table,
                         Error *err) {
     BatchColumn *stream = arena_array(arena, BatchColumn, relation->columns_count);
@@ -95,6 +109,10 @@ static bool map_columns(Arena *arena, const PgoRelation *relation, const Catalog
         if (dest == NULL)
             return error_set(err, REASON_TABLE_CHANGED, "column %s of table %s is not on the destination", column->name,
                              table->display);
+        if (differs(column, dest))
+            return error_set(err, REASON_TABLE_CHANGED,
+                             "column %s of table %s is %s on the destination, not on the source", column->name,
+                             table->display, dest->type);
         stream[i] = (BatchColumn){.name = arena_strdup(arena, column->name),
                                   .is_key = column->is_key,
                                   .is_generated = dest->is_generated,

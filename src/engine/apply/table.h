@@ -55,6 +55,9 @@ char *apply_full_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses,
 
 /* One change alone, in source order: parameters are text or NULL, in the arena. It must touch exactly one row. For
  * identity FULL the row is found by its image, and only one of equal ones is touched. */
+/* An insert into a table without identity: its deletes and updates are not in the stream, so that a row that is gone on
+ * the source may be in the way. Then nothing is inserted. Who follows compares such a table in the end. */
+bool apply_is_loose(const ApplyTable *table, BatchOp op);
 typedef struct ApplySingle {
     const char *sql;
     const char *const *params;
