@@ -30,15 +30,21 @@ static bool has(const Oids *oids, uint32_t oid) {
     return oids->count > 0 && bsearch(&oid, oids->items, oids->count, sizeof(*oids->items), compare_oids) != NULL;
 }
 
-/* The archive's SEQUENCE entries: identity columns' sequences are among them. */
-static Oids chosen_sequences(const LoadParams *params, Arena *arena) {
+/* The archive's SEQUENCE entries, all or those chosen: identity columns' sequences are among them. */
+static Oids sequences_of_archive(const LoadParams *params, Arena *arena, bool all) {
     Oids oids = {.items = arena_array(arena, uint32_t, MAX(params->toc->count, 1))};
 
     for (size_t i = 0; i < params->toc->count; i++)
-        if (params->chosen[i] && strcmp(params->toc->entries[i].desc, "SEQUENCE") == 0)
+        if ((all || params->chosen[i]) && strcmp(params->toc->entries[i].desc, "SEQUENCE") == 0)
             oids.items[oids.count++] = params->toc->entries[i].object_oid;
     sort(&oids);
     return oids;
+}
+
+/* One that was made since the definitions were read is there when it was made there, too: while it was followed. Under
+ * filters nobody knows whether it is one of ours. */
+static bool is_wanted_of_archive(const LoadParams *params, const Oids *chosen, const Oids *all, uint32_t oid) {
+    return has(chosen, oid) || (!params->filtered && !has(all, oid));
 }
 
 /* The tables copied and what they are partitions or children of: a partitioned table has no rows, and so is not in the
@@ -74,7 +80,7 @@ static bool is_wanted_data_only(const LoadParams *params, const Oids *tables, ui
 /* Sequences of extensions travel with them when they are configuration. */
 static bool list_sequences(const LoadParams *params, DbConn *source, Arena *arena, StringVec *ret_names, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
-    Oids oids = {0};
+    Oids oids = {0}, all = {0};
     StringVec names = {0};
     const char *sql = "SELECT c.oid, n.nspname, c.relname, c.oid = ANY (coalesce((SELECT pg_catalog.array_agg(x.o)"
                       " FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS x (o)), '{}')),"
@@ -88,13 +94,15 @@ static bool list_sequences(const LoadParams *params, DbConn *source, Arena *aren
 
     if (params->data_only && !copied_tables(params, source, arena, &oids, err))
         return false;
-    if (!params->data_only)
-        oids = chosen_sequences(params, arena);
+    if (!params->data_only) {
+        oids = sequences_of_archive(params, arena, false);
+        all = sequences_of_archive(params, arena, true);
+    }
     if (!db_query(source, sql, 0, NULL, &rows, err))
         return error_wrap(err, "listing sequences");
     for (int i = 0; i < db_rows(rows); i++) {
         bool wanted = params->data_only ? is_wanted_data_only(params, &oids, (uint32_t)db_int64(rows, i, 4))
-                                        : has(&oids, (uint32_t)db_int64(rows, i, 0));
+                                        : is_wanted_of_archive(params, &oids, &all, (uint32_t)db_int64(rows, i, 0));
 
         if (db_bool(rows, i, 3) || wanted)
             vec_push(arena, &names, sql_qualified(arena, db_text(rows, i, 1), db_text(rows, i, 2)));
