@@ -323,7 +323,11 @@ def test_commands_are_repeated_and_both_sides_are_equal(make_probe, major):
         psql(probe.source, text)
         found = replay(probe)
         assert found, text
-        assert [r for r in found if r[0] != "applied"] == [], text
+        suspects = [r for r in found if r[0] != "applied"]
+        if "ADD PRIMARY KEY" in text or "REPLICA IDENTITY" in text:  # what the table did before was not in the stream
+            assert len(suspects) == 1 and "got a replica identity" in suspects[0][2], (text, suspects)
+        else:
+            assert suspects == [], text
     assert_same_schema(probe)
     probe("remove")
 

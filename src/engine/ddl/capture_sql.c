@@ -194,7 +194,7 @@
     "   RETURN;" \
     "  END IF;" \
     "  FOR found IN" \
-    "   SELECT p.pubname, format('%%I.%%I', i.nspname, i.relname) AS quoted," \
+    "   SELECT p.pubname, i.oid, i.nspname, i.relname, format('%%I.%%I', i.nspname, i.relname) AS quoted," \
     "    i.is_listed AND (i.has_identity OR p.pubname = %3$s) AS wanted" \
     "   FROM (%5$s) AS i JOIN pg_publication p ON p.pubname IN (%3$s, %4$s) AND NOT p.puballtables" \
     "   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = i.oid" \
@@ -204,6 +204,13 @@
     "  LOOP" \
     "   EXECUTE format('ALTER PUBLICATION %%I %%s TABLE ONLY %%s', found.pubname," \
     "    CASE WHEN found.wanted THEN 'ADD' ELSE 'DROP' END, found.quoted);" \
+    "   IF found.wanted AND found.pubname = %4$s AND command NOT LIKE 'CREATE %%' THEN" \
+    "    PERFORM %1$s.emit(json_build_object('v', 1, 'tag', command, 'suspect'," \
+    "     'it got a replica identity: earlier updates and deletes were not in the stream'," \
+    "     'tables', (SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
+    "      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" \
+    "      WHERE c.oid = found.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(found.oid)))));" \
+    "   END IF;" \
     "  END LOOP;" \
     " END $f$;\n"
 

@@ -180,6 +180,8 @@ static bool replay_statement(Replay *replay, Error *err) {
     const DdlMessage *message = replay->message;
     const char *reason = NULL;
 
+    if (message->suspect != NULL)
+        return suspect(replay, message->suspect);
     if (message->failed != NULL)
         return suspect(replay, arena_printf(replay->arena, "it could not be captured: %s", message->failed));
     if (message->nested)

@@ -18,7 +18,8 @@ typedef VEC(DdlObject) DdlObjectVec;
 
 typedef struct DdlMessage {
     const char *tag;
-    const char *query; /* NULL = too long */
+    const char *query;   /* NULL = too long */
+    const char *suspect; /* no command, but a reason why the tables need a copy; NULL = none */
     const char *failed;
     int64_t ordinal, rewrite;
     bool nested;

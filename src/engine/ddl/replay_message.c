@@ -32,6 +32,7 @@ bool ddl_message_parse(Arena *arena, const char *content, size_t len, json_t **r
     DdlMessage message = {
         .tag = arena_strdup(arena, json_get_string(json, "tag", "")),
         .query = arena_strdup(arena, json_get_string(json, "query", NULL)),
+        .suspect = arena_strdup(arena, json_get_string(json, "suspect", NULL)),
         .failed = arena_strdup(arena, json_get_string(json, "failed", NULL)),
         .ordinal = json_get_int(json, "ordinal", 1),
         .rewrite = json_get_int(json, "rewrite", 0),
