@@ -13,6 +13,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ledger/relations.h"
+#include "engine/seam/shapes.h"
 #include "pg/copy.h"
 #include "pg/quote.h"
 #include "worker/run.h"
@@ -103,6 +104,14 @@ static bool pump(Again *again, const PlanTable *table, Error *err) {
     return true;
 }
 
+/* As the snapshot shows it. */
+static bool note_shape(Again *again, const PlanTable *table, Error *err) {
+    Shapes shapes = {0};
+
+    return shapes_read(again->source, again->arena, &again->run->names, table->oid, &shapes, err) &&
+           (shapes.count != 1 || shape_renew(again->run->dest, &shapes.items[0], err));
+}
+
 static bool note_copied(Again *again, const PlanTable *table, Error *err) {
     const char *const snapshot[] = {again->picture, again->run->identity.source_system,
                                     lsn_format(again->arena, again->w)};
@@ -129,7 +138,7 @@ static bool copy_table(Again *again, const PlanTable *table, Error *err) {
 
     if (ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
         empty_table(run->dest, table, err) && pump(again, table, err) && note_copied(again, table, err) &&
-        failpoint("again.before_commit", err) && ledger_commit(run->dest, err))
+        note_shape(again, table, err) && failpoint("again.before_commit", err) && ledger_commit(run->dest, err))
         return true;
     db_rollback(run->dest);
     return false;

@@ -44,7 +44,12 @@ static bool add_table(Following *following, const LedgerRelation *relation, Erro
     if (relation->w == 0)
         return error_set(err, REASON_LEDGER_MISMATCH, "table %s.%s was copied without a position", relation->schema,
                          relation->name);
-    *table = (FollowTable){.oid = relation->oid};
+    *table = (FollowTable){.oid = relation->oid, .is_paused = relation->suspect != NULL};
+    /* One that was made while we followed has no name in the ledger. */
+    if (!following->run->options.ddl && relation->name[0] != '\0') {
+        table->schema = relation->schema;
+        table->name = relation->name;
+    }
     if (!seam_picture_parse(following->arena, relation->picture, relation->w, &table->picture, err))
         return false;
     following->tables_count++;
@@ -167,6 +172,16 @@ static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     return run_copy_again(following->run, &copied, err);
 }
 
+/* Once for each request: what became suspect since the last look is copied again while nobody has to wait for it. */
+static bool mend_before_promote(Following *following, bool *ret_stopped, Error *err) {
+    *ret_stopped = false;
+    if (following->mended_for_promote)
+        return true;
+    following->mended_for_promote = true;
+    following->suspects_due_us = 0;
+    return following_look_at_shapes(following, err) && mend_suspects(following, ret_stopped, err);
+}
+
 static bool promote_is_due(Following *following) {
     Run *run = following->run;
 
@@ -203,6 +218,8 @@ static bool promote_now(Following *following, bool *ret_opened, Error *err) {
         return false;
     }
     following->state = *ret_opened ? CDC_PROMOTED : CDC_CATCHING_UP;
+    following->mended_for_promote = false;
+    atomic_store(&following->marked, true); /* the promote may have marked tables, too */
     return ok;
 }
 
@@ -235,7 +252,13 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
             return false;
         if (stopped)
             return true;
-        if (promote_is_due(following) && (!promote_now(following, ret_done, err) || *ret_done))
+        if (!promote_is_due(following))
+            continue;
+        if (!mend_before_promote(following, &stopped, err))
+            return false;
+        if (stopped)
+            return true;
+        if (!promote_now(following, ret_done, err) || *ret_done)
             return *ret_done;
     }
 }

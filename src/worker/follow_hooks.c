@@ -86,7 +86,9 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
         log_info("definition applied: %s", result.what);
         return true;
     case DDL_SUSPECT:
-        run_event(following->run, "warning", "not repeated on the destination: %s: %s", result.what, result.reason);
+        run_event(following->run, "warning", "%s: %s: %s",
+                  result.tables_count > 0 ? "its tables need a copy" : "not repeated on the destination", result.what,
+                  result.reason);
         return mark_tables(following, dest, &result, err);
     }
     UNREACHABLE();

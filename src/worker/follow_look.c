@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "engine/ddl/capture.h"
 #include "engine/finish/finish.h"
+#include "engine/seam/shapes.h"
 #include "worker/following.h"
 
 #include <string.h>
@@ -62,6 +63,47 @@ static bool compare_identities(Following *following, const SeamTable *tables, si
     return true;
 }
 
+static void on_found(void *context, const char *table, const char *why) {
+    Following *following = context;
+
+    run_event(following->run, "warning", "table %s: %s", table, why);
+}
+
+static bool is_wanted(void *context, const char *schema, const char *name) {
+    const Following *following = context;
+
+    return run_wanted(following->run, schema, name);
+}
+
+/* With --ddl a definition that was captured is repeated: names and columns change by it, and new tables come by it. */
+bool following_look_at_shapes(Following *following, Error *err) {
+    Run *run = following->run;
+    const ShapesCheck check = {
+        .source = run->source,
+        .dest = run->dest,
+        .ledger = &run->ledger,
+        .names = &run->names,
+        .definitions = !run->options.ddl,
+        .new_tables = !run->options.ddl,
+        .wanted = is_wanted,
+        .context = following,
+        .found = on_found,
+    };
+    size_t marked = 0;
+
+    if (!shapes_check(&check, &marked, err))
+        return false;
+    if (marked > 0)
+        atomic_store(&following->marked, true);
+    return true;
+}
+
+/* What was not published until now lacks updates (shapes.c). */
+static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, size_t *ret_count, Error *err) {
+    return following_look_at_shapes(following, err) && run_publish(following->run, arena, ret_tables, ret_count, err) &&
+           following_look_at_shapes(following, err);
+}
+
 /* A table that lost its identity must leave the publication of updates at once: the application's own UPDATE fails
  * until then. */
 static bool look_at_identities(Following *following, Error *err) {
@@ -70,10 +112,10 @@ static bool look_at_identities(Following *following, Error *err) {
     size_t count = 0;
     bool changed = true;
     bool first = following->identities == NULL;
-    bool ok = first ? run_publish(following->run, arena, &tables, &count, err)
+    bool ok = first ? publish(following, arena, &tables, &count, err)
                     : seam_read_identities(following->run->source, arena, &tables, &count, err) &&
                           compare_identities(following, tables, count, &changed, err) &&
-                          (!changed || run_publish(following->run, arena, &tables, &count, err));
+                          (!changed || publish(following, arena, &tables, &count, err));
 
     if (!ok || !changed) {
         arena_free(arena);
@@ -133,7 +175,7 @@ bool following_look_around(Following *following, Error *err) {
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }
-    if (now >= following->drift_due_us && !look_at_drift(following, err))
+    if (now >= following->drift_due_us && (!following_look_at_shapes(following, err) || !look_at_drift(following, err)))
         return false;
     if (now >= following->sequences_due_us) {
         CLEANUP(arena_freep) Arena *arena = arena_new();

@@ -30,6 +30,7 @@ typedef struct Following {
     size_t samples_count;
     CdcState state;
     atomic_int_fast64_t ddl;
+    bool mended_for_promote;
     atomic_bool marked; /* a table was marked suspect: look at the ledger */
 } Following;
 
@@ -43,4 +44,6 @@ void following_tell_state(Following *following, CdcState state);
 
 /* --- follow_look.c: identities, differences of the catalogues, sequences, each when it is due --- */
 NODISCARD bool following_look_around(Following *following, Error *err);
+/* Tables that became others (engine/seam/shapes.h), now. */
+NODISCARD bool following_look_at_shapes(Following *following, Error *err);
 void following_look_end(Following *following);

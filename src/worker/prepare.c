@@ -5,6 +5,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/schema/dump.h"
+#include "engine/seam/shapes.h"
 #include "pg/quote.h"
 
 #include <stdlib.h>
@@ -320,15 +321,19 @@ static bool make_plan(Run *run, Error *err) {
     if (run->load.copied ? !db_exec(run->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err)
                          : !snapshot_begin(run->source, &run->snapshot, err))
         return false;
+    Shapes shapes = {0};
+    bool shaped = run->options.follow && !run->load.copied;
     /* A table that the application holds locked would hold up the sizes of all. */
     bool ok = db_exec(run->source, "SET LOCAL lock_timeout = '30s'", err) &&
-              plan_read(run->source, run->arena, filter_table, run, &run->plan, err);
+              plan_read(run->source, run->arena, filter_table, run, &run->plan, err) &&
+              (!shaped || shapes_read(run->source, run->arena, &run->names, 0, &shapes, err));
     db_rollback(run->source);
     if (!ok)
         return err->reason == REASON_LOCK_BUSY && name_locked_tables(run, err);
     plan_split(run->arena, &run->plan, run->options.split_size, run->options.jobs);
     return (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
-           plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err);
+           plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err) &&
+           (!shaped || shapes_note(run->dest, &run->ledger, &shapes, run->snapshot.id, err));
 }
 
 static bool wants_large_objects(const Run *run) {

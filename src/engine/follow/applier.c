@@ -9,6 +9,8 @@
 #include "common/log.h"
 #include "engine/follow/follow_internal.h"
 
+#include <string.h>
+
 #define OLD_SESSION_PATIENCE_US (30 * USEC_PER_SEC)
 #define OLD_SESSION_PAUSE_US (20 * USEC_PER_MSEC)
 
@@ -94,12 +96,24 @@ static bool open_transaction(Applier *applier, Error *err) {
     return true;
 }
 
+/* The destination may have another table of the new name. */
+static bool check_name(const Item *item, Error *err) {
+    const FollowTable *followed = item->followed;
+    const PgoRelation *relation = item->relation;
+
+    return followed == NULL || followed->name == NULL ||
+           (strcmp(followed->schema, relation->schema) == 0 && strcmp(followed->name, relation->name) == 0) ||
+           error_set(err, REASON_TABLE_CHANGED, "it was renamed on the source: it was %s.%s", followed->schema,
+                     followed->name);
+}
+
 /* A table that does not fit stops itself, not the others. */
 static bool load_table(Applier *applier, const Item *item, Answer *answer, Error *err) {
     const FollowHooks *hooks = &applier->follow->params.hooks;
     ApplyTable *table = NULL;
 
-    if (apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err)) {
+    if (check_name(item, err) &&
+        apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err)) {
         answer->table = table;
         return true;
     }

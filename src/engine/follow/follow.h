@@ -22,6 +22,10 @@
 typedef struct FollowTable {
     uint32_t oid;        /* on the source */
     SeamPicture picture; /* of the snapshot it was copied under */
+    /* Nothing of it is applied: it waits for a copy, its rows there may be anything. */
+    bool is_paused;
+    /* What its copy is called, when nobody repeats a change of its name on the destination; NULL = any name fits. */
+    const char *schema, *name;
 } FollowTable;
 
 /* Both run in the applier's thread, on its connection, all that came before being applied (in the open transaction).

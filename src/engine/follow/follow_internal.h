@@ -31,9 +31,10 @@ typedef struct Item {
     ApplyTruncate truncate;
     PgoLogical message;
     const PgoRelation *relation;
-    bool asks;    /* TABLE: the hook judges whether it is applied */
-    bool commits; /* the destination's transaction ends with this item */
-    Lsn to;       /* the position then; this and the next two only when it commits */
+    const FollowTable *followed; /* TABLE: what the relation is a copy's; NULL: none's */
+    bool asks;                   /* TABLE: the hook judges whether it is applied */
+    bool commits;                /* the destination's transaction ends with this item */
+    Lsn to;                      /* the position then; this and the next two only when it commits */
     int64_t transactions;
     int64_t time_us;   /* commit time of the last of them, 0 = none */
     int64_t oldest_us; /* commit time of the oldest transaction in it, 0 = none */

@@ -13,11 +13,11 @@
 
 /* --- Relations ---------------------------------------------------------------------------------------------------- */
 
-static Known *know(Receiver *receiver, uint32_t oid, const SeamPicture *picture) {
+static Known *know(Receiver *receiver, uint32_t oid, const FollowTable *followed) {
     Arena *arena = receiver->follow->receiver_arena;
     Known *known = arena_new_of(arena, Known);
 
-    *known = (Known){.oid = oid, .picture = picture};
+    *known = (Known){.oid = oid, .followed = followed, .picture = followed == NULL ? NULL : &followed->picture};
     oid_map_put(&receiver->known, arena, oid, known);
     return known;
 }
@@ -26,7 +26,7 @@ void receiver_know_tables(Receiver *receiver) {
     const FollowParams *params = &receiver->follow->params;
 
     for (size_t i = 0; i < params->tables_count; i++)
-        (void)know(receiver, params->tables[i].oid, &params->tables[i].picture);
+        (void)know(receiver, params->tables[i].oid, &params->tables[i]);
 }
 
 static bool same_column(const PgoColumn *a, const PgoColumn *b) {
@@ -80,8 +80,10 @@ static bool resolve(Receiver *receiver, Known *known, Error *err) {
     bool asks = known->picture == NULL;
     Answer answer = {0};
 
-    if ((!asks || receiver->follow->params.hooks.unknown_table != NULL) &&
-        !receiver_ask(receiver, known->definition, asks, &answer, err))
+    bool paused = known->followed != NULL && known->followed->is_paused;
+
+    if (!paused && (!asks || receiver->follow->params.hooks.unknown_table != NULL) &&
+        !receiver_ask(receiver, known, asks, &answer, err))
         return false;
     known->apply = answer.apply;
     known->table = answer.table;

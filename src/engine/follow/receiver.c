@@ -88,10 +88,11 @@ bool receiver_hand_over(Receiver *receiver, bool commits, Error *err) {
     return receiver_item(receiver, err) && receiver_push(receiver, empty ? ITEM_ADVANCE : ITEM_PARTS, commits, err);
 }
 
-bool receiver_ask(Receiver *receiver, const PgoRelation *relation, bool asks, Answer *ret_answer, Error *err) {
+bool receiver_ask(Receiver *receiver, const Known *known, bool asks, Answer *ret_answer, Error *err) {
     if (!receiver_hand_over(receiver, false, err) || !receiver_item(receiver, err))
         return false;
-    receiver->item->relation = relation;
+    receiver->item->relation = known->definition;
+    receiver->item->followed = known->followed;
     receiver->item->asks = asks;
     if (!receiver_push(receiver, ITEM_TABLE, false, err))
         return false;

@@ -7,6 +7,7 @@
 typedef struct Known {
     uint32_t oid;
     const SeamPicture *picture;    /* of its copy; NULL: not among the tables, the hook judges */
+    const FollowTable *followed;   /* NULL as well */
     const PgoRelation *definition; /* as it came last; NULL: none came yet */
     uint64_t ddl;                  /* Receiver.ddl when it came */
     bool is_resolved;              /* the next two are of this definition */
@@ -48,7 +49,7 @@ NODISCARD bool receiver_push(Receiver *receiver, ItemKind kind, bool commits, Er
 /* The batch, if there is anything in it or a commit is due. */
 NODISCARD bool receiver_hand_over(Receiver *receiver, bool commits, Error *err);
 /* What a relation is in the destination, after all that came before. */
-NODISCARD bool receiver_ask(Receiver *receiver, const PgoRelation *relation, bool asks, Answer *ret_answer, Error *err);
+NODISCARD bool receiver_ask(Receiver *receiver, const Known *known, bool asks, Answer *ret_answer, Error *err);
 void receiver_note_progress(Receiver *receiver, Lsn lsn);
 
 /* --- messages.c --- */

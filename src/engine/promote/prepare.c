@@ -51,7 +51,7 @@ bool promote_prepare(Promote *promote, Error *err) {
         !promote_fence_check(promote, &problems, err))
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
-    if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, err) ||
+    if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||
         !promote_rest_presume(promote, &problems, err) ||
         !promote_refuse(promote, "not ready to promote", &problems, err))
         return false;

@@ -92,7 +92,7 @@ const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = 
 /* rest.c, rest_tables.c, views.c */
 NODISCARD bool promote_copy_rest(Promote *promote, Error *err);
 NODISCARD bool promote_copy_objects(Promote *promote, Error *err);
-NODISCARD bool promote_rest_list(Promote *promote, Error *err);
+NODISCARD bool promote_rest_list(Promote *promote, bool fenced, Error *err);
 /* Which of them differ for certain, while the source is being written to. */
 NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error *err);
 /* Exactly, under the fence: compares, and copies what differs. */

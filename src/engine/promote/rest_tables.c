@@ -13,6 +13,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ledger/relations.h"
+#include "engine/seam/shapes.h"
 #include "pg/copy.h"
 #include "pg/quote.h"
 
@@ -48,6 +49,13 @@ static bool is_wanted(const Promote *promote, const DbResult *row) {
     const DriftParams *drift = &promote->params->drift;
 
     return drift->wanted == NULL || drift->wanted(drift->context, db_text(row, 0, 1), db_text(row, 0, 2));
+}
+
+static bool wanted_by_name(void *context, const char *schema, const char *name) {
+    const Promote *promote = context;
+    const DriftParams *drift = &promote->params->drift;
+
+    return drift->wanted == NULL || drift->wanted(drift->context, schema, name);
 }
 
 /* Leaves written through one root are one. */
@@ -129,13 +137,25 @@ static const char *suspect_oids(const Listing *listing, Arena *arena) {
 
 /* pg_publication_tables names leaves instead of roots: what the stream really carries. (With IN it is computed once;
  * with EXISTS, for each table.) */
-bool promote_rest_list(Promote *promote, Error *err) {
+bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const PromoteParams *params = promote->params;
     Listing listing = {.promote = promote};
+    const ShapesCheck check = {
+        .source = params->source,
+        .dest = params->dest,
+        .ledger = params->load->ledger,
+        .names = &params->names,
+        .definitions = !params->options->ddl,
+        .new_tables = fenced || !params->options->ddl, /* its making may not have been repeated yet */
+        .wanted = wanted_by_name,
+        .context = promote,
+    };
+    size_t marked = 0;
 
     promote->rest.len = 0;
-    if (!relations_read(params->dest, scratch, &listing.relations, &listing.relations_count, err))
+    if (!shapes_check(&check, &marked, err) ||
+        !relations_read(params->dest, scratch, &listing.relations, &listing.relations_count, err))
         return false;
     for (size_t i = 0; i < listing.relations_count; i++)
         listing.relations[i].suspect = arena_strdup(promote->arena, listing.relations[i].suspect);
@@ -321,6 +341,9 @@ static bool any_differs(const Promote *promote) {
 bool promote_rest_settle(Promote *promote, Error *err) {
     StringVec problems = {0};
 
+    /* Listed anew: a table may have become another since. */
+    if (!promote_rest_list(promote, true, err))
+        return false;
     if (promote->rest.len == 0)
         return true;
     if (!read_source(promote, err) || !read_dest(promote, err))

@@ -1,0 +1,273 @@
+/*
+ * Shapes of tables, in the ledger and now (shapes.h).
+ *
+ * Publishing and looking: whoever adds tables to the publication of updates looks before and after. Before: what is not
+ * in it is forgotten to be keyed. After: what is in it, and not known as keyed, lacks updates. A table that leaves and
+ * comes back between two looks can only do so by our own hand, or by the capture's, which tells it in the stream.
+ */
+#include "engine/seam/shapes.h"
+
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+enum { GENERATED_VERSION = 120000, PARTS_MAX = 64 << 20 };
+
+/* ---- Reading ---- */
+
+/* pg_publication_tables would say what is published now, whatever the transaction's snapshot shows. */
+static const char *read_sql(Arena *arena, int version, uint32_t only) {
+    return arena_printf(
+        arena,
+        "WITH RECURSIVE published (oid) AS ("
+        " SELECT r.prrelid FROM pg_catalog.pg_publication_rel r"
+        "  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1"
+        " UNION SELECT i.inhrelid FROM published b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid"
+        "  JOIN pg_catalog.pg_class l ON l.oid = i.inhrelid WHERE l.relispartition),"
+        " columns AS (SELECT a.attrelid, pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' '"
+        "  || a.atttypid || ' ' || a.atttypmod || ' ' || a.attcollation || ' ' || %s, ',' ORDER BY a.attnum)) AS"
+        " hash,"
+        "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered"
+        "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
+        " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
+        " c.oid IN (SELECT oid FROM published),"
+        " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
+        "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
+        " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN columns k ON k.attrelid = c.oid"
+        " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
+        " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
+        version >= GENERATED_VERSION ? "a.attgenerated::text" : "''",
+        only == 0 ? "" : arena_printf(arena, " AND c.oid = %u", only));
+}
+
+typedef struct Reading {
+    Arena *arena;
+    VEC(Shape) shapes;
+} Reading;
+
+static bool read_shape(const DbResult *row, void *context, Error *err) {
+    Reading *reading = context;
+    Arena *arena = reading->arena;
+    Shape shape = {
+        .oid = (uint32_t)db_int64(row, 0, 0),
+        .filenode = (uint32_t)db_int64(row, 0, 1),
+        .schema = arena_strdup(arena, db_text(row, 0, 2)),
+        .name = arena_strdup(arena, db_text(row, 0, 3)),
+        .columns = arena_strdup(arena, db_text(row, 0, 4)),
+        .altered = arena_strdup(arena, db_text(row, 0, 5)),
+        .keyed = db_bool(row, 0, 6),
+        .is_extensions = db_bool(row, 0, 7),
+    };
+
+    (void)err;
+    vec_push(arena, &reading->shapes, shape);
+    return true;
+}
+
+bool shapes_read(DbConn *source, Arena *arena, const SeamNames *names, uint32_t only, Shapes *ret_shapes, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    Reading reading = {.arena = arena};
+    const char *const params[] = {names->publication_keys};
+
+    if (!db_query_each(source, read_sql(scratch, db_version(source), only), 1, params, read_shape, &reading, err))
+        return error_wrap(err, "reading the shapes of the source's tables");
+    *ret_shapes = (Shapes){.items = reading.shapes.items, .count = reading.shapes.len};
+    return true;
+}
+
+/* ---- Noting ---- */
+
+static bool note_lines(DbConn *dest, const Shapes *shapes, int32_t snapshot, Error *err) {
+    CLEANUP(buf_fini) Buf sql;
+    bool any = false;
+
+    buf_init(&sql, PARTS_MAX);
+    buf_append_str(&sql, "UPDATE pgcrane.relation r SET columns = s.columns, altered = s.altered,"
+                         " filenode = s.filenode, keyed = s.keyed FROM (VALUES ");
+    for (size_t i = 0; i < shapes->count; i++) {
+        const Shape *shape = &shapes->items[i];
+
+        buf_printf(&sql, "%s(%u::oid, %u::oid, '%s', '%s', %s)", any ? ", " : "", shape->oid, shape->filenode,
+                   shape->columns, shape->altered, shape->keyed ? "true" : "false");
+        any = true;
+    }
+    buf_printf(&sql,
+               ") AS s (oid, filenode, columns, altered, keyed)"
+               " WHERE r.oid = s.oid AND r.columns IS NULL AND r.snapshot = %d",
+               (int)snapshot);
+    return !any || (buf_ok(&sql, "the shapes of tables", err) && db_exec(dest, sql.data, err));
+}
+
+bool shapes_note(DbConn *dest, const Ledger *ledger, const Shapes *shapes, int32_t snapshot, Error *err) {
+    if (!ledger_begin(dest, ledger, err))
+        return false;
+    if (note_lines(dest, shapes, snapshot, err) && ledger_commit(dest, err))
+        return failpoint("seam.shapes_noted", err);
+    db_rollback(dest);
+    return error_wrap(err, "noting the shapes of tables");
+}
+
+bool shape_renew(DbConn *dest, const Shape *shape, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *const params[] = {arena_printf(arena, "%u", shape->oid), arena_printf(arena, "%u", shape->filenode),
+                                  shape->columns, shape->altered, shape->keyed ? "true" : "false"};
+
+    return db_exec_rows(dest,
+                        "UPDATE pgcrane.relation SET filenode = $2::oid, columns = $3, altered = $4,"
+                        " keyed = $5::boolean WHERE oid = $1::oid",
+                        5, params, 1, err);
+}
+
+/* ---- Checking ---- */
+
+typedef struct Line {
+    uint32_t oid, filenode;
+    const char *schema, *name, *columns, *altered;
+    bool keyed, is_suspect;
+} Line;
+
+typedef struct Looking {
+    const ShapesCheck *check;
+    Arena *arena;
+    VEC(Line) lines; /* by oid */
+    Buf sql;         /* what is to be done in the ledger */
+    size_t marked;
+} Looking;
+
+static bool read_line(const DbResult *row, void *context, Error *err) {
+    Looking *looking = context;
+    Arena *arena = looking->arena;
+    Line line = {
+        .oid = (uint32_t)db_int64(row, 0, 0),
+        .filenode = (uint32_t)db_int64(row, 0, 1),
+        .schema = arena_strdup(arena, db_text(row, 0, 2)),
+        .name = arena_strdup(arena, db_text(row, 0, 3)),
+        .columns = arena_strdup(arena, db_text(row, 0, 4)), /* "" = none */
+        .altered = arena_strdup(arena, db_text(row, 0, 5)),
+        .keyed = db_bool(row, 0, 6),
+        .is_suspect = db_bool(row, 0, 7),
+    };
+
+    (void)err;
+    vec_push(arena, &looking->lines, line);
+    return true;
+}
+
+/* NULL = it is what it was. */
+static const char *why_suspect(const Looking *looking, const Line *line, const Shape *shape) {
+    bool definitions = looking->check->definitions;
+
+    if (definitions && line->name[0] != '\0' &&
+        (strcmp(line->schema, shape->schema) != 0 || strcmp(line->name, shape->name) != 0))
+        return "it was renamed on the source";
+    if (definitions && line->columns[0] != '\0' && strcmp(line->columns, shape->columns) != 0)
+        return "its columns were changed on the source";
+    if (definitions && line->columns[0] != '\0' && strcmp(line->altered, shape->altered) != 0 &&
+        line->filenode != shape->filenode)
+        return "it was rewritten by ALTER TABLE on the source";
+    if (!line->keyed && shape->keyed)
+        return "its updates and deletes were not published all the time";
+    return NULL;
+}
+
+static void mark(Looking *looking, const Shape *shape, const char *why) {
+    const ShapesCheck *check = looking->check;
+
+    looking->marked++;
+    log_info("suspect table=%s.%s: %s", shape->schema, shape->name, why);
+    if (check->found != NULL)
+        check->found(check->context, sql_display(looking->arena, shape->schema, shape->name), why);
+}
+
+static void look_at_known(Looking *looking, const Line *line, const Shape *shape) {
+    const char *why = line->is_suspect ? NULL : why_suspect(looking, line, shape);
+
+    if (line->keyed && !shape->keyed)
+        buf_printf(&looking->sql, "UPDATE pgcrane.relation SET keyed = false WHERE oid = %u;", line->oid);
+    if (why == NULL)
+        return;
+    buf_printf(&looking->sql, "UPDATE pgcrane.relation SET suspect = %s WHERE oid = %u AND suspect IS NULL;",
+               sql_literal(looking->arena, why), line->oid);
+    mark(looking, shape, why);
+}
+
+static bool is_new(const Looking *looking, const Shape *shape) {
+    const ShapesCheck *check = looking->check;
+
+    return check->new_tables && !shape->is_extensions && check->wanted(check->context, shape->schema, shape->name);
+}
+
+/* Like relation_add_suspect(), of many. */
+static void look_at_new(Looking *looking, const Shape *shape) {
+    const char *why = "it was made on the source after the copy";
+
+    if (!is_new(looking, shape))
+        return;
+    buf_printf(&looking->sql,
+               "INSERT INTO pgcrane.snapshot (id, snapshot_id, picture, system_identifier, postmaster_start,"
+               " keeper_pid, w) SELECT 0, '', '3:3:', system_identifier, '', '', l0 FROM pgcrane.stream"
+               " ON CONFLICT DO NOTHING;"
+               "INSERT INTO pgcrane.relation (oid, snapshot, schema_name, table_name, filenode, columns_hash, suspect)"
+               " VALUES (%u, 0, %s, %s, 0, '', %s) ON CONFLICT DO NOTHING;",
+               shape->oid, sql_literal(looking->arena, shape->schema), sql_literal(looking->arena, shape->name),
+               sql_literal(looking->arena, why));
+    mark(looking, shape, why);
+}
+
+static void merge(Looking *looking, const Shapes *shapes) {
+    size_t l = 0;
+
+    for (size_t i = 0; i < shapes->count; i++) {
+        const Shape *shape = &shapes->items[i];
+
+        while (l < looking->lines.len && looking->lines.items[l].oid < shape->oid)
+            l++;
+        if (l < looking->lines.len && looking->lines.items[l].oid == shape->oid)
+            look_at_known(looking, &looking->lines.items[l], shape);
+        else
+            look_at_new(looking, shape);
+    }
+}
+
+static bool write_marks(const Looking *looking, Error *err) {
+    DbConn *dest = looking->check->dest;
+
+    if (looking->sql.len == 0)
+        return true;
+    if (!buf_ok(&looking->sql, "marks of tables", err) || !ledger_begin(dest, looking->check->ledger, err))
+        return false;
+    if (db_exec(dest, looking->sql.data, err) && ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return false;
+}
+
+static bool look(Looking *looking, Error *err) {
+    const ShapesCheck *check = looking->check;
+    Shapes shapes = {0};
+
+    if (!shapes_read(check->source, looking->arena, check->names, 0, &shapes, err) ||
+        !db_query_each(check->dest,
+                       "SELECT oid, filenode, schema_name, table_name, coalesce(columns, ''), coalesce(altered, ''),"
+                       " keyed, suspect IS NOT NULL FROM pgcrane.relation ORDER BY oid",
+                       0, NULL, read_line, looking, err))
+        return false;
+    merge(looking, &shapes);
+    return write_marks(looking, err);
+}
+
+bool shapes_check(const ShapesCheck *check, size_t *ret_marked, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Looking looking = {.check = check, .arena = arena};
+
+    buf_init(&looking.sql, PARTS_MAX);
+    bool ok = look(&looking, err);
+    buf_fini(&looking.sql);
+    if (!ok)
+        return error_wrap(err, "looking for tables that were changed on the source");
+    *ret_marked = looking.marked;
+    return true;
+}

@@ -1,0 +1,52 @@
+/*
+ * What each table of the source was when it was copied, and which of them have become something else since.
+ *
+ * The stream says what happens to rows, not what happens to tables: one that is renamed, made anew under its old name,
+ * rewritten by an ALTER TABLE, or was not published for a while looks like any other in it, and in a comparison of both
+ * catalogues, too. So the ledger's line of a table keeps its shape, read under the snapshot it was copied under:
+ *
+ *   columns   a hash of its columns, their numbers included: a column dropped and added again is another one
+ *   altered   a hash of which transactions last changed its columns' lines in the catalogue. Together with the file
+ *             number it tells a rewrite by ALTER TABLE from TRUNCATE, VACUUM FULL and CLUSTER
+ *   keyed     whether its updates and deletes were published, without a break
+ *
+ * What differs becomes suspect: it is copied again, or compared under the fence.
+ */
+#pragma once
+
+#include "engine/seam/seam.h"
+
+typedef struct Shape {
+    uint32_t oid, filenode;
+    const char *schema, *name, *columns, *altered;
+    bool keyed;
+    bool is_extensions; /* it belongs to an extension */
+} Shape;
+
+typedef struct Shapes {
+    Shape *items; /* by oid */
+    size_t count;
+} Shapes;
+
+/* Of all tables, or of one. In a transaction with a snapshot: as that shows them. */
+NODISCARD bool shapes_read(DbConn *source, Arena *arena, const SeamNames *names, uint32_t only, Shapes *ret_shapes,
+                           Error *err);
+
+/* Into the lines of a snapshot that have none yet. Before the first of their rows is copied. */
+NODISCARD bool shapes_note(DbConn *dest, const Ledger *ledger, const Shapes *shapes, int32_t snapshot, Error *err);
+/* One that is copied again, in the caller's transaction. */
+NODISCARD bool shape_renew(DbConn *dest, const Shape *shape, Error *err);
+
+typedef struct ShapesCheck {
+    DbConn *source, *dest; /* idle */
+    const Ledger *ledger;
+    const SeamNames *names;
+    bool definitions; /* compare names and columns, too: nobody repeats what is done to them on the destination */
+    bool new_tables;  /* what the ledger does not have is suspect */
+    bool (*wanted)(void *context, const char *schema, const char *name); /* for those */
+    void *context;
+    void (*found)(void *context, const char *table, const char *why); /* may be NULL */
+} ShapesCheck;
+/* Marks what has changed as suspect, and forgets that a table is keyed when it is not published now. *ret_marked: how
+ * many became suspect. */
+NODISCARD bool shapes_check(const ShapesCheck *check, size_t *ret_marked, Error *err);

@@ -1,0 +1,168 @@
+"""A hostile database administrator under a migration that is followed: what he does to tables must never cost a row.
+
+Each test does something that looks like nothing in the stream, promotes, and compares everything."""
+import contextlib
+
+import pytest
+
+from support import compare
+from support.cluster import wait_until
+from support.following import Following
+
+BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
+TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH
+
+
+@pytest.fixture
+def follow(pgcrane, source_db, dest_db):
+    """follow(schema, flags...) gives a Following that has caught up."""
+    def start(schema, *flags, **options):
+        source_db.sql(schema)
+        following = Following(pgcrane, source_db, dest_db, *flags, **options).start()
+        following.wait_caught_up()
+        return following
+    return start
+
+
+def promote_equal(following, *flags):
+    following.promote(*flags)
+    # the fence's setting is all that may differ
+    following.source.cluster.sql(f"ALTER DATABASE {following.source.name} RESET default_transaction_read_only")
+    compare.assert_equal(following.source.uri, following.dest.uri)
+
+
+def warned(following, text):
+    wait_until(lambda: any(text in e["text"] for e in following.bodies("EVENT") if e["level"] == "warning"), 30,
+               f"a warning about {text}: {following.said()}")
+
+
+def test_unique_value_comes_again_without_identity(follow):
+    """The delete is not in the stream, the insert is: the old row is in its way."""
+    following = follow("CREATE TABLE u (code text UNIQUE, v int); INSERT INTO u SELECT 'c' || g, g FROM generate_series(1, 100) g")
+    following.source.sql("DELETE FROM u WHERE code = 'c5'; INSERT INTO u VALUES ('c5', 999), ('new', 1)")
+    following.wait_applied()
+    promote_equal(following)
+
+
+@pytest.mark.parametrize("change", (
+    "DROP TABLE a; CREATE TABLE a (id int PRIMARY KEY, v text)",
+    "ALTER TABLE a DROP v; ALTER TABLE a ADD v text",
+    "ALTER TABLE a ALTER v TYPE text USING v || '!'",
+    "BEGIN; ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b;"
+    " ALTER INDEX a_pkey RENAME TO x; ALTER INDEX b_pkey RENAME TO a_pkey; ALTER INDEX x RENAME TO b_pkey; COMMIT;"
+    " INSERT INTO a VALUES (1000, 'new'); UPDATE b SET v = 'changed' WHERE id = 7",
+), ids=("recreated", "column again", "rewritten", "swapped"))
+def test_table_becomes_another(change, follow):
+    """Both catalogues say the same afterwards, and the rows are others."""
+    following = follow(TABLE.format("a") + ";" + TABLE.format("b"))
+    following.source.sql(change)
+    promote_equal(following)
+
+
+def test_swapped_tables_stay_apart(follow):
+    """Rows of the one never go to the other, also before anybody looks."""
+    following = follow(TABLE.format("a") + "; CREATE TABLE b (LIKE a INCLUDING ALL)")
+    following.source.sql("BEGIN; ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; INSERT INTO a VALUES (5, 'new'); COMMIT")
+    warned(following, "it was renamed on the source")
+    following.source.sql("ALTER TABLE x RENAME TO b; ALTER INDEX a_pkey RENAME TO x; ALTER INDEX b_pkey RENAME TO a_pkey;"
+                         " ALTER INDEX x RENAME TO b_pkey")
+    promote_equal(following)
+
+
+def test_identity_comes_while_nobody_follows(follow):
+    """Updates before it were not in the stream, and nobody was there to see it come."""
+    following = follow(f"CREATE TABLE k (id int, v text); {BATCH.format('k')}")
+    following.source.sql("UPDATE k SET v = 'changed' WHERE id < 50")
+    following.stop()
+    following.source.sql("ALTER TABLE k REPLICA IDENTITY FULL")
+    following.again().wait_caught_up()
+    warned(following, "its updates and deletes were not published all the time")
+    following.source.sql("ALTER TABLE k REPLICA IDENTITY DEFAULT")
+    promote_equal(following)
+
+
+def test_identity_comes_during_the_load(pgcrane, source_db, dest_db):
+    source_db.sql(f"CREATE TABLE k (id int, v text); {BATCH.format('k')}; {TABLE.format('a')}")
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "sequences.before:sleep=2000:1"})
+
+    def copied():
+        with contextlib.suppress(Exception):
+            return dest_db.sql("SELECT count(*) FROM k")[0][0] == 100
+        return False
+    wait_until(copied, what="the copy of k")
+    source_db.sql("UPDATE k SET v = 'changed' WHERE id < 50; ALTER TABLE k REPLICA IDENTITY FULL")
+    following.wait_caught_up()
+    source_db.sql("ALTER TABLE k REPLICA IDENTITY DEFAULT")
+    promote_equal(following)
+
+
+def test_unlogged_becomes_logged(follow):
+    following = follow(TABLE.format("a").replace("TABLE", "UNLOGGED TABLE"))
+    following.source.sql("UPDATE a SET v = 'changed' WHERE id < 50; ALTER TABLE a SET LOGGED")
+    following.dest.sql("ALTER TABLE a SET LOGGED")
+    promote_equal(following)
+
+
+def test_types_change_on_the_source_first(follow):
+    """What fits only when it is rounded is not applied; the table waits, the others go on."""
+    following = follow("CREATE TABLE t (id int PRIMARY KEY, v numeric(10,2), d timestamp(0));"
+                       " INSERT INTO t SELECT g, 1 FROM generate_series(1, 100) g;" + TABLE.format("a"))
+    following.source.sql("ALTER TABLE t ALTER v TYPE numeric(12,4), ALTER d TYPE timestamp;"
+                         " UPDATE t SET v = 1.2345, d = '2020-01-01 10:00:00.123' WHERE id < 50; DELETE FROM a WHERE id = 1")
+    following.wait_applied()
+    warned(following, "table public.t is paused")
+    assert following.dest.sql("SELECT count(*) FROM a") == [(99,)]
+    result = following.command("promote", check=False)
+    assert result.code != 0 and "column v is numeric(12,4) on the source, numeric(10,2) on the destination" in result.stderr, result
+    following.dest.sql("ALTER TABLE t ALTER v TYPE numeric(12,4), ALTER d TYPE timestamp")
+    promote_equal(following)
+
+
+def test_suspect_table_does_not_end_the_next_run(follow):
+    """Its rows on the destination may be anything until it is copied again: changes of it must not be tried."""
+    following = follow(TABLE.format("a") + ";" + TABLE.format("b"))
+    following.source.sql("ALTER TABLE a ADD w int; INSERT INTO a VALUES (200, 'x', 1)")
+    warned(following, "table public.a is paused")
+    following.wait_applied()
+    following.stop()
+    following.source.sql("UPDATE a SET w = 2 WHERE id = 200; DELETE FROM a WHERE id = 200; DELETE FROM b WHERE id = 3")
+    following.dest.sql("ALTER TABLE a ADD w int")
+    following.again()
+    following.wait_caught_up()
+    promote_equal(following)
+
+
+def test_new_table_that_is_not_published_at_once(source, dest, source_db, dest_db, follow):
+    """Only a superuser publishes all tables: what is inserted before we look is in no stream."""
+    with contextlib.suppress(Exception):
+        source.sql("CREATE ROLE app LOGIN REPLICATION")
+    with contextlib.suppress(Exception):
+        dest.sql("CREATE ROLE app LOGIN")
+    for database in (source_db, dest_db):
+        database.cluster.sql(f"ALTER DATABASE {database.name} OWNER TO app")
+        database.sql("ALTER SCHEMA public OWNER TO app")
+    following = follow("SET ROLE app; CREATE TABLE k (id int PRIMARY KEY)", source_uri=source_db.uri_as("app"), dest_uri=dest_db.uri_as("app"))
+    source_db.sql("CREATE TABLE n (id int PRIMARY KEY, v text); INSERT INTO n VALUES (1, 'here')", user="app")
+    dest_db.sql("CREATE TABLE n (id int PRIMARY KEY, v text)", user="app")
+    promote_equal(following)
+
+
+def test_key_comes_after_updates_with_ddl(follow):
+    """As scripts do it: table, rows, changes, then the key. The changes are not in the stream."""
+    following = follow(TABLE.format("a"), "--ddl")
+    following.source.sql("CREATE TABLE n (id int, v text)")
+    following.source.sql("INSERT INTO n SELECT g, 'a' FROM generate_series(1, 10) g")
+    following.source.sql("UPDATE n SET v = 'b' WHERE id < 5")
+    following.source.sql("ALTER TABLE n ADD PRIMARY KEY (id)")
+    following.source.sql("UPDATE n SET v = 'c' WHERE id = 7")
+    warned(following, "it got a replica identity")
+    promote_equal(following)
+
+
+def test_sequences_made_while_followed(follow):
+    following = follow(TABLE.format("a"), "--ddl")
+    for statement in ("CREATE TABLE n (id serial PRIMARY KEY, v text)", "INSERT INTO n (v) SELECT 'a' FROM generate_series(1, 10)",
+                      "CREATE SEQUENCE down INCREMENT -2 MINVALUE -9 MAXVALUE 3 START 3 CYCLE", "SELECT nextval('down')", "SELECT nextval('down')"):
+        following.source.sql(statement)
+    following.wait_applied()
+    promote_equal(following)
