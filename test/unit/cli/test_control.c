@@ -127,6 +127,7 @@ static void flood(Wire *wire) {
     memset(text, 'x', sizeof(text) - 1);
     for (int count = 0; count < 1000; count++)
         say(wire, WIRE_EVENT, json_pack("{s:s,s:s}", "level", "info", "text", text));
+    say_event(wire, "end of the flood");
 }
 
 static void play(Wire *wire, const char *part, const char *action) {
@@ -666,6 +667,7 @@ static void test_a_client_that_does_not_read(void **state) {
     Error err;
     assert_true(wire_send(idle, WIRE_PROMOTE, json_pack("{s:{s:b}}", "options", "dry_run", 1), &err));
     wait_for(this, &this->migrate, "dry run of a promote");
+    wait_for(this, &this->migrate, "end of the flood"); /* who reads, but slowly, could be left behind by it, too */
     run(this, "none", "promote --dry-run");
     exits(&this->other, 0);
     stop_migrate(this);
