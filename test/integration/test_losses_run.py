@@ -235,3 +235,45 @@ def test_slot_moved_on_by_somebody(followed):
     assert followed.failure()["reason"] == "DEST_WENT_BACK", followed.said()
     result = followed.command("promote", "--json", check=False)
     assert result.code != 0 and ids(followed.dest)[-1] == 100
+
+
+# --- servers ---
+
+def test_destination_without_room(followed):
+    """Its disk is full in the middle of a transaction: nothing of it is there, nothing behind it is, and later all of it is."""
+    followed.dest.sql("CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 250 THEN"
+                      " RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END IF; RETURN NEW; END$$;"
+                      "CREATE TRIGGER full_disk BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION full_disk(); ALTER TABLE t ENABLE ALWAYS TRIGGER full_disk")
+    followed.source.sql("INSERT INTO u VALUES (1, 1); INSERT INTO t SELECT i, 'row' FROM generate_series(200, 300) i")
+    followed.source.sql("INSERT INTO u VALUES (2, 2)")
+    wait_until(lambda: not followed.running() or any("no space left" in body["text"] for body in followed.bodies("EVENT")), 60, "it to notice")
+    assert ids(followed.dest)[-1] == 100 and ids(followed.dest, "u") == []
+    followed.dest.sql("DROP FUNCTION full_disk CASCADE")
+    if not followed.running():
+        assert followed.end() == 2 and "no space left" in followed.failure()["message"]
+        followed.again()
+    followed.wait_applied()
+    assert len(ids(followed.dest)) == 201 and ids(followed.dest, "u") == [1, 2]
+
+
+def test_password_that_changes(pgcrane, own_cluster, dest_db):
+    """While it follows: sessions go on; the first new one is refused, which is no reason to lose the place."""
+    server = own_cluster("secret", config={"shared_buffers": "16MB"})
+    server.sql("CREATE ROLE mover LOGIN SUPERUSER REPLICATION PASSWORD 'first'")
+    source = server.createdb()
+    source.sql(ROWS)
+    server.set_auth("scram-sha-256")
+    following = Following(pgcrane, source, dest_db, source_uri=source.uri_as("mover", "first")).start()
+    following.wait_caught_up()
+    server.sql("ALTER ROLE mover PASSWORD 'second'")
+    source.sql("INSERT INTO t VALUES (700, 'by the old sessions')")
+    following.wait_applied()
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mover'")
+    source.sql("INSERT INTO t VALUES (701, 'by nobody yet')")
+    assert following.end() == 77
+    assert following.failure()["reason"] == "LOGIN_REFUSED", following.said()
+    following.uris = (source.uri_as("mover", "second"), dest_db.uri)
+    following.again()
+    following.wait_applied()
+    assert ids(dest_db)[-2:] == [700, 701]
+    assert_promoted_equal(following)
