@@ -166,3 +166,13 @@ def test_sequences_made_while_followed(follow):
         following.source.sql(statement)
     following.wait_applied()
     promote_equal(following)
+
+
+def test_many_large_objects_while_followed(follow):
+    """More than a transaction of the destination could lock at once."""
+    following = follow(TABLE.format("a") + "; SELECT count(lo_from_bytea(0, '\\x00')) FROM generate_series(1, 6000)")
+    with following.source.connect() as conn:
+        for _ in range(10):
+            conn.execute("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata ORDER BY oid LIMIT 580) o")
+        conn.execute("SELECT count(lo_from_bytea(0, '\\x01')) FROM generate_series(1, 100)")
+    promote_equal(following)

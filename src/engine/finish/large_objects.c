@@ -30,12 +30,15 @@
     " LATERAL (SELECT pg_catalog.lo_close(f.fd + (0 * s.size)::integer) AS closed OFFSET 0) AS c"                      \
     " WHERE c.closed = 0 ORDER BY o.oid"
 
+enum { MENDED_AT_ONCE = 500 };
+
 typedef struct Comparison {
+    const LoadParams *params;
     DbConn *source, *dest;
     Arena *arena;
-    Buf changed; /* oids, comma-separated: to be copied */
-    Buf gone;    /* to be removed */
-    int64_t count;
+    Buf changed;          /* oids, comma-separated: to be copied */
+    Buf gone;             /* to be removed */
+    int64_t count, noted; /* in all; since the last commit */
 } Comparison;
 
 static bool read_source(Comparison *comparison, uint32_t after, DbResult **ret_rows, Error *err) {
@@ -61,46 +64,12 @@ static bool read_dest(Comparison *comparison, uint32_t after, uint32_t last, DbR
 static void note(Comparison *comparison, Buf *list, uint32_t oid) {
     buf_printf(list, "%s%u", list->len == 0 ? "" : ",", oid);
     comparison->count++;
+    comparison->noted++;
 }
 
-/* Two sorted lists. */
-static void merge(Comparison *comparison, const DbResult *source, const DbResult *dest) {
-    int i = 0, k = 0;
-
-    while (i < db_rows(source) || k < db_rows(dest)) {
-        uint32_t there = i < db_rows(source) ? (uint32_t)db_int64(source, i, 0) : UINT32_MAX;
-        uint32_t here = k < db_rows(dest) ? (uint32_t)db_int64(dest, k, 0) : UINT32_MAX;
-
-        if (here < there)
-            note(comparison, &comparison->gone, here);
-        else if (there < here || strcmp(db_text(source, i, 1), db_text(dest, k, 1)) != 0)
-            note(comparison, &comparison->changed, there);
-        i += there <= here;
-        k += here <= there;
-    }
-}
-
-static bool compare(Comparison *comparison, Error *err) {
-    for (uint32_t after = 0;;) {
-        CLEANUP(db_result_freep) DbResult *source = NULL;
-        CLEANUP(db_result_freep) DbResult *dest = NULL;
-
-        if (!read_source(comparison, after, &source, err))
-            return false;
-        int rows = db_rows(source);
-        uint32_t last = rows == 0 ? 0 : (uint32_t)db_int64(source, rows - 1, 0);
-        bool is_end = rows < (int)strtol(WINDOW, NULL, 10);
-
-        if (!read_dest(comparison, after, is_end ? 0 : last, &dest, err))
-            return false;
-        merge(comparison, source, dest);
-        if (is_end)
-            return true;
-        after = last;
-    }
-}
-
-static bool mend(const LoadParams *params, Comparison *comparison, Error *err) {
+/* What was noted so far: each object takes a lock until the commit, and there may be any number of them. */
+static bool mend(Comparison *comparison, Error *err) {
+    const LoadParams *params = comparison->params;
     const char *comma = comparison->gone.len > 0 && comparison->changed.len > 0 ? "," : "";
 
     if (!buf_ok(&comparison->changed, "the list of large objects", err) ||
@@ -116,19 +85,62 @@ static bool mend(const LoadParams *params, Comparison *comparison, Error *err) {
               (comparison->changed.len == 0 ||
                load_large_objects_again(params, comparison->source, comparison->dest, comparison->changed.data, err));
 
-    if (ok && failpoint("large_objects.before_mend_commit", err) && ledger_commit(comparison->dest, err))
+    if (ok && failpoint("large_objects.before_mend_commit", err) && ledger_commit(comparison->dest, err)) {
+        buf_clear(&comparison->gone);
+        buf_clear(&comparison->changed);
+        comparison->noted = 0;
         return true;
+    }
     db_rollback(comparison->dest);
     return error_wrap(err, "mending large objects");
 }
 
+/* Two sorted lists. */
+static bool merge(Comparison *comparison, const DbResult *source, const DbResult *dest, Error *err) {
+    int i = 0, k = 0;
+
+    while (i < db_rows(source) || k < db_rows(dest)) {
+        uint32_t there = i < db_rows(source) ? (uint32_t)db_int64(source, i, 0) : UINT32_MAX;
+        uint32_t here = k < db_rows(dest) ? (uint32_t)db_int64(dest, k, 0) : UINT32_MAX;
+
+        if (here < there)
+            note(comparison, &comparison->gone, here);
+        else if (there < here || strcmp(db_text(source, i, 1), db_text(dest, k, 1)) != 0)
+            note(comparison, &comparison->changed, there);
+        i += there <= here;
+        k += here <= there;
+        if (comparison->noted >= MENDED_AT_ONCE && !mend(comparison, err))
+            return false;
+    }
+    return true;
+}
+
+static bool compare(Comparison *comparison, Error *err) {
+    for (uint32_t after = 0;;) {
+        CLEANUP(db_result_freep) DbResult *source = NULL;
+        CLEANUP(db_result_freep) DbResult *dest = NULL;
+
+        if (!read_source(comparison, after, &source, err))
+            return false;
+        int rows = db_rows(source);
+        uint32_t last = rows == 0 ? 0 : (uint32_t)db_int64(source, rows - 1, 0);
+        bool is_end = rows < (int)strtol(WINDOW, NULL, 10);
+
+        if (!read_dest(comparison, after, is_end ? 0 : last, &dest, err) || !merge(comparison, source, dest, err))
+            return false;
+        if (is_end)
+            return comparison->noted == 0 || mend(comparison, err);
+        after = last;
+    }
+}
+
 bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, int64_t *ret_changed,
                           Error *err) {
-    Comparison comparison = {.source = source, .dest = dest, .arena = arena};
+    Comparison comparison = {.params = params, .source = source, .dest = dest, .arena = arena};
 
-    buf_init(&comparison.changed, (size_t)256 << 20);
-    buf_init(&comparison.gone, (size_t)256 << 20);
-    bool ok = compare(&comparison, err) && (comparison.count == 0 || mend(params, &comparison, err));
+    buf_init(&comparison.changed, (size_t)1 << 20);
+    buf_init(&comparison.gone, (size_t)1 << 20);
+    bool ok = compare(&comparison, err);
 
     buf_fini(&comparison.changed);
     buf_fini(&comparison.gone);
