@@ -109,8 +109,9 @@ bool promote_refuse(const Promote *promote, const char *what, const StringVec *p
         promote_event(promote, "error", "%s", problems->items[i]);
         buf_printf(&text, "%s%s", i == 0 ? "" : "; ", problems->items[i]);
     }
-    return error_set(err, REASON_PROMOTE_REFUSED, "%s: %zu %s: %s", what, problems->len,
-                     problems->len == 1 ? "problem" : "problems", text.data);
+    error_set(err, REASON_PROMOTE_REFUSED, "%s: %zu %s: %s", what, problems->len,
+              problems->len == 1 ? "problem" : "problems", text.data);
+    return error_remedy(err, "the source is written to and followed as before: mend what is named, then promote again");
 }
 
 /* ---- The steps ---- */
