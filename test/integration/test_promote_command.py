@@ -6,6 +6,7 @@ import pytest
 
 from support.cluster import wait_until
 from support.promote import is_read_only
+from support.tcp_proxy import Proxy
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make,
                              rows_and_sequences)
 
@@ -350,6 +351,46 @@ def test_server_restarts_in_the_fence(side, how, own_cluster, source_db, dest_db
     assert_writable(source)
     assert_promoted(following)
     pgcrane.end_all()
+
+
+@pytest.mark.parametrize("side", ("source", "destination"))
+def test_network_cut_in_the_fence(side, source_db, dest_db, pgcrane):
+    with Proxy((source_db if side == "source" else dest_db).cluster) as proxy:
+        uris = {"source_uri": proxy.uri(source_db)} if side == "source" else {"dest_uri": proxy.uri(dest_db)}
+        following = make(pgcrane, source_db, dest_db, **uris)
+        following.start(env=failpoint("promote.after_marker:sleep=1000:1"))
+        following.wait_caught_up()
+        command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+        wait_until(lambda: has_locks(source_db), what="the locks")
+        proxy.reset_all()
+        out, err = command.communicate(timeout=100)
+        assert command.returncode == 2 and "PROMOTE_UNDONE" in err, out + err
+        assert not is_read_only(source_db)
+        assert_writable(source_db)
+        assert_promoted(following)
+
+
+def test_source_stays_away_in_the_fence(own_cluster, dest_db, pgcrane):
+    """Nobody can make it writable again now: that is said, with what to do by hand; the migration does it when the
+    source is back."""
+    cluster = own_cluster("gone")
+    following = make(pgcrane, cluster.createdb(), dest_db, "--retry-for", "5")
+    following.start(env=failpoint("promote.after_marker:sleep=1000:1"))
+    following.wait_caught_up()
+    command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+    wait_until(lambda: has_locks(following.source), what="the locks")
+    cluster.kill9()
+    out, err = command.communicate(timeout=100)
+    assert command.returncode == 69 and "may still be read-only" in err, out + err
+    assert f"ALTER DATABASE {following.source.name} RESET default_transaction_read_only" in err
+    assert following.end() == 69
+    cluster.start()
+    assert is_read_only(following.source)
+    following.again()
+    following.wait_caught_up()
+    assert not is_read_only(following.source)
+    assert_writable(following.source)
+    assert_promoted(following)
 
 
 def test_lost_reply_of_open(own_cluster, source_db, pgcrane):
