@@ -162,8 +162,12 @@ NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
 
 /* --- pieces of SQL --- */
 
+/* What a migration that is followed has on the source: publications, event triggers, a schema. It is there when the
+ * same command runs again. */
+#define SQL_OURS "'^pgcrane_[0-9a-f]{16}_'"
 /* Schemas whose content moves. `n` is pg_namespace. */
-#define SQL_USER_SCHEMA "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane')"
+#define SQL_USER_SCHEMA                                                                                                \
+    "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane') AND n.nspname !~ " SQL_OURS
 /* The row `alias` of the catalogue is no member of an extension. */
 #define SQL_NOT_MEMBER(catalog, alias)                                                                                 \
     "NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = 'pg_catalog." catalog                            \

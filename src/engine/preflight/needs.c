@@ -184,7 +184,7 @@ bool check_superuser_needed(Preflight *p, Error *err) {
                                                 "pg_catalog.pg_event_trigger t"
                                                 " WHERE " SQL_OWN(
                                                     "pg_event_trigger",
-                                                    "t") " UNION ALL"
+                                                    "t") " AND t.evtname !~ " SQL_OURS " UNION ALL"
                                                          " SELECT pg_catalog.format('base type %I.%I', n.nspname, "
                                                          "t.typname) FROM pg_catalog.pg_type t"
                                                          "  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace"
@@ -225,7 +225,8 @@ bool check_superuser_needed(Preflight *p, Error *err) {
                                                                                              "  FROM "
                                                                                              "pg_catalog.pg_"
                                                                                              "publication b WHERE "
-                                                                                             "b.puballtables",
+                                                                                             "b.puballtables AND "
+                                                                                             "b.pubname !~ " SQL_OURS,
         .object = "{1}",
         .message = "{1} can be made only by a superuser, which the destination's role is not",
         .fix = "connect to the destination as a superuser, or drop it from the source",

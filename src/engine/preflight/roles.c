@@ -6,6 +6,16 @@
  * owns is asked for by kind. With filters one row per relation (parameter 1), else one per role.
  * Columns: schema, relation, role, quoted, may log in, owns, is granted, is named otherwise, objects, an example.
  */
+#define SQL_IS_OURS(catalog, name)                                                                                     \
+    "SELECT 'pg_catalog." catalog "'::pg_catalog.regclass::oid, o.oid FROM pg_catalog." catalog " o WHERE o." name     \
+    " ~ " SQL_OURS
+#define SQL_OUR_OBJECTS                                                                                                \
+    SQL_IS_OURS("pg_publication", "pubname")                                                                           \
+    " UNION ALL " SQL_IS_OURS("pg_event_trigger", "evtname") " UNION ALL " SQL_IS_OURS(                                \
+        "pg_namespace",                                                                                                \
+        "nspname") " UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, f.oid FROM pg_catalog.pg_proc f" \
+                   " JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname ~ " SQL_OURS
+
 /* An extension's members get their owner from CREATE EXTENSION; their grants are dumped. */
 #define SQL_RECORDED                                                                                                   \
     "SELECT s.refobjid AS role, s.deptype::text AS how, s.classid, s.objid FROM pg_catalog.pg_shdepend s"              \
@@ -13,7 +23,8 @@
     " AND s.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())"       \
     " AND s.deptype IN ('o', 'a', 'r') AND s.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"                \
     " AND (s.deptype <> 'o' OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = s.classid"             \
-    "  AND m.objid = s.objid AND m.deptype = 'e'))"
+    "  AND m.objid = s.objid AND m.deptype = 'e'))"                                                                    \
+    " AND (s.classid, s.objid) NOT IN (" SQL_OUR_OBJECTS ")"
 
 #define SQL_OF_BOOTSTRAP(catalog, alias)                                                                               \
     " UNION ALL SELECT 10::oid, 'o', 'pg_catalog." catalog "'::pg_catalog.regclass::oid, " alias ".oid"                \
