@@ -19,37 +19,55 @@
 /* ---- The request ---- */
 
 /* The promote's own settings come with the request, everything else is the run's. */
-static MigrateOptions take_request(Run *run, Arena *arena) {
-    MigrateOptions options = run->options;
-
-    (void)pthread_mutex_lock(&run->request.lock);
-    if (run->request.pending) {
-        const MigrateOptions *asked = &run->request.options;
-
-        options.fence = arena_strdup(arena, asked->fence);
-        options.fence_timeout = asked->fence_timeout;
-        options.lag_limit = asked->lag_limit;
-        options.lag_timeout = asked->lag_timeout;
-        options.recopy_limit = asked->recopy_limit;
-        options.hook_before = asked->hook_before == NULL ? NULL : arena_strdup(arena, asked->hook_before);
-        options.hook_after = asked->hook_after == NULL ? NULL : arena_strdup(arena, asked->hook_after);
-        options.hook_undo = asked->hook_undo == NULL ? NULL : arena_strdup(arena, asked->hook_undo);
-        options.keep_slot = asked->keep_slot;
-        options.dry_run = asked->dry_run;
-    }
-    run->request.pending = false;
-    (void)pthread_mutex_unlock(&run->request.lock);
-    return options;
+static void copy_settings(const MigrateOptions *asked, Arena *arena, MigrateOptions *options) {
+    options->fence = arena_strdup(arena, asked->fence);
+    options->fence_timeout = asked->fence_timeout;
+    options->lag_limit = asked->lag_limit;
+    options->lag_timeout = asked->lag_timeout;
+    options->recopy_limit = asked->recopy_limit;
+    options->hook_before = asked->hook_before == NULL ? NULL : arena_strdup(arena, asked->hook_before);
+    options->hook_after = asked->hook_after == NULL ? NULL : arena_strdup(arena, asked->hook_after);
+    options->hook_undo = asked->hook_undo == NULL ? NULL : arena_strdup(arena, asked->hook_undo);
+    options->keep_slot = asked->keep_slot;
+    options->dry_run = asked->dry_run;
 }
 
-void run_request_promote(Run *run, const json_t *body) {
+static bool renew_stop(Run *run, Error *err) {
+    stop_fini(&run->request.called_off);
+    if (!stop_init(&run->request.called_off, err))
+        return false;
+    return !stop_requested(&run->stop) || error_set(err, REASON_CANCELLED, "stopped");
+}
+
+/* Under one lock with run_call_off(): what comes before it finds the request waiting and takes it away, what comes
+ * after it stops the promote. */
+static bool take_request(Run *run, MigrateOptions *ret_options, bool *ret_wanted, Error *err) {
+    (void)pthread_mutex_lock(&run->request.lock);
+    bool pending = run->request.pending;
+    bool ok = renew_stop(run, err);
+
+    *ret_options = run->options;
+    *ret_wanted = pending || strcmp(run->options.promote, "auto") == 0;
+    if (pending)
+        copy_settings(&run->request.options, run->arena, ret_options);
+    run->request.pending = false;
+    (void)pthread_mutex_unlock(&run->request.lock);
+    return ok;
+}
+
+bool run_call_off(Run *run) {
+    (void)pthread_mutex_lock(&run->request.lock);
+    bool waited = run->request.pending;
+    run->request.pending = false;
+    stop_request(&run->request.called_off);
+    (void)pthread_mutex_unlock(&run->request.lock);
+    return waited;
+}
+
+static void keep_request(Run *run, const json_t *body) {
     MigrateOptions options;
     Error err;
 
-    if (json_get_bool(body, "cancel", false)) {
-        stop_request(&run->request.called_off);
-        return;
-    }
     (void)pthread_mutex_lock(&run->request.lock);
     Arena *arena = run->request.arena == NULL ? (run->request.arena = arena_new()) : run->request.arena;
     bool ok = options_from_json(arena, json_get_object(body, "options"), &options, &err);
@@ -103,6 +121,21 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
     return wire_send(run->wire, WIRE_PROMOTED, body, err);
 }
 
+/* One that still waits for its turn, such as for a server that is away, is over with that. */
+void run_request_promote(Run *run, const json_t *body) {
+    Error err;
+
+    if (!json_get_bool(body, "cancel", false)) {
+        keep_request(run, body);
+        return;
+    }
+    if (!run_call_off(run))
+        return;
+    error_set(&err, REASON_CANCELLED, "the promote was called off before it began");
+    if (!tell_promoted(run, &(PromoteResult){0}, false, &err, &err))
+        log_error_value(LOG_WARNING, &err);
+}
+
 /* ---- The promote ---- */
 
 /* The engine's stop is the request's own: calling a promote off does not end the run. Ending the run calls it off. */
@@ -150,18 +183,18 @@ static bool ask_ledger(Run *run, PromoteResult *result, Error *err) {
     return run_reconnect(run, err) && read_opened(run, result, err);
 }
 
-static bool renew_stop(Run *run, Error *err) {
-    stop_fini(&run->request.called_off);
-    return stop_init(&run->request.called_off, err);
-}
-
 bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err) {
     PromoteResult result = {0};
+    MigrateOptions options;
     Error failure = {0}, ignored;
+    bool wanted = false;
 
-    if (!renew_stop(run, err))
+    if (!take_request(run, &options, &wanted, err))
         return false;
-    MigrateOptions options = take_request(run, run->arena);
+    *ret_opened = false;
+    run->promote_refused = false;
+    if (!wanted) /* called off in between */
+        return true;
     tracker_phase_begin(run->tracker, PHASE_PROMOTE);
     bool ok = run_engine(run, &options, subject, &result, &failure);
     tracker_phase_end(run->tracker, PHASE_PROMOTE);

@@ -153,6 +153,8 @@ typedef struct PromoteSubject {
 NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err);
 /* A PROMOTE message (reporter's thread). */
 void run_request_promote(Run *run, const json_t *body);
+/* Stops the promote under way, or takes away the request for one that has not begun: true then. */
+bool run_call_off(Run *run);
 NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
 /* Copies the tables again that the ledger calls suspect, where both sides have them. Nothing is followed meanwhile. */
 NODISCARD bool run_copy_again(Run *run, size_t *ret_copied, Error *err);

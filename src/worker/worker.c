@@ -127,7 +127,7 @@ typedef struct Reporter {
 
 static void stop_run(Run *run) {
     stop_request(&run->stop);
-    stop_request(&run->request.called_off);
+    (void)run_call_off(run);
     answer_confirm(run, false);
 }
 

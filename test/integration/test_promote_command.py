@@ -1,4 +1,5 @@
 """`pgcrane promote`, through the real commands, when things go wrong: still following with a writable source, or finished."""
+import contextlib
 import re
 import signal
 
@@ -242,6 +243,34 @@ def test_called_off(where, prepared):
     assert not is_read_only(prepared.source)
     assert_writable(prepared.source)
     assert_promoted(prepared)
+
+
+@pytest.mark.parametrize("called_off", (False, True), ids=("waits", "called-off"))
+def test_asked_while_a_server_is_away(called_off, source_db, dest_db, pgcrane):
+    """It waits for the server; Ctrl-C in the meantime takes the request back, once and for all."""
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(dest_db.cluster))
+        following = make(pgcrane, source_db, dest_db, dest_uri=proxy.uri(dest_db))
+        stack.enter_context(Writer(source_db))
+        following.start()
+        following.wait_caught_up()
+        proxy.refuse = True
+        proxy.reset_all()
+        following.wait_state("RETRYING")
+        command = pgcrane.popen("promote", "--json", "--state-dir", pgcrane.state_dir)
+        assert command.stdout.readline()  # it is connected
+        if called_off:
+            command.send_signal(signal.SIGINT)
+            out, err = command.communicate(timeout=30)
+            assert command.returncode == 3 and "called off before it began" in err, out + err
+        proxy.refuse = False
+        if called_off:
+            following.wait_caught_up()
+            assert not any(body["text"] == "the destination is open" for body in following.bodies("EVENT"))
+            assert_promoted(following)
+        else:
+            assert command.wait(60) == 0 and following.end() == 0
+    assert_equal(source_db, dest_db)
 
 
 def test_the_asking_terminal_is_killed(following):
