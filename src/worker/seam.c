@@ -136,12 +136,24 @@ bool run_check_source(Run *run, Error *err) {
     return guard_record_timeline(run->dest, &run->ledger, run->stream.timeline, err);
 }
 
+/* With a position and no stream, there was a slot: another one would begin behind what is missing. */
+static bool check_never_made(Run *run, Error *err) {
+    Position position = {0};
+    bool had = false;
+
+    if (!position_read(run->dest, 0, &had, &position, err))
+        return false;
+    return !had || error_set(err, REASON_SLOT_LOST,
+                             "the slot of this migration was removed: by --max-retained, or by an abort that was "
+                             "interrupted");
+}
+
 bool step_seam(Run *run, Error *err) {
     bool found = false;
 
     tracker_phase_begin(run->tracker, PHASE_SEAM);
     bool ok = journal_get_stream(run->dest, run->arena, &found, &run->stream, err) &&
-              (found ? run_check_source(run, err) : make_seam(run, err)) &&
+              (found ? run_check_source(run, err) : check_never_made(run, err) && make_seam(run, err)) &&
               position_init(run->dest, &run->ledger, 0, run->stream.l0, err);
     tracker_phase_end(run->tracker, PHASE_SEAM);
     return ok && watch_start(run, err);

@@ -346,7 +346,7 @@ def test_max_retained(own_cluster, dest_db, pgcrane):
     assert "--max-retained" in failed["message"]
     assert_source_clean(following)
     following.again()
-    assert following.end() == 2, following.said()
+    ended(following, 2, "SLOT_LOST")
     begun_anew(following)
 
 
