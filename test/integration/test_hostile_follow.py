@@ -2,7 +2,9 @@
 
 Each test does something that looks like nothing in the stream, promotes, and compares everything."""
 import contextlib
+import threading
 
+import psycopg
 import pytest
 
 from support import compare
@@ -175,4 +177,58 @@ def test_many_large_objects_while_followed(follow):
         for _ in range(10):
             conn.execute("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata ORDER BY oid LIMIT 580) o")
         conn.execute("SELECT count(lo_from_bytea(0, '\\x01')) FROM generate_series(1, 100)")
+    promote_equal(following)
+
+
+@contextlib.contextmanager
+def wants_the_table(database, statement):
+    """Sends it on a connection of its own, and does not wait for its end."""
+    with contextlib.closing(database.connect()) as conn:
+        def run():
+            with contextlib.suppress(psycopg.Error):
+                conn.execute(statement)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield thread
+        conn.cancel()
+        thread.join(20)
+
+
+def under_the_fence(database):
+    wait_until(lambda: database.sql("SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND granted AND relation = 'k'::regclass"),
+               what="the fence's lock")
+
+
+@pytest.mark.parametrize("fence", ("full", "locks"))
+def test_queue_behind_the_fence(fence, pgcrane, source_db, dest_db):
+    """VACUUM FULL is no write for the server; it queues for the table, and our own readers queue behind it."""
+    source_db.sql(f"CREATE TABLE k (id int, v text); {BATCH.format('k')}")
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "promote.after_marker:sleep=2000:1"})
+    following.wait_caught_up()
+    result = []
+    promoting = threading.Thread(target=lambda: result.append(
+        following.command("promote", "--fence", fence, "--fence-timeout", "3", check=False)), daemon=True)
+    promoting.start()
+    under_the_fence(source_db)
+    with wants_the_table(source_db, "VACUUM FULL k"):
+        promoting.join(60)
+        assert result, "the promote hangs under its own fence"
+    if fence == "full":
+        assert result[0].code == 0, result[0]
+        following.end()
+        return
+    assert "lock timeout" in result[0].stderr and "still followed" in result[0].stderr, result[0]
+    source_db.sql("INSERT INTO k VALUES (0, 'writable')")
+    promote_equal(following)
+
+
+def test_reader_of_the_destination_in_the_way(follow):
+    """What is copied under the fence is emptied first: somebody who reads it there must not make the outage endless."""
+    following = follow(f"CREATE TABLE k (id int, v text); {BATCH.format('k')}")
+    following.source.sql("UPDATE k SET v = 'changed'")
+    with contextlib.closing(following.dest.connect()) as reader:
+        reader.execute("BEGIN; SELECT * FROM k")
+        result = following.command("promote", "--fence-timeout", "3", timeout=60, check=False)
+        assert result.code != 0 and "lock timeout" in result.stderr and "still followed" in result.stderr, result
+    following.source.sql("INSERT INTO k VALUES (0, 'writable')")
     promote_equal(following)

@@ -259,8 +259,11 @@ bool promote_fence(Promote *promote, Error *err) {
 }
 
 /* Whoever waits for a lock of ours would write to a database that is not in use any more. */
-static void end_waiting(const Promote *promote) {
+void promote_end_waiting(const Promote *promote) {
     Error err = {0};
+
+    if (promote->mode != FENCE_FULL)
+        return;
     const char *sql = "SELECT pg_catalog.pg_terminate_backend(a.pid)" PROMOTE_SESSIONS " AND " PROMOTE_MAY_END
                       " AND a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l WHERE NOT l.granted)";
 
@@ -269,8 +272,7 @@ static void end_waiting(const Promote *promote) {
 }
 
 void promote_fence_release(Promote *promote) {
-    if (promote->mode == FENCE_FULL)
-        end_waiting(promote);
+    promote_end_waiting(promote);
     if (promote->fence != NULL)
         db_rollback(promote->fence);
     db_closep(&promote->fence);

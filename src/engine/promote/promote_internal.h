@@ -58,6 +58,7 @@ int64_t promote_estimate_us(const Promote *promote);
 NODISCARD bool promote_fence(Promote *promote, Error *err);
 /* After OPEN: whoever waits for our locks is ended, then the locks go. The setting stays. */
 void promote_fence_release(Promote *promote);
+void promote_end_waiting(const Promote *promote);
 
 /* Sessions of the source's database that are not ours ($1: our job), not walsenders, and their role r; me: our own.
  * A session of no role (autovacuum) is counted only by a superuser, who may end it. */
