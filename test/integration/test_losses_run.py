@@ -1,6 +1,8 @@
 """How runs of other tools lost something: an error that nobody was told of, a position that went ahead, an end that never
 came. Through the real commands; what was lost by whom is in doc/design/losses.md."""
 import contextlib
+import os
+import re
 import threading
 import time
 
@@ -8,7 +10,7 @@ import psycopg
 import pytest
 
 from support import compare
-from support.cluster import wait_until
+from support.cluster import ROOT, wait_until
 from support.following import Following
 
 ROWS = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 100) i; CREATE TABLE u (id int PRIMARY KEY, n int)"
@@ -281,3 +283,32 @@ def test_password_that_changes(pgcrane, own_cluster, dest_db):
     following.wait_applied()
     assert ids(dest_db)[-2:] == [700, 701]
     assert_promoted_equal(following)
+
+
+# --- the list ---
+
+def tests_of(file):
+    with open(os.path.join(ROOT, "test", "integration", f"test_{file}.py"), encoding="utf-8") as text:
+        return set(re.findall(r"^def test_(\w+)", text.read(), re.M))
+
+
+def test_the_list_names_tests_that_there_are():
+    """doc/design/losses.md: each `file::test`, and each further name of the same cell or of the table's own file."""
+    with open(os.path.join(ROOT, "doc", "design", "losses.md"), encoding="utf-8") as text:
+        lines = text.read().splitlines()
+    own, missing, found = None, [], 0
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        heading = re.match(r"Tests(?: \((\w+)\))?$", cells[-1])
+        if heading:
+            own = heading.group(1)
+        if len(cells) != 2 or heading or cells[1].startswith("---"):
+            continue
+        for part in re.sub(r"\([^)]*\)", "", cells[1]).split(";"):
+            file = own
+            for name in filter(re.compile(r"(\w+::)?\w+$").match, map(str.strip, part.split(","))):
+                file, name = name.split("::") if "::" in name else (file, name)
+                found += 1
+                if file is None or name not in tests_of(file):
+                    missing.append(f"{file}::{name}")
+    assert not missing and found > 150, (missing, found)
