@@ -8,6 +8,7 @@
 #include "engine/seam/shapes.h"
 #include "pg/quote.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -354,8 +355,14 @@ static bool load_round(Run *run, bool *ret_again, Error *err) {
     LoadResult result = {.largest_row = run->result.largest_row, .chunks_copied = run->result.chunks_copied};
 
     run->plan = (Plan){0};
-    if (!run->options.schema_only && !make_plan(run, err))
-        return false;
+    if (!run->options.schema_only && !make_plan(run, err)) {
+        if (err->reason != REASON_SNAPSHOT_LOST)
+            return false;
+        /* The keeper died since: another snapshot, not another try. */
+        (void)snprintf(run->result.reason, sizeof(run->result.reason), "%.250s", err->message);
+        *ret_again = true;
+        return true;
+    }
     run->load.large_objects = wants_large_objects(run) && !run->load.copied;
     run->chunks_kept = MAX(run->chunks_kept, (int64_t)run->plan.chunks_kept - result.chunks_copied);
     bool ok = load_data(&run->load, &result, err);

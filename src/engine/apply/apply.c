@@ -46,6 +46,8 @@ bool apply_begin(DbConn *dest, const Ledger *ledger, Error *err) {
 
 /* ---- Parts ---- */
 
+enum { TROUBLE_MAX = 7 };
+
 void count_rows(ApplyCounts *counts, BatchOp op, int64_t rows) {
     counts->inserts += op == BATCH_INSERT ? rows : 0;
     counts->updates += op == BATCH_UPDATE ? rows : 0;
@@ -66,6 +68,12 @@ static bool run_serial(DbConn *dest, const BatchPart *part, ApplyCounts *counts,
     return true;
 }
 
+/* A table whose rows pass a unique value on is like that by nature: the next parts of it do not try set-wise first. */
+static void note_failure(ApplyTrouble *trouble) {
+    trouble->failures = MIN(trouble->failures + 1, (unsigned)TROUBLE_MAX);
+    trouble->parts = 1u << trouble->failures;
+}
+
 static bool undo_groups(DbConn *dest, Error *err) {
     return db_exec(dest, "ROLLBACK TO parts; RELEASE parts", err);
 }
@@ -73,10 +81,12 @@ static bool undo_groups(DbConn *dest, Error *err) {
 static bool run_alone(DbConn *dest, const BatchPart *part, ApplyCounts *counts, Error *err) {
     if (groups_run(dest, part, 1, err)) {
         count_groups(counts, part);
+        table_of(part)->trouble->failures = 0;
         return true;
     }
     if (!one_by_one_may_help(dest, err))
         return false;
+    note_failure(table_of(part)->trouble);
     log_info("%s; its changes go one by one", err->message);
     return undo_groups(dest, err) && run_serial(dest, part, counts, err);
 }
@@ -112,21 +122,33 @@ static bool is_wide(const BatchPart *part) {
 }
 
 static bool goes_one_by_one(const BatchPart *part) {
-    return part->is_serial || (is_wide(part) && table_of(part)->batch.identity != 'f');
+    ApplyTrouble *trouble = table_of(part)->trouble;
+
+    if (part->is_serial || (is_wide(part) && table_of(part)->batch.identity != 'f'))
+        return true;
+    if (trouble->parts == 0 || part->groups_count == 0)
+        return false;
+    trouble->parts--;
+    return true;
 }
 
+/* Tables do not wait for one another: nothing that spans them is checked before the end of the transaction. */
 bool apply_parts(DbConn *dest, const BatchPart *parts, size_t count, ApplyCounts *counts, Error *err) {
-    for (size_t i = 0; i < count;) {
-        size_t next = i;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    BatchPart *together = arena_array(arena, BatchPart, MAX(count, 1));
+    bool *alone = arena_array(arena, bool, MAX(count, 1));
+    size_t gathered = 0;
 
-        while (next < count && !goes_one_by_one(&parts[next]))
-            next++;
-        if (next > i && !run_together(dest, parts + i, next - i, counts, err))
-            return false;
-        if (next < count && !run_serial(dest, &parts[next], counts, err))
-            return false;
-        i = next + 1;
+    for (size_t i = 0; i < count; i++) {
+        alone[i] = goes_one_by_one(&parts[i]);
+        if (!alone[i])
+            together[gathered++] = parts[i];
     }
+    if (gathered > 0 && !run_together(dest, together, gathered, counts, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (alone[i] && !run_serial(dest, &parts[i], counts, err))
+            return false;
     return failpoint("apply.after_parts", err);
 }
 

@@ -138,6 +138,7 @@ bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, A
     CatalogColumnVec columns = {0};
     ApplyTable *table = arena_new_of(arena, ApplyTable);
 
+    table->trouble = arena_new_of(arena, ApplyTrouble);
     table->quoted = sql_qualified(arena, schema, relation->name);
     table->display = sql_display(arena, schema, relation->name);
     table->batch = (BatchTable){

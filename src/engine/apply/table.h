@@ -24,6 +24,12 @@ typedef struct ApplyColumn {
     bool is_indexed;       /* an index begins with it */
 } ApplyColumn;
 
+/* What the applier learnt of a table; belongs to its thread. */
+typedef struct ApplyTrouble {
+    unsigned failures; /* set-wise, one after the other */
+    unsigned parts;    /* how many parts still go one by one at once */
+} ApplyTrouble;
+
 typedef struct ApplyTable {
     BatchTable batch; /* first: a BatchTable pointer of the batch is this table's */
     const char *quoted, *display;
@@ -32,6 +38,7 @@ typedef struct ApplyTable {
     uint16_t keys_count;
     uint16_t sent_columns; /* those not generated */
     bool has_always_identity;
+    ApplyTrouble *trouble;
     bool is_partitioned; /* it has no rows itself: in the stream only in a TRUNCATE */
 } ApplyTable;
 
