@@ -13,7 +13,8 @@ from support.tcp_proxy import Proxy
 from support.trouble import SCHEMA, Writer, assert_equal, assert_promoted, assert_writable, failpoint, make
 
 EVERYTHING = ("--ddl", "--identity-full")
-IDENTITIES = "SELECT oid::regclass::text, relreplident::text FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 ORDER BY 1"
+IDENTITIES = ("SELECT oid::regclass::text, relreplident::text FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384"
+              " ORDER BY 1")
 
 
 @pytest.fixture
@@ -159,7 +160,8 @@ def test_abort_when_the_slot_is_gone(following, traces):
     following.start()
     following.wait_caught_up()
     following.stop()
-    following.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+    following.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                         " WHERE database = current_database()")
     aborted(following, traces)
 
 

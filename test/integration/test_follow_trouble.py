@@ -278,10 +278,12 @@ def test_slot_dropped_by_somebody(running, following):
     following.wait_caught_up()
     if not running:
         following.stop()
-    name, _, _, pid = slot_of(following.source)
+    name = slot_of(following.source)[0]
     if running:  # the stream is opened again faster than anybody can drop it: in one go
-        following.source.sql(f"DO $$ BEGIN LOOP BEGIN PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{name}';"
-                             f" PERFORM pg_drop_replication_slot('{name}'); EXIT; EXCEPTION WHEN object_in_use THEN NULL; END; END LOOP; END $$")
+        following.source.sql(f"""DO $$ BEGIN LOOP BEGIN
+            PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{name}';
+            PERFORM pg_drop_replication_slot('{name}'); EXIT;
+            EXCEPTION WHEN object_in_use THEN NULL; END; END LOOP; END $$""")
     else:
         following.source.sql("SELECT pg_drop_replication_slot(%s)", (name,))
         following.again()
@@ -347,6 +349,24 @@ def test_max_retained(own_cluster, dest_db, pgcrane):
     assert_source_clean(following)
     following.again()
     ended(following, 2, "SLOT_LOST")
+    begun_anew(following)
+
+
+@pytest.mark.parametrize("reason", ("RETAINED_LIMIT", "SLOT_LOST"))
+def test_slot_is_watched_during_the_copy(reason, source_db, dest_db, pgcrane):
+    """A copy that can end in nothing but a lost slot is not carried on with."""
+    following = make(pgcrane, source_db, dest_db, "--max-retained", "32MB")
+    following.start(env=failpoint("copy.before_chunk:sleep=5000"))
+    wait_until(lambda: dest_db.sql("SELECT to_regclass('pgcrane.chunk')")[0][0] and dest_db.sql("SELECT 1 FROM pgcrane.chunk"),
+               what="the copy")
+    if reason == "SLOT_LOST":
+        source_db.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                      " WHERE database = current_database()")
+    else:
+        fill_wal(source_db, 4)
+    ended(following, 2, reason)
+    assert reason == "SLOT_LOST" or not source_db.sql("SELECT 1 FROM pg_publication")
+    assert dest_db.sql("SELECT count(*) FROM pgcrane.chunk WHERE rows IS NOT NULL") == [(0,)], "the copy went on"
     begun_anew(following)
 
 

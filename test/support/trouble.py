@@ -120,7 +120,8 @@ def assert_source_clean(following):
 
 def assert_writable(database):
     """At once: no lock, no setting of ours is in the way."""
-    database.sql("SET lock_timeout = '5s'; UPDATE item SET n = n + 1 WHERE id = 1; INSERT INTO part (item, v) VALUES (1, 'writable')")
+    database.sql("SET lock_timeout = '5s'; UPDATE item SET n = n + 1 WHERE id = 1;"
+                 " INSERT INTO part (item, v) VALUES (1, 'writable')")
 
 
 def make_standby(primary, made, config=None):
