@@ -38,6 +38,15 @@ static bool is_extension_table(const LedgerRelation *relation, const DbResult *m
     return false;
 }
 
+/* Rows of such a leaf lie in any leaf of the destination: they are compared, and copied, as a whole under the fence. */
+static void pause_written_through_root(Following *following) {
+    const Plan *plan = &following->run->plan;
+
+    for (size_t i = 0; i < plan->count; i++)
+        for (size_t k = 0; plan->tables[i].via != NULL && k < following->tables_count; k++)
+            following->tables[k].is_paused |= following->tables[k].oid == plan->tables[i].oid;
+}
+
 static bool add_table(Following *following, const LedgerRelation *relation, Error *err) {
     FollowTable *table = &following->tables[following->tables_count];
 
@@ -88,6 +97,7 @@ static bool read_tables(Following *following, Error *err) {
             !is_extension_table(&relations[i], members) && !add_table(following, &relations[i], err))
             return false;
     }
+    pause_written_through_root(following);
     return true;
 }
 

@@ -232,3 +232,33 @@ def test_reader_of_the_destination_in_the_way(follow):
         assert result.code != 0 and "lock timeout" in result.stderr and "still followed" in result.stderr, result
     following.source.sql("INSERT INTO k VALUES (0, 'writable')")
     promote_equal(following)
+
+
+def test_partitions_by_the_hash_of_an_enum(follow):
+    """The hash is of the label's oid: on the destination a row lies in another partition than the stream says."""
+    labels = "(enum_range(NULL::mood))[1 + g % 7]"
+    following = follow("CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g');"
+                       "CREATE TABLE h (k mood, id int, v text, PRIMARY KEY (k, id)) PARTITION BY HASH (k);"
+                       "CREATE TABLE h0 PARTITION OF h FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+                       "CREATE TABLE h1 PARTITION OF h FOR VALUES WITH (MODULUS 2, REMAINDER 1);"
+                       f"INSERT INTO h SELECT {labels}, g, 'x' FROM generate_series(1, 100) g;" + TABLE.format("a"))
+    following.source.sql("UPDATE h SET v = 'y'; DELETE FROM h WHERE id % 5 = 0; DELETE FROM a WHERE id = 1;"
+                         f"INSERT INTO h SELECT {labels}, g, 'n' FROM generate_series(1001, 1050) g")
+    following.wait_applied()
+    rows = "SELECT * FROM h ORDER BY k, id"
+    following.promote()
+    assert following.dest.sql(rows) == following.source.sql(rows)
+    assert following.dest.sql("SELECT count(*) FROM a") == [(99,)]
+
+
+def test_label_that_the_destination_lacks(follow):
+    """Nobody wrote to the destination: its type is another one, and that is said."""
+    following = follow("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood)")
+    following.source.sql("ALTER TYPE mood ADD VALUE 'b'")
+    following.source.sql("INSERT INTO t VALUES (1, 'b')")
+    assert following.end(60) != 0
+    failed = following.failure()
+    assert "mood" in failed["message"] and "another definition" in failed["remedy"], failed
+    following.dest.sql("ALTER TYPE mood ADD VALUE 'b'")
+    following.again().wait_caught_up()
+    promote_equal(following)

@@ -69,6 +69,7 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
     bool keyless = table->batch.identity == 'f' || table->keys_count == 0;
     const PgoTuple *old = change->old_kind != 0 ? &change->old_tuple : &change->new_tuple;
     const char *source = "";
+    bool is_value = strncmp(err->sqlstate, "22", 2) == 0;
 
     if (err->retryable || err->reason == REASON_CANCELLED || db_is_broken(dest))
         return error_wrap(err, "applying changes of table %s", table->display);
@@ -79,6 +80,10 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
                     describe(arena, table, old, !keyless), table->display, cause, source,
                     row_there(dest, arena, table, change));
     err->retryable = false;
+    if (is_value)
+        return error_remedy(err,
+                            "the table has another definition on the destination: make it what it is on the source,"
+                            " then run the same command again; nothing was skipped");
     return error_remedy(err,
                         "something else wrote to the destination: mend that row there, then run the same command again;"
                         " nothing was skipped, and nothing of this transaction has been applied");

@@ -97,6 +97,9 @@ static bool list_table(const DbResult *row, void *context, Error *err) {
         return true;
     if (suspect != NULL)
         add_table(listing->promote, row, plan, suspect);
+    else if (plan != NULL && plan->via != NULL)
+        add_table(listing->promote, row, plan,
+                  "partitioned by the hash of an enum: rows lie in other partitions there");
     else if (db_bool(row, 0, 3))
         add_table(listing->promote, row, plan, "unlogged: no stream carries it");
     else if (db_bool(row, 0, 7))
@@ -127,11 +130,15 @@ static const char *list_sql(Arena *arena, int version) {
 
 static const char *suspect_oids(const Listing *listing, Arena *arena) {
     CLEANUP(buf_fini) Buf oids;
+    const Plan *plan = listing->promote->params->load->plan;
 
     buf_init(&oids, (size_t)16 << 20);
     for (size_t i = 0; i < listing->relations_count; i++)
         if (listing->relations[i].suspect != NULL)
             buf_printf(&oids, "%s%u", oids.len == 0 ? "" : ",", listing->relations[i].oid);
+    for (size_t i = 0; i < plan->count; i++)
+        if (plan->tables[i].via != NULL)
+            buf_printf(&oids, "%s%u", oids.len == 0 ? "" : ",", plan->tables[i].oid);
     return arena_printf(arena, "{%s}", oids.data);
 }
 
