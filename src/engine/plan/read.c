@@ -50,26 +50,35 @@
     "   HAVING pg_catalog.bool_or(parent IN (SELECT partrelid FROM by_enum))) u"                                       \
     "  JOIN pg_catalog.pg_class r ON r.oid = u.root JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace)"
 
+/*
+ * The file number of now is asked for after the size, hence the subquery: a table that was truncated between the two
+ * would be empty, yet look untouched, and would not be read at all. (In one list of columns the server computes sizes,
+ * being volatile, behind the sort, and so after everything else.)
+ */
 #define TABLES_SQL                                                                                                     \
     "WITH RECURSIVE columns AS (" COLUMNS_SQL "),"                                                                     \
     " config AS (SELECT c.oid, c.condition FROM pg_catalog.pg_extension e,"                                            \
     "  LATERAL unnest(e.extconfig, e.extcondition) AS c (oid, condition)),"                                            \
     " member AS (SELECT d.objid FROM pg_catalog.pg_depend d"                                                           \
     "  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')," PARTITIONS_SQL                         \
-    " SELECT c.oid, n.nspname, c.relname, c.relfilenode,"                                                              \
-    " pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,"                          \
+    " SELECT oid, nspname, relname, relfilenode, blocks, bytes, columns, hash, is_binary, is_heap, condition, "        \
+    "is_config,"                                                                                                       \
+    " relispartition, pg_catalog.pg_relation_filenode(oid) IS DISTINCT FROM relfilenode, via_schema, via_name"         \
+    " FROM (SELECT c.oid, n.nspname, c.relname, c.relfilenode,"                                                        \
+    " pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint AS blocks,"                \
     " pg_catalog.pg_relation_size(c.oid)"                                                                              \
-    "  + CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END,"                 \
-    " coalesce(columns.columns, ''), coalesce(columns.hash, ''), coalesce(columns.binary, false),"                     \
-    " coalesce(am.amname, 'heap') = 'heap', config.condition, config.oid IS NOT NULL, c.relispartition,"               \
-    " pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode, via.schema, via.name"                     \
+    "  + CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END AS bytes,"        \
+    " coalesce(columns.columns, '') AS columns, coalesce(columns.hash, '') AS hash,"                                   \
+    " coalesce(columns.binary, false) AS is_binary, coalesce(am.amname, 'heap') = 'heap' AS is_heap, "                 \
+    "config.condition,"                                                                                                \
+    " config.oid IS NOT NULL AS is_config, c.relispartition, via.schema AS via_schema, via.name AS via_name"           \
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                             \
     " LEFT JOIN columns ON columns.attrelid = c.oid LEFT JOIN config ON config.oid = c.oid"                            \
     " LEFT JOIN via ON via.leaf = c.oid"                                                                               \
     " LEFT JOIN pg_catalog.pg_am am ON am.oid = %2$s"                                                                  \
     " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'" \
     " AND n.nspname <> 'pgcrane' AND (config.oid IS NOT NULL OR c.oid NOT IN (SELECT objid FROM member))"              \
-    " ORDER BY 6 DESC, 1"
+    " ORDER BY bytes DESC, c.oid OFFSET 0) AS listed"
 
 typedef struct ReadContext {
     Arena *arena;
