@@ -40,8 +40,9 @@ static const char *const promote_about[] = {
     "stops writes on the source, applies what is left, brings sequences up to date, proves that nothing came after it, "
     "and opens the destination. Until then everything can be undone, and is when a step fails or Ctrl-C calls it off: "
     "the source is writable as before, and is still followed.",
-    "JOB is the id of the migration or its beginning; it may be left out when there is one. When no process follows at "
-    "the moment, this one goes on with it first. Passwords are not kept: they come from ~/.pgpass, or PGCRANE_SOURCE "
+    "JOB is the id of the migration or its beginning; it may be left out when there is one. While the copy is "
+    "under way, it waits for its end. When no process follows at the moment, this one goes on with it first. Passwords "
+    "are not kept: they come from ~/.pgpass, or PGCRANE_SOURCE "
     "and PGCRANE_DEST. Options that are not given are as the migration was begun.",
     "--dry-run tries everything that can be tried without stopping a write, and estimates how long writes would be "
     "away.",
