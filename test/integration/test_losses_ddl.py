@@ -4,24 +4,17 @@ What was lost by whom: doc/design/losses.md. How it is run: test/support/losses.
 """
 import pytest
 
-from support.losses import MODES, Book, Loss, Session
-from support.program import Program
+from support.losses import MODES, Book, Loss, migrated
 
 book = Book()
 
 
 @pytest.fixture(scope="module", params=(15, 18))
 def session(request, make_cluster, tmp_path_factory):
-    major = request.param
-    source, dest = (make_cluster(f"losses_ddl{major}{side}", major=major, config={"shared_buffers": "32MB"}).createdb()
-                    for side in ("source", "dest"))
-    program = Program(tmp_path_factory.mktemp("losses") / "state")
-    made = Session(book, program, source, dest, "--ddl")
-    made.define()
-    yield made.run()
-    program.end_all()
-    source.drop()
-    dest.drop()
+    clusters = [make_cluster(f"losses_ddl{request.param}{side}", major=request.param, config={"shared_buffers": "32MB"})
+                for side in ("source", "dest")]
+    with migrated(book, clusters, tmp_path_factory.mktemp("losses"), "--ddl") as made:
+        yield made
 
 
 @pytest.fixture

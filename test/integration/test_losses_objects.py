@@ -1,12 +1,10 @@
 """What a destination has besides rows must not change them while it follows, and must be there after the promote: triggers,
 rules, policies, keys, views, sequences, large objects. What was lost by whom: doc/design/losses.md."""
-import contextlib
 import os
 
 import pytest
 
-from support.losses import MODES, Book, Loss, Session
-from support.program import Program
+from support.losses import MODES, Book, Loss, migrated
 
 book = Book()
 # Of the whole database. The event triggers note what a restore does, and the tests' changes do not.
@@ -21,23 +19,10 @@ WHOLE = ("CREATE TABLE noted (tag text); CREATE TABLE published (id int PRIMARY 
 
 @pytest.fixture(scope="module", params=(15, 18))
 def session(request, make_cluster, tmp_path_factory):
-    major = request.param
-    source, dest = (make_cluster(f"objects{major}{side}", major=major, config={"shared_buffers": "32MB"}).createdb()
-                    for side in ("source", "dest"))
-    program = Program(tmp_path_factory.mktemp("losses") / "state")
-    made = Session(book, program, source, dest)
-    made.define()
-    for statement in WHOLE:
-        source.sql(statement)
-    yield made.run()
-    program.end_all()
-    for database in (source, dest):
-        with contextlib.closing(database.connect()) as conn:
-            conn.execute("SET default_transaction_read_only = off")
-            for statement in ("DISABLE", "SET (slot_name = NONE)"):
-                conn.execute(f"ALTER SUBSCRIPTION theirs_too {statement}")
-            conn.execute("DROP SUBSCRIPTION theirs_too")
-        database.drop()
+    clusters = [make_cluster(f"objects{request.param}{side}", major=request.param, config={"shared_buffers": "32MB"})
+                for side in ("source", "dest")]
+    with migrated(book, clusters, tmp_path_factory.mktemp("losses"), whole=WHOLE) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,25 +4,17 @@ What was lost by whom: doc/design/losses.md. How it is run: test/support/losses.
 """
 import pytest
 
-from support.losses import MODES, Book, Loss, Session
-from support.program import Program
+from support.losses import MODES, Book, Loss, migrated
 
 book = Book()
 
 
 @pytest.fixture(scope="module", params=(15, 18))
 def session(request, make_cluster, tmp_path_factory):
-    """A server for each side: one major, settings that make every text ambiguous."""
-    major = request.param
-    source, dest = (make_cluster(f"rows{major}{side}", major=major, config={"shared_buffers": "32MB"}).createdb()
-                    for side in ("source", "dest"))
-    program = Program(tmp_path_factory.mktemp("losses") / "state")
-    made = Session(book, program, source, dest)
-    made.define()
-    yield made.run()
-    program.end_all()
-    source.drop()
-    dest.drop()
+    clusters = [make_cluster(f"rows{request.param}{side}", major=request.param, config={"shared_buffers": "32MB"})
+                for side in ("source", "dest")]
+    with migrated(book, clusters, tmp_path_factory.mktemp("losses")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -39,18 +31,11 @@ def test_everything(session):
 
 def test_from_13_to_18(make_cluster, tmp_path):
     """The oldest to the newest: every rule's rows, all tables and sequences. The texts of definitions differ between majors."""
-    source = make_cluster("rows_old", major=13, config={"shared_buffers": "32MB"}).createdb()
-    dest = make_cluster("rows_new", major=18, config={"shared_buffers": "32MB"}).createdb()
-    program = Program(tmp_path / "state")
-    made = Session(book, program, source, dest, "--pg-bindir", dest.cluster.bin)
-    made.define()
-    try:
-        made.run()
+    clusters = [make_cluster(name, major=major, config={"shared_buffers": "32MB"}) for name, major in (("rows_old", 13), ("rows_new", 18))]
+    with migrated(book, clusters, tmp_path, "--pg-bindir", clusters[1].bin) as made:
         assert made.promoted["ok"] and made.promoted["proven"] and not made.failed
         for rule in made.rules:
             Loss(made, rule).equal()
-    finally:
-        program.end_all()
 
 
 # --- TOAST ---

@@ -17,6 +17,7 @@ import os
 from support import compare
 from support.cluster import quote_ident
 from support.following import Following
+from support.program import Program
 
 MODES = ("live", "late")
 # What makes texts of values differ from session to session, if they are not set by whoever reads and writes them.
@@ -161,11 +162,11 @@ class Session:
         for database in (self.source, self.dest):
             for setting in HOSTILE:
                 database.sql(f"ALTER DATABASE {quote_ident(database.name)} SET {setting}")
-        for statement in statements:
-            self.source.sql(statement)
-        for (_, mode), writing in self.writing.items():
+        for writing in self.writing.values():
             self.source.sql(f"CREATE SCHEMA {quote_ident(writing.schema)}")
             writing.run(writing.rule.tables)
+        for statement in statements:
+            self.source.sql(statement)
 
     def change(self, mode):
         """What fails is the rule's own failure, and told by its test."""
@@ -203,3 +204,30 @@ class Session:
         pg_dump = os.path.join(self.source.cluster.bin, "pg_dump")
         return [text for text in compare.differences(self.source.uri, self.dest.uri, pg_dump=pg_dump)
                 if not text.startswith("settings of")]
+
+
+def forget_subscriptions(database):
+    """A database that has some cannot be dropped."""
+    with contextlib.closing(database.connect()) as conn:
+        conn.execute("SET default_transaction_read_only = off")
+        for (name,) in conn.execute("SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database"
+                                    " WHERE datname = current_database())").fetchall():
+            for statement in ("DISABLE", "SET (slot_name = NONE)"):
+                conn.execute(f"ALTER SUBSCRIPTION {quote_ident(name)} {statement}")
+            conn.execute(f"DROP SUBSCRIPTION {quote_ident(name)}")
+
+
+@contextlib.contextmanager
+def migrated(book, clusters, folder, *flags, whole=()):
+    """A Session that has run, between new databases of the two servers; whole: statements besides the rules'."""
+    databases = [cluster.createdb() for cluster in clusters]
+    program = Program(folder / "state")
+    try:
+        made = Session(book, program, *databases, *flags)
+        made.define(*whole)
+        yield made.run()
+    finally:
+        program.end_all()
+        for database in databases:
+            forget_subscriptions(database)
+            database.drop()
