@@ -113,11 +113,14 @@ ENDS = (("commit", 74), ("rollback", 8), ("savepoints", 12), ("many_savepoints",
 
 class Workload:
     """writers: threads; pause_s: the longest rest between two transactions; prepared: with PREPARE TRANSACTION (the server
-    needs max_prepared_transactions); ddl: a further thread changes definitions of tables of its own, now and then."""
+    needs max_prepared_transactions); asynchronous: commits that a crash of the server may take back; ddl: a further
+    thread changes definitions of tables of its own, now and then."""
 
-    def __init__(self, database, seed=1, writers=4, ddl=False, prepared=False, truncate=True, pause_s=0.01, rows=300):
+    def __init__(self, database, seed=1, writers=4, ddl=False, prepared=False, truncate=True, pause_s=0.01, rows=300,
+                 asynchronous=True):
         self.database, self.seed, self.ddl, self.rows = database, seed, ddl, rows
         self.prepared, self.truncate, self.pause_s = prepared, truncate, pause_s
+        self.asynchronous = asynchronous
         self.stopping, self.running = threading.Event(), threading.Event()
         self.running.set()
         self.defining = threading.Event()  # cleared: the definitions stay as they are for now
@@ -299,7 +302,7 @@ class Writer:
         end = self.choose(ENDS)
         if end == "prepare" and not self.workload.prepared:
             end = "commit"
-        if self.rng.random() < 0.15:
+        if self.rng.random() < 0.15 and self.workload.asynchronous:
             self.run_sql("SET LOCAL synchronous_commit = off")
         self.body(end)
         if end == "rollback":
