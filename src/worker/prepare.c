@@ -218,7 +218,7 @@ static bool read_schema(Run *run, Error *err) {
         return false;
     run->chosen = selection.chosen;
     for (size_t i = 0; i < run->toc.count; i++)
-        run->chosen[i] = run->chosen[i] && !run_is_own_entry(run, &run->toc.entries[i]);
+        run->chosen[i] = run->chosen[i] && !run_is_own_entry(&run->toc.entries[i]);
     run->not_moved.len = 0;
     note_not_moved(run, &selection);
     return note_own_schema(run, err) && note_invalid_indexes(run, err);

@@ -133,7 +133,7 @@ NODISCARD bool run_check_source(Run *run, Error *err);
 NODISCARD bool run_before_snapshot(Run *run, Error *err);
 NODISCARD bool run_mark_snapshot(Run *run, Error *err);
 /* An entry of the archive that is our own doing on the source: publications, capture of definitions. */
-bool run_is_own_entry(const Run *run, const TocEntry *entry);
+bool run_is_own_entry(const TocEntry *entry);
 /* Entries that wait for the promote's OPEN. */
 bool run_is_deferred(const LoadParams *load, size_t entry);
 /* Everything that the journal names. */

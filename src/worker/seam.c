@@ -173,11 +173,8 @@ bool run_mark_snapshot(Run *run, Error *err) {
            ledger_set_snapshot_w(run->dest, &run->ledger, &run->snapshot, w, err);
 }
 
-bool run_is_own_entry(const Run *run, const TocEntry *entry) {
-    if (run->names.slot == NULL)
-        return false;
-    return strstr(entry->tag, run->names.slot) != NULL || strstr(entry->schema, run->names.slot) != NULL ||
-           strstr(entry->defn, run->names.slot) != NULL;
+bool run_is_own_entry(const TocEntry *entry) {
+    return seam_names_a_job(entry->tag) || seam_names_a_job(entry->schema) || seam_names_a_job(entry->defn);
 }
 
 /* ---- Away again ---- */

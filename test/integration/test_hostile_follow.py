@@ -10,6 +10,7 @@ import pytest
 from support import compare
 from support.cluster import wait_until
 from support.following import Following
+from support.program import Program
 
 BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
 TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH
@@ -262,3 +263,27 @@ def test_label_that_the_destination_lacks(follow):
     following.dest.sql("ALTER TYPE mood ADD VALUE 'b'")
     following.again().wait_caught_up()
     promote_equal(following)
+
+
+def test_two_migrations_of_one_source(follow, pgcrane, source_db, dest_db, dest, tmp_path):
+    """The second copies nothing of what the first has made on the source, and each goes on when the other is done."""
+    following = follow(TABLE.format("a"), "--ddl")
+    other_db = dest.createdb()
+    program = Program(tmp_path / "other")
+    try:
+        other = Following(program, source_db, other_db, "--ddl").start()
+        other.wait_caught_up()
+        source_db.sql("CREATE TABLE n (id int PRIMARY KEY)")
+        source_db.sql("INSERT INTO n VALUES (1)")
+        other.wait_applied()
+        following.promote()
+        source_db.cluster.sql(f"ALTER DATABASE {source_db.name} RESET default_transaction_read_only")
+        source_db.sql("INSERT INTO n VALUES (2)")
+        promote_equal(other)
+        assert other_db.sql("SELECT count(*) FROM n") == [(2,)] and dest_db.sql("SELECT count(*) FROM n") == [(1,)]
+        for database in (dest_db, other_db, source_db):
+            assert database.sql("SELECT proname FROM pg_proc p JOIN pg_namespace s ON s.oid = pronamespace WHERE nspname ~ '^pgcrane'") == []
+            assert database.sql("SELECT pubname FROM pg_publication") == [] and database.sql("SELECT evtname FROM pg_event_trigger") == []
+    finally:
+        program.end_all()
+        other_db.drop()

@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "engine/ddl/replay_internal.h"
+#include "engine/seam/seam.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -246,7 +247,8 @@ static bool is_ignored(const DdlMessage *message) {
     for (size_t i = 0; i < COUNT_OF(tags); i++)
         if (strcmp(message->tag, tags[i]) == 0)
             return true;
-    return false;
+    /* What another migration makes on the source for itself. */
+    return message->tables.len == 0 && message->query != NULL && seam_names_a_job(message->query);
 }
 
 bool ddl_replay(DbConn *dest, Arena *arena, const char *content, size_t len, DdlWanted wanted, void *context,

@@ -102,6 +102,7 @@
 #define PAUSE_US (200 * USEC_PER_MSEC)
 
 enum { SERVER_NAME_MAX = 63, HASH_LEN = 1 + 16 };
+enum { JOB_ID_LEN = 16 };
 enum { NAME_ROOM = SERVER_NAME_MAX - (int)sizeof(NAME_PREFIX) + 1 - (int)sizeof(KEYS_SUFFIX) + 1 };
 
 /* FNV-1a, 64 bits: apart from each other is enough. */
@@ -128,6 +129,15 @@ static const char *name_stem(Arena *arena, const char *job_id) {
     if (exact)
         return stem;
     return arena_printf(arena, "%.*s_%016" PRIx64, NAME_ROOM - HASH_LEN, stem, hash_name(job_id));
+}
+
+bool seam_names_a_job(const char *text) {
+    for (const char *at = text; (at = strstr(at, NAME_PREFIX)) != NULL;) {
+        at += strlen(NAME_PREFIX);
+        if (strspn(at, "0123456789abcdef") == JOB_ID_LEN)
+            return true;
+    }
+    return false;
 }
 
 SeamNames seam_names(Arena *arena, const char *job_id) {

@@ -23,6 +23,8 @@ typedef struct SeamNames {
     const char *publication_keys; /* update, delete: the tables with a replica identity */
 } SeamNames;
 SeamNames seam_names(Arena *arena, const char *job_id);
+/* Does the text name something that any job has made on a source? Others may follow the same one. */
+bool seam_names_a_job(const char *text);
 
 /* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
 typedef struct SeamTable {
