@@ -287,7 +287,7 @@ def test_password_that_changes(pgcrane, own_cluster, dest_db):
 
 # --- the list ---
 
-def tests_of(file):
+def names_in(file):
     with open(os.path.join(ROOT, "test", "integration", f"test_{file}.py"), encoding="utf-8") as text:
         return set(re.findall(r"^def test_(\w+)", text.read(), re.M))
 
@@ -309,6 +309,6 @@ def test_the_list_names_tests_that_there_are():
             for name in filter(re.compile(r"(\w+::)?\w+$").match, map(str.strip, part.split(","))):
                 file, name = name.split("::") if "::" in name else (file, name)
                 found += 1
-                if file is None or name not in tests_of(file):
+                if file is None or name not in names_in(file):
                     missing.append(f"{file}::{name}")
     assert not missing and found > 150, (missing, found)
