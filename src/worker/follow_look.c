@@ -146,8 +146,11 @@ static bool look_at_drift(Following *following, Error *err) {
     bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
               drift_compare(run->source, run->dest, arena, &params, &drifts, err);
     Error busy = *err;
-    if (!db_is_broken(run->source) && !db_exec(run->source, "SET lock_timeout = 0", err))
+    if (!db_is_broken(run->source) && !db_exec(run->source, "SET lock_timeout = 0", err)) {
+        if (ok)
+            busy = *err; /* the source went away just now */
         ok = false;
+    }
     if (!ok) {
         arena_free(arena);
         following->drift_due_us = clock_now_us() + DRIFT_US;
