@@ -19,7 +19,7 @@ typedef struct ProcSpec {
     int stdout_fd;                /* 0 or less = /dev/null */
     int stderr_fd;                /* 0 or less = inherit */
     int fd3;                      /* 0 or less = none; else what the child sees as descriptor 3 */
-    bool new_session;             /* setsid: survives the death of our process group; proc_wait() ends its children, too */
+    bool new_session; /* setsid: survives the death of our process group; proc_wait() ends its children, too */
 } ProcSpec;
 
 NODISCARD bool proc_spawn(const ProcSpec *spec, pid_t *ret_pid, Error *err);
