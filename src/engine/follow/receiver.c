@@ -18,7 +18,9 @@
 /* A batch this old or large goes out when the applier is idle, though more can be read at once: else it would have to
  * wait for a pause of the stream. */
 #define CUT_AGE_US (10 * USEC_PER_MSEC)
-enum { CUT_ROWS = 2000 };
+#define BEHIND_US USEC_PER_SEC
+#define BEHIND_AGE_US (150 * USEC_PER_MSEC)
+enum { CUT_ROWS = 2000, BEHIND_ROWS = 20000 };
 /* The position of a stream that says nothing to us: how often it is written down. */
 #define ADVANCE_INTERVAL_US (10 * USEC_PER_SEC)
 #define ADVANCE_ASKED_INTERVAL_US (200 * USEC_PER_MSEC)
@@ -111,6 +113,21 @@ static bool is_full(const Receiver *receiver) {
                                       batch_bytes(receiver->item->batch) >= params->batch_bytes);
 }
 
+/* Behind a backlog the oldest change that waits is old already: what it waits here for company does not show, and large
+ * batches are what catches up. */
+static bool is_behind(const Receiver *receiver) {
+    int64_t server_time = atomic_load_explicit(&receiver->follow->server_time_us, memory_order_relaxed);
+
+    return receiver->oldest_us != 0 && server_time - receiver->oldest_us > BEHIND_US;
+}
+
+static bool is_worth_a_batch(const Receiver *receiver, int64_t now) {
+    bool behind = is_behind(receiver);
+
+    return changes_waiting(receiver) >= (behind ? BEHIND_ROWS : CUT_ROWS) ||
+           now - receiver->pending_since_us >= (behind ? BEHIND_AGE_US : CUT_AGE_US);
+}
+
 /* silent: nothing more could be read at once. */
 static bool is_time_to_cut(Receiver *receiver, bool silent, int64_t now) {
     if (!is_pending(receiver))
@@ -119,8 +136,7 @@ static bool is_time_to_cut(Receiver *receiver, bool silent, int64_t now) {
         return true;
     if (receiver->pending_since_us == 0)
         receiver->pending_since_us = now;
-    return queue_is_idle(receiver->follow) &&
-           (silent || changes_waiting(receiver) >= CUT_ROWS || now - receiver->pending_since_us >= CUT_AGE_US);
+    return queue_is_idle(receiver->follow) && (silent || is_worth_a_batch(receiver, now));
 }
 
 static bool cut(Receiver *receiver, bool silent, int64_t now, Error *err) {
