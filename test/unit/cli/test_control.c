@@ -685,7 +685,6 @@ static void test_clients_that_talk_nonsense(void **state) {
     begin_following(this, "follows");
     for (int client = 0; client < 40; client++) { /* more than there are places: each is dropped again */
         CLEANUP(wire_freep) Wire *wire = connect_to(this);
-        CLEANUP(json_freep) json_t *body = NULL;
         if (client % 2 == 0)
             assert_true(fd_write_all(wire_fd(wire), "GET / HTTP/1.1\r\n\r\n", 18, &err));
         else
