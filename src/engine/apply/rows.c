@@ -68,10 +68,10 @@ void rows_append_images(Buf *images, Buf *nths, const BatchGroup *group, uint16_
     buf_append_char(nths, '}');
 }
 
-/* COPY's text form: the control characters have letters of their own, so that a line stays a line. */
+/* COPY's text form: the control characters have letters of their own, so that a line stays a line. 0: as it is. */
+static const char copy_letters[256] = {['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
+
 static void append_copy_value(Buf *buf, const PgoValue *value) {
-    static const char special[] = "\\\n\r\t";
-    static const char letters[] = "\\nrt";
     size_t start = 0;
 
     if (value->kind == PGO_NULL) {
@@ -79,13 +79,13 @@ static void append_copy_value(Buf *buf, const PgoValue *value) {
         return;
     }
     for (size_t i = 0; i < value->len; i++) {
-        const char *found = memchr(special, value->bytes[i], sizeof(special) - 1);
+        char letter = copy_letters[(uint8_t)value->bytes[i]];
 
-        if (found == NULL)
+        if (letter == 0)
             continue;
         buf_append(buf, value->bytes + start, i - start);
         buf_append_char(buf, '\\');
-        buf_append_char(buf, letters[found - special]);
+        buf_append_char(buf, letter);
         start = i + 1;
     }
     buf_append(buf, value->bytes + start, value->len - start);

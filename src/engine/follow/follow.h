@@ -53,7 +53,7 @@ typedef struct FollowParams {
     const SeamPicture *schema_picture;
     FollowHooks hooks;
     const Stop *stop;   /* while follow_start() connects; NULL = none */
-    size_t batch_bytes; /* 0 = 24 MB */
+    size_t batch_bytes; /* 0 = 16 MB */
     size_t batch_rows;  /* 0 = 50,000 */
 } FollowParams;
 

@@ -174,6 +174,15 @@ static bool has_room(const Receiver *receiver, size_t len) {
            (changes < params->batch_rows && batch_bytes(receiver->item->batch) + len < params->batch_bytes);
 }
 
+enum { PIECE_ROWS = 10000, PIECE_LOOK = 1024 };
+
+/* An applier that has nothing to do gets a piece of a large transaction before the batch is full. */
+static bool is_piece(const Receiver *receiver) {
+    size_t changes = receiver->item == NULL ? 0 : batch_changes(receiver->item->batch);
+
+    return changes >= PIECE_ROWS && changes % PIECE_LOOK == 0 && queue_is_idle(receiver->follow);
+}
+
 static bool take_row(Receiver *receiver, const PgoMessage *message, size_t len, Error *err) {
     const ApplyTable *table = NULL;
 
@@ -187,7 +196,7 @@ static bool take_row(Receiver *receiver, const PgoMessage *message, size_t len, 
         return true;
     note_change(receiver);
     /* A transaction larger than a batch: the destination's stays open. */
-    if (!has_room(receiver, len) && !receiver_hand_over(receiver, false, err))
+    if ((!has_room(receiver, len) || is_piece(receiver)) && !receiver_hand_over(receiver, false, err))
         return false;
     if (!receiver_item(receiver, err))
         return false;
