@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 /* Removing a large object takes a lock that lasts as long as the transaction: many of them need many transactions. */
-#define GROUP_OBJECTS "500"
+#define GROUP_OBJECTS "200"
 #define BEGUN "start over"
 
 enum { GROUP_DROPS = 100, LINES_MAX = 20 };

@@ -289,7 +289,7 @@ def test_f2_wrap_between_snapshot_and_w(major, own_cluster, make_probe):
 
 def test_f2_wrap_under_writers(own_cluster, make_probe, dest_db):
     """The whole trial of the soak, over the wrap."""
-    cluster = cluster_near_wrap(own_cluster, 15, 1500)
+    cluster = cluster_near_wrap(own_cluster, 15, 500)
     probe = make_probe(cluster)
     seam_trial.trial(probe.program, probe.source, dest_db, seed=2)
     assert cluster.sql("SELECT txid_current() > 6 * 4294967296") == [(True,)]
@@ -452,7 +452,7 @@ def test_a_broken_rule_shows(rule, probe):
     source = probe.source
     source.cluster.configure({"max_prepared_transactions": 20})
     source.cluster.restart()
-    for seed in range(1, 8):
+    for seed in range(1, 30):
         try:
             seam_trial.trial(probe.program, source, probe.dest, seed, broken=rule)
         except replay.Different:

@@ -1,0 +1,39 @@
+"""Tables that are copied again while changes are followed, and a worker that dies in the middle of it."""
+import pytest
+
+from support import compare
+from support.following import Following
+
+TABLES = """CREATE TABLE changed (id int PRIMARY KEY, a text);
+ INSERT INTO changed SELECT n, 'start' FROM generate_series(1, 2000) n;
+ CREATE TABLE other (id int PRIMARY KEY, a text);
+ INSERT INTO other SELECT n, 'start' FROM generate_series(1, 2000) n"""
+
+
+@pytest.mark.parametrize("point", (None, "again.before_marker", "again.before_commit"))
+def test_a_column_added_on_both_sides(point, source_db, dest_db, pgcrane):
+    """Paused when the source has it, copied again when the destination has it too; what came meanwhile is there once."""
+    source_db.sql(TABLES)
+    following = Following(pgcrane, source_db, dest_db)
+    following.start(env={"PGCRANE_FAILPOINT": f"{point}:kill"} if point else None)
+    following.wait_caught_up()
+    source_db.sql("ALTER TABLE changed ADD COLUMN b int DEFAULT 7")
+    source_db.sql("UPDATE changed SET b = id WHERE id % 2 = 0; DELETE FROM changed WHERE id % 5 = 0")
+    source_db.sql("UPDATE other SET a = 'moved' WHERE id % 3 = 0")
+    following.wait_applied()
+    assert dest_db.sql("SELECT count(*) FROM other WHERE a = 'moved'") == [(666,)], "the other table does not wait"
+    assert dest_db.sql("SELECT suspect IS NOT NULL FROM pgcrane.relation WHERE table_name = 'changed'") == [(True,)]
+    dest_db.sql("ALTER TABLE changed ADD COLUMN b int DEFAULT 7")
+    source_db.sql("INSERT INTO changed VALUES (10000, 'new', 1)")
+    if point:
+        assert following.end() != 0, f"{point} was never reached"
+        assert following.failure()["reason"] == "WORKER_LOST", following.said()
+        source_db.sql("UPDATE changed SET a = 'meanwhile' WHERE id = 1")
+        following.again()
+        following.wait_caught_up()
+    promoted = following.promoted(following.promote())
+    assert promoted["proven"], promoted
+    assert dest_db.sql("SELECT count(*), sum(b) FROM changed") == source_db.sql("SELECT count(*), sum(b) FROM changed")
+    problems = [text for text in compare.differences(source_db.uri, dest_db.uri)
+                if not text.startswith("settings of the database")]
+    assert not problems, problems
