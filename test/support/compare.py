@@ -24,6 +24,9 @@ SHOWN = 5
 NOISE = re.compile(r"^(--$|-- (Name:|Dumped |PostgreSQL database dump)|SET [a-z_]+ = |\\(un)?restrict |"
                    r"SELECT pg_catalog\.set_config\('search_path')")
 
+# What some builds of pg_dump say of servers before 18, of each column: a version of the attribute, nothing of the user's.
+VERSION = re.compile(r"ALTER TABLE .* ALTER COLUMN .* SET \(pg_attver=\d+\);$")
+
 # Everything in a schema of the user's; what an extension owns too, its configuration tables hold the user's rows.
 USER_SCHEMA = """ n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT n.nspname = ANY (%s) """
 
@@ -67,7 +70,7 @@ class Side:
             words += ["-N", quote_ident(name)]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"pg_dump: {run.stderr}"
-        return [line for line in run.stdout.splitlines() if line and not NOISE.match(line)]
+        return [line for line in run.stdout.splitlines() if line and not NOISE.match(line) and not VERSION.match(line)]
 
     def tables(self):
         return {(schema, name, kind): (oid, populated)
