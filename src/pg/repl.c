@@ -33,9 +33,10 @@
 #define SLOT_WAIT_DEFAULT_US (10 * USEC_PER_SEC)
 #define CLOSE_TIMEOUT_US USEC_PER_SEC
 #define GATHER_RECENT_US 500
-#define GATHER_NS (400 * 1000)
+#define GATHER_NS (300 * 1000)
 #define SECONDS_1970_TO_2000 INT64_C(946684800)
 
+enum { GATHER_ENOUGH = 8 << 10 };
 enum { DATA_HEADER = 25, KEEPALIVE_SIZE = 18, FEEDBACK_SIZE = 34, START_SQL_MAX = 1 << 20 };
 
 struct ReplStream {
@@ -45,6 +46,7 @@ struct ReplStream {
     uint64_t durable_lsn;
     int64_t feedback_interval_us, feedback_due_us;
     int64_t silence_us, heard_us;
+    size_t gathered;  /* bytes of messages since the socket was read */
     int64_t asked_us; /* when it was asked to say something, 0 = it was heard since */
     bool unsent;      /* libpq holds some of our feedback */
 };
@@ -153,6 +155,7 @@ static ReplResult take_message(ReplStream *stream, size_t len, ReplData *ret_dat
 
     stream->heard_us = now;
     stream->asked_us = 0;
+    stream->gathered += len;
     if (!parse(stream->buffer, len, &data, err))
         return REPL_FAILED;
     if (data.reply_requested ? !send_feedback(stream, false, err) : !keep_up(stream, now, err))
@@ -203,13 +206,14 @@ static ReplResult wait_for_more(ReplStream *stream, int64_t deadline_us, Error *
 /*
  * A server sends each change by itself, and under a backlog they come faster than a process wakes up: reading each as
  * it comes would cost both sides more than the change. So after a message that is hardly over, more is left to gather
- * before the socket is read again. A stream with pauses never waits here.
+ * before the socket is read again. A stream with pauses never waits here, nor one whose last read was worth its cost.
  */
-static void gather(const ReplStream *stream) {
+static void gather(ReplStream *stream) {
     const struct timespec pause = {.tv_nsec = GATHER_NS};
 
-    if (clock_now_us() - stream->heard_us < GATHER_RECENT_US)
+    if (stream->gathered < GATHER_ENOUGH && clock_now_us() - stream->heard_us < GATHER_RECENT_US)
         (void)nanosleep(&pause, NULL);
+    stream->gathered = 0;
 }
 
 ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err) {
