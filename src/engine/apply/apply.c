@@ -8,8 +8,8 @@
  * second applier, or one that lost its place, fail.
  *
  * Parts are run together first, set-wise and in one pipeline. When that fails, each alone under its own savepoint; what
- * fails then goes one by one. A failure is rare, so what it costs to begin again is not worth a savepoint for each
- * part.
+ * fails then goes one by one. Most tables never fail, so what it costs to begin again is not worth a savepoint for each
+ * part; a table that did (it passes unique values on) goes one by one at once for its next parts.
  *
  * In replica role neither foreign keys nor deferrable unique constraints are checked, as in any logical replication:
  * the source has checked them, and what is wrong in the destination besides is found when it is validated. Where the
