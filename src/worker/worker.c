@@ -131,30 +131,36 @@ static void stop_run(Run *run) {
     answer_confirm(run, false);
 }
 
-/* False when the control plane is gone. */
-static bool handle_message(Run *run) {
-    CLEANUP(json_freep) json_t *body = NULL;
-    WireType type = WIRE_MAX_;
-    Error err = {0};
-
-    switch (wire_receive(run->wire, NULL, 1, &type, &body, &err)) {
-    case WIRE_NOTHING:
-        return true;
-    case WIRE_CLOSED:
-        return false;
-    case WIRE_BROKEN:
-        log_error_value(LOG_ERROR, &err);
-        return false;
-    case WIRE_MESSAGE:
-        break;
-    }
+static void take_message(Run *run, WireType type, const json_t *body) {
     if (type == WIRE_STOP)
         stop_run(run);
     else if (type == WIRE_PROMOTE)
         run_request_promote(run, body);
     else if (type == WIRE_CONFIRM)
         answer_confirm(run, json_get_bool(body, "yes", false));
-    return true;
+}
+
+/* All that are there: what was read together with the one before (START, too) makes no descriptor readable. False when
+ * the control plane is gone. */
+static bool take_messages(Run *run) {
+    for (;;) {
+        CLEANUP(json_freep) json_t *body = NULL;
+        WireType type = WIRE_MAX_;
+        Error err = {0};
+
+        switch (wire_receive(run->wire, NULL, 1, &type, &body, &err)) {
+        case WIRE_NOTHING:
+            return true;
+        case WIRE_CLOSED:
+            return false;
+        case WIRE_BROKEN:
+            log_error_value(LOG_ERROR, &err);
+            return false;
+        case WIRE_MESSAGE:
+            take_message(run, type, body);
+            break;
+        }
+    }
 }
 
 static void send_progress(Run *run) {
@@ -181,7 +187,7 @@ static void *reporter_thread(void *argument) {
         (void)poll(fds, COUNT_OF(fds), (int)(PROGRESS_US / USEC_PER_MSEC));
         if ((fds[0].revents & POLLIN) != 0 && read(reporter->signal_fd, &signal_info, sizeof(signal_info)) > 0)
             stop_run(run);
-        if (peer && fds[1].revents != 0 && !handle_message(run)) {
+        if (peer && !take_messages(run)) {
             peer = false;
             stop_run(run);
         }

@@ -1,7 +1,9 @@
 """`pgcrane promote`, through the real commands, when things go wrong: still following with a writable source, or finished."""
 import contextlib
+import os
 import re
 import signal
+import time
 
 import pytest
 
@@ -271,6 +273,20 @@ def test_asked_while_a_server_is_away(called_off, source_db, dest_db, pgcrane):
         else:
             assert command.wait(60) == 0 and following.end() == 0
     assert_equal(source_db, dest_db)
+
+
+def test_called_off_in_one_breath(following):
+    """The worker, being late, reads the request and its end at once."""
+    worker = following.pids("worker")[0]
+    os.kill(worker, signal.SIGSTOP)
+    command = following.program.popen("promote", "--json", "--hook-before", "sleep 5", "--state-dir", following.program.state_dir)
+    assert command.stdout.readline()
+    command.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # both are on their way
+    os.kill(worker, signal.SIGCONT)
+    out, err = command.communicate(timeout=60)
+    assert command.returncode == 3 and "CANCELLED" in err, out + err
+    assert_promoted(following)
 
 
 def test_the_asking_terminal_is_killed(following):
