@@ -1,7 +1,7 @@
 """Draining one and the same backlog: each tool has a slot made before it, and an equal copy of the data before it.
 
 A tool is prepared (slot, copy) while the source is quiet, then waits; drain() starts it, and the clock runs from the
-moment its slot is active until the backlog's last row is visible at the destination. The slot's own position, durable
+moment its slot, or a copy of it that it reads from, is active until the backlog's last row is visible at the destination. The slot's own position, durable
 and confirmed, is noted beside it.
 """
 import os
@@ -239,9 +239,10 @@ class Watch:
         return self.source.info.backend_pid, self.dest.info.backend_pid
 
     def active(self):
-        """A tool that is through already counts as started."""
-        return self.source.execute("SELECT active OR confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots"
-                                   " WHERE slot_name = %s", (self.drain.scene.end, self.drain.slot)).fetchone()[0]
+        """A tool that is through already counts as started. pgcrane may read from a copy of its slot, named after it."""
+        return self.source.execute("SELECT bool_or(active OR (slot_name = %s AND confirmed_flush_lsn >= %s::pg_lsn))"
+                                   " FROM pg_replication_slots WHERE starts_with(slot_name::text, %s)",
+                                   (self.drain.slot, self.drain.scene.end, self.drain.slot)).fetchone()[0]
 
     def arrived(self):
         if not self.drain.applies:

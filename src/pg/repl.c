@@ -14,13 +14,17 @@
  *
  * Silence. A server has something to say every wal_sender_timeout / 2, unless that is 0. After half of `silence_us`
  * without a word it is asked for one, so that a connection that has died unseen (a proxy keeps its half open) ends.
- * The limit is generous: before 15 a server says nothing while it decodes a transaction of which nothing is published.
+ * Before 15 the limit is generous: a server says nothing then while it decodes a transaction of which nothing is
+ * published.
+ *
+ * A large backlog is fetched by SQL before the stream begins (repl_pull.c); whoever receives does not notice.
  */
 #include "pg/repl.h"
 
 #include "common/lsn.h"
 #include "pg/quote.h"
 #include "pg/repl_internal.h"
+#include "pg/repl_pull.h"
 
 #include <endian.h>
 #include <poll.h>
@@ -30,6 +34,7 @@
 
 #define FEEDBACK_INTERVAL_DEFAULT_US (10 * USEC_PER_SEC)
 #define SILENCE_DEFAULT_US (600 * USEC_PER_SEC)
+#define SILENCE_SHORT_US (120 * USEC_PER_SEC)
 #define SLOT_WAIT_DEFAULT_US (10 * USEC_PER_SEC)
 #define CLOSE_TIMEOUT_US USEC_PER_SEC
 #define GATHER_RECENT_US 500
@@ -37,9 +42,14 @@
 #define SECONDS_1970_TO_2000 INT64_C(946684800)
 
 enum { GATHER_ENOUGH = 8 << 10 };
+enum { VERSION_ANSWERS = 150000 }; /* answers also while it decodes what is not published */
 enum { DATA_HEADER = 25, KEEPALIVE_SIZE = 18, FEEDBACK_SIZE = 34, START_SQL_MAX = 1 << 20 };
 
 struct ReplStream {
+    const DbTarget *source;
+    ReplStart start; /* its strings are the caller's */
+    const Stop *stop;
+    Pull *pull; /* NULL: it streams; else the next three are not there */
     DbConn *conn;
     PGconn *pg;   /* of conn */
     char *buffer; /* libpq's, what the last message points into */
@@ -92,13 +102,15 @@ static bool send_feedback(ReplStream *stream, bool ask, Error *err) {
 }
 
 bool repl_send_feedback(ReplStream *stream, bool ask, Error *err) {
-    return send_feedback(stream, ask, err);
+    return stream->pull != NULL || send_feedback(stream, ask, err);
 }
 
 /* Whether the server is silent cannot be told while nothing is read. */
 bool repl_stay_alive(ReplStream *stream, Error *err) {
     int64_t now = clock_now_us();
 
+    if (stream->pull != NULL)
+        return true;
     stream->heard_us = now;
     stream->asked_us = 0;
     if (stream->unsent && !flush(stream, err))
@@ -216,7 +228,7 @@ static void gather(ReplStream *stream) {
     stream->gathered = 0;
 }
 
-ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err) {
+static ReplResult receive_streamed(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err) {
     bool has_read = false; /* since libpq's buffer was found empty */
     bool lost = false;
 
@@ -302,10 +314,14 @@ static bool try_start(DbConn *conn, const ReplStart *start, const char *sql, int
     return true;
 }
 
+static int64_t slot_deadline(const ReplStart *start) {
+    return clock_now_us() + (start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US);
+}
+
 static bool begin(DbConn *conn, const ReplStart *start, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Buf sql CLEANUP(buf_fini);
-    int64_t deadline = clock_now_us() + (start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US);
+    int64_t deadline = slot_deadline(start);
 
     buf_init(&sql, START_SQL_MAX);
     if (!build_start(arena, start, db_version(conn), &sql, err))
@@ -337,29 +353,104 @@ static bool read_interval(DbConn *conn, int64_t *ret_interval_us, Error *err) {
     return true;
 }
 
-bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop *stop, ReplStream **ret_stream,
-                      Error *err) {
-    CLEANUP(db_closep) DbConn *conn = NULL;
+/* From start->lsn, which may lie before what is durable, but not behind it. */
+static bool open_stream(ReplStream *stream, DbConn *conn, const ReplStart *start, Error *err) {
     int64_t interval_us = 0;
 
-    if (!repl_connect(source, "stream", stop, &conn, err) || !repl_check_publications(conn, start->publications, err) ||
-        !read_interval(conn, &interval_us, err) || !begin(conn, start, err))
+    if (!read_interval(conn, &interval_us, err) || !repl_tune(conn, err) || !begin(conn, start, err))
         return false;
+    bool answers = db_version(conn) >= VERSION_ANSWERS;
+    stream->conn = conn;
+    stream->pg = db_pgconn(conn);
+    stream->feedback_interval_us = start->feedback_interval_us > 0 ? start->feedback_interval_us : interval_us;
+    stream->silence_us = answers ? MAX(SILENCE_SHORT_US, interval_us * 6) : SILENCE_DEFAULT_US;
+    if (start->silence_us > 0)
+        stream->silence_us = start->silence_us;
+    stream->heard_us = clock_now_us();
+    stream->feedback_due_us = stream->heard_us + stream->feedback_interval_us;
+    return true;
+}
+
+static bool connect_stream(ReplStream *stream, DbConn **ret_conn, Error *err) {
+    return repl_connect(stream->source, "stream", stream->stop, ret_conn, err) &&
+           repl_check_publications(*ret_conn, stream->start.publications, err);
+}
+
+/* Nobody holds the slot, and it may be read from there. */
+static bool await_slot(DbConn *conn, const ReplStart *start, ReplSlot *ret_slot, Error *err) {
+    int64_t deadline = slot_deadline(start);
+
+    for (;;) {
+        if (!repl_slot_read(conn, start->slot, ret_slot, err) || !repl_slot_check(ret_slot, start, err))
+            return false;
+        if (ret_slot->active_pid == 0)
+            return true;
+        if (clock_now_us() >= deadline)
+            return repl_slot_fail_active(start->slot, ret_slot->active_pid, err);
+        if (!repl_slot_pause(conn, err))
+            return false;
+    }
+}
+
+static bool try_pull(ReplStream *stream, DbConn *conn, Error *err) {
+    ReplSlot slot;
+
+    return !stream->start.pull || (await_slot(conn, &stream->start, &slot, err) &&
+                                   pull_open(stream->source, &stream->start, &slot, stream->stop, &stream->pull, err));
+}
+
+static bool open_first(ReplStream *stream, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+
+    if (!connect_stream(stream, &conn, err) || !try_pull(stream, conn, err))
+        return false;
+    if (stream->pull != NULL)
+        return true;
+    if (!open_stream(stream, conn, &stream->start, err))
+        return false;
+    conn = NULL;
+    return true;
+}
+
+/* The backlog has been fetched: what came since is streamed from where that ended. Confirmed is still what is durable.
+ */
+static bool open_behind_pull(ReplStream *stream, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+    ReplStart start = stream->start;
+
+    start.lsn = pull_position(stream->pull);
+    pull_closep(&stream->pull);
+    if (!connect_stream(stream, &conn, err) || !open_stream(stream, conn, &start, err))
+        return false;
+    conn = NULL;
+    return true;
+}
+
+bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop *stop, ReplStream **ret_stream,
+                      Error *err) {
     ReplStream *stream = calloc(1, sizeof(*stream));
+
     if (stream == NULL)
         return error_set(err, REASON_SYSTEM, "out of memory");
-    *stream = (ReplStream){
-        .conn = conn,
-        .pg = db_pgconn(conn),
-        .durable_lsn = start->lsn,
-        .feedback_interval_us = start->feedback_interval_us > 0 ? start->feedback_interval_us : interval_us,
-        .silence_us = start->silence_us > 0 ? start->silence_us : SILENCE_DEFAULT_US,
-        .heard_us = clock_now_us(),
-    };
-    stream->feedback_due_us = stream->heard_us + stream->feedback_interval_us;
-    conn = NULL;
+    *stream = (ReplStream){.source = source, .start = *start, .stop = stop, .durable_lsn = start->lsn};
+    if (!open_first(stream, err)) {
+        repl_stream_closep(&stream);
+        return false;
+    }
     *ret_stream = stream;
     return true;
+}
+
+ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_data, Error *err) {
+    if (stream->pull != NULL) {
+        bool over = false;
+        ReplResult result = pull_receive(stream->pull, deadline_us, ret_data, &over, err);
+        if (!over)
+            return result;
+        if (!open_behind_pull(stream, err))
+            return err->reason == REASON_CANCELLED ? REPL_STOPPED : REPL_FAILED;
+    }
+    return receive_streamed(stream, deadline_us, ret_data, err);
 }
 
 /* Throws away what the server still sends. True = all has come. */
@@ -409,7 +500,8 @@ static void say_goodbye(ReplStream *stream) {
 void repl_stream_closep(ReplStream **stream) {
     if (*stream == NULL)
         return;
-    if (!db_is_broken((*stream)->conn))
+    pull_closep(&(*stream)->pull);
+    if ((*stream)->conn != NULL && !db_is_broken((*stream)->conn))
         say_goodbye(*stream);
     release(*stream);
     db_close((*stream)->conn);
@@ -419,8 +511,6 @@ void repl_stream_closep(ReplStream **stream) {
 
 void repl_acknowledge(ReplStream *stream, uint64_t durable_lsn) {
     stream->durable_lsn = MAX(stream->durable_lsn, durable_lsn);
-}
-
-int repl_socket(const ReplStream *stream) {
-    return PQsocket(stream->pg);
+    if (stream->pull != NULL)
+        pull_acknowledge(stream->pull, stream->durable_lsn);
 }

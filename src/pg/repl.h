@@ -26,6 +26,7 @@ typedef struct ReplStart {
     uint64_t lsn;                    /* from the ledger */
     bool binary;                     /* ask for binary values (14+) */
     bool messages;                   /* logical messages too (14+) */
+    bool pull;                       /* a large backlog may be fetched by SQL first (12+; repl_pull.c) */
     int64_t feedback_interval_us;    /* 0 = 10 s, or a third of the server's wal_sender_timeout when that is less */
     int64_t slot_wait_us;            /* how long another process may still hold the slot, 0 = 10 s */
     int64_t silence_us;              /* without a word for so long the connection is given up, 0 = 10 min */
@@ -34,8 +35,9 @@ typedef struct ReplStart {
 typedef struct ReplData {
     bool is_keepalive;
     bool reply_requested;
-    uint64_t start_lsn; /* XLogData */
-    uint64_t end_lsn;   /* the server's current end of WAL */
+    uint64_t start_lsn;  /* XLogData */
+    uint64_t end_lsn;    /* XLogData: of its WAL; keepalive: everything that committed before has been given */
+    uint64_t server_lsn; /* the server's end of WAL as far as it is known, 0 = not said */
     int64_t server_time_us;
     const char *bytes;
     size_t len;
@@ -56,6 +58,5 @@ ReplResult repl_receive(ReplStream *stream, int64_t deadline_us, ReplData *ret_d
 void repl_acknowledge(ReplStream *stream, uint64_t durable_lsn);
 /* Who cannot read for a while (nowhere to put it) calls this instead, at least every 100 ms: sends what is due. */
 NODISCARD bool repl_stay_alive(ReplStream *stream, Error *err);
-/* Feedback now; ask: the server shall answer with a keepalive. */
+/* Feedback now; ask: the server shall answer with a keepalive. While a backlog is fetched both happen by themselves. */
 NODISCARD bool repl_send_feedback(ReplStream *stream, bool ask, Error *err);
-int repl_socket(const ReplStream *stream);

@@ -73,6 +73,19 @@ bool repl_connect(const DbTarget *source, const char *purpose, const Stop *stop,
     return db_open(&target, purpose, stop, ret_conn, err) || explain_connect(options, err);
 }
 
+/* A quarter of shared_buffers, and no more than 512 MB: what a server of this size has to spare. */
+bool repl_tune(DbConn *conn, Error *err) {
+    static const char *const sql =
+        "SELECT pg_catalog.set_config('logical_decoding_work_mem', pg_catalog.concat(GREATEST(w.setting::bigint,"
+        " LEAST(524288, s.setting::bigint * pg_catalog.current_setting('block_size')::bigint / 4096)), 'kB'), false)"
+        " FROM pg_catalog.pg_settings w, pg_catalog.pg_settings s"
+        " WHERE w.name = 'logical_decoding_work_mem' AND s.name = 'shared_buffers'";
+    DbResult *result CLEANUP(db_result_freep) = NULL;
+
+    return db_version(conn) < 130000 || db_query_last(conn, sql, &result, err) ||
+           error_wrap(err, "setting logical_decoding_work_mem");
+}
+
 /* --- State of a slot ---------------------------------------------------------------------------------------------- */
 
 /* How a lost slot is recognised and explained, by version of the server. */
@@ -94,6 +107,7 @@ static void build_read(Arena *arena, const char *name, int version, Buf *sql) {
     buf_printf(sql,
                "SELECT COALESCE(plugin = 'pgoutput' AND database = pg_catalog.current_database(), false), %s,"
                " COALESCE(%s, ''), COALESCE(active_pid, 0), COALESCE(confirmed_flush_lsn, '0/0'),"
+               " COALESCE(restart_lsn, '0/0'),"
                " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
                " ELSE pg_catalog.pg_current_wal_insert_lsn() END"
                " FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
@@ -104,7 +118,7 @@ bool repl_slot_read(DbConn *conn, const char *name, ReplSlot *ret_slot, Error *e
     CLEANUP(arena_freep) Arena *arena = arena_new();
     DbResult *result CLEANUP(db_result_freep) = NULL;
     Buf sql CLEANUP(buf_fini);
-    ReplSlot slot = {.name = name};
+    ReplSlot slot = {.name = name, .server_version = db_version(conn)};
 
     buf_init(&sql, SQL_MAX);
     build_read(arena, name, db_version(conn), &sql);
@@ -117,9 +131,9 @@ bool repl_slot_read(DbConn *conn, const char *name, ReplSlot *ret_slot, Error *e
         snprintf(slot.cause, sizeof(slot.cause), "%s", db_text(result, 0, 2));
         slot.active_pid = (int)db_int64(result, 0, 3);
         if (!lsn_parse(db_text(result, 0, 4), &slot.confirmed_lsn) ||
-            !lsn_parse(db_text(result, 0, 5), &slot.server_lsn))
-            return error_set(err, REASON_INTERNAL, "slot \"%s\" has positions that are none: %s, %s", name,
-                             db_text(result, 0, 4), db_text(result, 0, 5));
+            !lsn_parse(db_text(result, 0, 5), &slot.restart_lsn) || !lsn_parse(db_text(result, 0, 6), &slot.server_lsn))
+            return error_set(err, REASON_INTERNAL, "slot \"%s\" has positions that are none: %s, %s, %s", name,
+                             db_text(result, 0, 4), db_text(result, 0, 5), db_text(result, 0, 6));
     }
     *ret_slot = slot;
     return true;

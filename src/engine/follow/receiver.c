@@ -205,7 +205,7 @@ void receiver_note_progress(Receiver *receiver, Lsn lsn) {
 }
 
 static bool take_keepalive(Receiver *receiver, const ReplData *data) {
-    raise_lsn(&receiver->follow->source_end, data->end_lsn);
+    raise_lsn(&receiver->follow->source_end, MAX(data->end_lsn, data->server_lsn));
     if (data->reply_requested)
         receiver->asked = MAX(receiver->asked, data->end_lsn);
     if (!receiver->in_transaction)
@@ -269,7 +269,8 @@ static bool open_stream(Receiver *receiver, Error *err) {
     ReplStart start = {.slot = follow->params.slot,
                        .publications = follow->params.publications,
                        .lsn = follow->start.lsn,
-                       .messages = true};
+                       .messages = true,
+                       .pull = true};
 
     if (!repl_stream_open(follow->params.source_target, &start, &follow->stop, &receiver->stream, err))
         return false;

@@ -1,0 +1,127 @@
+"""A backlog that is fetched by SQL before the stream begins (pg/repl_pull.c), on real servers, killed and undisturbed."""
+import pathlib
+import signal
+
+import pytest
+
+from support import compare
+from support.cluster import wait_until
+from support.following import Following
+
+SCHEMA = """CREATE TABLE t (id int PRIMARY KEY, v text, n numeric, at timestamptz DEFAULT now());
+ INSERT INTO t SELECT g, 'old', g FROM generate_series(1, 5000) g;
+ CREATE TABLE grown (id bigserial PRIMARY KEY, v text);
+ CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1), (2)"""
+
+
+def many_transactions(source, count):
+    """Each of an update, a delete or an insert, some rolled back, some with subtransactions."""
+    source.sql(f"""DO $$ BEGIN FOR i IN 1..{count} LOOP
+      UPDATE t SET v = 'new ' || i || repeat('x', 200), n = n + 0.5 WHERE id = 1 + i % 5000;
+      INSERT INTO grown (v) VALUES (repeat(md5(i::text), 10));
+      IF i % 10 = 0 THEN DELETE FROM t WHERE id = i; INSERT INTO t VALUES (i, 'back', i); END IF;
+      IF i % 17 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+      END LOOP; END $$""")
+
+
+def backlog(source):
+    many_transactions(source, 6000)
+    source.sql("INSERT INTO grown (v) SELECT repeat(md5(g::text), 8) FROM generate_series(1, 60000) g")
+    source.sql("TRUNCATE emptied; UPDATE t SET v = 'all' WHERE id % 3 = 0")
+    many_transactions(source, 3000)
+
+
+def behind(program, source, dest):
+    """Followed, stopped, and then left behind by some 40 MB."""
+    source.sql(SCHEMA)
+    following = Following(program, source, dest).start()
+    following.wait_caught_up()
+    following.stop()
+    backlog(source)
+    return following
+
+
+def readers(source):
+    return source.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name LIKE '%\\_reader'")
+
+
+def fetched_by_sql(following):
+    log = "".join(path.read_text() for path in pathlib.Path(following.program.state_dir).rglob("*.log"))
+    return "is fetched by SQL" in log
+
+
+def assert_promoted_equal(following):
+    following.wait_caught_up()
+    following.wait_applied()
+    assert fetched_by_sql(following)
+    assert not readers(following.source)
+    promoted = following.promoted(following.promote())
+    assert promoted["proven"]
+    problems = [text for text in compare.differences(following.source.uri, following.dest.uri)
+                if not text.startswith("settings of the database")]
+    assert not problems, problems
+
+
+@pytest.mark.parametrize("major", (13, 15, 17, 18))
+def test_fetched_by_sql(major, make_cluster, pgcrane):
+    source = make_cluster(f"backlog{major}", major=major).createdb()
+    dest = make_cluster(f"backlogto{major}", major=major).createdb()
+    following = behind(pgcrane, source, dest)
+    before = following.transactions()
+    following.again()
+    assert_promoted_equal(following)
+    assert before == 0
+    source.drop(), dest.drop()
+
+
+def test_counted_exactly(source_db, dest_db, pgcrane):
+    """Each transaction that changed something is applied once, whatever way it came."""
+    following = behind(pgcrane, source_db, dest_db)
+    following.again()
+    following.wait_caught_up()
+    following.wait_applied()
+    committed = 9000 - 6000 // 17 - 3000 // 17 + 2
+    assert following.transactions() == committed
+    assert_promoted_equal(following)
+
+
+@pytest.mark.parametrize("point", ("pull.before_chunk:kill:2", "pull.after_chunk:kill:2", "follow.receive:kill:9000",
+                                   "follow.after_commit:kill:2"))
+def test_killed_while_it_is_fetched(point, source_db, dest_db, pgcrane):
+    following = behind(pgcrane, source_db, dest_db)
+    following.again(env={"PGCRANE_FAILPOINT": point})
+    assert following.end() != 0
+    wait_until(lambda: not readers(source_db), what="the reader to go with its session")
+    many_transactions(source_db, 100)
+    following.again()
+    assert_promoted_equal(following)
+
+
+def test_source_killed_while_it_is_fetched(own_cluster, dest_db, pgcrane):
+    source = own_cluster("backlogkilled").createdb()
+    following = behind(pgcrane, source, dest_db)
+    following.again(env={"PGCRANE_FAILPOINT": "follow.receive:sleep=3000:9000"})
+    wait_until(lambda: readers(source), what="the reader")
+    source.cluster.kill9()
+    source.cluster.start()
+    assert_promoted_equal(following)
+
+
+def test_stopped_while_it_is_fetched(source_db, dest_db, pgcrane):
+    """Ctrl-C leaves no reader behind, at once."""
+    following = behind(pgcrane, source_db, dest_db)
+    following.again(env={"PGCRANE_FAILPOINT": "follow.receive:sleep=500:5000"})
+    wait_until(lambda: readers(source_db), what="the reader")
+    following.process.send_signal(signal.SIGINT)
+    assert following.end() == 3
+    assert not readers(source_db)
+    following.again()
+    assert_promoted_equal(following)
+
+
+def test_no_slot_left_for_the_reader(own_cluster, dest_db, pgcrane):
+    """Then it is streamed."""
+    source = own_cluster("backlognoslot", config={"max_replication_slots": 1}).createdb()
+    following = behind(pgcrane, source, dest_db)
+    following.again()
+    assert_promoted_equal(following)
