@@ -106,19 +106,20 @@ static bool run_together(DbConn *dest, const BatchPart *parts, size_t count, App
     return true;
 }
 
-enum { WIDE_SAMPLE = 16, WIDE_BYTES = 16 << 10 };
+enum { WIDE_SAMPLE = 16, WIDE_BYTES = 16 << 10, HUGE_BYTES = 4 << 20 };
 
-/* Rows so large that an array of them costs more (quoting, and taking it apart again) than a statement each. */
+/* Rows so large that an array of them costs more (quoting, and taking it apart again) than a statement each; COPY has
+ * to look for its ends in them as well. Still larger ones are inserted by COPY, which takes them in pieces. */
 static bool is_wide(const BatchPart *part) {
     size_t sample = MIN(part->changes_count, (size_t)WIDE_SAMPLE);
     size_t bytes = 0;
 
-    if (part->groups_count == 0 || part->groups[0].op == BATCH_INSERT) /* inserts go by COPY */
+    if (part->groups_count == 0)
         return false;
     for (size_t i = 0; i < sample; i++)
         for (uint16_t c = 0; c < part->changes[i].new_tuple.count; c++)
             bytes += part->changes[i].new_tuple.values[c].len;
-    return bytes > sample * WIDE_BYTES;
+    return bytes > sample * WIDE_BYTES && (part->groups[0].op != BATCH_INSERT || bytes < sample * HUGE_BYTES);
 }
 
 static bool goes_one_by_one(const BatchPart *part) {

@@ -122,6 +122,21 @@ static bool send_full(DbConn *dest, Arena *arena, const char *label, const Apply
            plain(dest, label, sets[1], err);
 }
 
+/* A row that is larger than a piece goes in several: nothing of its size is made once more. */
+static bool copy_row(DbConn *dest, Buf *lines, const ApplyTable *table, const BatchRow *row, Error *err) {
+    RowCursor cursor = {0};
+
+    for (bool whole = false; !whole;) {
+        whole = rows_append_copy(lines, table, row, &cursor, COPY_PIECE);
+        if (whole && lines->len < COPY_PIECE)
+            return true;
+        if (!buf_ok(lines, "a batch's rows", err) || !db_copy_in_put(dest, lines->data, lines->len, err))
+            return false;
+        buf_clear(lines);
+    }
+    return true;
+}
+
 static bool copy_group(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
                        Error *err) {
     CLEANUP(buf_fini) Buf lines;
@@ -129,13 +144,9 @@ static bool copy_group(DbConn *dest, Arena *arena, const char *label, const Appl
     bool ok = db_copy_in_begin(dest, apply_copy_sql(arena, table), err);
 
     buf_init(&lines, PARAM_MAX);
-    for (size_t i = 0; ok && i < group->rows_count; i++) {
-        rows_append_copy(&lines, table, &group->rows[i]);
-        if (lines.len < COPY_PIECE && i + 1 < group->rows_count)
-            continue;
-        ok = buf_ok(&lines, "a batch's rows", err) && db_copy_in_put(dest, lines.data, lines.len, err);
-        buf_clear(&lines);
-    }
+    for (size_t i = 0; ok && i < group->rows_count; i++)
+        ok = copy_row(dest, &lines, table, &group->rows[i], err);
+    ok = ok && (lines.len == 0 || db_copy_in_put(dest, lines.data, lines.len, err));
     if (!ok || !db_copy_in_end(dest, &rows, err))
         return error_wrap(err, "%s", label);
     return rows == (int64_t)group->rows_count ||

@@ -71,36 +71,58 @@ void rows_append_images(Buf *images, Buf *nths, const BatchGroup *group, uint16_
 /* COPY's text form: the control characters have letters of their own, so that a line stays a line. 0: as it is. */
 static const char copy_letters[256] = {['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
 
-static void append_copy_value(Buf *buf, const PgoValue *value) {
+/* A pass for each of the four letters is many times faster than one that looks at every byte; most large values have
+ * none. */
+static bool is_plain(const char *bytes, size_t len) {
+    static const char letters[] = {'\\', '\n', '\r', '\t'};
+
+    for (size_t i = 0; i < sizeof(letters); i++)
+        if (memchr(bytes, letters[i], len) != NULL)
+            return false;
+    return true;
+}
+
+enum { WORTH_PASSES = 256 };
+
+static void append_copy_bytes(Buf *buf, const char *bytes, size_t len) {
     size_t start = 0;
 
-    if (value->kind == PGO_NULL) {
-        buf_append_str(buf, "\\N");
-        return;
-    }
-    for (size_t i = 0; i < value->len; i++) {
-        char letter = copy_letters[(uint8_t)value->bytes[i]];
+    for (size_t i = len >= WORTH_PASSES && is_plain(bytes, len) ? len : 0; i < len; i++) {
+        char letter = copy_letters[(uint8_t)bytes[i]];
 
         if (letter == 0)
             continue;
-        buf_append(buf, value->bytes + start, i - start);
+        buf_append(buf, bytes + start, i - start);
         buf_append_char(buf, '\\');
         buf_append_char(buf, letter);
         start = i + 1;
     }
-    buf_append(buf, value->bytes + start, value->len - start);
+    buf_append(buf, bytes + start, len - start);
 }
 
-void rows_append_copy(Buf *buf, const ApplyTable *table, const BatchRow *row) {
-    bool first = true;
+/* False: the value goes on with the next call. */
+static bool append_copy_value(Buf *buf, const PgoValue *value, size_t *done, size_t most) {
+    if (value->kind == PGO_NULL) {
+        buf_append_str(buf, "\\N");
+        return true;
+    }
+    size_t len = MIN(value->len - *done, most);
+    append_copy_bytes(buf, value->bytes + *done, len);
+    *done += len;
+    return *done == value->len;
+}
 
-    for (uint16_t c = 0; c < table->batch.columns_count; c++) {
-        if (table->batch.columns[c].is_generated)
+bool rows_append_copy(Buf *buf, const ApplyTable *table, const BatchRow *row, RowCursor *cursor, size_t most) {
+    for (; cursor->column < table->batch.columns_count; cursor->column++) {
+        if (table->batch.columns[cursor->column].is_generated)
             continue;
-        if (!first)
+        if (cursor->begun && cursor->done == 0)
             buf_append_char(buf, '\t');
-        append_copy_value(buf, &row->values[c]);
-        first = false;
+        cursor->begun = true;
+        if (!append_copy_value(buf, &row->values[cursor->column], &cursor->done, most))
+            return false;
+        cursor->done = 0;
     }
     buf_append_char(buf, '\n');
+    return true;
 }

@@ -232,14 +232,15 @@ typedef struct SingleBuilder {
     StringVec params;
 } SingleBuilder;
 
-static const char *value_text(Arena *arena, const PgoValue *value) {
-    return value->kind == PGO_NULL ? NULL : arena_strndup(arena, value->bytes, value->len);
+/* The batch has a NUL behind each value. */
+static const char *value_text(const PgoValue *value) {
+    return value->kind == PGO_NULL ? NULL : value->bytes;
 }
 
 /* A parameter with its type. Without modifier, which a cast would obey silently: varchar(3) cuts where the assignment
  * to a column refuses. */
 static void append_param(SingleBuilder *single, uint16_t column, const PgoValue *value) {
-    vec_push(single->arena, &single->params, value_text(single->arena, value));
+    vec_push(single->arena, &single->params, value_text(value));
     buf_printf(&single->sql, "$%zu::%s", single->params.len, single->table->columns[column].base_type);
 }
 
@@ -279,7 +280,7 @@ static bool append_image_where(SingleBuilder *single, const PgoTuple *old, Error
         if (old->values[c].kind == PGO_UNCHANGED)
             return error_set(err, REASON_BAD_DATA, "a change of table %s lacks the old value of column %s",
                              table->display, table->columns[c].quoted);
-        vec_push(single->arena, &single->params, value_text(single->arena, &old->values[c]));
+        vec_push(single->arena, &single->params, value_text(&old->values[c]));
     }
     for (uint16_t c = 0; c < table->batch.columns_count; c++) {
         const ApplyColumn *column = &table->columns[c];

@@ -51,6 +51,13 @@ bool receiver_item(Receiver *receiver, Error *err) {
     return true;
 }
 
+bool receiver_wait_idle(Receiver *receiver, Error *err) {
+    while (!queue_wait_idle(receiver->follow, clock_now_us() + FULL_SLICE_US))
+        if (!stay_alive(receiver, err))
+            return false;
+    return true;
+}
+
 bool receiver_push(Receiver *receiver, ItemKind kind, bool commits, Error *err) {
     Item *item = receiver->item;
 

@@ -236,10 +236,45 @@ static void test_copy_line(void **state) {
     Buf buf;
 
     (void)state;
-    buf_init(&buf, 1000);
-    rows_append_copy(&buf, &table, &row);
-    assert_string_equal(buf.data, "1\t\\N\ta\\tb\\nc\\\\d\\re\n");
-    buf_fini(&buf);
+    /* In one, and in pieces of any size: the same line. */
+    for (size_t most = 1; most <= 20; most++) {
+        RowCursor cursor = {0};
+        int calls = 1;
+
+        buf_init(&buf, 1000);
+        while (!rows_append_copy(&buf, &table, &row, &cursor, most))
+            calls++;
+        assert_string_equal(buf.data, "1\t\\N\ta\\tb\\nc\\\\d\\re\n");
+        assert_true(most < 9 ? calls > 1 : calls == 1);
+        buf_fini(&buf);
+    }
+}
+
+/* Long ones are looked through in another way. */
+static void test_copy_of_long_values(void **state) {
+    static const char special[] = "\\\n\r\t";
+    static const char *const escaped[] = {"\\\\", "\\n", "\\r", "\\t"};
+    ApplyTable table = table_with('d');
+    char bytes[600];
+    Buf buf;
+
+    (void)state;
+    for (size_t i = 0; i <= strlen(special); i++) {
+        memset(bytes, 'x', sizeof(bytes));
+        bytes[sizeof(bytes) - 1] = '\0';
+        if (i < strlen(special))
+            bytes[577] = special[i];
+        PgoValue values[] = {text("1"), text(""), text(bytes), text("not sent")};
+        BatchRow row = {.values = values};
+        RowCursor cursor = {0};
+        buf_init(&buf, 1000);
+        assert_true(rows_append_copy(&buf, &table, &row, &cursor, 1000));
+        assert_int_equal(buf.len, 3 + 599 + 1 + (i < strlen(special)));
+        assert_memory_equal(buf.data, "1\t\tx", 4);
+        if (i < strlen(special))
+            assert_memory_equal(buf.data + 3 + 577, escaped[i], 2);
+        buf_fini(&buf);
+    }
 }
 
 int main(void) {
@@ -256,6 +291,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_images, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_arrays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_line, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_copy_of_long_values, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
