@@ -29,7 +29,8 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     " SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'" \
     " OR (deptype = 'i' AND classid = " REGCLASS("pg_proc") "))," \
     " rel AS (" \
-    " SELECT n.nspname::text AS schema, c.relname::text AS name, c.*" \
+    " SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind, c.relowner, c.relacl, c.reloptions," \
+    " c.relrowsecurity, c.relforcerowsecurity, c.relreplident" \
     " FROM pg_catalog.pg_class c JOIN ns n ON n.oid = c.relnamespace" \
     " WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'" \
     " AND " NOT_OWNED("pg_class", "c.oid") ")," \
@@ -38,7 +39,7 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     " FROM pg_catalog.pg_proc p JOIN ns n ON n.oid = p.pronamespace" \
     " WHERE " NOT_OWNED("pg_proc", "p.oid") ")," \
     " typ AS (" \
-    " SELECT n.nspname::text AS schema, t.typname::text AS name, t.*" \
+    " SELECT t.oid, n.nspname::text AS schema, t.typname::text AS name, t.typowner, t.typacl" \
     " FROM pg_catalog.pg_type t JOIN ns n ON n.oid = t.typnamespace" \
     " LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid" \
     " WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND " NOT_OWNED("pg_type", "t.oid") ")," \
@@ -61,14 +62,15 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
 
 #define SEQUENCES_SQL \
     " UNION ALL SELECT 3, r.schema, r.name, ''," \
-    " pg_catalog.concat(pg_catalog.format_type(s.seqtypid, NULL), ' START ', s.seqstart, ' INCREMENT ', s.seqincrement," \
-    "  ' MINVALUE ', s.seqmin, ' MAXVALUE ', s.seqmax, ' CACHE ', s.seqcache, CASE WHEN s.seqcycle THEN ' CYCLE' END)," \
-    " pg_catalog.quote_ident(o.schema) || '.' || pg_catalog.quote_ident(o.name) || '.' ||" \
-    "  pg_catalog.quote_ident(a.attname)" NOTHING ", o.schema, o.name" \
-    " FROM rel r JOIN pg_catalog.pg_sequence s ON s.seqrelid = r.oid" \
-    " LEFT JOIN pg_catalog.pg_depend d ON d.classid = " REGCLASS("pg_class") " AND d.objid = r.oid" \
-    "  AND d.refclassid = " REGCLASS("pg_class") " AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')" \
-    " LEFT JOIN rel o ON o.oid = d.refobjid" \
+    " pg_catalog.concat(pg_catalog.format_type(r.seqtypid, NULL), ' START ', r.seqstart, ' INCREMENT ', r.seqincrement," \
+    "  ' MINVALUE ', r.seqmin, ' MAXVALUE ', r.seqmax, ' CACHE ', r.seqcache, CASE WHEN r.seqcycle THEN ' CYCLE' END)," \
+    " pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname) || '.' ||" \
+    "  pg_catalog.quote_ident(a.attname)" NOTHING ", n.nspname::text, o.relname::text" \
+    " FROM (SELECT rel.schema, rel.name, s.* FROM rel JOIN pg_catalog.pg_sequence s ON s.seqrelid = rel.oid OFFSET 0) AS r" \
+    " LEFT JOIN pg_catalog.pg_depend d ON d.classid = " REGCLASS("pg_class") " AND d.objid = r.seqrelid" \
+    "  AND d.objsubid = 0 AND d.refclassid = " REGCLASS("pg_class") " AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')" \
+    " LEFT JOIN pg_catalog.pg_class o ON o.oid = d.refobjid" \
+    " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace" \
     " LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
 
 #define VIEWS_SQL \
