@@ -68,12 +68,15 @@ static const char *subject(Arena *arena, const ObjectFact *fact) {
     return fact->part[0] == '\0' ? spec->label : arena_printf(arena, "%s %s", spec->label, fact->part);
 }
 
-static const char *shown(Arena *arena, const char *value) {
-    enum { SHOWN = 200 };
+static const char *shown(const char *value) {
+    return value[0] == '\0' ? "none" : value;
+}
 
-    if (strlen(value) <= SHOWN)
-        return value[0] == '\0' ? "none" : value;
-    return arena_printf(arena, "%.*s...", SHOWN, value);
+/* A query of many lines tells nobody anything in the middle of a sentence. */
+static bool is_shown(const char *value) {
+    enum { SHOWN = 120 };
+
+    return strlen(value) <= SHOWN && strchr(value, '\n') == NULL;
 }
 
 /* For the destination, where it is one statement that is known. */
@@ -166,8 +169,12 @@ static const char *changed_message(Arena *arena, const ObjectFact *source, const
     const char *about = spec->attached ? subject(arena, source) : "";
     const char *what = arena_printf(arena, "%s%s%s", about, *about != '\0' && *label != '\0' ? ": " : "", label);
 
-    return arena_printf(arena, "%s is %s on the source, %s on the destination", *what == '\0' ? "it" : what,
-                        shown(arena, source->attrs[attr]), shown(arena, dest->attrs[attr]));
+    if (*what == '\0')
+        what = "it";
+    if (!is_shown(source->attrs[attr]) || !is_shown(dest->attrs[attr]))
+        return arena_printf(arena, "%s differs", what);
+    return arena_printf(arena, "%s is %s on the source, %s on the destination", what, shown(source->attrs[attr]),
+                        shown(dest->attrs[attr]));
 }
 
 static bool same_attr(const ObjectAttr *attr, const char *a, const char *b) {
