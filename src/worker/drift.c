@@ -1,4 +1,5 @@
-/* What a comparison of both catalogues has to know of a run: what is moved, and what the destination lacks on purpose. */
+/* What a comparison of both catalogues has to know of a run: what is moved, and what the destination lacks on purpose.
+ */
 #include "engine/ddl/capture.h"
 #include "worker/run.h"
 

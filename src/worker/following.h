@@ -24,7 +24,7 @@ typedef struct Following {
     DriftVec drifts;
     Arena *drifts_arena;
     size_t drift_failures; /* in a row */
-    StringVec suspects; /* for people */
+    StringVec suspects;    /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
     Sample samples[FOLLOWING_SAMPLES];

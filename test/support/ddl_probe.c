@@ -55,8 +55,9 @@ static bool run_drift(Probe *probe, Error *err) {
     if (!drift_compare(probe->source, probe->dest, probe->arena, &params, &drifts, err))
         return false;
     for (size_t i = 0; i < drifts.len; i++)
-        say(json_pack("{s:{s:b, s:I, s:s, s:s, s:s}}", "drift", "note", drifts.items[i].note, "table", (json_int_t)drifts.items[i].table, "object",
-                      drifts.items[i].object, "message", drifts.items[i].message, "fix", drifts.items[i].fix));
+        say(json_pack("{s:{s:b, s:I, s:s, s:s, s:s}}", "drift", "note", drifts.items[i].note, "table",
+                      (json_int_t)drifts.items[i].table, "object", drifts.items[i].object, "message",
+                      drifts.items[i].message, "fix", drifts.items[i].fix));
     say(json_pack("{s:I}", "drift_us", (json_int_t)(clock_now_us() - started)));
     return true;
 }

@@ -205,8 +205,7 @@ bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams
                    Error *err) {
     enum { MAJOR = 10000 };
     bool same_major = db_version(source) / MAJOR == db_version(dest) / MAJOR;
-    CLEANUP(side_fini) Side here = {
-        .conn = source, .params = params, .arena = arena_new(), .same_major = same_major};
+    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new(), .same_major = same_major};
     CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new(), .same_major = same_major};
     Comparing comparing = {.arena = arena};
     pthread_t thread;

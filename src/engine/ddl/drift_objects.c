@@ -90,8 +90,10 @@ static const char *fix_missing(Arena *arena, const ObjectFact *fact) {
         return arena_printf(arena, "ALTER TABLE %s %s ROW LEVEL SECURITY", name,
                             fact->kind == OBJECT_ROW_SECURITY ? "ENABLE" : "FORCE");
     if (fact->kind == OBJECT_VIEW || fact->kind == OBJECT_MATERIALIZED_VIEW)
-        return fact->attrs[2][0] == '\0' ? "" : arena_printf(arena, "CREATE %s %s AS %s",
-                            fact->kind == OBJECT_VIEW ? "VIEW" : "MATERIALIZED VIEW", name, fact->attrs[2]);
+        return fact->attrs[2][0] == '\0'
+                   ? ""
+                   : arena_printf(arena, "CREATE %s %s AS %s", fact->kind == OBJECT_VIEW ? "VIEW" : "MATERIALIZED VIEW",
+                                  name, fact->attrs[2]);
     if (fact->kind == OBJECT_TRIGGER || fact->kind == OBJECT_RULE)
         return fact->attrs[2];
     return fact->kind == OBJECT_INDEX || fact->kind == OBJECT_STATISTICS ? fact->attrs[0] : "";
@@ -156,11 +158,11 @@ static void add_alone(Merging *merging, const ObjectFact *fact, bool on_source) 
     if (spec->attached && same_object(merging->alone, fact))
         return;
     if (!on_source)
-        add(merging, spec->extra, fact,
-            arena_printf(arena, "%s is on the destination only", subject(arena, fact)), fix_extra(arena, fact));
+        add(merging, spec->extra, fact, arena_printf(arena, "%s is on the destination only", subject(arena, fact)),
+            fix_extra(arena, fact));
     else if (!is_absent(merging, fact))
-        add(merging, spec->missing, fact,
-            arena_printf(arena, "%s is missing on the destination", subject(arena, fact)), fix_missing(arena, fact));
+        add(merging, spec->missing, fact, arena_printf(arena, "%s is missing on the destination", subject(arena, fact)),
+            fix_missing(arena, fact));
 }
 
 static const char *changed_message(Arena *arena, const ObjectFact *source, const ObjectFact *dest, int attr) {

@@ -192,8 +192,9 @@ static const char *query_text(Arena *arena, int version) {
             ? "CASE f.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' WHEN 'w' THEN 'window function'"
               " ELSE 'function' END"
             : "CASE WHEN f.proisagg THEN 'aggregate' WHEN f.proiswindow THEN 'window function' ELSE 'function' END",
-        version >= BODY_VERSION ? "CASE WHEN f.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(f.oid) END"
-                                : "NULL",
+        version >= BODY_VERSION
+            ? "CASE WHEN f.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(f.oid) END"
+            : "NULL",
         version >= CLONE_VERSION ? "t.tgparentid" : "0");
 }
 

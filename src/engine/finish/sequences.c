@@ -191,8 +191,7 @@ bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Ar
     if (!failpoint("sequences.before", err) || !list_sequences(params, source, arena, &names, err))
         return false;
     for (size_t first = 0; first < names.len; first += GROUP_SEQUENCES)
-        if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), &missing,
-                        err))
+        if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), &missing, err))
             return false;
     return true;
 }
