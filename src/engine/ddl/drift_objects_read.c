@@ -3,7 +3,8 @@
  *
  * Each kind is one SELECT: number, schema, name, part, attributes, and for a sequence the table that owns it. Left out:
  * what extensions own, our own schemas and publications, temporary things, what the server makes by itself (the
- * constructors of a range, the triggers of foreign keys, the triggers that partitions have from their root).
+ * constructors of a range, the triggers of foreign keys, the triggers that partitions have from their root), and whose
+ * the schema public is: that came with the server, and changed with 15.
  *
  * Grants are those to others than the owner. What PUBLIC has by default is no grant, and its absence is: so a list that
  * is written out and the same list left to its default are alike. MAINTAIN is left out: 17 has it in ALL, 16 does not.
@@ -47,7 +48,8 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     " SELECT " REGCLASS("pg_class") "::oid, oid, schema, name, relowner, relacl, false FROM rel" \
     " UNION ALL SELECT " REGCLASS("pg_proc") ", oid, schema, name, proowner, proacl, true FROM fun" \
     " UNION ALL SELECT " REGCLASS("pg_type") ", oid, schema, name, typowner, typacl, true FROM typ" \
-    " UNION ALL SELECT " REGCLASS("pg_namespace") ", oid, '', nspname::text, nspowner, nspacl, false FROM ns)"
+    " UNION ALL SELECT " REGCLASS("pg_namespace") ", oid, '', nspname::text, nspowner, nspacl, false FROM ns" \
+    "  WHERE nspname <> 'public')"
 
 #define NOTHING ", NULL, NULL, NULL"
 
