@@ -68,11 +68,20 @@ bool step_post_data(Run *run, Error *err) {
 }
 
 bool step_sequences(Run *run, Error *err) {
+    StringVec missing = {0};
+
     if (run->options.schema_only)
         return true;
     tracker_phase_begin(run->tracker, PHASE_FINISH);
-    bool ok = finish_sequences(&run->load, run->source, run->dest, run->arena, err);
+    bool ok = finish_sequences(&run->load, run->source, run->dest, run->arena, &missing, err);
     tracker_phase_end(run->tracker, PHASE_FINISH);
+    for (size_t i = 0; ok && i < missing.len; i++) {
+        NotMoved item = {.kind = "value of sequence",
+                         .object = missing.items[i],
+                         .reason = "the destination has no sequence of that name"};
+
+        vec_push(run->arena, &run->not_moved, item);
+    }
     return ok;
 }
 

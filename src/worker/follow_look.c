@@ -5,7 +5,7 @@
  * application's own UPDATE fails. What was not in the stream meanwhile makes the table suspect.
  */
 #include "common/clock.h"
-#include "engine/ddl/capture.h"
+#include "common/log.h"
 #include "engine/finish/finish.h"
 #include "engine/seam/shapes.h"
 #include "worker/following.h"
@@ -16,7 +16,10 @@
 #define SEQUENCES_US (30 * USEC_PER_SEC)
 #define DRIFT_US (10 * USEC_PER_SEC)
 
-enum { DRIFT_SHARE = 50 }; /* of the time goes into comparing, at most one part in so many */
+enum {
+    DRIFT_SHARE = 50,   /* of the time goes into comparing, at most one part in so many */
+    DRIFT_FAILURES = 6, /* in a row, before somebody is told */
+};
 
 static const SeamTable *find_identity(const Following *following, const SeamTable *table) {
     for (size_t i = 0; i < following->identities_count; i++)
@@ -128,18 +131,47 @@ static bool look_at_identities(Following *following, Error *err) {
     return true;
 }
 
+/* The catalogues change while they are read: what was in the way is gone at the next look. */
+static bool drift_failed(Following *following, Error *err) {
+    if (!drift_error_passes(err))
+        return error_wrap(err, "comparing the catalogues");
+    log_info("comparing the catalogues: %s", err->message);
+    following->drift_due_us = clock_now_us() + DRIFT_US;
+    if (++following->drift_failures % DRIFT_FAILURES == 0)
+        run_event(following->run, "warning",
+                  "the catalogues could not be compared %zu times in a row, since definitions change all the time: %s",
+                  following->drift_failures, err->message);
+    return true;
+}
+
+static size_t count_notes(const DriftVec *drifts) {
+    size_t count = 0;
+
+    for (size_t i = 0; i < drifts->len; i++)
+        count += drifts->items[i].note;
+    return count;
+}
+
+/* The first one, when there was none before. */
+static void tell_drifts(const Following *following, const DriftVec *drifts) {
+    size_t count = drifts->len - count_notes(drifts);
+
+    if (count == 0 || following->drifts.len > count_notes(&following->drifts))
+        return;
+    for (size_t i = 0; i < drifts->len; i++)
+        if (!drifts->items[i].note) {
+            run_event(following->run, "warning", "%s: %s (%zu difference%s; promote waits for them)",
+                      drifts->items[i].object, drifts->items[i].message, count, count == 1 ? "" : "s");
+            return;
+        }
+}
+
 static bool look_at_drift(Following *following, Error *err) {
     Arena *arena = arena_new();
     Run *run = following->run;
     DriftVec drifts = {0};
     int64_t began = clock_now_us();
-    const DriftParams params = {
-        .wanted = run_wanted,
-        .context = run,
-        .indexes = true,
-        .foreign_keys = run->replica_role,
-        .ignore_schema = ddl_capture_schema(arena, &run->names),
-    };
+    const DriftParams params = run_drift_params(run, arena);
 
     /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
      */
@@ -153,13 +185,11 @@ static bool look_at_drift(Following *following, Error *err) {
     }
     if (!ok) {
         arena_free(arena);
-        following->drift_due_us = clock_now_us() + DRIFT_US;
         *err = busy;
-        return busy.reason == REASON_LOCK_BUSY || error_wrap(err, "comparing the catalogues");
+        return drift_failed(following, err);
     }
-    if (drifts.len > 0 && following->drifts.len == 0)
-        run_event(run, "warning", "%s: %s (%zu difference%s; promote waits for them)", drifts.items[0].object,
-                  drifts.items[0].message, drifts.len, drifts.len == 1 ? "" : "s");
+    following->drift_failures = 0;
+    tell_drifts(following, &drifts);
     arena_free(following->drifts_arena);
     following->drifts_arena = arena;
     following->drifts = drifts;
@@ -169,9 +199,21 @@ static bool look_at_drift(Following *following, Error *err) {
     return true;
 }
 
+/* One that was dropped between two of our statements is no reason to end. What is missing, the drift tells. */
+static bool look_at_sequences(const Following *following, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Run *run = following->run;
+
+    if (finish_sequences(&run->load, run->source, run->dest, arena, NULL, err))
+        return true;
+    if (db_is_broken(run->source) || db_is_broken(run->dest) || !drift_error_passes(err))
+        return false;
+    log_info("looking at sequences: %s", err->message);
+    return true;
+}
+
 bool following_look_around(Following *following, Error *err) {
     int64_t now = clock_now_us();
-    Run *run = following->run;
 
     if (now >= following->identities_due_us) {
         if (!look_at_identities(following, err))
@@ -181,9 +223,7 @@ bool following_look_around(Following *following, Error *err) {
     if (now >= following->drift_due_us && (!following_look_at_shapes(following, err) || !look_at_drift(following, err)))
         return false;
     if (now >= following->sequences_due_us) {
-        CLEANUP(arena_freep) Arena *arena = arena_new();
-
-        if (!finish_sequences(&run->load, run->source, run->dest, arena, err))
+        if (!look_at_sequences(following, err))
             return false;
         following->sequences_due_us = clock_now_us() + SEQUENCES_US;
     }

@@ -60,8 +60,10 @@ static void fill_problems(const Following *following, Arena *arena, CdcProgress 
     for (size_t i = 0; i < following->suspects.len && cdc->problems.len < PROBLEMS_SHOWN; i++)
         vec_push(arena, &cdc->problems, following->suspects.items[i]);
     for (size_t i = 0; i < following->drifts.len && cdc->problems.len < PROBLEMS_SHOWN; i++)
-        vec_push(arena, &cdc->problems,
-                 arena_printf(arena, "%s: %s", following->drifts.items[i].object, following->drifts.items[i].message));
+        if (!following->drifts.items[i].note)
+            vec_push(
+                arena, &cdc->problems,
+                arena_printf(arena, "%s: %s", following->drifts.items[i].object, following->drifts.items[i].message));
 }
 
 static CdcState judge_state(const Following *following, const CdcProgress *cdc) {

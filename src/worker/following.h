@@ -23,7 +23,8 @@ typedef struct Following {
     Arena *identities_arena;
     DriftVec drifts;
     Arena *drifts_arena;
-    StringVec suspects; /* for people */
+    size_t drift_failures; /* in a row */
+    StringVec suspects;    /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
     Sample samples[FOLLOWING_SAMPLES];

@@ -198,6 +198,8 @@ static void set_load_params(Run *run) {
         .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
                         run->options.exclude_schemas.len >
                     0,
+        .wanted = run_wanted,
+        .wanted_context = run,
         .copied = run->load.copied,
         .tracker = run->tracker,
         .stop = &run->stop,

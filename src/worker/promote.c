@@ -156,14 +156,7 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
         .tables_count = subject->count,
         .is_deferred = run_is_deferred,
         .not_moved = &run->not_moved,
-        .drift =
-            {
-                .wanted = run_wanted,
-                .context = run,
-                .indexes = true,
-                .foreign_keys = run->replica_role,
-                .ignore_schema = ddl_capture_schema(run->arena, &run->names),
-            },
+        .drift = run_drift_params(run, run->arena),
         .stop = &run->request.called_off,
         .event = on_event,
         .opened = on_opened,

@@ -161,6 +161,7 @@ NODISCARD bool run_copy_again(Run *run, size_t *ret_copied, Error *err);
 /* Is there one that could be copied now? Asked while following. */
 NODISCARD bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
+DriftParams run_drift_params(Run *run, Arena *arena);
 
 /* A thread that reads what the slot costs. Starting it twice is fine. */
 NODISCARD bool watch_start(Run *run, Error *err);

@@ -47,6 +47,7 @@ static bool run_drift(Probe *probe, Error *err) {
     const DriftParams params = {.wanted = is_wanted,
                                 .indexes = true,
                                 .foreign_keys = true,
+                                .objects = true,
                                 .ignore_schema = ddl_capture_schema(probe->arena, &probe->names)};
     DriftVec drifts = {0};
     int64_t started = clock_now_us();
@@ -54,8 +55,9 @@ static bool run_drift(Probe *probe, Error *err) {
     if (!drift_compare(probe->source, probe->dest, probe->arena, &params, &drifts, err))
         return false;
     for (size_t i = 0; i < drifts.len; i++)
-        say(json_pack("{s:{s:I, s:s, s:s, s:s}}", "drift", "table", (json_int_t)drifts.items[i].table, "object",
-                      drifts.items[i].object, "message", drifts.items[i].message, "fix", drifts.items[i].fix));
+        say(json_pack("{s:{s:b, s:I, s:s, s:s, s:s}}", "drift", "note", drifts.items[i].note, "table",
+                      (json_int_t)drifts.items[i].table, "object", drifts.items[i].object, "message",
+                      drifts.items[i].message, "fix", drifts.items[i].fix));
     say(json_pack("{s:I}", "drift_us", (json_int_t)(clock_now_us() - started)));
     return true;
 }

@@ -150,7 +150,7 @@ static bool promote(Probe *probe, Error *err) {
         .tables = probe->tables,
         .tables_count = probe->plan.count,
         .not_moved = &probe->not_moved,
-        .drift = {.indexes = true, .foreign_keys = true},
+        .drift = {.indexes = true, .foreign_keys = true, .objects = true},
         .stop = &probe->stop,
         .event = on_event,
         .opened = on_opened,

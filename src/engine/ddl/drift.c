@@ -8,11 +8,13 @@
  * The order of columns is a fact of its own, told only when the columns agree otherwise: an INSERT without a column
  * list would not.
  *
- * Not compared: the replica identity (the destination's is nobody's business before the promote), storage parameters
- * of tables, tablespaces, statistics targets, owners and grants.
+ * Everything else that a database has is compared by drift_objects.c. Not compared at all: tablespaces, statistics
+ * targets, storage and compression of columns, foreign servers and user mappings, security labels, and the settings of
+ * the database (they are taken over after the promote).
  */
 #include "engine/ddl/drift_internal.h"
 
+#include "engine/ddl/drift_objects.h"
 #include "pg/quote.h"
 
 #include <pthread.h>
@@ -164,8 +166,11 @@ typedef struct Side {
     DbConn *conn;
     const DriftParams *params;
     Arena *arena;
+    bool same_major; /* as the other side */
     FactList facts;
     DbResult *rows;
+    ObjectFacts objects;
+    DbResult *object_rows;
     bool ok;
     Error err;
 } Side;
@@ -173,19 +178,35 @@ typedef struct Side {
 static void *read_side(void *context) {
     Side *side = context;
 
-    side->ok = drift_read(side->conn, side->arena, side->params, &side->facts, &side->rows, &side->err);
+    side->ok = drift_read(side->conn, side->arena, side->params, &side->facts, &side->rows, &side->err) &&
+               (!side->params->objects || objects_read(side->conn, side->arena, side->params, side->same_major,
+                                                       &side->objects, &side->object_rows, &side->err));
     return NULL;
 }
 
 static void side_fini(Side *side) {
     db_result_free(side->rows);
+    db_result_free(side->object_rows);
     arena_free(side->arena);
+}
+
+bool drift_error_passes(const Error *err) {
+    /* Cache lookups and relations that "could not be opened" have the code of an internal error; the others say that a
+     * table, column, object, function or schema does not exist. */
+    static const char *const passing[] = {"XX000", "42P01", "42703", "42704", "42883", "3F000"};
+
+    for (size_t i = 0; i < COUNT_OF(passing); i++)
+        if (strcmp(err->sqlstate, passing[i]) == 0)
+            return true;
+    return err->reason == REASON_LOCK_BUSY;
 }
 
 bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params, DriftVec *ret_drifts,
                    Error *err) {
-    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new()};
-    CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new()};
+    enum { MAJOR = 10000 };
+    bool same_major = db_version(source) / MAJOR == db_version(dest) / MAJOR;
+    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new(), .same_major = same_major};
+    CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new(), .same_major = same_major};
     Comparing comparing = {.arena = arena};
     pthread_t thread;
 
@@ -203,6 +224,7 @@ bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams
     drift_filter(params, &here.facts);
     drift_filter(params, &there.facts);
     merge(&comparing, &here.facts, &there.facts);
+    objects_compare(arena, params, &here.objects, &there.objects, &comparing.drifts);
     *ret_drifts = comparing.drifts;
     return true;
 }

@@ -1,6 +1,7 @@
 /*
  * Do both catalogues still say the same? Tables, columns, types, constraints, indexes, enum labels, identity,
- * persistence, and tables that only one side has.
+ * persistence, and tables that only one side has; with `objects` also sequences, views, functions, triggers, rules,
+ * policies and what else drift_objects.def names.
  *
  * drift_compare() reads both sides and compares in memory; each difference is one line for people, bound to a table
  * where there is one. Used every few seconds while following, and exactly, inside the fence. The two sides are read at
@@ -16,19 +17,32 @@ typedef struct Drift {
     const char *object;  /* "shop.orders", "type shop.status" */
     const char *message; /* "column note is text on the source, varchar(10) on the destination" */
     const char *fix;     /* SQL for the destination, "" = none */
+    bool note;           /* loses neither rows nor behaviour: told, but no reason against a promote */
 } Drift;
 typedef VEC(Drift) DriftVec;
 
 /* Which tables to look at: by the name on the source. */
 typedef bool (*DriftWanted)(void *context, const char *schema, const char *name);
 
+/* Does the destination lack it on purpose: it waits for the promote's OPEN, or was not moved? By the archive's words
+ * for it ("TRIGGER", "shop", "orders audit"). state: "ALWAYS", "REPLICA", ... of triggers and rules, else "". */
+typedef bool (*DriftAbsent)(void *context, const char *desc, const char *schema, const char *tag, const char *state);
+
 typedef struct DriftParams {
     DriftWanted wanted;
+    DriftAbsent absent; /* NULL = nothing is */
     void *context;
     bool indexes;              /* indexes and constraints too */
     bool foreign_keys;         /* they are there already */
+    bool objects;              /* what is neither table nor type, too */
+    bool filtered;             /* options choose what is moved */
+    bool no_owner, no_acl;     /* owners, grants are none of ours */
+    bool no_identity;          /* replica identities are changed by ourselves */
     const char *ignore_schema; /* ours on the source; NULL = none */
 } DriftParams;
 
 NODISCARD bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params,
                              DriftVec *ret_drifts, Error *err);
+/* Did the comparison meet a catalogue that changed under it (what it was about to print is gone)? The next one will
+ * not. */
+bool drift_error_passes(const Error *err);

@@ -9,8 +9,10 @@
 
 /* last_value and is_called of every sequence chosen, exactly as the source has them now (sequences do not obey
  * snapshots: what is read after the snapshot is at least what its rows used). For --data-only: of the sequences that
- * tables chosen own, and without filters also of those that no table owns. */
-NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err);
+ * tables chosen own, and without filters also of those that no table owns. ret_missing, when it is not NULL: those that
+ * the destination does not have, so that nothing was set. */
+NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,
+                                StringVec *ret_missing, Error *err);
 
 /* Large objects made, changed or removed on the source since they were copied: made the same. source may be inside a
  * transaction (then an error ends it). */

@@ -16,6 +16,11 @@ static int compare_oids(const void *a, const void *b) {
     return (*left > *right) - (*left < *right);
 }
 
+typedef struct Missing {
+    Arena *arena;
+    StringVec *names; /* NULL = nobody asks */
+} Missing;
+
 typedef struct Oids {
     uint32_t *items; /* sorted */
     size_t count;
@@ -41,10 +46,22 @@ static Oids sequences_of_archive(const LoadParams *params, Arena *arena, bool al
     return oids;
 }
 
+/* Columns of the list: oid, schema, name, is an extension's configuration, oid, schema and name of the table whose
+ * column owns it. */
+static bool is_owner_wanted(const LoadParams *params, const DbResult *rows, int row) {
+    return db_int64(rows, row, 4) != 0 && params->wanted != NULL &&
+           params->wanted(params->wanted_context, db_text(rows, row, 5), db_text(rows, row, 6));
+}
+
 /* One that was made since the definitions were read is there when it was made there, too: while it was followed. Under
- * filters nobody knows whether it is one of ours. */
-static bool is_wanted_of_archive(const LoadParams *params, const Oids *chosen, const Oids *all, uint32_t oid) {
-    return has(chosen, oid) || (!params->filtered && !has(all, oid));
+ * filters its owner says whether it is one of ours: serial and identity columns own theirs. */
+static bool is_wanted_of_archive(const LoadParams *params, const Oids *chosen, const Oids *all, const DbResult *rows,
+                                 int row) {
+    uint32_t oid = (uint32_t)db_int64(rows, row, 0);
+
+    if (has(all, oid))
+        return has(chosen, oid);
+    return params->filtered ? is_owner_wanted(params, rows, row) : true;
 }
 
 /* The tables copied and what they are partitions or children of: a partitioned table has no rows, and so is not in the
@@ -72,9 +89,11 @@ static bool copied_tables(const LoadParams *params, DbConn *source, Arena *arena
     return true;
 }
 
-/* --data-only: what the tables copied own, and what nobody owns when no table was left out. */
-static bool is_wanted_data_only(const LoadParams *params, const Oids *tables, uint32_t owner) {
-    return owner == 0 ? !params->filtered : has(tables, owner);
+/* --data-only: what the tables copied own (or those made since), and what nobody owns when no table was left out. */
+static bool is_wanted_data_only(const LoadParams *params, const Oids *tables, const DbResult *rows, int row) {
+    uint32_t owner = (uint32_t)db_int64(rows, row, 4);
+
+    return owner == 0 ? !params->filtered : has(tables, owner) || is_owner_wanted(params, rows, row);
 }
 
 /* Sequences of extensions travel with them when they are configuration. */
@@ -84,11 +103,14 @@ static bool list_sequences(const LoadParams *params, DbConn *source, Arena *aren
     StringVec names = {0};
     const char *sql = "SELECT c.oid, n.nspname, c.relname, c.oid = ANY (coalesce((SELECT pg_catalog.array_agg(x.o)"
                       " FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS x (o)), '{}')),"
-                      " coalesce((SELECT d.refobjid FROM pg_catalog.pg_depend d"
+                      " coalesce(o.oid, 0), o.nspname, o.relname"
+                      " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                      " LEFT JOIN LATERAL (SELECT t.oid, m.nspname, t.relname FROM pg_catalog.pg_depend d"
+                      "  JOIN pg_catalog.pg_class t ON t.oid = d.refobjid"
+                      "  JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace"
                       "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid"
                       "  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0"
-                      "  AND d.deptype IN ('a', 'i') LIMIT 1), 0)"
-                      " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                      "  AND d.deptype IN ('a', 'i') LIMIT 1) AS o ON true"
                       " WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
                       " AND n.nspname <> 'information_schema' ORDER BY c.oid";
 
@@ -101,8 +123,8 @@ static bool list_sequences(const LoadParams *params, DbConn *source, Arena *aren
     if (!db_query(source, sql, 0, NULL, &rows, err))
         return error_wrap(err, "listing sequences");
     for (int i = 0; i < db_rows(rows); i++) {
-        bool wanted = params->data_only ? is_wanted_data_only(params, &oids, (uint32_t)db_int64(rows, i, 4))
-                                        : is_wanted_of_archive(params, &oids, &all, (uint32_t)db_int64(rows, i, 0));
+        bool wanted = params->data_only ? is_wanted_data_only(params, &oids, rows, i)
+                                        : is_wanted_of_archive(params, &oids, &all, rows, i);
 
         if (db_bool(rows, i, 3) || wanted)
             vec_push(arena, &names, sql_qualified(arena, db_text(rows, i, 1), db_text(rows, i, 2)));
@@ -121,21 +143,33 @@ static char *read_sql(Arena *arena, const StringVec *names, size_t first, size_t
     return arena_strndup(arena, sql.data, sql.len);
 }
 
-/* A sequence that is not on the destination (--data-only, filters) is none of ours: to_regclass gives NULL, and setval
- * of NULL does nothing. */
+/* Sets those that are there and says which are not: to_regclass gives NULL, and setval of NULL does nothing. */
 static char *set_sql(Arena *arena, const DbResult *values) {
     CLEANUP(buf_fini) Buf sql;
 
     buf_init(&sql, (size_t)16 << 20);
-    for (int i = 0; i < db_rows(values); i++)
-        buf_printf(&sql, "SELECT pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s);",
-                   sql_literal(arena, db_text(values, i, 0)), db_text(values, i, 1),
+    for (int i = 0; i < db_rows(values); i++) {
+        const char *name = sql_literal(arena, db_text(values, i, 0));
+
+        buf_printf(&sql, "%sSELECT %s WHERE pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s) IS NULL",
+                   i == 0 ? "" : " UNION ALL ", name, name, db_text(values, i, 1),
                    db_bool(values, i, 2) ? "true" : "false");
+    }
     return arena_strndup(arena, sql.data, sql.len);
 }
 
+static bool set_group(DbConn *dest, Arena *arena, const DbResult *values, Missing *missing, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(dest, set_sql(arena, values), 0, NULL, &rows, err))
+        return false;
+    for (int i = 0; missing->names != NULL && i < db_rows(rows); i++)
+        vec_push(missing->arena, missing->names, arena_strdup(missing->arena, db_text(rows, i, 0)));
+    return true;
+}
+
 static bool copy_group(const LoadParams *params, DbConn *source, DbConn *dest, const StringVec *names, size_t first,
-                       size_t end, Error *err) {
+                       size_t end, Missing *missing, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(db_result_freep) DbResult *values = NULL;
 
@@ -143,19 +177,21 @@ static bool copy_group(const LoadParams *params, DbConn *source, DbConn *dest, c
         return error_wrap(err, "reading sequences");
     if (!ledger_begin(dest, params->ledger, err))
         return false;
-    if (db_exec(dest, set_sql(arena, values), err) && ledger_commit(dest, err))
+    if (set_group(dest, arena, values, missing, err) && ledger_commit(dest, err))
         return true;
     db_rollback(dest);
     return error_wrap(err, "setting sequences");
 }
 
-bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, Error *err) {
+bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, StringVec *ret_missing,
+                      Error *err) {
+    Missing missing = {.arena = arena, .names = ret_missing};
     StringVec names = {0};
 
     if (!failpoint("sequences.before", err) || !list_sequences(params, source, arena, &names, err))
         return false;
     for (size_t first = 0; first < names.len; first += GROUP_SEQUENCES)
-        if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), err))
+        if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), &missing, err))
             return false;
     return true;
 }

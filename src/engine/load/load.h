@@ -29,8 +29,11 @@ typedef struct LoadParams {
     int64_t copy_max;  /* copies at once */
     int64_t build_max; /* index builds at once */
     bool data_only;
-    bool replica_role;  /* our sessions on the destination may leave triggers and foreign keys out */
-    bool filtered;      /* tables may be left out by options */
+    bool replica_role; /* our sessions on the destination may leave triggers and foreign keys out */
+    bool filtered;     /* tables may be left out by options */
+    /* Does a table pass the filters? NULL = not known. */
+    bool (*wanted)(void *context, const char *schema, const char *name);
+    void *wanted_context;
     bool large_objects; /* copy them too */
     bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
     Tracker *tracker;

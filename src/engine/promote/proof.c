@@ -10,16 +10,46 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 
-bool promote_compare_into(Promote *promote, StringVec *problems, Error *err) {
+/* Definitions may change while they are read, of things that the fence does not lock. */
+static bool compare(const Promote *promote, DriftVec *drifts, Error *err) {
+    enum { ATTEMPTS = 5, PAUSE_MS = 100 };
     const PromoteParams *params = promote->params;
+
+    for (int i = 1;; i++) {
+        if (drift_compare(params->source, params->dest, promote->arena, &params->drift, drifts, err))
+            return true;
+        if (i == ATTEMPTS || err->reason == REASON_LOCK_BUSY || !drift_error_passes(err))
+            return error_wrap(err, "comparing both catalogues");
+        log_info("promote compares again: %s", err->message);
+        clock_sleep_us(PAUSE_MS * USEC_PER_MSEC);
+    }
+}
+
+/* What is no reason against a promote: a few of them by name, once. */
+static void note_drifts(Promote *promote, const DriftVec *drifts) {
+    enum { SHOWN = 5 };
+    size_t count = 0;
+
+    if (promote->step != PROMOTE_COMPARE && !promote->params->options->dry_run)
+        return;
+    for (size_t i = 0; i < drifts->len; i++)
+        if (drifts->items[i].note && ++count <= SHOWN)
+            promote_note(promote, "%s: %s", drifts->items[i].object, drifts->items[i].message);
+    if (count > SHOWN)
+        promote_note(promote, "and %zu more comments, grants, owners and the like that differ", count - SHOWN);
+}
+
+bool promote_compare_into(Promote *promote, StringVec *problems, Error *err) {
     DriftVec drifts = {0};
     int64_t begun = clock_now_us();
 
-    if (!drift_compare(params->source, params->dest, promote->arena, &params->drift, &drifts, err))
-        return error_wrap(err, "comparing both catalogues");
+    if (!compare(promote, &drifts, err))
+        return false;
     promote->compare_us = clock_now_us() - begun;
     for (size_t i = 0; i < drifts.len; i++) {
         const Drift *drift = &drifts.items[i];
+        if (drift->note)
+            continue;
         const char *fix = drift->fix == NULL || drift->fix[0] == '\0'
                               ? ""
                               : arena_printf(promote->arena, " (on the destination: %s)", drift->fix);
@@ -27,6 +57,7 @@ bool promote_compare_into(Promote *promote, StringVec *problems, Error *err) {
         vec_push(promote->arena, problems,
                  arena_printf(promote->arena, "%s: %s%s", drift->object, drift->message, fix));
     }
+    note_drifts(promote, &drifts);
     return true;
 }
 

@@ -17,9 +17,12 @@ static int64_t count_sequences(const LoadParams *load) {
 
 static bool copy_sequences(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
+    StringVec missing = {0};
 
-    if (!finish_sequences(params->load, params->source, params->dest, promote->arena, err))
+    if (!finish_sequences(params->load, params->source, params->dest, promote->arena, &missing, err))
         return error_wrap(err, "copying sequences");
+    for (size_t i = 0; i < missing.len; i++)
+        promote_note(promote, "sequence %s is not on the destination: its value was not set", missing.items[i]);
     promote->result.sequences = count_sequences(params->load);
     return true;
 }

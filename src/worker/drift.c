@@ -1,0 +1,61 @@
+/* What a comparison of both catalogues has to know of a run: what is moved, and what the destination lacks on purpose.
+ */
+#include "engine/ddl/capture.h"
+#include "worker/run.h"
+
+#include <string.h>
+
+/* Kinds that a captured definition cannot be repeated of before OPEN. */
+static bool waits_always(const Run *run, const char *desc, const char *state) {
+    static const char *const waiting[] = {"POLICY", "ROW SECURITY", "EVENT TRIGGER", "PUBLICATION"};
+
+    for (size_t i = 0; i < COUNT_OF(waiting); i++)
+        if (strcmp(desc, waiting[i]) == 0)
+            return true;
+    if (strcmp(desc, "TRIGGER") != 0 && strcmp(desc, "RULE") != 0)
+        return false;
+    return !run->replica_role || strcmp(state, "ALWAYS") == 0 || strcmp(state, "REPLICA") == 0;
+}
+
+static bool is_listed(const Run *run, const TocEntry *entry) {
+    for (size_t i = 0; i < run->not_moved.len; i++)
+        if (strcmp(run->not_moved.items[i].kind, entry->desc) == 0 &&
+            strcmp(run->not_moved.items[i].object, entry->tag) == 0)
+            return true;
+    return false;
+}
+
+/* A DriftAbsent. What was refused when it was restored has no line of the ledger, but is in the list of this run. */
+static bool is_absent(void *context, const char *desc, const char *schema, const char *tag, const char *state) {
+    const Run *run = context;
+    const LoadParams *load = &run->load;
+
+    if (run->options.ddl && waits_always(run, desc, state))
+        return true;
+    for (size_t i = 0; i < run->toc.count; i++) {
+        const TocEntry *entry = &run->toc.entries[i];
+
+        if (strcmp(entry->desc, desc) == 0 && strcmp(entry->tag, tag) == 0 && strcmp(entry->schema, schema) == 0)
+            return !run->chosen[i] || run_is_deferred(load, i) || is_listed(run, entry) ||
+                   restore_pass(load->toc, entry, &load->restore) == RESTORE_LAST;
+    }
+    return false;
+}
+
+DriftParams run_drift_params(Run *run, Arena *arena) {
+    const MigrateOptions *options = &run->options;
+
+    return (DriftParams){
+        .wanted = run_wanted,
+        .absent = is_absent,
+        .context = run,
+        .indexes = true,
+        .foreign_keys = run->replica_role,
+        .objects = !options->data_only, /* there the definitions are not ours */
+        .filtered = run->load.filtered,
+        .no_owner = options->no_owner,
+        .no_acl = options->no_acl,
+        .no_identity = options->identity_full,
+        .ignore_schema = ddl_capture_schema(arena, &run->names),
+    };
+}

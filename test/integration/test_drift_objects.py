@@ -1,0 +1,296 @@
+"""What a database has besides tables: a difference of any kind is told, stops a promote or is noted there, and is gone when
+both sides are made alike. Filters: what is not moved is none of it."""
+import contextlib
+import os
+import threading
+import time
+
+import psycopg
+import pytest
+
+from support.cluster import wait_until
+from support.following import Following
+from support.program import Program, find_program, json_lines
+
+COMMON = """
+CREATE SCHEMA shop;
+CREATE TYPE shop.mood AS ENUM ('good', 'bad');
+CREATE TABLE shop.t (id serial PRIMARY KEY, a int, b varchar(10));
+CREATE FUNCTION shop.f(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
+CREATE FUNCTION shop.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE FUNCTION shop.watched() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE VIEW shop.v AS SELECT id, a FROM shop.t WHERE b IN ('x', 'y');
+CREATE MATERIALIZED VIEW shop.m AS SELECT id, count(*) AS n FROM shop.t GROUP BY id;
+CREATE TRIGGER plain BEFORE INSERT ON shop.t FOR EACH ROW WHEN (NEW.b IN ('x', 'y')) EXECUTE FUNCTION shop.noted();
+CREATE SEQUENCE shop.free;
+"""
+# On the source: the object, the beginning of what is told, whether it is only a note.
+KINDS = {
+    "schema": ("CREATE SCHEMA more", "schema more", "it is missing on the destination", False),
+    "extension": ("CREATE EXTENSION file_fdw", "extension file_fdw", "it is missing on the destination", False),
+    "sequence": ("CREATE SEQUENCE shop.s", "shop.s", "sequence is missing on the destination", False),
+    "sequence altered": ("ALTER SEQUENCE shop.free INCREMENT 7", "shop.free", "it is bigint START 1 INCREMENT 7", False),
+    "view": ("CREATE VIEW shop.w AS SELECT a FROM shop.t", "shop.w", "view is missing on the destination", False),
+    "view replaced": ("CREATE OR REPLACE VIEW shop.v AS SELECT id, a FROM shop.t WHERE b = 'z'", "shop.v", "query differs", False),
+    "view option": ("ALTER VIEW shop.v SET (security_barrier)", "shop.v", "options is security_barrier=true", False),
+    "matview": ("CREATE MATERIALIZED VIEW shop.n AS SELECT 1 AS one", "shop.n", "materialized view is missing", False),
+    "matview index": ("CREATE UNIQUE INDEX m_id ON shop.m (id)", "shop.m", "index m_id is missing on the destination", False),
+    "function": ("CREATE FUNCTION shop.g(text, int DEFAULT 3) RETURNS int LANGUAGE sql AS 'SELECT 1'", "shop.g(text, integer)",
+                 "function returning integer is missing on the destination", False),
+    "overload": ("CREATE FUNCTION shop.f(a text) RETURNS text LANGUAGE sql AS 'SELECT a'", "shop.f(text)",
+                 "function returning text is missing", False),
+    "function body": ("CREATE OR REPLACE FUNCTION shop.f(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1'", "shop.f(integer)",
+                      "body (its md5) is ", False),
+    "function property": ("ALTER FUNCTION shop.f(int) IMMUTABLE SECURITY DEFINER", "shop.f(integer)", "properties is ", False),
+    "function default": ("CREATE OR REPLACE FUNCTION shop.f(a int DEFAULT 5) RETURNS int LANGUAGE sql IMMUTABLE SECURITY DEFINER"
+                         " AS 'SELECT a + 1'", "shop.f(integer)", "arguments is a integer DEFAULT 5 on the source", False),
+    "procedure": ("CREATE PROCEDURE shop.p() LANGUAGE sql AS ''", "shop.p()", "procedure returning ", False),
+    "aggregate": ("CREATE AGGREGATE shop.total(int) (sfunc = int4pl, stype = int, initcond = '0')", "shop.total(integer)",
+                  "aggregate returning integer is missing", False),
+    "operator": ("CREATE OPERATOR shop.#+# (function = int4pl, leftarg = int, rightarg = int)",
+                 "operator shop.#+#(integer,integer)", "it is missing", False),
+    "trigger": ("CREATE TRIGGER late AFTER UPDATE ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.noted()", "shop.t",
+                "trigger late is missing on the destination", False),
+    "trigger disabled": ("ALTER TABLE shop.t DISABLE TRIGGER plain", "shop.t", "trigger plain: state is disabled", False),
+    "trigger dropped": ("DROP TRIGGER plain ON shop.t", "shop.t", "trigger plain is on the destination only", False),
+    "rule": ("CREATE RULE quiet AS ON DELETE TO shop.t DO INSTEAD NOTHING", "shop.t", "rule quiet is missing", False),
+    "policy": ("CREATE POLICY mine ON shop.t USING (a > 0)", "shop.t", "policy mine is missing on the destination", False),
+    "policy altered": ("ALTER POLICY mine ON shop.t USING (a > 1)", "shop.t", "policy mine: USING is (a > 1)", False),
+    "row security": ("ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY", "shop.t", "row security is missing", False),
+    "forced": ("ALTER TABLE shop.t FORCE ROW LEVEL SECURITY", "shop.t", "forced row security is missing", False),
+    "event trigger": ("CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION shop.watched()", "event trigger watch",
+                      "it is missing", False),
+    "publication": ("CREATE PUBLICATION theirs FOR TABLE shop.t", "publication theirs", "it is missing", True),
+    "statistics": ("CREATE STATISTICS shop.st ON a, b FROM shop.t", "shop.st", "statistics object is missing", True),
+    "storage": ("ALTER TABLE shop.t SET (fillfactor = 70)", "shop.t", "storage parameters is missing", True),
+    "identity": ("ALTER TABLE shop.t REPLICA IDENTITY FULL", "shop.t", "replica identity is missing", True),
+    "comment": ("COMMENT ON COLUMN shop.t.a IS 'A'", "shop.t", "comment a is missing", True),
+    "grant": ("GRANT SELECT ON shop.t TO PUBLIC", "shop.t", "grant to PUBLIC is missing", True),
+    "column grant": ("GRANT UPDATE (a) ON shop.t TO PUBLIC", "shop.t", "grant to PUBLIC on column a is missing", True),
+    "revoked": ("REVOKE EXECUTE ON FUNCTION shop.f(int) FROM PUBLIC", "shop.f(integer)", "grant to PUBLIC is missing", True),
+    "schema grant": ("GRANT USAGE ON SCHEMA shop TO PUBLIC", "shop", "grant to PUBLIC is missing", True),
+    "owner": ("ALTER VIEW shop.v OWNER TO drift_owner", "shop.v", "owner is drift_owner on the source", True),
+    "default privileges": ("ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO PUBLIC",
+                           "default privileges of harness", "it is missing", True),
+}
+OWNER = "DO $$ BEGIN CREATE ROLE drift_owner; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+
+
+class Drift:
+    def __init__(self, folder, source, dest):
+        self.program = Program(folder, os.path.join(os.path.dirname(find_program()), "ddl_probe"))
+        self.source, self.dest = source, dest
+
+    def __call__(self):
+        result = self.program(self.source.uri, self.dest.uri, "drifttest", "drift")
+        assert result.code == 0, str(result)
+        return [line["drift"] for line in json_lines(result.stdout) if "drift" in line]
+
+
+@pytest.fixture(scope="module", params=[(15, 15), (18, 18), (13, 18)], ids=lambda p: f"{p[0]}to{p[1]}")
+def drift(request, make_cluster, tmp_path_factory):
+    databases = [make_cluster(f"drift{major}{side}", major=major, config={"shared_buffers": "16MB"}).createdb()
+                 for side, major in zip(("source", "dest"), request.param)]
+    for database in databases:
+        database.sql(OWNER)
+        database.sql(COMMON)
+    yield Drift(tmp_path_factory.mktemp("drift"), *databases)
+    for database in databases:
+        database.drop()
+
+
+def test_nothing_differs(drift):
+    assert drift() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_told_until_both_are_alike(drift, kind):
+    change, name, message, note = KINDS[kind]
+    majors = {side.cluster.major for side in (drift.source, drift.dest)}
+    if kind in ("view replaced", "function default", "policy altered") and len(majors) > 1:
+        message = None  # printed forms are compared between servers of the same major version only
+    if kind == "default privileges":
+        name = f"default privileges of {drift.source.sql('SELECT current_user')[0][0]}"
+    drift.source.sql(change)
+    found = drift()
+    told = [d for d in found if d["object"] == name and d["message"].startswith(message or "-")]
+    assert bool(told) == (message is not None), found
+    assert all(d["note"] == note for d in told)
+    assert all(d in told or d["note"] for d in found), found  # an owner comes with what it owns, and the like
+    drift.dest.sql(change)
+    assert drift() == []
+
+
+def test_a_written_list_of_grants_is_its_default(drift):
+    """GRANT and REVOKE leave a list behind that says what no list says, too; a restore brings none."""
+    drift.source.sql("GRANT SELECT ON shop.free TO PUBLIC; REVOKE SELECT ON shop.free FROM PUBLIC;"
+                     " GRANT EXECUTE ON FUNCTION shop.noted() TO PUBLIC; GRANT USAGE ON TYPE shop.mood TO PUBLIC")
+    assert drift() == []
+
+
+def test_what_the_destination_prints_differently_is_no_difference(drift):
+    """A definition that was restored is printed with other casts and parentheses than the first time."""
+    text = "CREATE VIEW shop.casts AS SELECT id FROM shop.t WHERE b IN ('x', 'y') AND (a > 1 OR a < -1)"
+    drift.source.sql(text)
+    drift.dest.sql("CREATE VIEW shop.casts AS " + drift.source.sql("SELECT pg_get_viewdef('shop.casts'::regclass)")[0][0])
+    assert drift() == []
+
+
+# --- a whole migration ---
+
+
+@contextlib.contextmanager
+def followed(pgcrane, source_db, dest_db, *flags, env=None):
+    following = Following(pgcrane, source_db, dest_db, *flags)
+    following.start(env=env)
+    try:
+        following.wait_caught_up()
+        yield following
+    finally:
+        if following.running():
+            following.kill("everything")
+
+
+def refusal(following):
+    """What a promote is refused for, "" = nothing, and its notes."""
+    following.lines.clear()
+    result = following.promote("--dry-run", check=False)
+    body = following.promoted(result)
+    return "" if body["ok"] else f"{body['error']['message']} {result.lines} {list(following.lines)}", body["notes"]
+
+
+BLOCKING = ("sequence", "view", "view replaced", "function", "function body", "trigger", "rule", "policy", "extension", "schema")
+NOTED = ("statistics", "comment", "grant", "storage")
+
+
+def test_a_promote_waits_until_both_are_alike(pgcrane, source_db, dest_db):
+    """Each change comes into being on the source after the copy, without --ddl."""
+    source_db.sql(COMMON + "ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY; CREATE POLICY early ON shop.t USING (true);"
+                           " CREATE TRIGGER always AFTER INSERT ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.noted();"
+                           " ALTER TABLE shop.t ENABLE ALWAYS TRIGGER always; CREATE PUBLICATION early")
+    with followed(pgcrane, source_db, dest_db) as following:
+        assert refusal(following) == ("", []), "what waits for OPEN is no difference"
+        for kind in (*BLOCKING, *NOTED):
+            source_db.sql(KINDS[kind][0])
+        error, _ = refusal(following)
+        for kind in BLOCKING:
+            assert f"{KINDS[kind][1]}: {KINDS[kind][2]}" in error, (kind, error)
+        for kind in BLOCKING:
+            dest_db.sql(KINDS[kind][0])
+        error, notes = refusal(following)
+        assert error == ""
+        for kind in NOTED:
+            assert any(note.startswith(f"{KINDS[kind][1]}: {KINDS[kind][2]}") for note in notes), (kind, notes)
+        promoted = following.promoted(following.promote())
+        assert promoted["proven"]
+        assert any("comment a is missing" in note for note in promoted["notes"])
+    assert dest_db.sql("SELECT polname FROM pg_policy ORDER BY 1") == [("early",), ("mine",)]
+
+
+def test_a_missing_sequence_stops_a_promote(pgcrane, source_db, dest_db):
+    """setval of a sequence that is not there does nothing, and says nothing."""
+    source_db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with followed(pgcrane, source_db, dest_db) as following:
+        source_db.sql("CREATE SEQUENCE numbers; SELECT nextval('numbers')")
+        error, _ = refusal(following)
+        assert "public.numbers: sequence is missing on the destination" in error
+
+
+# --- definitions that change all the time ---
+
+
+def test_definitions_that_change_all_the_time_do_not_end_the_run(pgcrane, source_db, dest_db):
+    source_db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    stop, rounds = threading.Event(), []
+
+    def churn(number):
+        with contextlib.closing(source_db.connect()) as conn:
+            while not stop.is_set():
+                conn.execute(f"CREATE TABLE c{number} (id serial PRIMARY KEY, a int CHECK (a > 0), b text DEFAULT 'x');"
+                             f" CREATE VIEW cv{number} AS SELECT * FROM c{number};"
+                             f" CREATE FUNCTION cf{number}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+                conn.execute(f"DROP FUNCTION cf{number}()")
+                with contextlib.suppress(psycopg.Error):  # a deadlock with another of us
+                    conn.execute(f"DROP VIEW cv{number}; DROP TABLE c{number}")
+                    rounds.append(number)
+                    continue
+                conn.execute(f"DROP VIEW IF EXISTS cv{number}; DROP TABLE IF EXISTS c{number}")
+
+    threads = [threading.Thread(target=churn, args=(n,), daemon=True) for n in range(3)]
+    with followed(pgcrane, source_db, dest_db) as following:
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 35  # three looks, ten seconds apart
+        while time.monotonic() < end and following.running():
+            time.sleep(0.2)
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        assert following.running(), following.said()
+        assert len(rounds) > 20
+        following.promote()
+    assert dest_db.sql("SELECT count(*) FROM t") == [(0,)]
+
+
+# --- filters ---
+
+TWO_SCHEMAS = """
+CREATE SCHEMA a; CREATE SCHEMA b;
+CREATE TABLE b.other (id int PRIMARY KEY, v text);
+CREATE TABLE a.x (id serial PRIMARY KEY, other int, v text);
+CREATE TABLE a.y (id int PRIMARY KEY, v text);
+ALTER TABLE a.x ADD FOREIGN KEY (other) REFERENCES b.other;
+CREATE VIEW b.seen AS SELECT * FROM a.x;
+INSERT INTO b.other SELECT n, 'o' FROM generate_series(1, 50) n;
+INSERT INTO a.x (other, v) SELECT n, 'x' FROM generate_series(1, 50) n;
+INSERT INTO a.y SELECT n, 'y' FROM generate_series(1, 50) n;
+"""
+
+
+def tables_of(database):
+    return [row[0] for row in database.sql("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace IN"
+                                           " (SELECT oid FROM pg_namespace WHERE nspname IN ('a', 'b')) ORDER BY 1")]
+
+
+def same(source_db, dest_db, *tables):
+    for table in tables:
+        rows = f"SELECT * FROM {table} ORDER BY 1"
+        assert source_db.sql(rows) == dest_db.sql(rows), table
+
+
+@pytest.mark.parametrize("ddl", [False, True], ids=["by hand", "ddl"])
+def test_a_schema_is_followed_to_its_promote(pgcrane, source_db, dest_db, ddl):
+    """Writes to what is not moved, a TRUNCATE of both, a key to an unwanted table, a table with a sequence of its own made
+    meanwhile: the sequence goes on where the source's ended."""
+    source_db.sql(TWO_SCHEMAS)
+    made = "CREATE TABLE a.made (id serial PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text)"
+    with followed(pgcrane, source_db, dest_db, "-n", "a", *(["--ddl"] if ddl else [])) as following:
+        if not ddl:
+            dest_db.sql(made)
+        source_db.sql(made)
+        source_db.sql("CREATE TABLE b.unwanted (id serial PRIMARY KEY); INSERT INTO b.unwanted DEFAULT VALUES")
+        source_db.sql("INSERT INTO a.made (v) SELECT 'm' FROM generate_series(1, 20)")
+        source_db.sql("INSERT INTO b.other VALUES (100, 'o'); INSERT INTO a.x (other, v) VALUES (100, 'late')")
+        source_db.sql("UPDATE b.other SET v = 'p'; UPDATE a.x SET v = v || '!' WHERE id % 2 = 0; DELETE FROM a.y WHERE id < 9")
+        following.wait_applied()
+        source_db.sql("TRUNCATE a.y, b.other CASCADE")
+        source_db.sql("INSERT INTO a.x (v) VALUES ('after')")
+        wait_until(lambda: dest_db.sql("SELECT count(*) FROM a.made") == [(20,)], 120, "the new table's rows")
+        assert following.promoted(following.promote())["proven"]
+    same(source_db, dest_db, "a.x", "a.y", "a.made")
+    assert tables_of(dest_db) == ["a.made", "a.x", "a.y"]
+    assert dest_db.sql("INSERT INTO a.made (v) VALUES ('new') RETURNING id, n") == [(21, 21)]
+    assert dest_db.sql("INSERT INTO a.x (v) VALUES ('new') RETURNING id") == source_db.sql("SELECT last_value + 1 FROM a.x_id_seq")
+
+
+@pytest.mark.parametrize("flags", [("-t", "a.x"), ("-T", "b.*", "-T", "a.y", "-N", "b")], ids=["table", "excludes"])
+def test_one_table_is_followed_to_its_promote(pgcrane, source_db, dest_db, flags):
+    source_db.sql(TWO_SCHEMAS)
+    with followed(pgcrane, source_db, dest_db, *flags) as following:
+        source_db.sql("INSERT INTO a.y VALUES (900, 'z'); UPDATE b.other SET v = 'p'; INSERT INTO a.x (v) VALUES ('late')")
+        source_db.sql("CREATE VIEW b.more AS SELECT 1 AS one; CREATE TABLE b.unwanted (id serial PRIMARY KEY)")
+        source_db.sql("TRUNCATE a.y, b.other CASCADE; INSERT INTO a.x (v) VALUES ('after'); ALTER TABLE a.y ADD COLUMN n serial")
+        assert following.promoted(following.promote())["proven"]
+    same(source_db, dest_db, "a.x")
+    assert tables_of(dest_db) == ["a.x"]
+    assert dest_db.sql("INSERT INTO a.x (v) VALUES ('new') RETURNING id") == source_db.sql("SELECT last_value + 1 FROM a.x_id_seq")
