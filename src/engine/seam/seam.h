@@ -52,6 +52,10 @@ NODISCARD bool seam_slot(const DbTarget *source_target, DbConn *source, DbConn *
                          const SeamNames *names, const Stop *stop, SeamBlocked blocked, void *context, Lsn *ret_l0,
                          Error *err);
 
+/* An error of reading the slot's stream. When it is the slot's own (the server read a change and could not go on, as it
+ * would each time), it becomes SLOT_UNDECODABLE: nothing but another slot, and another copy, helps. */
+void seam_judge_stream(const char *slot, Error *err);
+
 /* Waits until every transaction that was running when it was called, prepared ones included, has ended on the server's
  * own books. */
 NODISCARD bool seam_barrier(DbConn *source, const Stop *stop, SeamBlocked blocked, void *context, Error *err);
