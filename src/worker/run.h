@@ -136,6 +136,8 @@ NODISCARD bool run_mark_snapshot(Run *run, Error *err);
 bool run_is_own_entry(const TocEntry *entry);
 /* Entries that wait for the promote's OPEN. */
 bool run_is_deferred(const LoadParams *load, size_t entry);
+/* Of what the journal names all but slot and publications. */
+NODISCARD bool run_keep_slot_only(Run *run, Error *err);
 /* Everything that the journal names. */
 NODISCARD bool run_remove_from_source(Run *run, Error *err);
 /* Follows until everything up to `until` is applied. */

@@ -265,7 +265,8 @@ static void give_up_slot(Run *run) {
     if (!db_open(&run->source_target, "control", NULL, &run->source, &err) ||
         !db_open(&run->dest_target, "control", NULL, &run->dest, &err) ||
         !ledger_retake(run->dest, &run->ledger, &err) || !run_remove_from_source(run, &err)) {
-        run_event(run, "error", "the slot could not be removed: %s; pgcrane abort tries again", err.message);
+        run_event(run, "error", "not all could be removed from the source: %s%s%s; pgcrane abort tries again",
+                  err.message, err.remedy[0] != '\0' ? "; " : "", err.remedy);
         log_error_value(LOG_ERROR, &err);
     }
 }
