@@ -123,7 +123,8 @@ static bool start(Following *following, Error *err) {
     publications[0] = run->names.publication_all;
     publications[1] = run->names.publication_keys;
     SeamPicture *schema_picture = NULL;
-    if (!run_check_source(run, err) || !read_tables(following, err) ||
+    /* What changed while nothing was followed is not to be applied before it is known. */
+    if (!run_check_source(run, err) || !following_look_at_shapes(following, err) || !read_tables(following, err) ||
         !read_schema_picture(following, &schema_picture, err))
         return false;
     const FollowParams params = {

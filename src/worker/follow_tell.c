@@ -94,13 +94,14 @@ void following_tell(Following *following) {
     following->state = cdc.state;
     fill_rates(following, &status, &cdc);
     add_sample(following, &status, cdc.lag_bytes);
-    watch_fill(following->run, &cdc);
+    watch_fill(following->run, arena, &cdc);
     fill_tables(following, arena, &cdc);
     fill_problems(following, arena, &cdc);
     tracker_set_cdc(following->run->tracker, &cdc);
 }
 
 void following_tell_state(Following *following, CdcState state) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     CdcProgress cdc = {.state = state,
                        .lag_bytes = -1,
                        .lag_us = -1,
@@ -110,6 +111,6 @@ void following_tell_state(Following *following, CdcState state) {
                        .promote_step = ""};
 
     following->state = state;
-    watch_fill(following->run, &cdc);
+    watch_fill(following->run, arena, &cdc);
     tracker_set_cdc(following->run->tracker, &cdc);
 }

@@ -169,5 +169,7 @@ NODISCARD bool watch_start(Run *run, Error *err);
 void watch_end(Run *run);
 /* False: what it found ends the run. */
 NODISCARD bool watch_check(Run *run, Error *err);
-void watch_fill(Run *run, CdcProgress *cdc);
+/* Was a table taken out since this was last asked? */
+bool watch_take_unpublished(Run *run);
+void watch_fill(Run *run, Arena *arena, CdcProgress *cdc);
 Lsn watch_current(Run *run); /* the source's end of WAL as of a moment ago; 0 = not known */
