@@ -144,6 +144,7 @@ static bool start(Following *following, Error *err) {
 
 static void stop_following(Following *following) {
     follow_stopp(&following->follow);
+    following->heard_us = 0;
     following->samples_count = 0;
     arena_reset(following->arena);
     following->tables = NULL;

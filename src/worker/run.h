@@ -17,6 +17,7 @@
 #include "wire/wire.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct Confirm {
     pthread_mutex_t lock;
@@ -34,6 +35,9 @@ typedef struct PromoteRequest {
 } PromoteRequest;
 
 typedef struct Watch Watch;
+
+/* The watch asks the source every two seconds: without an answer for so long nothing that is known of it is news. */
+#define RUN_SILENCE_US (15 * USEC_PER_SEC)
 
 typedef struct Run {
     Arena *arena;
@@ -77,6 +81,7 @@ typedef struct Run {
     SeamNames names;
     JournalStream stream;
     Watch *watch;
+    atomic_int_fast64_t heard_us; /* when anything was last heard of the source, by stream or watch; 0 = not yet */
     bool replica_role; /* the destination lets us leave triggers and foreign keys out */
     bool opened;       /* the promote is behind us: only closing is left */
     PromoteRequest request;
@@ -164,7 +169,8 @@ NODISCARD bool run_copy_again(Run *run, size_t *ret_copied, Error *err);
 NODISCARD bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
 
-/* A thread that reads what the slot costs. Starting it twice is fine. */
+/* A thread that reads what the slot costs, and takes tables that lost their identity out of the publication of updates.
+ * Starting it twice is fine. */
 NODISCARD bool watch_start(Run *run, Error *err);
 void watch_end(Run *run);
 /* False: what it found ends the run. */
