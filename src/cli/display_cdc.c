@@ -3,7 +3,14 @@
 
 #include "common/clock.h"
 
-enum { AGE_SHOWN = 1000000, COUNT_WIDTH = 14, NAME_WIDTH_MIN = 12, INDENT = 2, SUMMARY_LINES = 3, LINE_MAX_BYTES = 4096 };
+enum {
+    AGE_SHOWN = 1000000,
+    COUNT_WIDTH = 14,
+    NAME_WIDTH_MIN = 12,
+    INDENT = 2,
+    SUMMARY_LINES = 3,
+    LINE_MAX_BYTES = 4096
+};
 
 static Ink state_ink(CdcState state) {
     static const Ink inks[CDC_STATE_MAX_] = {

@@ -105,8 +105,8 @@ static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, 
            following_look_at_shapes(following, err);
 }
 
-/* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has an
- * identity again is published again. */
+/* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has
+ * an identity again is published again. */
 static bool look_at_identities(Following *following, bool unpublished, Error *err) {
     Arena *arena = arena_new();
     SeamTable *tables = NULL;

@@ -262,8 +262,7 @@ bool step_close_source(Run *run, Error *err) {
                  arena_printf(run->arena,
                               "--keep-slot: on the source, slot %s and publications %s and %s are left; the slot holds"
                               " WAL until SELECT pg_drop_replication_slot('%s');%s",
-                              run->names.slot, run->names.publication_all, run->names.publication_keys,
-                              run->names.slot,
+                              run->names.slot, run->names.publication_all, run->names.publication_keys, run->names.slot,
                               run->options.identity_full ? " replica identities that --identity-full had set are set"
                                                            " back, and updates of those tables are not published"
                                                          : ""));

@@ -82,8 +82,8 @@ typedef struct Run {
     JournalStream stream;
     Watch *watch;
     atomic_int_fast64_t heard_us; /* when anything was last heard of the source, by stream or watch; 0 = not yet */
-    bool replica_role; /* the destination lets us leave triggers and foreign keys out */
-    bool opened;       /* the promote is behind us: only closing is left */
+    bool replica_role;            /* the destination lets us leave triggers and foreign keys out */
+    bool opened;                  /* the promote is behind us: only closing is left */
     PromoteRequest request;
     PromoteResult promoted;
     bool promote_refused; /* the last one: */

@@ -148,8 +148,8 @@ static bool check_never_made(Run *run, Error *err) {
                              "interrupted");
 }
 
-/* What only works from the beginning on: without event triggers of the whole time, "definitions come by the stream" would
- * hide tables that were swapped or made anew. The first run writes down which it was begun with. */
+/* What only works from the beginning on: without event triggers of the whole time, "definitions come by the stream"
+ * would hide tables that were swapped or made anew. The first run writes down which it was begun with. */
 static bool keep_option(Run *run, const char *flag, bool given, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *with = arena_printf(arena, "begun with %s", flag);
@@ -162,7 +162,8 @@ static bool keep_option(Run *run, const char *flag, bool given, Error *err) {
         return false;
     if (is_other) {
         error_set(err, REASON_LEDGER_MISMATCH, "this migration was %s", given ? without : with);
-        return error_remedy(err, "use the same command as before (%s %s), or give it up: pgcrane abort %s, or --restart",
+        return error_remedy(err,
+                            "use the same command as before (%s %s), or give it up: pgcrane abort %s, or --restart",
                             given ? "without" : "with", flag, run->identity.job_id);
     }
     if (is_noted || (ledger_begin(run->dest, &run->ledger, err) && ledger_mark_step(run->dest, mine, err) &&

@@ -68,8 +68,8 @@ static bool check_limit(const Watch *watch, const GuardReading *reading, Error *
                      watch->run->names.slot, (long long)(reading->retained_bytes >> 20));
 }
 
-/* A lock that is not had, such as that of an ALTER TABLE, is tried again at the next look. Large catalogues are looked at
- * less often. */
+/* A lock that is not had, such as that of an ALTER TABLE, is tried again at the next look. Large catalogues are looked
+ * at less often. */
 static bool look_at_identities(Watch *watch, DbConn *source, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     StringVec lost = {0};
@@ -170,11 +170,12 @@ bool watch_check(Run *run, Error *err) {
 static void fill_age(const GuardReading *reading, Arena *arena, CdcProgress *cdc) {
     cdc->catalog_age = reading->catalog_xmin_age;
     if (guard_is_age_high(reading))
-        vec_push(arena, &cdc->problems,
-                 arena_printf(arena,
-                              "the slot keeps VACUUM on the source from rows of the catalogues that died in the last"
-                              " %lld transactions, of %lld that autovacuum_freeze_max_age allows: promote or abort soon",
-                              (long long)reading->catalog_xmin_age, (long long)reading->freeze_max_age));
+        vec_push(
+            arena, &cdc->problems,
+            arena_printf(arena,
+                         "the slot keeps VACUUM on the source from rows of the catalogues that died in the last"
+                         " %lld transactions, of %lld that autovacuum_freeze_max_age allows: promote or abort soon",
+                         (long long)reading->catalog_xmin_age, (long long)reading->freeze_max_age));
 }
 
 void watch_fill(Run *run, Arena *arena, CdcProgress *cdc) {

@@ -96,8 +96,11 @@ static const struct {
     const char *name; /* with '=': what follows is the argument */
     bool (*run)(Probe *probe, const char *argument, Error *err);
 } steps[] = {
-    {"read", run_read},      {"timeline=", run_timeline},
-    {"record=", run_record}, {"identity-full", run_identity_full}, {"identity-undo", run_identity_undo},
+    {"read", run_read},
+    {"timeline=", run_timeline},
+    {"record=", run_record},
+    {"identity-full", run_identity_full},
+    {"identity-undo", run_identity_undo},
 };
 
 static bool run_step(Probe *probe, const char *step, Error *err) {

@@ -16,12 +16,12 @@
 #include "engine/ledger/journal.h"
 
 typedef struct GuardReading {
-    Lsn current;            /* the source's end of WAL */
-    Lsn restart, confirmed; /* of the slot */
-    int64_t retained_bytes; /* WAL kept because of the slot */
-    int64_t limit_bytes;    /* what the server keeps at most: max_slot_wal_keep_size; -1 = no limit */
-    int64_t left_bytes;     /* until the slot is lost (safe_wal_size); -1 = no limit or not known (before 13) */
-    const char *wal_status; /* "reserved", "extended", "unreserved", "" before 13 */
+    Lsn current;              /* the source's end of WAL */
+    Lsn restart, confirmed;   /* of the slot */
+    int64_t retained_bytes;   /* WAL kept because of the slot */
+    int64_t limit_bytes;      /* what the server keeps at most: max_slot_wal_keep_size; -1 = no limit */
+    int64_t left_bytes;       /* until the slot is lost (safe_wal_size); -1 = no limit or not known (before 13) */
+    const char *wal_status;   /* "reserved", "extended", "unreserved", "" before 13 */
     int64_t catalog_xmin_age; /* in transactions: VACUUM keeps rows of the catalogues that died since */
     int64_t freeze_max_age;   /* autovacuum_freeze_max_age: from there on the server vacuums in earnest, and in vain */
     bool active;

@@ -168,8 +168,9 @@ bool check_follow_subscription(Preflight *p, Error *err) {
         .object = "subscription {1}",
         .message = "subscription {1} writes to the source, which no fence stops: the promote is refused while it is"
                    " enabled",
-        .fix = "before the promote, on the source: ALTER SUBSCRIPTION {1} DISABLE; -- after it, on the destination: ALTER"
-               " SUBSCRIPTION {1} ENABLE;",
+        .fix =
+            "before the promote, on the source: ALTER SUBSCRIPTION {1} DISABLE; -- after it, on the destination: ALTER"
+            " SUBSCRIPTION {1} ENABLE;",
     };
     return check_by_sql(p, &check, err);
 }

@@ -298,9 +298,9 @@ static const char *journalled_oids(DbConn *dest, Arena *arena, Error *err) {
     JournalObject *objects = NULL;
     size_t count = 0;
 
+    buf_init(&oids, OIDS_MAX);
     if (!journal_list(dest, arena, &objects, &count, err))
         return NULL;
-    buf_init(&oids, OIDS_MAX);
     for (size_t i = 0; i < count; i++)
         if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) == 0)
             buf_printf(&oids, "%s%.*s", oids.len > 0 ? "," : "", (int)strspn(objects[i].name, "0123456789"),
@@ -328,8 +328,7 @@ bool seam_identity_full_unpublish(DbConn *source, DbConn *dest, const char *publ
     const char *oids = journalled_oids(dest, arena, err);
     char *tables = NULL;
 
-    if (oids == NULL ||
-        !db_query_value(source, arena, published_sql(arena, publication), 1, &oids, &tables, err))
+    if (oids == NULL || !db_query_value(source, arena, published_sql(arena, publication), 1, &oids, &tables, err))
         return false;
     if (tables == NULL || tables[0] == '\0')
         return true;

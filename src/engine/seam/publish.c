@@ -84,8 +84,7 @@ static bool ensure_publication(const Publishing *job, Publication *publication, 
     bool exists = false, same = false;
 
     if (!journal_intend(job->dest, job->ledger, JOURNAL_PUBLICATION, publication->name, err) ||
-        !failpoint("seam.publication_intended", err) ||
-        !find_publication(job, publication, &exists, &same, err))
+        !failpoint("seam.publication_intended", err) || !find_publication(job, publication, &exists, &same, err))
         return false;
     if (!same && job->is_streaming)
         return error_set(err, REASON_SLOT_LOST, "publication %s on the source was %s while the stream was in use",
@@ -225,7 +224,8 @@ bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const Seam
     Publication keys = {.name = names->publication_keys, .operations = "update, delete", .keys = true};
 
     return journal_get_stream(dest, arena, &job.is_streaming, &stream, err) && ensure_publication(&job, &all, err) &&
-           ensure_publication(&job, &keys, err) && (all.all_tables || publish_tables(source, &all, tables, count, err)) &&
+           ensure_publication(&job, &keys, err) &&
+           (all.all_tables || publish_tables(source, &all, tables, count, err)) &&
            publish_tables(source, &keys, tables, count, err);
 }
 

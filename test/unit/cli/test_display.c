@@ -197,7 +197,8 @@ static void test_what_the_slot_keeps(void **state UNUSED) {
     cdc->limit_bytes = cdc->limit_seconds = -1;
     cdc->catalog_age = 150000000;
     display_render(&fixture.out, &fixture.progress, &(DisplayStyle){.columns = 120, .rows = 24});
-    assert_non_null(strstr(fixture.out.data, "\nWAL kept 64.0 MB, no limit  catalogues kept for 150,000,000 transactions"));
+    assert_non_null(
+        strstr(fixture.out.data, "\nWAL kept 64.0 MB, no limit  catalogues kept for 150,000,000 transactions"));
 }
 
 /* What is not known is not shown, and one that has caught up has no estimate. */

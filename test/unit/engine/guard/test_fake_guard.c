@@ -11,9 +11,8 @@ enum { SLOT_COLUMNS = 19 };
 
 /* What a healthy slot looks like; tests change one column. */
 static const char *const healthy[SLOT_COLUMNS] = {
-    "0/5000000", "0/1000000", "0/2000000", "67108864", "reserved", "1048576", "64MB", "64", "f",
-    NULL,        NULL,        "logical",   "12",       "f",        NULL,      "f",    "t",  NULL,
-    "200000000"};
+    "0/5000000", "0/1000000", "0/2000000", "67108864", "reserved", "1048576", "64MB", "64", "f",        NULL,
+    NULL,        "logical",   "12",        "f",        NULL,       "f",       "t",    NULL, "200000000"};
 
 static int set_up(void **state) {
     (void)state;
