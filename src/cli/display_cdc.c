@@ -3,7 +3,14 @@
 
 #include "common/clock.h"
 
-enum { COUNT_WIDTH = 14, NAME_WIDTH_MIN = 12, INDENT = 2, SUMMARY_LINES = 3, LINE_MAX_BYTES = 4096 };
+enum {
+    AGE_SHOWN = 1000000,
+    COUNT_WIDTH = 14,
+    NAME_WIDTH_MIN = 12,
+    INDENT = 2,
+    SUMMARY_LINES = 3,
+    LINE_MAX_BYTES = 4096
+};
 
 static Ink state_ink(CdcState state) {
     static const Ink inks[CDC_STATE_MAX_] = {
@@ -27,16 +34,18 @@ static const char *rates_text(Arena *arena, const CdcProgress *cdc) {
                         cdc->deletes_rate);
 }
 
-/* "WAL kept 12.0 MB of 1.0 GB, full in 3h 20m" */
+/* "WAL kept 12.0 MB of 1.0 GB, full in 3h 20m"; what the slot keeps of the catalogues when that is much. */
 static const char *retained_text(Arena *arena, const CdcProgress *cdc) {
     if (cdc->retained_bytes < 0)
         return "";
-    const char *limit = "", *left = "";
+    const char *limit = ", no limit", *left = "", *held = "";
     if (cdc->limit_bytes >= 0)
         limit = arena_printf(arena, " of %s", format_bytes(arena, cdc->limit_bytes));
     if (cdc->limit_seconds >= 0)
         left = arena_printf(arena, ", full in %s", clock_duration(arena, cdc->limit_seconds * USEC_PER_SEC));
-    return arena_printf(arena, "WAL kept %s%s%s", format_bytes(arena, cdc->retained_bytes), limit, left);
+    if (cdc->catalog_age >= AGE_SHOWN)
+        held = arena_printf(arena, "  catalogues kept for %s transactions", format_count(arena, cdc->catalog_age));
+    return arena_printf(arena, "WAL kept %s%s%s%s", format_bytes(arena, cdc->retained_bytes), limit, left, held);
 }
 
 static void render_state(Arena *arena, Line *line, const CdcProgress *cdc) {

@@ -570,8 +570,10 @@ static void say_how_to_go_on(const Session *session) {
     if (has_slot(session))
         buf_printf(&text,
                    "  The slot on the source stays, and holds WAL there, until pgcrane promote %s\n"
-                   "  or, to give the migration up, pgcrane abort %s\n",
-                   session->job_id, session->job_id);
+                   "  or, to give the migration up, pgcrane abort %s\n"
+                   "  Until then nobody takes a table out of the publication that loses its primary key: the\n"
+                   "  application could not update it, until it goes on or pgcrane abort %s\n",
+                   session->job_id, session->job_id, session->job_id);
     int64_t lease_us = session->options->snapshot_lease * USEC_PER_SEC;
     if (snapshot_is_held(session) && lease_us > 0)
         buf_printf(&text,

@@ -126,6 +126,7 @@ static const Field cdc_fields[] = {
     KNOWN(CdcProgress, retained_bytes),
     KNOWN(CdcProgress, limit_bytes),
     KNOWN(CdcProgress, limit_seconds),
+    KNOWN(CdcProgress, catalog_age),
     TEXT(CdcProgress, promote_step),
 };
 static const Field cdc_table_fields[] = {TEXT(CdcTable, name), INT(CdcTable, inserts), INT(CdcTable, updates),

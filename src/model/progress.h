@@ -93,6 +93,7 @@ typedef struct CdcProgress {
     int64_t retained_bytes;                            /* WAL the source keeps because of us; -1 = not known */
     int64_t limit_bytes;                               /* what it keeps at most; -1 = no limit */
     int64_t limit_seconds;                             /* until then at the present rate; -1 = without end */
+    int64_t catalog_age;                               /* transactions since the slot's catalog_xmin; -1 = not known */
     const char *promote_step;                          /* for people, "" = none */
     CdcTableVec tables;                                /* the busiest first, at most 20 */
     StringVec problems;                                /* tables that are suspect, differences, warnings */

@@ -9,6 +9,8 @@
  *
  * A table whose definition differs on the two sides, or that the destination does not have, stays suspect: somebody has
  * to make them alike first. So does one that was rewritten between snapshot and lock: the next round takes it.
+ *
+ * The source's transaction is open for the whole round; each table's lock is held in a subtransaction of its own.
  */
 #include "common/failpoint.h"
 #include "common/log.h"
@@ -56,6 +58,12 @@ static bool open_snapshot(Again *again, Error *err) {
     return failpoint("again.before_marker", err) && seam_marker(run->source, "copy again", &again->w, err);
 }
 
+/* Gives back all locks taken since lock_table(); the snapshot stays. An ALTER TABLE that waits for this table, and the
+ * application behind it, need not wait for the others. */
+static bool unlock_table(const Again *again, Error *err) {
+    return db_exec(again->source, "ROLLBACK TO again; RELEASE again", err);
+}
+
 /* Same comparison as in the load: a rewritten or truncated table would be copied as empty. */
 static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -69,10 +77,10 @@ static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Err
     if (!db_query_last(again->source, sql, &row, err)) {
         log_info("not copied again now: %s: %s", table->display, err->message);
         *ret_same = false;
-        return !db_is_broken(again->source) && db_exec(again->source, "ROLLBACK TO again; RELEASE again", err);
+        return !db_is_broken(again->source) && unlock_table(again, err);
     }
     *ret_same = (uint32_t)db_int64(row, 0, 0) == table->filenode;
-    return true;
+    return *ret_same || unlock_table(again, err);
 }
 
 /* TRUNCATE where it can be had; tables that others refer to by a foreign key refuse it in replica role, too. */
@@ -173,7 +181,7 @@ static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
             continue;
         run_event(again->run, "info", "copying table %s again (%lld MB)", table->display,
                   (long long)(table->bytes >> 20));
-        if (!copy_table(again, table, err))
+        if (!copy_table(again, table, err) || !unlock_table(again, err))
             return false;
         (*ret_copied)++;
     }

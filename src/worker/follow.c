@@ -123,7 +123,8 @@ static bool start(Following *following, Error *err) {
     publications[0] = run->names.publication_all;
     publications[1] = run->names.publication_keys;
     SeamPicture *schema_picture = NULL;
-    if (!run_check_source(run, err) || !read_tables(following, err) ||
+    /* What changed while nothing was followed is not to be applied before it is known. */
+    if (!run_check_source(run, err) || !following_look_at_shapes(following, err) || !read_tables(following, err) ||
         !read_schema_picture(following, &schema_picture, err))
         return false;
     const FollowParams params = {
@@ -143,6 +144,7 @@ static bool start(Following *following, Error *err) {
 
 static void stop_following(Following *following) {
     follow_stopp(&following->follow);
+    following->heard_us = 0;
     following->samples_count = 0;
     arena_reset(following->arena);
     following->tables = NULL;
@@ -162,16 +164,26 @@ static bool list_suspects_again(Following *following, Error *err) {
     return true;
 }
 
+/* `marked` comes before the mark's commit: a look at the ledger in between finds nothing, and must not be the last. */
+static bool has_suspects(Following *following, bool *ret_has, Error *err) {
+    *ret_has = true;
+    return atomic_load(&following->marked) || relations_any_suspect(following->run->dest, ret_has, err);
+}
+
 /* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
  * that waits for people must not stop the others now and then. */
 static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     size_t copied = 0;
-    bool ready = false;
+    bool ready = false, has = false;
 
     *ret_stopped = false;
-    if (!atomic_load(&following->marked) || clock_now_us() < following->suspects_due_us)
+    if (clock_now_us() < following->suspects_due_us)
         return true;
     following->suspects_due_us = clock_now_us() + SUSPECTS_US;
+    if (!has_suspects(following, &has, err))
+        return false;
+    if (!has)
+        return true;
     if (!run_has_ready_suspects(following->run, &ready, err) || !list_suspects_again(following, err))
         return false;
     if (!ready)

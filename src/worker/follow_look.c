@@ -1,8 +1,9 @@
 /*
  * What is looked at while the stream is followed: replica identities, differences of the catalogues, sequences.
  *
- * A table that the application deprives of its identity must leave the publication of updates soon: until then the
- * application's own UPDATE fails. What was not in the stream meanwhile makes the table suspect.
+ * A table that the application deprives of its identity leaves the publication of updates by the watch (watch.c), which
+ * looks through the whole run. Here it becomes suspect, since the stream lacks updates of it; and what got an identity
+ * is published.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -107,14 +108,14 @@ static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, 
            following_look_at_shapes(following, err);
 }
 
-/* A table that lost its identity must leave the publication of updates at once: the application's own UPDATE fails
- * until then. */
-static bool look_at_identities(Following *following, Error *err) {
+/* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has
+ * an identity again is published again. */
+static bool look_at_identities(Following *following, bool unpublished, Error *err) {
     Arena *arena = arena_new();
     SeamTable *tables = NULL;
     size_t count = 0;
     bool changed = true;
-    bool first = following->identities == NULL;
+    bool first = following->identities == NULL || unpublished;
     bool ok = first ? publish(following, arena, &tables, &count, err)
                     : seam_read_identities(following->run->source, arena, &tables, &count, err) &&
                           compare_identities(following, tables, count, &changed, err) &&
@@ -215,8 +216,9 @@ static bool look_at_sequences(const Following *following, Error *err) {
 bool following_look_around(Following *following, Error *err) {
     int64_t now = clock_now_us();
 
-    if (now >= following->identities_due_us) {
-        if (!look_at_identities(following, err))
+    bool unpublished = watch_take_unpublished(run);
+    if (now >= following->identities_due_us || unpublished) {
+        if (!look_at_identities(following, unpublished, err))
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }

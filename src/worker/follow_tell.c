@@ -6,6 +6,20 @@
 
 enum { TABLES_SHOWN = 20, PROBLEMS_SHOWN = 20, CAUGHT_UP_BYTES = 16 << 20 };
 
+/* The stream's clock is the source's, as of its last word. One that says nothing while the source writes is deaf. */
+static int64_t silence_us(Following *following, const FollowStatus *status) {
+    int64_t now = clock_now_us();
+
+    if (status->server_time_us != following->heard_time_us || following->heard_us == 0) {
+        following->heard_time_us = status->server_time_us;
+        following->heard_us = now;
+        if (status->server_time_us != 0)
+            atomic_store(&following->run->heard_us, now);
+    }
+    int64_t silence = now - following->heard_us;
+    return silence > RUN_SILENCE_US && status->received < watch_current(following->run) ? silence : 0;
+}
+
 static int64_t lag_us(const FollowStatus *status) {
     if (status->pending_time_us != 0)
         return MAX(status->server_time_us - status->pending_time_us, 0);
@@ -83,7 +97,7 @@ void following_tell(Following *following) {
         .applied_lsn = lsn_format(arena, status.applied),
         .source_lsn = lsn_format(arena, status.source_end),
         .lag_bytes = status.source_end > status.applied ? (int64_t)(status.source_end - status.applied) : 0,
-        .lag_us = lag_us(&status),
+        .lag_us = lag_us(&status) + silence_us(following, &status),
         .transactions = status.transactions,
         .inserts = status.counts.inserts,
         .updates = status.counts.updates,
@@ -96,13 +110,14 @@ void following_tell(Following *following) {
     following->state = cdc.state;
     fill_rates(following, &status, &cdc);
     add_sample(following, &status, cdc.lag_bytes);
-    watch_fill(following->run, &cdc);
+    watch_fill(following->run, arena, &cdc);
     fill_tables(following, arena, &cdc);
     fill_problems(following, arena, &cdc);
     tracker_set_cdc(following->run->tracker, &cdc);
 }
 
 void following_tell_state(Following *following, CdcState state) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     CdcProgress cdc = {.state = state,
                        .lag_bytes = -1,
                        .lag_us = -1,
@@ -112,6 +127,6 @@ void following_tell_state(Following *following, CdcState state) {
                        .promote_step = ""};
 
     following->state = state;
-    watch_fill(following->run, &cdc);
+    watch_fill(following->run, arena, &cdc);
     tracker_set_cdc(following->run->tracker, &cdc);
 }

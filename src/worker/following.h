@@ -30,6 +30,7 @@ typedef struct Following {
     Sample samples[FOLLOWING_SAMPLES];
     size_t samples_count;
     CdcState state;
+    int64_t heard_time_us, heard_us; /* the stream's last clock, and ours when it came */
     atomic_int_fast64_t ddl;
     bool mended_for_promote;
     atomic_bool marked; /* a table was marked suspect: look at the ledger */

@@ -254,10 +254,12 @@ bool step_close_source(Run *run, Error *err) {
         vec_push(run->arena, &run->notes,
                  arena_printf(run->arena,
                               "--keep-slot: on the source, slot %s and publications %s and %s are left; the slot holds"
-                              " WAL until SELECT pg_drop_replication_slot('%s');",
-                              run->names.slot, run->names.publication_all, run->names.publication_keys,
-                              run->names.slot));
-        return ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, err);
+                              " WAL until SELECT pg_drop_replication_slot('%s');%s",
+                              run->names.slot, run->names.publication_all, run->names.publication_keys, run->names.slot,
+                              run->options.identity_full ? " replica identities that --identity-full had set are set"
+                                                           " back, and updates of those tables are not published"
+                                                         : ""));
+        return run_keep_slot_only(run, err);
     }
     return run_remove_from_source(run, err) || error_wrap(err, "the destination is open; clearing up the source");
 }

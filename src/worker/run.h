@@ -17,6 +17,7 @@
 #include "wire/wire.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct Confirm {
     pthread_mutex_t lock;
@@ -34,6 +35,9 @@ typedef struct PromoteRequest {
 } PromoteRequest;
 
 typedef struct Watch Watch;
+
+/* The watch asks the source every two seconds: without an answer for so long nothing that is known of it is news. */
+#define RUN_SILENCE_US (15 * USEC_PER_SEC)
 
 typedef struct Run {
     Arena *arena;
@@ -77,8 +81,9 @@ typedef struct Run {
     SeamNames names;
     JournalStream stream;
     Watch *watch;
-    bool replica_role; /* the destination lets us leave triggers and foreign keys out */
-    bool opened;       /* the promote is behind us: only closing is left */
+    atomic_int_fast64_t heard_us; /* when anything was last heard of the source, by stream or watch; 0 = not yet */
+    bool replica_role;            /* the destination lets us leave triggers and foreign keys out */
+    bool opened;                  /* the promote is behind us: only closing is left */
     PromoteRequest request;
     PromoteResult promoted;
     bool promote_refused; /* the last one: */
@@ -136,6 +141,8 @@ NODISCARD bool run_mark_snapshot(Run *run, Error *err);
 bool run_is_own_entry(const TocEntry *entry);
 /* Entries that wait for the promote's OPEN. */
 bool run_is_deferred(const LoadParams *load, size_t entry);
+/* Of what the journal names all but slot and publications. */
+NODISCARD bool run_keep_slot_only(Run *run, Error *err);
 /* Everything that the journal names. */
 NODISCARD bool run_remove_from_source(Run *run, Error *err);
 /* Follows until everything up to `until` is applied. */
@@ -163,10 +170,13 @@ NODISCARD bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
 DriftParams run_drift_params(Run *run, Arena *arena);
 
-/* A thread that reads what the slot costs. Starting it twice is fine. */
+/* A thread that reads what the slot costs, and takes tables that lost their identity out of the publication of updates.
+ * Starting it twice is fine. */
 NODISCARD bool watch_start(Run *run, Error *err);
 void watch_end(Run *run);
 /* False: what it found ends the run. */
 NODISCARD bool watch_check(Run *run, Error *err);
-void watch_fill(Run *run, CdcProgress *cdc);
+/* Was a table taken out since this was last asked? */
+bool watch_take_unpublished(Run *run);
+void watch_fill(Run *run, Arena *arena, CdcProgress *cdc);
 Lsn watch_current(Run *run); /* the source's end of WAL as of a moment ago; 0 = not known */

@@ -148,11 +148,41 @@ static bool check_never_made(Run *run, Error *err) {
                              "interrupted");
 }
 
+/* What only works from the beginning on: without event triggers of the whole time, "definitions come by the stream"
+ * would hide tables that were swapped or made anew. The first run writes down which it was begun with. */
+static bool keep_option(Run *run, const char *flag, bool given, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *with = arena_printf(arena, "begun with %s", flag);
+    const char *without = arena_printf(arena, "begun without %s", flag);
+    const char *mine = given ? with : without;
+    bool is_noted = false, is_other = false;
+
+    if (!ledger_step_done(run->dest, mine, &is_noted, err) ||
+        !ledger_step_done(run->dest, given ? without : with, &is_other, err))
+        return false;
+    if (is_other) {
+        error_set(err, REASON_LEDGER_MISMATCH, "this migration was %s", given ? without : with);
+        return error_remedy(err,
+                            "use the same command as before (%s %s), or give it up: pgcrane abort %s, or --restart",
+                            given ? "without" : "with", flag, run->identity.job_id);
+    }
+    if (is_noted || (ledger_begin(run->dest, &run->ledger, err) && ledger_mark_step(run->dest, mine, err) &&
+                     ledger_commit(run->dest, err)))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
+static bool keep_options(Run *run, Error *err) {
+    return keep_option(run, "--ddl", run->options.ddl, err) &&
+           keep_option(run, "--identity-full", run->options.identity_full, err);
+}
+
 bool step_seam(Run *run, Error *err) {
     bool found = false;
 
     tracker_phase_begin(run->tracker, PHASE_SEAM);
-    bool ok = journal_get_stream(run->dest, run->arena, &found, &run->stream, err) &&
+    bool ok = keep_options(run, err) && journal_get_stream(run->dest, run->arena, &found, &run->stream, err) &&
               (found ? run_check_source(run, err) : check_never_made(run, err) && make_seam(run, err)) &&
               position_init(run->dest, &run->ledger, 0, run->stream.l0, err);
     tracker_phase_end(run->tracker, PHASE_SEAM);
@@ -179,7 +209,25 @@ bool run_is_own_entry(const TocEntry *entry) {
 
 /* ---- Away again ---- */
 
+/* A table that is set back must not be in the publication that stays: the application's updates would fail. */
+bool run_keep_slot_only(Run *run, Error *err) {
+    return seam_identity_full_unpublish(run->source, run->dest, run->names.publication_keys, err) &&
+           seam_identity_full_undo(run->source, run->dest, &run->ledger, err) &&
+           ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, err);
+}
+
 bool run_remove_from_source(Run *run, Error *err) {
-    return ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, err) &&
-           seam_remove(run->source, run->dest, &run->ledger, &run->names, err);
+    Error capture;
+    /* The slot is what hurts: it goes first, and whatever becomes of the rest. Event triggers that outlive the
+     * publications only write messages that nobody reads. */
+    bool seam_gone = seam_remove(run->source, run->dest, &run->ledger, &run->names, err);
+    bool capture_gone = ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, &capture);
+
+    if (capture_gone)
+        return seam_gone;
+    if (seam_gone) {
+        *err = capture;
+        return false;
+    }
+    return error_wrap(err, "%.400s; and", capture.message);
 }

@@ -1,6 +1,14 @@
 /*
- * The slot's watch: a thread with its own connection that reads, from the moment there is a slot, what it costs the
- * source. It runs through the whole migration: a slot is lost, or fills a disk, during a long load too.
+ * The watch: a thread with its own connection to the source that looks, from the moment there is a slot to the end of
+ * the run, at what following does there: through the load, while tables are copied again, while the destination is away
+ * and while a promote waits.
+ *
+ * The slot: what it costs the source. It is lost, or fills a disk, during a long load too.
+ *
+ * Replica identities: a published table that loses its identity makes the application's own UPDATE fail until it has
+ * left the publication of updates. That must not wait for the main thread, nor for the destination. What the stream
+ * lacks from then on is found by shapes_check(): the ledger has the table as published. The main thread is told to look
+ * at once (watch_take_unpublished()).
  *
  * What it finds fatal (a lost slot, --max-retained) stops the run; the main thread tells it as the run's error. That it
  * cannot reach the source for a while is no finding: the main thread will say so.
@@ -10,11 +18,12 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define WATCH_PAUSE_US (2 * USEC_PER_SEC)
 #define WATCH_PATIENCE_US (30 * USEC_PER_SEC)
-#define HEARTBEAT_US (60 * USEC_PER_SEC)
+enum { IDENTITIES_SHARE = 20 }; /* of the time goes into looking at them, at most one part in so many */
 
 struct Watch {
     Arena *arena;
@@ -27,8 +36,8 @@ struct Watch {
     GuardRate rate;
     Error fatal; /* reason INTERNAL (0) = none */
     bool is_fatal;
-    Lsn beat_confirmed; /* as it was at the last heartbeat */
-    int64_t beat_us;
+    int64_t identities_due_us;
+    atomic_bool unpublished; /* since somebody asked */
 };
 
 static void set_fatal(Watch *watch, const Error *err) {
@@ -40,9 +49,11 @@ static void set_fatal(Watch *watch, const Error *err) {
 }
 
 static void note_reading(Watch *watch, const GuardReading *reading) {
+    atomic_store(&watch->run->heard_us, clock_now_us());
     (void)pthread_mutex_lock(&watch->lock);
     watch->reading = *reading;
     watch->reading.wal_status = NULL;
+    guard_apply_limit(&watch->reading, watch->run->options.max_retained);
     watch->has_reading = true;
     guard_rate_add(&watch->rate, reading->current, clock_now_us());
     (void)pthread_mutex_unlock(&watch->lock);
@@ -57,17 +68,26 @@ static bool check_limit(const Watch *watch, const GuardReading *reading, Error *
                      watch->run->names.slot, (long long)(reading->retained_bytes >> 20));
 }
 
-/* An idle database in a busy server: nothing of ours comes, and the slot would stay where it is. */
-static void beat(Watch *watch, DbConn *source, const GuardReading *reading) {
-    Error err;
-    int64_t now = clock_now_us();
+/* A lock that is not had, such as that of an ALTER TABLE, is tried again at the next look. Large catalogues are looked
+ * at less often. */
+static bool look_at_identities(Watch *watch, DbConn *source, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StringVec lost = {0};
+    int64_t began = clock_now_us();
 
-    if (now - watch->beat_us < HEARTBEAT_US)
-        return;
-    if (watch->beat_confirmed == reading->confirmed && !guard_heartbeat(source, &err))
-        log_error_value(LOG_WARNING, &err);
-    watch->beat_confirmed = reading->confirmed;
-    watch->beat_us = now;
+    if (began < watch->identities_due_us)
+        return true;
+    bool ok = seam_unpublish_keyless(source, &watch->run->names, arena, &lost, err);
+    watch->identities_due_us = clock_now_us() + (clock_now_us() - began) * IDENTITIES_SHARE;
+    if (!ok)
+        return err->reason == REASON_LOCK_BUSY && !db_is_broken(source);
+    for (size_t i = 0; i < lost.len; i++)
+        run_event(watch->run, "warning",
+                  "table %s: it lost its replica identity; its updates and deletes are not published any more",
+                  lost.items[i]);
+    if (lost.len > 0)
+        atomic_store(&watch->unpublished, true);
+    return true;
 }
 
 /* False: over, for a reason that ends the run. A connection that is lost is opened again by the next look. */
@@ -88,7 +108,10 @@ static bool look(Watch *watch, DbConn **source, Error *err) {
     note_reading(watch, &reading);
     if (!check_limit(watch, &reading, err))
         return false;
-    beat(watch, *source, &reading);
+    if (!look_at_identities(watch, *source, err)) {
+        log_error_value(LOG_WARNING, err);
+        db_closep(source);
+    }
     return true;
 }
 
@@ -111,7 +134,7 @@ bool watch_start(Run *run, Error *err) {
     if (run->watch != NULL)
         return true;
     Watch *watch = arena_new_of(run->arena, Watch);
-    *watch = (Watch){.run = run, .beat_us = clock_now_us()};
+    *watch = (Watch){.run = run};
     (void)pthread_mutex_init(&watch->lock, NULL);
     if (!stop_init(&watch->stop, err))
         return false;
@@ -144,8 +167,19 @@ bool watch_check(Run *run, Error *err) {
     return !fatal;
 }
 
-void watch_fill(Run *run, CdcProgress *cdc) {
-    cdc->retained_bytes = cdc->limit_bytes = cdc->limit_seconds = -1;
+static void fill_age(const GuardReading *reading, Arena *arena, CdcProgress *cdc) {
+    cdc->catalog_age = reading->catalog_xmin_age;
+    if (guard_is_age_high(reading))
+        vec_push(
+            arena, &cdc->problems,
+            arena_printf(arena,
+                         "the slot keeps VACUUM on the source from rows of the catalogues that died in the last"
+                         " %lld transactions, of %lld that autovacuum_freeze_max_age allows: promote or abort soon",
+                         (long long)reading->catalog_xmin_age, (long long)reading->freeze_max_age));
+}
+
+void watch_fill(Run *run, Arena *arena, CdcProgress *cdc) {
+    cdc->retained_bytes = cdc->limit_bytes = cdc->limit_seconds = cdc->catalog_age = -1;
     if (run->watch == NULL)
         return;
     (void)pthread_mutex_lock(&run->watch->lock);
@@ -155,8 +189,13 @@ void watch_fill(Run *run, CdcProgress *cdc) {
         cdc->retained_bytes = reading->retained_bytes;
         cdc->limit_bytes = reading->limit_bytes;
         cdc->limit_seconds = guard_seconds_left(&run->watch->rate, reading);
+        fill_age(reading, arena, cdc);
     }
     (void)pthread_mutex_unlock(&run->watch->lock);
+}
+
+bool watch_take_unpublished(Run *run) {
+    return run->watch != NULL && atomic_exchange(&run->watch->unpublished, false);
 }
 
 Lsn watch_current(Run *run) {

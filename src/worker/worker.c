@@ -163,12 +163,27 @@ static bool take_messages(Run *run) {
     }
 }
 
+/* The other threads may all wait for a source that says nothing: what they last said would go on to look well. */
+static void count_silence(Run *run, Arena *arena, CdcProgress *cdc) {
+    int64_t heard = atomic_load(&run->heard_us);
+    int64_t silence = clock_now_us() - heard;
+
+    if (heard == 0 || silence < RUN_SILENCE_US || (cdc->state != CDC_FOLLOWING && cdc->state != CDC_CATCHING_UP))
+        return;
+    cdc->state = CDC_CATCHING_UP;
+    cdc->lag_us = MAX(cdc->lag_us, 0) + silence;
+    cdc->eta_us = -1;
+    vec_push(arena, &cdc->problems,
+             arena_printf(arena, "nothing was heard of the source for %s", clock_duration(arena, silence)));
+}
+
 static void send_progress(Run *run) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Progress progress;
     Error ignored;
 
     tracker_read(run->tracker, arena, &progress);
+    count_silence(run, arena, &progress.cdc);
     if (!wire_send(run->wire, WIRE_PROGRESS, progress_to_json(&progress), &ignored))
         stop_run(run);
 }
@@ -265,7 +280,8 @@ static void give_up_slot(Run *run) {
     if (!db_open(&run->source_target, "control", NULL, &run->source, &err) ||
         !db_open(&run->dest_target, "control", NULL, &run->dest, &err) ||
         !ledger_retake(run->dest, &run->ledger, &err) || !run_remove_from_source(run, &err)) {
-        run_event(run, "error", "the slot could not be removed: %s; pgcrane abort tries again", err.message);
+        run_event(run, "error", "not all could be removed from the source: %s%s%s; pgcrane abort tries again",
+                  err.message, err.remedy[0] != '\0' ? "; " : "", err.remedy);
         log_error_value(LOG_ERROR, &err);
     }
 }

@@ -2,6 +2,7 @@
 import pytest
 
 from support import compare
+from support.cluster import wait_until
 from support.following import Following
 
 TABLES = """CREATE TABLE changed (id int PRIMARY KEY, a text);
@@ -37,3 +38,19 @@ def test_a_column_added_on_both_sides(point, source_db, dest_db, pgcrane):
     problems = [text for text in compare.differences(source_db.uri, dest_db.uri)
                 if not text.startswith("settings of the database")]
     assert not problems, problems
+
+
+def test_a_mark_that_is_committed_late(source_db, dest_db, pgcrane):
+    """Who looks at the ledger between the mark and its commit finds none, and looks again."""
+    source_db.sql(TABLES)
+    following = Following(pgcrane, source_db, dest_db)
+    following.start(env={"PGCRANE_FAILPOINT": "apply.before_commit:sleep=1500"})
+    following.wait_caught_up()
+    source_db.sql("ALTER TABLE changed ADD COLUMN b int; UPDATE changed SET b = id WHERE id < 10")
+    wait_until(lambda: dest_db.sql("SELECT 1 FROM pgcrane.relation WHERE suspect IS NOT NULL"), 60, "the mark")
+    dest_db.sql("ALTER TABLE changed ADD COLUMN b int")
+    wait_until(lambda: any("copying table public.changed again" in body["text"] for body in following.bodies("EVENT")), 60,
+               f"the copy: {following.said()}")
+    following.wait_caught_up()
+    assert following.promoted(following.promote())["proven"]
+    assert dest_db.sql("SELECT count(b), sum(b) FROM changed") == [(9, 45)]

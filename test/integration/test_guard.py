@@ -146,16 +146,6 @@ def test_slot_in_use(probe):
         stranger.wait(30)
 
 
-def test_heartbeat(probe):
-    """It writes WAL, and uses up no transaction."""
-    ask = "SELECT pg_current_wal_insert_lsn()::text, txid_snapshot_xmax(txid_current_snapshot())"
-    probe.source.sql("CHECKPOINT")
-    before = probe.source.sql(ask)[0]
-    probe("heartbeat")
-    after = probe.source.sql(ask)[0]
-    assert lsn(after[0]) > lsn(before[0]) and after[1] == before[1]
-
-
 def test_idle_time_out(own_probe):
     """18 on: nobody reads while the tables are copied. The server looks at checkpoints, with minutes or seconds."""
     probe = one_slot(own_probe(18, idle_replication_slot_timeout="1s"))

@@ -337,11 +337,16 @@ def test_publication_lost(probe):
 
 
 def test_publication_changed_before_the_slot(probe):
-    """Made by an earlier run as no superuser, say: made anew, as long as no stream uses it."""
+    """Made by an earlier run as no superuser, say: made anew, as long as no stream uses it. Then it stays as it is, whoever its
+    role is now; only what it does not publish any more is lost."""
     probe.source.sql("CREATE TABLE t (id int PRIMARY KEY)")
     probe("publish-lists")
     probe("publish", "slot")
     assert publications(probe.source)[ALL][0] is True
+    before = publications(probe.source)
+    probe("publish-lists")
+    assert publications(probe.source) == before
+    probe.source.sql(f"ALTER PUBLICATION {ALL} SET (publish = 'insert')")
     assert "changed" in probe.fails("publish-lists", reason="SLOT_LOST")
 
 

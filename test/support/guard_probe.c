@@ -3,7 +3,7 @@
  *
  *     guard_probe SOURCE DEST JOB STEP...
  *
- * read, heartbeat, timeline=SYSTEM,TIMELINE,LSN, record=TIMELINE, identity-full, identity-undo. Prints one JSON object
+ * read, timeline=SYSTEM,TIMELINE,LSN, record=TIMELINE, identity-full, identity-undo. Prints one JSON object
  * a line; the exit code is 0 when all steps succeeded.
  */
 #include "common/json.h"
@@ -47,11 +47,6 @@ static bool run_read(Probe *probe, const char *argument, Error *err) {
                   (json_int_t)reading.left_bytes, "status", reading.wal_status, "age",
                   (json_int_t)reading.catalog_xmin_age, "active", (int)reading.active));
     return true;
-}
-
-static bool run_heartbeat(Probe *probe, const char *argument, Error *err) {
-    (void)argument;
-    return guard_heartbeat(probe->source, err);
 }
 
 static bool run_timeline(Probe *probe, const char *argument, Error *err) {
@@ -101,8 +96,11 @@ static const struct {
     const char *name; /* with '=': what follows is the argument */
     bool (*run)(Probe *probe, const char *argument, Error *err);
 } steps[] = {
-    {"read", run_read},      {"heartbeat", run_heartbeat},         {"timeline=", run_timeline},
-    {"record=", run_record}, {"identity-full", run_identity_full}, {"identity-undo", run_identity_undo},
+    {"read", run_read},
+    {"timeline=", run_timeline},
+    {"record=", run_record},
+    {"identity-full", run_identity_full},
+    {"identity-undo", run_identity_undo},
 };
 
 static bool run_step(Probe *probe, const char *step, Error *err) {

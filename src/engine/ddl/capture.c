@@ -102,7 +102,9 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
                         " WHERE evtname IN ($2 || '_end', $2 || '_drop', $2 || '_rw')) AS ours",
                         2, (const char *const[]){schema, names->slot}, &found, err))
         return error_wrap(err, "looking for the event triggers on the source");
-    if (strcmp(found, "0") != 0 && !run_patiently(source, capture_drop_sql(arena, names), err))
+    if (strcmp(found, "0") != 0 && !run_patiently(source, capture_drop_sql(arena, names), err)) {
+        error_remedy(err, "on the source, as who may: %s", capture_drop_sql(arena, names));
         return error_wrap(err, "removing the event triggers of schema %s from the source", schema);
+    }
     return failpoint("ddl.capture_removed", err) && journal_forget(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
 }

@@ -250,6 +250,8 @@ static bool receive_all(Receiver *receiver, Error *err) {
         ReplResult result = repl_receive(receiver->stream, deadline, &data, err);
         if (result == REPL_STOPPED)
             return true;
+        if (result == REPL_FAILED)
+            seam_judge_stream(receiver->follow->params.slot, err);
         if (result == REPL_FAILED || (result == REPL_DATA && !take_data(receiver, &data, err)))
             return false;
         /* Inside a transaction everything waits for its end; the deadline, passed or not, does no harm. */

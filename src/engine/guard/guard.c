@@ -12,10 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HEARTBEAT_SQL "SELECT pg_catalog.pg_logical_emit_message(false, 'pgcrane.heartbeat', '')"
-
 enum { STATUS_VERSION = 130000, CONFLICTING_VERSION = 160000, REASON_VERSION = 170000, IDLE_VERSION = 180000 };
-enum { BYTES_PER_MB = 1 << 20 };
+enum { BYTES_PER_MB = 1 << 20, AGE_PARTS = 4 };
 
 /* --- Why a slot was lost ------------------------------------------------------------------------------------------ */
 
@@ -63,7 +61,7 @@ static bool fail_lost(const char *slot, const DbResult *row, Error *err) {
 
 /* Columns: 0 current, 1 restart, 2 confirmed, 3 retained, 4 status, 5 safe size, 6 limit as text, 7 limit in MB,
  * 8 is lost, 9 cause, 10 idle time-out, 11 wal_level, 12 age, 13 active, 14 a stranger's pid, 15 in recovery,
- * 16 is ours by kind, 17 the stranger's name. */
+ * 16 is ours by kind, 17 the stranger's name, 18 autovacuum_freeze_max_age. */
 static const char *read_sql(Arena *arena, int version) {
     bool status = version >= STATUS_VERSION;
     const char *cause = version >= REASON_VERSION        ? "s.invalidation_reason"
@@ -83,7 +81,7 @@ static const char *read_sql(Arena *arena, int version) {
         " CASE WHEN a.application_name <> '' AND pg_catalog.split_part(a.application_name, ' ', 2) <>"
         "  pg_catalog.split_part(pg_catalog.current_setting('application_name'), ' ', 2) THEN s.active_pid END,"
         " w.in_recovery, COALESCE(s.plugin = 'pgoutput' AND s.database = pg_catalog.current_database(), false),"
-        " a.application_name"
+        " a.application_name, pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint"
         " FROM (SELECT r.in_recovery, CASE WHEN r.in_recovery THEN pg_catalog.pg_last_wal_replay_lsn()"
         "   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn"
         "  FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) AS r) AS w"
@@ -138,13 +136,24 @@ bool guard_read(DbConn *source, Arena *arena, const char *slot, GuardReading *re
     if (!db_is_null(row, 0, 7) && db_int64(row, 0, 7) >= 0)
         reading.limit_bytes = db_int64(row, 0, 7) * BYTES_PER_MB;
     reading.catalog_xmin_age = db_int64(row, 0, 12);
+    reading.freeze_max_age = db_int64(row, 0, 18);
     reading.active = db_bool(row, 0, 13);
     *ret_reading = reading;
     return true;
 }
 
-bool guard_heartbeat(DbConn *source, Error *err) {
-    return db_query(source, HEARTBEAT_SQL, 0, NULL, NULL, err) || error_wrap(err, "writing a heartbeat to the source");
+void guard_apply_limit(GuardReading *reading, int64_t limit) {
+    if (limit <= 0)
+        return;
+    int64_t left = MAX(limit - reading->retained_bytes, 0);
+
+    reading->limit_bytes = reading->limit_bytes < 0 ? limit : MIN(reading->limit_bytes, limit);
+    reading->left_bytes = reading->left_bytes < 0 ? left : MIN(reading->left_bytes, left);
+}
+
+bool guard_is_age_high(const GuardReading *reading) {
+    return reading->freeze_max_age > 0 &&
+           reading->catalog_xmin_age >= reading->freeze_max_age / AGE_PARTS * (AGE_PARTS - 1);
 }
 
 /* --- Rate --------------------------------------------------------------------------------------------------------- */

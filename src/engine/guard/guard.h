@@ -7,8 +7,8 @@
  * SERVER_BUSY: what that one confirms is lost to us. A source in recovery is SERVER_BUSY, too.
  * - guard_check_timeline() refuses to go on when the source went back behind what we hold (a fail-over to a standby
  *   that lacked it, a restored backup): another system identifier, or a timeline that forked before `behind`.
- * - guard_heartbeat() writes one small record (a logical message, not transactional), so that the slot of an idle
- *   database can move on while other databases of the server write.
+ * - Nothing is written to keep the slot of an idle database moving while others of the server write: the server says in
+ *   keepalives how far it has read, and that is acknowledged (engine/follow).
  */
 #pragma once
 
@@ -16,17 +16,23 @@
 #include "engine/ledger/journal.h"
 
 typedef struct GuardReading {
-    Lsn current;            /* the source's end of WAL */
-    Lsn restart, confirmed; /* of the slot */
-    int64_t retained_bytes; /* WAL kept because of the slot */
-    int64_t limit_bytes;    /* what the server keeps at most: max_slot_wal_keep_size; -1 = no limit */
-    int64_t left_bytes;     /* until the slot is lost (safe_wal_size); -1 = no limit or not known (before 13) */
-    const char *wal_status; /* "reserved", "extended", "unreserved", "" before 13 */
-    int64_t catalog_xmin_age;
+    Lsn current;              /* the source's end of WAL */
+    Lsn restart, confirmed;   /* of the slot */
+    int64_t retained_bytes;   /* WAL kept because of the slot */
+    int64_t limit_bytes;      /* what the server keeps at most: max_slot_wal_keep_size; -1 = no limit */
+    int64_t left_bytes;       /* until the slot is lost (safe_wal_size); -1 = no limit or not known (before 13) */
+    const char *wal_status;   /* "reserved", "extended", "unreserved", "" before 13 */
+    int64_t catalog_xmin_age; /* in transactions: VACUUM keeps rows of the catalogues that died since */
+    int64_t freeze_max_age;   /* autovacuum_freeze_max_age: from there on the server vacuums in earnest, and in vain */
     bool active;
 } GuardReading;
 
 NODISCARD bool guard_read(DbConn *source, Arena *arena, const char *slot, GuardReading *ret_reading, Error *err);
+
+/* With a limit of ours (--max-retained; 0 = none): what is left is until the nearer of the two. */
+void guard_apply_limit(GuardReading *reading, int64_t limit);
+/* Three quarters of the way to freeze_max_age. */
+bool guard_is_age_high(const GuardReading *reading);
 
 /*
  * `behind` = the furthest of what we hold (applied position, W of every table), got under stream->timeline.
@@ -37,7 +43,6 @@ NODISCARD bool guard_read(DbConn *source, Arena *arena, const char *slot, GuardR
 NODISCARD bool guard_check_timeline(const DbTarget *source_target, const Stop *stop, JournalStream *stream, Lsn behind,
                                     Error *err);
 NODISCARD bool guard_record_timeline(DbConn *dest, const Ledger *ledger, int32_t timeline, Error *err);
-NODISCARD bool guard_heartbeat(DbConn *source, Error *err);
 
 /* A rate over about the last minute: how long the head-room lasts. Plain data; one thread. */
 typedef struct GuardRate {

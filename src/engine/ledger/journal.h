@@ -16,6 +16,7 @@
 
 #define JOURNAL_SLOT "slot"
 #define JOURNAL_PUBLICATION "publication"
+#define JOURNAL_DDL_CAPTURE "ddl capture" /* ddl_capture_remove() removes it */
 
 typedef struct JournalObject {
     const char *kind;

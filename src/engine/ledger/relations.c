@@ -76,6 +76,15 @@ bool relation_add_suspect(DbConn *dest, uint32_t oid, const char *schema, const 
            error_wrap(err, "noting a new table in the ledger");
 }
 
+bool relations_any_suspect(DbConn *dest, bool *ret_any, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest, "SELECT 1 FROM pgcrane.relation WHERE suspect IS NOT NULL LIMIT 1", 0, NULL, &row, err))
+        return error_wrap(err, "looking for suspect tables in the ledger");
+    *ret_any = db_rows(row) == 1;
+    return true;
+}
+
 bool relation_is_followed(DbConn *dest, uint32_t oid, bool *ret_followed, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     char text[16];

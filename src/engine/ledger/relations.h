@@ -16,6 +16,7 @@ typedef struct LedgerRelation {
 
 NODISCARD bool relations_read(DbConn *dest, Arena *arena, LedgerRelation **ret_relations, size_t *ret_count,
                               Error *err);
+NODISCARD bool relations_any_suspect(DbConn *dest, bool *ret_any, Error *err);
 /* In the caller's transaction (the applier's), by oid; the first reason stays. No error when the ledger has no such
  * table. */
 NODISCARD bool relation_set_suspect(DbConn *dest, uint32_t oid, const char *reason, Error *err);

@@ -157,6 +157,7 @@ NODISCARD bool check_follow_fence_room(Preflight *p, Error *err);
 NODISCARD bool check_follow_identity(Preflight *p, Error *err);
 NODISCARD bool check_follow_unlogged(Preflight *p, Error *err);
 NODISCARD bool check_follow_other_publication(Preflight *p, Error *err);
+NODISCARD bool check_follow_subscription(Preflight *p, Error *err);
 NODISCARD bool check_follow_large_objects(Preflight *p, Error *err);
 NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
 

@@ -154,6 +154,27 @@ bool check_follow_other_publication(Preflight *p, Error *err) {
     return true;
 }
 
+/* --- Who else writes ---------------------------------------------------------------------------------------------- */
+
+/* Its worker is started again whenever it ends, and no setting of the database keeps it from writing. */
+bool check_follow_subscription(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_FOLLOW_SUBSCRIPTION,
+        .side = DB_SOURCE,
+        .columns = 1,
+        .sql = "SELECT pg_catalog.quote_ident(s.subname) FROM pg_catalog.pg_subscription s"
+               " JOIN pg_catalog.pg_database d ON d.oid = s.subdbid AND d.datname = pg_catalog.current_database()"
+               " WHERE s.subenabled ORDER BY s.subname",
+        .object = "subscription {1}",
+        .message = "subscription {1} writes to the source, which no fence stops: the promote is refused while it is"
+                   " enabled",
+        .fix =
+            "before the promote, on the source: ALTER SUBSCRIPTION {1} DISABLE; -- after it, on the destination: ALTER"
+            " SUBSCRIPTION {1} ENABLE;",
+    };
+    return check_by_sql(p, &check, err);
+}
+
 /* --- What no stream carries --------------------------------------------------------------------------------------- */
 
 bool check_follow_unlogged(Preflight *p, Error *err) {

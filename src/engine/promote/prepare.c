@@ -44,11 +44,33 @@ static bool prepare_views(Promote *promote, Error *err) {
     return true;
 }
 
+/* A subscription's worker is started again whenever it is ended, and default_transaction_read_only does not stop it: it
+ * would write to the old source after OPEN. */
+static bool find_subscriptions(const Promote *promote, StringVec *problems, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (promote->mode == FENCE_NONE)
+        return true;
+    if (!db_query(promote->params->source,
+                  "SELECT pg_catalog.quote_ident(s.subname) FROM pg_catalog.pg_subscription s"
+                  " JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
+                  " WHERE d.datname = pg_catalog.current_database() AND s.subenabled ORDER BY s.subname",
+                  0, NULL, &rows, err))
+        return error_wrap(err, "looking for subscriptions");
+    for (int i = 0; i < db_rows(rows); i++)
+        vec_push(promote->arena, problems,
+                 arena_printf(promote->arena,
+                              "subscription %s writes to the source and would go on after the promote: run ALTER"
+                              " SUBSCRIPTION %s DISABLE on the source (and ENABLE on the destination afterwards)",
+                              db_text(rows, i, 0), db_text(rows, i, 0)));
+    return true;
+}
+
 bool promote_prepare(Promote *promote, Error *err) {
     StringVec problems = {0};
 
     if (!measure_round_trip(promote, err) || !promote_compare_into(promote, &problems, err) ||
-        !promote_fence_check(promote, &problems, err))
+        !find_subscriptions(promote, &problems, err) || !promote_fence_check(promote, &problems, err))
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
     if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALTER_ATTEMPTS = 5, RESTORE_ATTEMPTS = 10, GENERATED_VERSION = 120000 };
+enum { OIDS_MAX = 16 << 20, ALTER_ATTEMPTS = 5, RESTORE_ATTEMPTS = 10, GENERATED_VERSION = 120000 };
 #define ALTER_PAUSE_US (500 * USEC_PER_MSEC)
 /* A commit that waits for no standby; a lock that the application waits behind for at most a second. */
 #define ALTER_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '1s'; "
@@ -291,6 +291,53 @@ bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger,
         return true;
     *err = first;
     return error_wrap(err, "%zu replica identities are not set back, the first", failures);
+}
+
+static const char *journalled_oids(DbConn *dest, Arena *arena, Error *err) {
+    CLEANUP(buf_fini) Buf oids;
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    buf_init(&oids, OIDS_MAX);
+    if (!journal_list(dest, arena, &objects, &count, err))
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) == 0)
+            buf_printf(&oids, "%s%.*s", oids.len > 0 ? "," : "", (int)strspn(objects[i].name, "0123456789"),
+                       objects[i].name);
+    return buf_ok(&oids, "a list of tables", err) ? arena_printf(arena, "{%s}", oids.data) : NULL;
+}
+
+/* What is published is the table, or one of those that it is a partition of. */
+static const char *published_sql(Arena *arena, const char *publication) {
+    return arena_printf(arena,
+                        "WITH RECURSIVE up AS (SELECT c.oid FROM pg_catalog.pg_class c"
+                        "  WHERE c.oid = ANY ($1::oid[]) AND c.relreplident = 'f'"
+                        " UNION SELECT h.inhparent FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid"
+                        "  JOIN pg_catalog.pg_inherits h ON h.inhrelid = up.oid WHERE c.relispartition)"
+                        " SELECT pg_catalog.string_agg('ONLY ' || pg_catalog.quote_ident(n.nspname) || '.' ||"
+                        "  pg_catalog.quote_ident(c.relname), ', ') FROM up JOIN pg_catalog.pg_class c USING (oid)"
+                        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                        " JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid"
+                        " JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s",
+                        sql_literal(arena, publication));
+}
+
+bool seam_identity_full_unpublish(DbConn *source, DbConn *dest, const char *publication, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *oids = journalled_oids(dest, arena, err);
+    char *tables = NULL;
+
+    if (oids == NULL || !db_query_value(source, arena, published_sql(arena, publication), 1, &oids, &tables, err))
+        return false;
+    if (tables == NULL || tables[0] == '\0')
+        return true;
+    if (db_exec(source, SEAM_BEGIN_SQL, err) &&
+        db_execf(source, err, "ALTER PUBLICATION %s DROP TABLE %s", sql_ident(arena, publication), tables) &&
+        db_exec(source, "COMMIT", err))
+        return true;
+    db_rollback(source);
+    return error_wrap(err, "taking tables out of publication %s", publication);
 }
 
 /* --- The destination ---------------------------------------------------------------------------------------------- */

@@ -31,6 +31,8 @@ NODISCARD bool seam_identity_full_set(DbConn *source, DbConn *dest, const Ledger
                                       Error *err);
 /* Sets back what the journal names. All are tried; the error says the first that failed and how many did. */
 NODISCARD bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger, Error *err);
+/* For a publication of updates that stays (--keep-slot): the tables that are to be set back leave it before. */
+NODISCARD bool seam_identity_full_unpublish(DbConn *source, DbConn *dest, const char *publication, Error *err);
 /* On the destination, whose definitions were read from the source after the setting: as it was before. Once indexes are
  * there. May run again. */
 NODISCARD bool seam_identity_full_copies(DbConn *dest, const Ledger *ledger, Error *err);

@@ -42,7 +42,10 @@ typedef struct Publication {
 
 /* --- Making one --------------------------------------------------------------------------------------------------- */
 
-static bool find_publication(DbConn *source, const Publication *wanted, bool *ret_exists, bool *ret_same, Error *err) {
+/* As long as the slot is in use a publication stays as it was made: FOR ALL TABLES goes on to hold when its owner is no
+ * superuser any more, a list is added to as before when he became one. */
+static bool find_publication(const Publishing *job, Publication *wanted, bool *ret_exists, bool *ret_same, Error *err) {
+    DbConn *source = job->source;
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(db_result_freep) DbResult *row = NULL;
     int version = db_version(source);
@@ -57,6 +60,8 @@ static bool find_publication(DbConn *source, const Publication *wanted, bool *re
     if (!db_query(source, sql, 1, (const char *const[]){wanted->name}, &row, err))
         return error_wrap(err, "looking for publication %s", wanted->name);
     *ret_exists = db_rows(row) == 1;
+    if (*ret_exists && job->is_streaming && !wanted->keys)
+        wanted->all_tables = db_bool(row, 0, 0);
     *ret_same = db_rows(row) == 1 && db_bool(row, 0, 0) == wanted->all_tables &&
                 strcmp(db_text(row, 0, 1), wanted->operations) == 0 && !db_bool(row, 0, 2);
     return true;
@@ -75,12 +80,11 @@ static bool create_publication(DbConn *source, const Publication *publication, b
     return error_wrap(err, "creating publication %s on the source", publication->name);
 }
 
-static bool ensure_publication(const Publishing *job, const Publication *publication, Error *err) {
+static bool ensure_publication(const Publishing *job, Publication *publication, Error *err) {
     bool exists = false, same = false;
 
     if (!journal_intend(job->dest, job->ledger, JOURNAL_PUBLICATION, publication->name, err) ||
-        !failpoint("seam.publication_intended", err) ||
-        !find_publication(job->source, publication, &exists, &same, err))
+        !failpoint("seam.publication_intended", err) || !find_publication(job, publication, &exists, &same, err))
         return false;
     if (!same && job->is_streaming)
         return error_set(err, REASON_SLOT_LOST, "publication %s on the source was %s while the stream was in use",
@@ -128,10 +132,8 @@ static bool alter_publication(DbConn *source, const char *publication, const cha
     return buf_ok(&sql, "a list of tables", err) && db_exec(source, sql.data, err);
 }
 
-/* Takes out what must not be there. Inside the transaction that added. */
-static bool drop_keyless(DbConn *source, const char *publication, Error *err) {
+static bool find_keyless(DbConn *source, const char *publication, DbResult **ret_rows, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(db_result_freep) DbResult *lost = NULL;
     const char *sql =
         arena_printf(arena,
                      "SELECT pg_catalog.quote_ident(i.nspname) || '.' || pg_catalog.quote_ident(i.relname)"
@@ -140,7 +142,14 @@ static bool drop_keyless(DbConn *source, const char *publication, Error *err) {
                      " WHERE p.pubname = $1 AND NOT i.has_identity ORDER BY 1",
                      seam_identities_sql(arena, db_version(source)));
 
-    if (!db_query(source, sql, 1, (const char *const[]){publication}, &lost, err))
+    return db_query(source, sql, 1, (const char *const[]){publication}, ret_rows, err);
+}
+
+/* Takes out what must not be there. Inside the transaction that added. */
+static bool drop_keyless(DbConn *source, const char *publication, Error *err) {
+    CLEANUP(db_result_freep) DbResult *lost = NULL;
+
+    if (!find_keyless(source, publication, &lost, err))
         return false;
     for (int i = 0; i < db_rows(lost); i++)
         log_warning("table %s has no replica identity any more: its updates and deletes are not published",
@@ -207,14 +216,32 @@ bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const Seam
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Publishing job = {.source = source, .dest = dest, .ledger = ledger, .names = names};
     JournalStream stream;
-    const Publication all = {
+    Publication all = {
         .name = names->publication_all,
         .operations = db_version(source) >= TRUNCATE_VERSION ? "insert, truncate" : "insert",
         .all_tables = all_tables,
     };
-    const Publication keys = {.name = names->publication_keys, .operations = "update, delete", .keys = true};
+    Publication keys = {.name = names->publication_keys, .operations = "update, delete", .keys = true};
 
     return journal_get_stream(dest, arena, &job.is_streaming, &stream, err) && ensure_publication(&job, &all, err) &&
-           ensure_publication(&job, &keys, err) && (all_tables || publish_tables(source, &all, tables, count, err)) &&
+           ensure_publication(&job, &keys, err) &&
+           (all.all_tables || publish_tables(source, &all, tables, count, err)) &&
            publish_tables(source, &keys, tables, count, err);
+}
+
+bool seam_unpublish_keyless(DbConn *source, const SeamNames *names, Arena *arena, StringVec *ret_tables, Error *err) {
+    CLEANUP(db_result_freep) DbResult *lost = NULL;
+
+    *ret_tables = (StringVec){0};
+    if (!find_keyless(source, names->publication_keys, &lost, err))
+        return error_wrap(err, "looking for tables that lost their replica identity");
+    for (int i = 0; i < db_rows(lost); i++)
+        vec_push(arena, ret_tables, arena_strdup(arena, db_text(lost, i, 0)));
+    if (ret_tables->len == 0)
+        return true;
+    if (db_exec(source, SEAM_BEGIN_SQL, err) && drop_keyless(source, names->publication_keys, err) &&
+        db_exec(source, "COMMIT", err))
+        return true;
+    db_rollback(source);
+    return error_wrap(err, "taking tables without a replica identity out of %s", names->publication_keys);
 }

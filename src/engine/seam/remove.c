@@ -103,6 +103,8 @@ static void remove_journalled(Removal *removal, const JournalObject *objects, si
     for (size_t i = 0; i < count; i++) {
         size_t kind = 0;
 
+        if (strcmp(objects[i].kind, JOURNAL_DDL_CAPTURE) == 0)
+            continue; /* engine/ddl's own to remove */
         while (kind < COUNT_OF(kinds) && strcmp(kinds[kind].kind, objects[i].kind) != 0)
             kind++;
         if (kind == COUNT_OF(kinds))

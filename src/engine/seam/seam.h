@@ -41,9 +41,16 @@ NODISCARD bool seam_read_identities(DbConn *source, Arena *arena, SeamTable **re
  * seam_read_identities()), has_identity. */
 const char *seam_identities_sql(Arena *arena, int server_version);
 
-/* Publications, created and committed before the slot (PostgreSQL 18 silently omits what comes between). */
+/* Publications, created and committed before the slot (PostgreSQL 18 silently omits what comes between). While the slot
+ * is in use, all_tables is what the publication was made with. */
 NODISCARD bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                             const SeamTable *tables, size_t count, bool all_tables, Error *err);
+
+/* Tables that lost their identity leave the publication of updates, since the application's updates of them fail until
+ * then: *ret_tables, for people. What the stream lacks of them from then on is shapes_check()'s to find (shapes.h): the
+ * ledger has them as published. Takes a lock only when there is one. */
+NODISCARD bool seam_unpublish_keyless(DbConn *source, const SeamNames *names, Arena *arena, StringVec *ret_tables,
+                                      Error *err);
 
 /* The slot (adopted when an earlier run made it and it was never read from), and that it can be decoded. Waits for
  * running transactions; `blocked` is called now and then with who is waited for. */
@@ -51,6 +58,10 @@ typedef void (*SeamBlocked)(void *context, const char *who);
 NODISCARD bool seam_slot(const DbTarget *source_target, DbConn *source, DbConn *dest, const Ledger *ledger,
                          const SeamNames *names, const Stop *stop, SeamBlocked blocked, void *context, Lsn *ret_l0,
                          Error *err);
+
+/* An error of reading the slot's stream. When it is the slot's own (the server read a change and could not go on, as it
+ * would each time), it becomes SLOT_UNDECODABLE: nothing but another slot, and another copy, helps. */
+void seam_judge_stream(const char *slot, Error *err);
 
 /* Waits until every transaction that was running when it was called, prepared ones included, has ended on the server's
  * own books. */
@@ -71,5 +82,5 @@ NODISCARD bool seam_picture_parse(Arena *arena, const char *text, Lsn w, SeamPic
  * one (32 bits). */
 bool seam_in_copy(const SeamPicture *picture, Lsn commit_lsn, uint32_t xid);
 
-/* Drops what the journal names, in any state, and says what it could not. */
+/* Drops what the journal names, in any state, and says what it could not. All but the capture of definitions. */
 NODISCARD bool seam_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names, Error *err);

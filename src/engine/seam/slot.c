@@ -272,6 +272,16 @@ static bool is_slots_fault(const Error *err) {
            !err->retryable;
 }
 
+void seam_judge_stream(const char *slot, Error *err) {
+    Error why = *err;
+
+    /* 58: a file is gone, such as removed WAL. Why that is, only the slot's own state tells (engine/guard). */
+    if (!is_slots_fault(err) || strncmp(err->sqlstate, "58", 2) == 0)
+        return;
+    error_set(err, REASON_SLOT_UNDECODABLE, "the source cannot decode replication slot %s: %s", slot, why.message);
+    memcpy(err->sqlstate, why.sqlstate, sizeof(err->sqlstate));
+}
+
 /* Reads from the slot as the receiver will, streaming, so that neither side keeps what passes by. The goal is a message
  * just written and flushed: a mere position could lie inside a record that is not complete for hours. */
 static bool check_decodable(const SlotJob *job, Lsn l0, Error *err) {

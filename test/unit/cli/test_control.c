@@ -396,6 +396,7 @@ static void test_files(void **state) {
         "go on with: pgcrane migrate a b\n  The slot on the source stays, and holds WAL there, until "
         "pgcrane promote " JOB_ID "\n");
     has(&this->migrate.err, "pgcrane abort " JOB_ID "\n");
+    has(&this->migrate.err, "loses its primary key");
 }
 
 static void test_a_dry_run_leaves_no_files(void **state) {

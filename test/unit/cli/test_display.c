@@ -190,6 +190,17 @@ static void test_catching_up(void **state UNUSED) {
                         "  public.lines          ins 5                       del 7              \n");
 }
 
+static void test_what_the_slot_keeps(void **state UNUSED) {
+    CLEANUP(fixture_fini) Fixture fixture = the_fixture();
+    follow(&fixture, CDC_CATCHING_UP);
+    CdcProgress *cdc = &fixture.progress.cdc;
+    cdc->limit_bytes = cdc->limit_seconds = -1;
+    cdc->catalog_age = 150000000;
+    display_render(&fixture.out, &fixture.progress, &(DisplayStyle){.columns = 120, .rows = 24});
+    assert_non_null(
+        strstr(fixture.out.data, "\nWAL kept 64.0 MB, no limit  catalogues kept for 150,000,000 transactions"));
+}
+
 /* What is not known is not shown, and one that has caught up has no estimate. */
 static void test_caught_up_and_promoting(void **state UNUSED) {
     CLEANUP(fixture_fini) Fixture fixture = the_fixture();
@@ -297,6 +308,7 @@ int main(void) {
         cmocka_unit_test(test_colours_are_closed),
         cmocka_unit_test(test_nothing_known_yet),
         cmocka_unit_test(test_catching_up),
+        cmocka_unit_test(test_what_the_slot_keeps),
         cmocka_unit_test(test_caught_up_and_promoting),
         cmocka_unit_test(test_following_fits_every_size),
         cmocka_unit_test(test_following_in_lines),

@@ -53,6 +53,7 @@ static CdcProgress following(Arena *arena) {
         .retained_bytes = 9,
         .limit_bytes = -1,
         .limit_seconds = 10,
+        .catalog_age = 11,
         .promote_step = "stop writes",
     };
     vec_push(arena, &cdc.tables, ((CdcTable){"public.a", 1, 2, 3, 4}));

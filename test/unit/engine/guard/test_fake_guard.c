@@ -7,12 +7,12 @@ static Arena *arena;
 static Stop stop;
 static Error err;
 
-enum { SLOT_COLUMNS = 18 };
+enum { SLOT_COLUMNS = 19 };
 
 /* What a healthy slot looks like; tests change one column. */
 static const char *const healthy[SLOT_COLUMNS] = {
-    "0/5000000", "0/1000000", "0/2000000", "67108864", "reserved", "1048576", "64MB", "64", "f",
-    NULL,        NULL,        "logical",   "12",       "f",        NULL,      "f",    "t",  NULL};
+    "0/5000000", "0/1000000", "0/2000000", "67108864", "reserved", "1048576", "64MB", "64", "f",        NULL,
+    NULL,        "logical",   "12",        "f",        NULL,       "f",       "t",    NULL, "200000000"};
 
 static int set_up(void **state) {
     (void)state;
@@ -70,6 +70,7 @@ static void a_healthy_slot(void **state) {
     assert_int_equal(reading.left_bytes, 1048576);
     assert_string_equal(reading.wal_status, "reserved");
     assert_int_equal(reading.catalog_xmin_age, 12);
+    assert_int_equal(reading.freeze_max_age, 200000000);
     assert_false(reading.active);
 }
 
@@ -172,21 +173,15 @@ static bool call_read(DbConn *conn, Error *error) {
     return guard_read(conn, arena, "s", &reading, error);
 }
 
-static bool call_heartbeat(DbConn *conn, Error *error) {
-    return guard_heartbeat(conn, error);
-}
-
 static bool call_record(DbConn *conn, Error *error) {
     return guard_record_timeline(conn, &(Ledger){.job_id = "j7", .epoch = 3}, 2, error);
 }
 
 static void statements_that_fail(void **state) {
     const FakeReply read[] = {{.sql_has = "pg_replication_slots"}};
-    const FakeReply beat[] = {{.sql_has = "pg_logical_emit_message(false"}};
 
     (void)state;
     fake_side_each_fails(read, 1, SIZE_MAX, call_read);
-    fake_side_each_fails(beat, 1, SIZE_MAX, call_heartbeat);
 }
 
 static void recording_is_one_fenced_transaction(void **state) {

@@ -27,6 +27,39 @@ static void rate_of_steady_writes(void **state) {
     assert_int_equal(guard_seconds_left(&rate, &reading), 0);
 }
 
+static void limit_of_ours_and_the_servers(void **state) {
+    GuardRate rate = {.first_us = 1, .bytes_per_second = (double)MB};
+    GuardReading none = {.retained_bytes = 30 * MB, .limit_bytes = -1, .left_bytes = -1};
+    GuardReading both = {.retained_bytes = 30 * MB, .limit_bytes = 50 * MB, .left_bytes = 20 * MB};
+
+    (void)state;
+    guard_apply_limit(&none, 0);
+    assert_int_equal(none.limit_bytes, -1);
+    assert_int_equal(guard_seconds_left(&rate, &none), -1);
+    guard_apply_limit(&none, 100 * MB);
+    assert_int_equal(none.limit_bytes, 100 * MB);
+    assert_int_equal(guard_seconds_left(&rate, &none), 70);
+    guard_apply_limit(&none, 10 * MB); /* over it already */
+    assert_int_equal(guard_seconds_left(&rate, &none), 0);
+    guard_apply_limit(&both, 100 * MB);
+    assert_int_equal(both.limit_bytes, 50 * MB);
+    assert_int_equal(guard_seconds_left(&rate, &both), 20);
+    guard_apply_limit(&both, 40 * MB);
+    assert_int_equal(both.limit_bytes, 40 * MB);
+    assert_int_equal(guard_seconds_left(&rate, &both), 10);
+}
+
+static void age_of_the_catalogues(void **state) {
+    GuardReading reading = {.catalog_xmin_age = 149999999, .freeze_max_age = 200000000};
+
+    (void)state;
+    assert_false(guard_is_age_high(&reading));
+    reading.catalog_xmin_age++;
+    assert_true(guard_is_age_high(&reading));
+    reading.freeze_max_age = 0;
+    assert_false(guard_is_age_high(&reading));
+}
+
 static void rate_follows_a_change_in_minutes(void **state) {
     GuardRate rate = {0};
     Lsn lsn = 0;
@@ -123,6 +156,8 @@ static void history_that_is_none(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rate_of_steady_writes),
+        cmocka_unit_test(limit_of_ours_and_the_servers),
+        cmocka_unit_test(age_of_the_catalogues),
         cmocka_unit_test(rate_follows_a_change_in_minutes),
         cmocka_unit_test(rate_of_an_idle_server_has_no_end),
         cmocka_unit_test(rate_begins_anew_when_the_source_went_back),
