@@ -27,6 +27,7 @@ typedef struct Again {
     DbConn *source; /* its transaction shows SX */
     const LedgerRelation *suspects;
     size_t count;
+    const DriftVec *drifts; /* as last compared */
     const char *picture;
     Lsn w;
 } Again;
@@ -144,18 +145,27 @@ static bool copy_table(Again *again, const PlanTable *table, Error *err) {
     return false;
 }
 
-/* *ret_ready false: it stays suspect for now. */
-static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Error *err) {
+/* Does the destination have it in a form that takes all its rows? */
+static bool fits(const Again *again, const PlanTable *table, bool *ret_fits, Error *err) {
     PlanTable copy = *table;
     const Plan plan = {.tables = &copy, .count = 1};
+    DriftVec own = {0};
 
-    *ret_ready = !table->is_void && table->via == NULL;
-    if (!*ret_ready)
-        return true;
-    if (plan_check_dest(again->run->dest, again->arena, &plan, err))
-        return lock_table(again, table, ret_ready, err);
+    *ret_fits = false;
+    if (!plan_check_dest(again->run->dest, again->arena, &plan, err))
+        return err->reason == REASON_TABLE_CHANGED;
+    if (!drift_of_table(again->run->source, again->arena, table->oid, again->drifts, &own, err))
+        return false;
+    *ret_fits = own.len == 0;
+    return true;
+}
+
+/* *ret_ready false: it stays suspect for now. */
+static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Error *err) {
     *ret_ready = false;
-    return err->reason == REASON_TABLE_CHANGED;
+    if (table->is_void || table->via != NULL)
+        return true;
+    return fits(again, table, ret_ready, err) && (!*ret_ready || lock_table(again, table, ret_ready, err));
 }
 
 static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
@@ -180,9 +190,9 @@ static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
     return true;
 }
 
-bool run_copy_again(Run *run, size_t *ret_copied, Error *err) {
+bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena};
+    Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
     size_t suspects = 0;
 
@@ -222,9 +232,9 @@ static bool forget_dropped(Run *run, const LedgerRelation *relations, size_t cou
 }
 
 /* Without stopping anything: is there a suspect table that both sides have in the same form? */
-bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
+bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena};
+    Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
     Plan plan = {0};
 
@@ -235,12 +245,8 @@ bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
     if (!forget_dropped(run, relations, again.count, err) || !db_exec(run->source, "BEGIN READ ONLY", err) ||
         !plan_read(run->source, arena, is_suspect, &again, &plan, err) || !db_exec(run->source, "COMMIT", err))
         return false;
-    for (size_t i = 0; i < plan.count && !*ret_has; i++) {
-        const Plan one = {.tables = &plan.tables[i], .count = 1};
-
-        *ret_has = plan.tables[i].via == NULL && plan_check_dest(run->dest, arena, &one, err);
-        if (!*ret_has && plan.tables[i].via == NULL && err->reason != REASON_TABLE_CHANGED)
+    for (size_t i = 0; i < plan.count && !*ret_has; i++)
+        if (plan.tables[i].via == NULL && !fits(&again, &plan.tables[i], ret_has, err))
             return false;
-    }
     return true;
 }

@@ -128,7 +128,7 @@ static bool look_at_identities(Following *following, Error *err) {
     return true;
 }
 
-static bool look_at_drift(Following *following, Error *err) {
+bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
     Arena *arena = arena_new();
     Run *run = following->run;
     DriftVec drifts = {0};
@@ -143,6 +143,7 @@ static bool look_at_drift(Following *following, Error *err) {
 
     /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
      */
+    *ret_busy = false;
     bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
               drift_compare(run->source, run->dest, arena, &params, &drifts, err);
     Error busy = *err;
@@ -155,7 +156,8 @@ static bool look_at_drift(Following *following, Error *err) {
         arena_free(arena);
         following->drift_due_us = clock_now_us() + DRIFT_US;
         *err = busy;
-        return busy.reason == REASON_LOCK_BUSY || error_wrap(err, "comparing the catalogues");
+        *ret_busy = busy.reason == REASON_LOCK_BUSY;
+        return *ret_busy || error_wrap(err, "comparing the catalogues");
     }
     if (drifts.len > 0 && following->drifts.len == 0)
         run_event(run, "warning", "%s: %s (%zu difference%s; promote waits for them)", drifts.items[0].object,
@@ -178,7 +180,9 @@ bool following_look_around(Following *following, Error *err) {
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }
-    if (now >= following->drift_due_us && (!following_look_at_shapes(following, err) || !look_at_drift(following, err)))
+    bool busy = false;
+    if (now >= following->drift_due_us &&
+        (!following_look_at_shapes(following, err) || !following_look_at_drift(following, &busy, err)))
         return false;
     if (now >= following->sequences_due_us) {
         CLEANUP(arena_freep) Arena *arena = arena_new();
