@@ -28,6 +28,7 @@ typedef struct Again {
     const LedgerRelation *suspects;
     size_t count;
     const DriftVec *drifts; /* as last compared */
+    bool held;              /* a table waits for nothing but these */
     const char *picture;
     Lsn w;
 } Again;
@@ -46,7 +47,7 @@ static bool open_snapshot(Again *again, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Run *run = again->run;
 
-    if (!run_before_snapshot(run, err) ||
+    if (!failpoint("again.before_snapshot", err) || !run_before_snapshot(run, err) ||
         !db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
         !db_exec(again->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
         return false;
@@ -146,7 +147,7 @@ static bool copy_table(Again *again, const PlanTable *table, Error *err) {
 }
 
 /* Does the destination have it in a form that takes all its rows? */
-static bool fits(const Again *again, const PlanTable *table, bool *ret_fits, Error *err) {
+static bool fits(Again *again, const PlanTable *table, bool *ret_fits, Error *err) {
     PlanTable copy = *table;
     const Plan plan = {.tables = &copy, .count = 1};
     DriftVec own = {0};
@@ -157,6 +158,7 @@ static bool fits(const Again *again, const PlanTable *table, bool *ret_fits, Err
     if (!drift_of_table(again->run->source, again->arena, table->oid, again->drifts, &own, err))
         return false;
     *ret_fits = own.len == 0;
+    again->held |= own.len > 0;
     return true;
 }
 
@@ -190,19 +192,23 @@ static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
     return true;
 }
 
+static bool any_suspect(const LedgerRelation *relations, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (relations[i].suspect != NULL)
+            return true;
+    return false;
+}
+
 bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
-    size_t suspects = 0;
 
     *ret_copied = 0;
     if (!relations_read(run->dest, arena, &relations, &again.count, err))
         return false;
     again.suspects = relations;
-    for (size_t i = 0; i < again.count; i++)
-        suspects += relations[i].suspect != NULL;
-    if (suspects == 0)
+    if (!any_suspect(relations, again.count))
         return true;
     bool ok = copy_tables(&again, ret_copied, err);
     db_closep(&again.source);
@@ -232,21 +238,25 @@ static bool forget_dropped(Run *run, const LedgerRelation *relations, size_t cou
 }
 
 /* Without stopping anything: is there a suspect table that both sides have in the same form? */
-bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, Error *err) {
+bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
     Plan plan = {0};
 
     *ret_has = false;
+    *ret_held = false;
     if (!relations_read(run->dest, arena, &relations, &again.count, err))
         return false;
     again.suspects = relations;
+    if (!any_suspect(relations, again.count))
+        return true;
     if (!forget_dropped(run, relations, again.count, err) || !db_exec(run->source, "BEGIN READ ONLY", err) ||
         !plan_read(run->source, arena, is_suspect, &again, &plan, err) || !db_exec(run->source, "COMMIT", err))
         return false;
     for (size_t i = 0; i < plan.count && !*ret_has; i++)
         if (plan.tables[i].via == NULL && !fits(&again, &plan.tables[i], ret_has, err))
             return false;
+    *ret_held = again.held;
     return true;
 }

@@ -73,7 +73,9 @@ static void list_suspects(Following *following, const LedgerRelation *relations,
             vec_push(following->suspects_arena, &following->suspects,
                      arena_printf(following->suspects_arena, "%s.%s: %s", relations[i].schema, relations[i].name,
                                   relations[i].suspect));
-    atomic_store(&following->marked, following->suspects.len > 0);
+    /* Never taken back: the applier marks in its transaction, which may be open, and not be seen here, for long. */
+    if (following->suspects.len > 0)
+        atomic_store(&following->marked, true);
 }
 
 static bool read_tables(Following *following, Error *err) {
@@ -166,12 +168,12 @@ static bool list_suspects_again(Following *following, Error *err) {
  * then it waits like any other. */
 static bool wait_for_definitions(Following *following, Error *err) {
     const Error refused = *err;
-    bool busy = false, ready = true;
+    bool busy = false, ready = true, held = false;
 
     if (strncmp(err->sqlstate, "22", 2) != 0 && strncmp(err->sqlstate, "23", 2) != 0)
         return false;
     if (!following_look_at_drift(following, &busy, err) ||
-        !run_has_ready_suspects(following->run, &following->drifts, &ready, err))
+        !run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err))
         return false;
     if (ready && !busy)
         *err = refused;
@@ -182,14 +184,18 @@ static bool wait_for_definitions(Following *following, Error *err) {
  * that waits for people must not stop the others now and then. */
 static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     size_t copied = 0;
-    bool ready = false;
+    bool ready = false, held = false, busy = false;
 
     *ret_stopped = false;
     if (!atomic_load(&following->marked) || clock_now_us() < following->suspects_due_us)
         return true;
     following->suspects_due_us = clock_now_us() + SUSPECTS_US;
-    if (!run_has_ready_suspects(following->run, &following->drifts, &ready, err) ||
+    if (!run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err) ||
         !list_suspects_again(following, err))
+        return false;
+    if (!ready && held && clock_now_us() >= following->drift_held_due_us &&
+        (!following_look_at_drift(following, &busy, err) ||
+         !run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err)))
         return false;
     if (!ready)
         return true;

@@ -16,7 +16,7 @@
 #define SEQUENCES_US (30 * USEC_PER_SEC)
 #define DRIFT_US (10 * USEC_PER_SEC)
 
-enum { DRIFT_SHARE = 50 }; /* of the time goes into comparing, at most one part in so many */
+enum { DRIFT_SHARE = 50, HELD_SHARE = 5 }; /* of the time goes into comparing, at most one part in so many */
 
 static const SeamTable *find_identity(const Following *following, const SeamTable *table) {
     for (size_t i = 0; i < following->identities_count; i++)
@@ -168,6 +168,7 @@ bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
     /* Large catalogues are looked at less often. */
     int64_t now = clock_now_us();
     following->drift_due_us = now + MAX(DRIFT_US, (now - began) * DRIFT_SHARE);
+    following->drift_held_due_us = now + MAX(DRIFT_US, (now - began) * HELD_SHARE);
     return true;
 }
 

@@ -26,6 +26,7 @@ typedef struct Following {
     StringVec suspects; /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
+    int64_t drift_held_due_us; /* earlier: when a table waits for what was found then */
     Sample samples[FOLLOWING_SAMPLES];
     size_t samples_count;
     CdcState state;

@@ -159,8 +159,8 @@ NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
 /* Copies the tables again that the ledger calls suspect, where both sides have them and none of `drifts` (as last
  * compared) makes the destination refuse their rows. Nothing is followed meanwhile. */
 NODISCARD bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err);
-/* Is there one that could be copied now? Asked while following. */
-NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, Error *err);
+/* Is there one that could be copied now? Else, *ret_held: one waits for nothing but `drifts`. Asked while following. */
+NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
 
 /* A thread that reads what the slot costs. Starting it twice is fine. */

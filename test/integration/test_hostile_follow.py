@@ -306,6 +306,38 @@ def test_destination_refuses_what_the_source_takes(case, follow):
     promote_equal(following)
 
 
+REFERRING = "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p); INSERT INTO p SELECT generate_series(1, 9); INSERT INTO c SELECT g, g FROM generate_series(1, 9) g"
+
+
+def test_truncate_of_a_table_that_waits(follow):
+    """It is emptied with the others on the source, and left out on the destination, where it refers to one of them."""
+    following = follow(REFERRING)
+    following.source.sql("ALTER TABLE c ADD w int; INSERT INTO c VALUES (10, 1, 1)")
+    warned(following, "table public.c is paused")
+    following.source.sql("TRUNCATE p CASCADE; INSERT INTO p VALUES (100)")
+    following.wait_applied()
+    assert following.dest.sql("SELECT id FROM p") == [(100,)] and following.running()
+    following.source.sql("INSERT INTO c VALUES (1, 100, 1)")
+    following.dest.sql("ALTER TABLE c ADD w int")
+    promote_equal(following)
+
+
+def test_truncate_of_a_table_whose_copy_shows_it(pgcrane, source_db, dest_db):
+    """The stream is before the TRUNCATE, the new copy of one of the two tables behind it."""
+    source_db.sql(REFERRING)
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "again.before_snapshot:sleep=4000:1"})
+    following.wait_caught_up()
+    source_db.sql("ALTER TABLE c ADD w int; INSERT INTO c VALUES (10, 1, 1)")
+    warned(following, "table public.c is paused")
+    following.wait_applied()
+    dest_db.sql("ALTER TABLE c ADD w int")
+    following.wait_state("COPYING_AGAIN")
+    source_db.sql("TRUNCATE p, c; INSERT INTO p VALUES (100); INSERT INTO c VALUES (1, 100, 1)")
+    following.wait_applied()
+    assert dest_db.sql("SELECT id FROM p") == [(100,)] and dest_db.sql("SELECT * FROM c") == [(1, 100, 1)]
+    promote_equal(following)
+
+
 def test_row_in_the_way_is_nobodys_definition(follow):
     """The table differs in something else, and a row that somebody wrote to the destination stops the run all the same."""
     following = follow("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood, n int NOT NULL CHECK (n > 0), w int UNIQUE)")
