@@ -309,6 +309,27 @@ def test_destination_without_room(followed):
     assert len(ids(followed.dest)) == 201 and ids(followed.dest, "u") == [1, 2]
 
 
+def test_destination_crashes_behind_what_is_confirmed(pgcrane, source_db, own_cluster):
+    """Its database has asynchronous commit for a default: what is confirmed to the source must have been flushed all the same, or a
+    crash takes it from both."""
+    server = own_cluster("crashing", config={"fsync": "on", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"})
+    database = server.createdb()
+    server.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    source_db.sql(ROWS)
+    following = Following(pgcrane, source_db, database).start()
+    following.wait_caught_up()
+    source_db.sql("INSERT INTO t VALUES (200, 'confirmed')")
+    end = source_db.sql("SELECT pg_current_wal_lsn()::text")[0][0]
+    wait_until(lambda: source_db.sql("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()",
+                                     (end,)) == [(True,)], 60, "it to be confirmed")
+    server.kill9()
+    server.start()
+    assert ids(database)[-1] == 200
+    source_db.sql("INSERT INTO t VALUES (201, 'behind it')")
+    following.wait_applied()
+    assert_promoted_equal(following)
+
+
 def test_password_that_changes(pgcrane, own_cluster, dest_db):
     """While it follows: sessions go on; the first new one is refused, which is no reason to lose the place."""
     server = own_cluster("secret", config={"shared_buffers": "16MB"})
