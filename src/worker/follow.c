@@ -213,8 +213,8 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
     following->mended_for_promote = true;
     following->suspects_due_us = 0;
     bool busy = false;
-    return following_look_at_shapes(following, err) && (!atomic_load(&following->marked) ||
-                                                        following_look_at_drift(following, &busy, err)) &&
+    return following_look_at_shapes(following, err) &&
+           (!atomic_load(&following->marked) || following_look_at_drift(following, &busy, err)) &&
            mend_suspects(following, ret_stopped, err);
 }
 

@@ -52,7 +52,8 @@ bool following_rest_table(Following *following, Error *err) {
     if (err->reason != REASON_CONFLICT || err->retryable || stop_requested(&run->stop) || following->follow == NULL ||
         !follow_conflict(following->follow, &conflict))
         return false;
-    if (!compare(following, err) || !drift_of_table(run->source, arena, conflict.table, &following->drifts, &own, err)) {
+    if (!compare(following, err) ||
+        !drift_of_table(run->source, arena, conflict.table, &following->drifts, &own, err)) {
         log_error_value(LOG_WARNING, &refused);
         return false;
     }
@@ -61,13 +62,12 @@ bool following_rest_table(Following *following, Error *err) {
         *err = refused;
         return false;
     }
-    const char *why = arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX,
-                                   refused.message);
+    const char *why =
+        arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX, refused.message);
     if (!mark(run, conflict.table, why, err))
         return false;
     atomic_store(&following->marked, true);
     run_event(run, "warning", "table %s is paused: %s; it is copied again when both sides are alike%s%s",
-              conflict.display, why,
-              drift->fix[0] == '\0' ? "" : ", on the destination: ", drift->fix);
+              conflict.display, why, drift->fix[0] == '\0' ? "" : ", on the destination: ", drift->fix);
     return true;
 }

@@ -189,8 +189,8 @@ static void build(Arena *arena, Part *part, BatchPart *made) {
     made->groups_count = count;
 }
 
-/* Its first change went past the ceiling, and so is the only one. Escaped, as a line of COPY or in an array, it may come
- * to twice its size, and neither may pass 1 GB; a statement's parameters are not escaped. */
+/* Its first change went past the ceiling, and so is the only one. Escaped, as a line of COPY or in an array, it may
+ * come to twice its size, and neither may pass 1 GB; a statement's parameters are not escaped. */
 static bool is_huge(const Batch *batch, const Part *part) {
     return part->changes.len == 1 && batch->changes_count == 1 && arena_used(batch->arena) > batch->max_bytes;
 }

@@ -31,8 +31,7 @@ static bool is_among(const StringVec *objects, const char *object) {
     return false;
 }
 
-bool drift_of_table(DbConn *source, Arena *arena, uint32_t oid, const DriftVec *drifts, DriftVec *ret_own,
-                    Error *err) {
+bool drift_of_table(DbConn *source, Arena *arena, uint32_t oid, const DriftVec *drifts, DriftVec *ret_own, Error *err) {
     CLEANUP(db_result_freep) DbResult *names = NULL;
     StringVec objects = {0};
 

@@ -48,8 +48,9 @@ static const char *find_sql(Arena *arena, const DbResult *rows, int row) {
     if (db_is_null(rows, row, 6))
         return arena_printf(arena, "SELECT ROW(%s)::text FROM %s a GROUP BY %s HAVING pg_catalog.count(*) > 1 LIMIT 1",
                             list, from, list);
-    return arena_printf(arena, "SELECT pg_catalog.concat_ws(' and ', a::text, b::text) FROM %s a JOIN %s b ON %s"
-                               " AND a.at < b.at LIMIT 1",
+    return arena_printf(arena,
+                        "SELECT pg_catalog.concat_ws(' and ', a::text, b::text) FROM %s a JOIN %s b ON %s"
+                        " AND a.at < b.at LIMIT 1",
                         from, from, db_text(rows, row, 6));
 }
 
@@ -59,8 +60,8 @@ static bool list_constraints(Promote *promote, Error *err) {
     const DriftParams *drift = &promote->params->drift;
     DbConn *dest = promote->params->dest;
     Arena *arena = promote->arena;
-    const char *sql = arena_printf(scratch, list_sql,
-                                   db_version(dest) >= NULLS_VERSION ? "i.indnullsnotdistinct" : "false");
+    const char *sql =
+        arena_printf(scratch, list_sql, db_version(dest) >= NULLS_VERSION ? "i.indnullsnotdistinct" : "false");
 
     promote->unique.len = 0;
     if (!db_query(dest, sql, 0, NULL, &rows, err))
