@@ -29,6 +29,8 @@ typedef struct Again {
     DbConn *source; /* its transaction shows SX */
     const LedgerRelation *suspects;
     size_t count;
+    const DriftVec *drifts; /* as last compared */
+    bool held;              /* a table waits for nothing but these */
     const char *picture;
     Lsn w;
 } Again;
@@ -47,7 +49,7 @@ static bool open_snapshot(Again *again, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Run *run = again->run;
 
-    if (!run_before_snapshot(run, err) ||
+    if (!failpoint("again.before_snapshot", err) || !run_before_snapshot(run, err) ||
         !db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
         !db_exec(again->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
         return false;
@@ -152,18 +154,28 @@ static bool copy_table(Again *again, const PlanTable *table, Error *err) {
     return false;
 }
 
-/* *ret_ready false: it stays suspect for now. */
-static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Error *err) {
+/* Does the destination have it in a form that takes all its rows? */
+static bool fits(Again *again, const PlanTable *table, bool *ret_fits, Error *err) {
     PlanTable copy = *table;
     const Plan plan = {.tables = &copy, .count = 1};
+    DriftVec own = {0};
 
-    *ret_ready = !table->is_void && table->via == NULL;
-    if (!*ret_ready)
-        return true;
-    if (plan_check_dest(again->run->dest, again->arena, &plan, err))
-        return lock_table(again, table, ret_ready, err);
+    *ret_fits = false;
+    if (!plan_check_dest(again->run->dest, again->arena, &plan, err))
+        return err->reason == REASON_TABLE_CHANGED;
+    if (!drift_of_table(again->run->source, again->arena, table->oid, again->drifts, &own, err))
+        return false;
+    *ret_fits = own.len == 0;
+    again->held |= own.len > 0;
+    return true;
+}
+
+/* *ret_ready false: it stays suspect for now. */
+static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Error *err) {
     *ret_ready = false;
-    return err->reason == REASON_TABLE_CHANGED;
+    if (table->is_void || table->via != NULL)
+        return true;
+    return fits(again, table, ret_ready, err) && (!*ret_ready || lock_table(again, table, ret_ready, err));
 }
 
 static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
@@ -188,19 +200,23 @@ static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
     return true;
 }
 
-bool run_copy_again(Run *run, size_t *ret_copied, Error *err) {
+static bool any_suspect(const LedgerRelation *relations, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (relations[i].suspect != NULL)
+            return true;
+    return false;
+}
+
+bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena};
+    Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
-    size_t suspects = 0;
 
     *ret_copied = 0;
     if (!relations_read(run->dest, arena, &relations, &again.count, err))
         return false;
     again.suspects = relations;
-    for (size_t i = 0; i < again.count; i++)
-        suspects += relations[i].suspect != NULL;
-    if (suspects == 0)
+    if (!any_suspect(relations, again.count))
         return true;
     bool ok = copy_tables(&again, ret_copied, err);
     db_closep(&again.source);
@@ -230,25 +246,25 @@ static bool forget_dropped(Run *run, const LedgerRelation *relations, size_t cou
 }
 
 /* Without stopping anything: is there a suspect table that both sides have in the same form? */
-bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err) {
+bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena};
+    Again again = {.run = run, .arena = arena, .drifts = drifts};
     LedgerRelation *relations = NULL;
     Plan plan = {0};
 
     *ret_has = false;
+    *ret_held = false;
     if (!relations_read(run->dest, arena, &relations, &again.count, err))
         return false;
     again.suspects = relations;
+    if (!any_suspect(relations, again.count))
+        return true;
     if (!forget_dropped(run, relations, again.count, err) || !db_exec(run->source, "BEGIN READ ONLY", err) ||
         !plan_read(run->source, arena, is_suspect, &again, &plan, err) || !db_exec(run->source, "COMMIT", err))
         return false;
-    for (size_t i = 0; i < plan.count && !*ret_has; i++) {
-        const Plan one = {.tables = &plan.tables[i], .count = 1};
-
-        *ret_has = plan.tables[i].via == NULL && plan_check_dest(run->dest, arena, &one, err);
-        if (!*ret_has && plan.tables[i].via == NULL && err->reason != REASON_TABLE_CHANGED)
+    for (size_t i = 0; i < plan.count && !*ret_has; i++)
+        if (plan.tables[i].via == NULL && !fits(&again, &plan.tables[i], ret_has, err))
             return false;
-    }
+    *ret_held = again.held;
     return true;
 }

@@ -73,7 +73,9 @@ static void list_suspects(Following *following, const LedgerRelation *relations,
             vec_push(following->suspects_arena, &following->suspects,
                      arena_printf(following->suspects_arena, "%s.%s: %s", relations[i].schema, relations[i].name,
                                   relations[i].suspect));
-    atomic_store(&following->marked, following->suspects.len > 0);
+    /* Never taken back: the applier marks in its transaction, which may be open, and not be seen here, for long. */
+    if (following->suspects.len > 0)
+        atomic_store(&following->marked, true);
 }
 
 static bool read_tables(Following *following, Error *err) {
@@ -170,11 +172,27 @@ static bool has_suspects(Following *following, bool *ret_has, Error *err) {
     return atomic_load(&following->marked) || relations_any_suspect(following->run->dest, ret_has, err);
 }
 
+/* Rows that the destination refuses, of a table whose definition came to differ since both catalogues were compared:
+ * then it waits like any other. */
+static bool wait_for_definitions(Following *following, Error *err) {
+    const Error refused = *err;
+    bool busy = false, ready = true, held = false;
+
+    if (strncmp(err->sqlstate, "22", 2) != 0 && strncmp(err->sqlstate, "23", 2) != 0)
+        return false;
+    if (!following_look_at_drift(following, &busy, err) ||
+        !run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err))
+        return false;
+    if (ready && !busy)
+        *err = refused;
+    return !ready || busy;
+}
+
 /* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
  * that waits for people must not stop the others now and then. */
 static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     size_t copied = 0;
-    bool ready = false, has = false;
+    bool ready = false, held = false, busy = false, has = false;
 
     *ret_stopped = false;
     if (clock_now_us() < following->suspects_due_us)
@@ -184,14 +202,19 @@ static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
         return false;
     if (!has)
         return true;
-    if (!run_has_ready_suspects(following->run, &ready, err) || !list_suspects_again(following, err))
+    if (!run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err) ||
+        !list_suspects_again(following, err))
+        return false;
+    if (!ready && held && clock_now_us() >= following->drift_held_due_us &&
+        (!following_look_at_drift(following, &busy, err) ||
+         !run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err)))
         return false;
     if (!ready)
         return true;
     stop_following(following);
     *ret_stopped = true;
     following_tell_state(following, CDC_COPYING_AGAIN);
-    return run_copy_again(following->run, &copied, err);
+    return run_copy_again(following->run, &following->drifts, &copied, err) || wait_for_definitions(following, err);
 }
 
 /* Once for each request: what became suspect since the last look is copied again while nobody has to wait for it. */
@@ -201,7 +224,10 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
         return true;
     following->mended_for_promote = true;
     following->suspects_due_us = 0;
-    return following_look_at_shapes(following, err) && mend_suspects(following, ret_stopped, err);
+    bool busy = false;
+    return following_look_at_shapes(following, err) &&
+           (!atomic_load(&following->marked) || following_look_at_drift(following, &busy, err)) &&
+           mend_suspects(following, ret_stopped, err);
 }
 
 static bool promote_is_due(Following *following) {
@@ -312,7 +338,7 @@ static bool follow_with_patience(Following *following, Lsn until, Error *err) {
         int64_t began = clock_now_us();
 
         if (ok)
-            ok = follow_once(following, until, &done, err);
+            ok = follow_once(following, until, &done, err) || following_rest_table(following, err);
         connected = ok;
         if (clock_now_us() - began > PROGRESS_RESETS_US) /* it was followed; waiting for a server is none of it */
             first_failure_us = 0;

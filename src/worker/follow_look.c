@@ -18,7 +18,8 @@
 #define DRIFT_US (10 * USEC_PER_SEC)
 
 enum {
-    DRIFT_SHARE = 50,   /* of the time goes into comparing, at most one part in so many */
+    DRIFT_SHARE = 50, /* of the time goes into comparing, at most one part in so many */
+    HELD_SHARE = 5,
     DRIFT_FAILURES = 6, /* in a row, before somebody is told */
 };
 
@@ -167,7 +168,7 @@ static void tell_drifts(const Following *following, const DriftVec *drifts) {
         }
 }
 
-static bool look_at_drift(Following *following, Error *err) {
+bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
     Arena *arena = arena_new();
     Run *run = following->run;
     DriftVec drifts = {0};
@@ -176,6 +177,7 @@ static bool look_at_drift(Following *following, Error *err) {
 
     /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
      */
+    *ret_busy = false;
     bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
               drift_compare(run->source, run->dest, arena, &params, &drifts, err);
     Error busy = *err;
@@ -187,6 +189,7 @@ static bool look_at_drift(Following *following, Error *err) {
     if (!ok) {
         arena_free(arena);
         *err = busy;
+        *ret_busy = drift_error_passes(err);
         return drift_failed(following, err);
     }
     following->drift_failures = 0;
@@ -197,6 +200,7 @@ static bool look_at_drift(Following *following, Error *err) {
     /* Large catalogues are looked at less often. */
     int64_t now = clock_now_us();
     following->drift_due_us = now + MAX(DRIFT_US, (now - began) * DRIFT_SHARE);
+    following->drift_held_due_us = now + MAX(DRIFT_US, (now - began) * HELD_SHARE);
     return true;
 }
 
@@ -215,14 +219,16 @@ static bool look_at_sequences(const Following *following, Error *err) {
 
 bool following_look_around(Following *following, Error *err) {
     int64_t now = clock_now_us();
+    bool unpublished = watch_take_unpublished(following->run);
+    bool busy = false;
 
-    bool unpublished = watch_take_unpublished(run);
     if (now >= following->identities_due_us || unpublished) {
         if (!look_at_identities(following, unpublished, err))
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }
-    if (now >= following->drift_due_us && (!following_look_at_shapes(following, err) || !look_at_drift(following, err)))
+    if (now >= following->drift_due_us &&
+        (!following_look_at_shapes(following, err) || !following_look_at_drift(following, &busy, err)))
         return false;
     if (now >= following->sequences_due_us) {
         if (!look_at_sequences(following, err))

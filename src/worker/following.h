@@ -27,6 +27,7 @@ typedef struct Following {
     StringVec suspects;    /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
+    int64_t drift_held_due_us; /* earlier: when a table waits for what was found then */
     Sample samples[FOLLOWING_SAMPLES];
     size_t samples_count;
     CdcState state;
@@ -48,4 +49,11 @@ void following_tell_state(Following *following, CdcState state);
 NODISCARD bool following_look_around(Following *following, Error *err);
 /* Tables that became others (engine/seam/shapes.h), now. */
 NODISCARD bool following_look_at_shapes(Following *following, Error *err);
+/* Both catalogues, now. *ret_busy: a lock was in the way, `drifts` are as they were. */
+NODISCARD bool following_look_at_drift(Following *following, bool *ret_busy, Error *err);
 void following_look_end(Following *following);
+
+/* --- follow_conflict.c --- */
+/* After following failed with *err. True: it was one table that the destination has in another form; it rests now, and
+ * following can start again. False: *err says what ends the run, or is retried. */
+NODISCARD bool following_rest_table(Following *following, Error *err);

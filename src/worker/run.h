@@ -163,10 +163,11 @@ void run_request_promote(Run *run, const json_t *body);
 /* Stops the promote under way, or takes away the request for one that has not begun: true then. */
 bool run_call_off(Run *run);
 NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
-/* Copies the tables again that the ledger calls suspect, where both sides have them. Nothing is followed meanwhile. */
-NODISCARD bool run_copy_again(Run *run, size_t *ret_copied, Error *err);
-/* Is there one that could be copied now? Asked while following. */
-NODISCARD bool run_has_ready_suspects(Run *run, bool *ret_has, Error *err);
+/* Copies the tables again that the ledger calls suspect, where both sides have them and none of `drifts` (as last
+ * compared) makes the destination refuse their rows. Nothing is followed meanwhile. */
+NODISCARD bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err);
+/* Is there one that could be copied now? Else, *ret_held: one waits for nothing but `drifts`. Asked while following. */
+NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
 DriftParams run_drift_params(Run *run, Arena *arena);
 

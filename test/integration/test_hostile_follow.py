@@ -256,17 +256,109 @@ def test_partitions_by_the_hash_of_an_enum(follow):
     assert following.dest.sql("SELECT count(*) FROM a") == [(99,)]
 
 
-def test_label_that_the_destination_lacks(follow):
-    """Nobody wrote to the destination: its type is another one, and that is said."""
-    following = follow("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood)")
-    following.source.sql("ALTER TYPE mood ADD VALUE 'b'")
-    following.source.sql("INSERT INTO t VALUES (1, 'b')")
+REFUSED = {  # what the table is, what the source makes of it, a row that fits there only, what is said, the destination's turn
+    "label": ("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood)", "ALTER TYPE mood ADD VALUE 'b'",
+              "INSERT INTO t VALUES (1, 'b')", "type public.mood: list of labels", None),
+    "label in an array": ("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood[])", "ALTER TYPE mood ADD VALUE 'b'",
+                          "INSERT INTO t VALUES (1, '{a,b}')", "type public.mood: list of labels", None),
+    "column dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL)", "ALTER TABLE t DROP v",
+                       "INSERT INTO t VALUES (1)", "column v is on the destination only", None),
+    "not null dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL)", "ALTER TABLE t ALTER v DROP NOT NULL",
+                         "INSERT INTO t VALUES (1, NULL)", "column v is NOT NULL on the destination only", None),
+    "check dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int CONSTRAINT small CHECK (v < 10))", "ALTER TABLE t DROP CONSTRAINT small",
+                      "INSERT INTO t VALUES (1, 11)", "constraint small is on the destination only", None),
+    "unique dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int CONSTRAINT once UNIQUE); INSERT INTO t VALUES (1, 5)",
+                       "ALTER TABLE t DROP CONSTRAINT once", "INSERT INTO t VALUES (2, 5)", "constraint once is on the destination only", None),
+    "unique index dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE UNIQUE INDEX once ON t (v); INSERT INTO t VALUES (1, 5)",
+                             "DROP INDEX once", "INSERT INTO t VALUES (2, 5)", "index once is on the destination only", None),
+    "exclusion dropped": ("CREATE TABLE t (id int PRIMARY KEY, v int4range, CONSTRAINT apart EXCLUDE USING gist (v WITH &&)); INSERT INTO t VALUES (1, '[1,5]')",
+                          "ALTER TABLE t DROP CONSTRAINT apart", "INSERT INTO t VALUES (2, '[3,8]')", "constraint apart is on the destination only", None),
+    "domain's check dropped": ("CREATE DOMAIN low AS int CONSTRAINT small CHECK (VALUE < 10); CREATE TABLE t (id int PRIMARY KEY, v low)",
+                               "ALTER DOMAIN low DROP CONSTRAINT small", "INSERT INTO t VALUES (1, 11)",
+                               "type public.low: constraint small is on the destination only", None),
+    "column gone there": ("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)", None, "INSERT INTO t VALUES (2, 2)",
+                          "column v is missing on the destination", ("ALTER TABLE t DROP v", "ALTER TABLE t ADD v int")),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_destination_refuses_what_the_source_takes(case, follow):
+    """Its table has another definition: that table waits and says why, the others go on, until both are alike."""
+    schema, at_source, row, said, at_dest = REFUSED[case]
+    following = follow(f"{schema}; {TABLE.format('a')}")
+    following.source.sql("UPDATE a SET v = 'before' WHERE id = 1; UPDATE t SET id = id")
+    following.wait_applied()
+    following.source.sql(at_source or "SELECT 1")
+    if at_dest:
+        following.dest.sql(at_dest[0])
+    following.source.sql(row)
+    following.source.sql("UPDATE a SET v = 'meanwhile' WHERE id = 2; UPDATE t SET id = id + 100")
+    warned(following, "table public.t is paused")
+    following.wait_applied()
+    assert following.dest.sql("SELECT v FROM a WHERE id = 2") == [("meanwhile",)]
+    assert "table public.t is paused" in following.said() and said in following.said(), following.said()
+    assert following.dest.sql("SELECT table_name FROM pgcrane.relation WHERE suspect IS NOT NULL") == [("t",)]
+    result = following.command("promote", check=False)
+    assert result.code != 0 and said in result.stderr, result
+    following.source.sql("UPDATE a SET v = 'still' WHERE id = 3")
+    following.wait_applied()
+    following.dest.sql(at_dest[1] if at_dest else at_source)
+    promote_equal(following)
+
+
+REFERRING = "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p); INSERT INTO p SELECT generate_series(1, 9); INSERT INTO c SELECT g, g FROM generate_series(1, 9) g"
+
+
+def test_truncate_of_a_table_that_waits(follow):
+    """It is emptied with the others on the source, and left out on the destination, where it refers to one of them."""
+    following = follow(REFERRING)
+    following.source.sql("ALTER TABLE c ADD w int; INSERT INTO c VALUES (10, 1, 1)")
+    warned(following, "table public.c is paused")
+    following.source.sql("TRUNCATE p CASCADE; INSERT INTO p VALUES (100)")
+    following.wait_applied()
+    assert following.dest.sql("SELECT id FROM p") == [(100,)] and following.running()
+    following.source.sql("INSERT INTO c VALUES (1, 100, 1)")
+    following.dest.sql("ALTER TABLE c ADD w int")
+    promote_equal(following)
+
+
+def test_truncate_of_a_table_whose_copy_shows_it(pgcrane, source_db, dest_db):
+    """The stream is before the TRUNCATE, the new copy of one of the two tables behind it."""
+    source_db.sql(REFERRING)
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "again.before_snapshot:sleep=4000:1"})
+    following.wait_caught_up()
+    source_db.sql("ALTER TABLE c ADD w int; INSERT INTO c VALUES (10, 1, 1)")
+    warned(following, "table public.c is paused")
+    following.wait_applied()
+    dest_db.sql("ALTER TABLE c ADD w int")
+    following.wait_state("COPYING_AGAIN")
+    source_db.sql("TRUNCATE p, c; INSERT INTO p VALUES (100); INSERT INTO c VALUES (1, 100, 1)")
+    following.wait_applied()
+    assert dest_db.sql("SELECT id FROM p") == [(100,)] and dest_db.sql("SELECT * FROM c") == [(1, 100, 1)]
+    promote_equal(following)
+
+
+def test_row_in_the_way_is_nobodys_definition(follow):
+    """The table differs in something else, and a row that somebody wrote to the destination stops the run all the same."""
+    following = follow("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, v mood, n int NOT NULL CHECK (n > 0), w int UNIQUE)")
+    following.source.sql("ALTER TYPE mood ADD VALUE 'b'; ALTER TABLE t ALTER n DROP NOT NULL; ALTER TABLE t DROP CONSTRAINT t_n_check, DROP CONSTRAINT t_w_key")
+    following.dest.sql("INSERT INTO t VALUES (1, 'a', 5, 5)")
+    following.source.sql("INSERT INTO t VALUES (1, 'a', 1, 1)")
     assert following.end(60) != 0
     failed = following.failure()
-    assert "mood" in failed["message"] and "another definition" in failed["remedy"], failed
-    following.dest.sql("ALTER TYPE mood ADD VALUE 'b'")
-    following.again().wait_caught_up()
-    promote_equal(following)
+    assert failed["reason"] == "CONFLICT" and "something else wrote to the destination" in failed["remedy"], failed
+    assert "(id = 1, v = a, n = 1, w = 1)" in failed["message"] and "(1,a,5,5)" in failed["message"], failed
+    assert following.dest.sql("SELECT table_name FROM pgcrane.relation WHERE suspect IS NOT NULL") == []
+
+
+def test_value_refused_for_no_reason_that_is_known(follow):
+    """Both definitions are the same: then it is not the definition, and nothing is passed over."""
+    following = follow(TABLE.format("a"))
+    following.dest.sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '22000'; END$$;"
+                       " CREATE TRIGGER no BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE a ENABLE ALWAYS TRIGGER no")
+    following.source.sql("INSERT INTO a VALUES (1000, 'x')")
+    assert following.end(60) != 0
+    assert following.failure()["reason"] == "CONFLICT", following.failure()
 
 
 def test_two_migrations_of_one_source(follow, pgcrane, source_db, dest_db, dest, tmp_path):

@@ -122,6 +122,16 @@ def test_deferrable_unique(loss):
         loss.tried("INSERT INTO t VALUES (31, 5, NULL); SET CONSTRAINTS ALL IMMEDIATE")
 
 
+@book.rule("""CREATE TABLE apart (id int PRIMARY KEY, r int4range, CONSTRAINT apart_r EXCLUDE USING gist (r WITH &&));
+INSERT INTO apart SELECT i, int4range(i * 10, i * 10 + 10) FROM generate_series(1, 20) i""",
+           "BEGIN; UPDATE apart SET r = '[1000,1001)' WHERE id = 1; UPDATE apart SET r = '[10,20)' WHERE id = 2; UPDATE apart SET r = '[20,30)' WHERE id = 1; COMMIT",
+           "BEGIN; DELETE FROM apart WHERE id = 5; UPDATE apart SET r = '[45,60)' WHERE id = 6; UPDATE apart SET r = '[40,45)' WHERE id = 4; INSERT INTO apart VALUES (5, '[60,70)'); COMMIT")
+def test_exclusion_swaps(loss):
+    """Rows that hand what they exclude on to one another, within one transaction: any other order is refused."""
+    loss.equal()
+    assert loss.values("SELECT r::text FROM apart WHERE id < 7 ORDER BY id") == ["[20,30)", "[10,20)", "[30,40)", "[40,45)", "[60,70)", "[45,60)"]
+
+
 @book.rule("""CREATE TABLE t (id int PRIMARY KEY DEFERRABLE, v text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 20) i;
 CREATE TABLE twice (id int, v text); INSERT INTO twice SELECT 1, 'same' FROM generate_series(1, 5)""",
            "UPDATE t SET id = id + 1", "UPDATE t SET v = 'new' WHERE id > 15", "DELETE FROM t WHERE id = 5", "INSERT INTO t VALUES (100, 'inserted')",

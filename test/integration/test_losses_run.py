@@ -242,6 +242,54 @@ def test_slot_moved_on_by_somebody(followed):
     assert result.code != 0 and ids(followed.dest)[-1] == 100
 
 
+# --- constraints that the replica role does not check ---
+
+DEFERRABLE = """CREATE TABLE d (id int PRIMARY KEY, place int CONSTRAINT one_each UNIQUE DEFERRABLE, r int4range,
+CONSTRAINT apart EXCLUDE USING gist (r WITH &&) WHERE (id <> 3) DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO d SELECT i, i, int4range(i * 10, i * 10 + 10) FROM generate_series(1, 20) i; INSERT INTO d VALUES (21, NULL, NULL), (22, NULL, NULL)"""
+TWICE = {"unique": ("INSERT INTO d VALUES (1000, 50)", "INSERT INTO d VALUES (31, 50)", "constraint one_each does not hold"),
+         "exclusion": ("INSERT INTO d VALUES (1000, NULL, '[500,600)')", "INSERT INTO d VALUES (31, NULL, '[550,560)')", "constraint apart does not hold")}
+
+
+def assert_still_open(following):
+    following.source.sql("INSERT INTO d VALUES (99)")
+    following.wait_applied()
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_deferrable_constraint_that_does_not_hold(kind, pgcrane, source_db, dest_db):
+    """A row that somebody wrote to the destination, and one of the source, neither wrong by itself: both are there, and no
+    server has checked them together."""
+    source_db.sql(DEFERRABLE)
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    at_dest, at_source, said = TWICE[kind]
+    dest_db.sql(at_dest)
+    source_db.sql(at_source)
+    following.wait_applied()
+    result = following.command("promote", "--json", check=False)
+    assert result.code != 0 and said in result.stderr + result.stdout, result
+    assert_still_open(following)
+    dest_db.sql("DELETE FROM d WHERE id = 1000")
+    assert_promoted_equal(following)
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_deferrable_constraint_broken_at_the_last_moment(kind, pgcrane, source_db, dest_db):
+    """Behind the look through all of them, just before the fence."""
+    source_db.sql(DEFERRABLE)
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    at_dest, at_source, said = TWICE[kind]
+    psql = lambda database, text: f'psql -qX -d "{database.uri}" -c "{text}"'  # noqa: E731
+    hook = f"{psql(dest_db, at_dest)} && {psql(source_db, at_source)}"
+    result = following.command("promote", "--json", "--hook-before", hook, check=False)
+    assert result.code != 0 and said in result.stderr + result.stdout, result
+    assert_still_open(following)
+    dest_db.sql("DELETE FROM d WHERE id = 1000")
+    assert_promoted_equal(following)
+
+
 # --- servers ---
 
 def test_destination_without_room(followed):
@@ -259,6 +307,27 @@ def test_destination_without_room(followed):
         followed.again()
     followed.wait_applied()
     assert len(ids(followed.dest)) == 201 and ids(followed.dest, "u") == [1, 2]
+
+
+def test_destination_crashes_behind_what_is_confirmed(pgcrane, source_db, own_cluster):
+    """Its database has asynchronous commit for a default: what is confirmed to the source must have been flushed all the same, or a
+    crash takes it from both."""
+    server = own_cluster("crashing", config={"fsync": "on", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"})
+    database = server.createdb()
+    server.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    source_db.sql(ROWS)
+    following = Following(pgcrane, source_db, database).start()
+    following.wait_caught_up()
+    source_db.sql("INSERT INTO t VALUES (200, 'confirmed')")
+    end = source_db.sql("SELECT pg_current_wal_lsn()::text")[0][0]
+    wait_until(lambda: source_db.sql("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()",
+                                     (end,)) == [(True,)], 60, "it to be confirmed")
+    server.kill9()
+    server.start()
+    assert ids(database)[-1] == 200
+    source_db.sql("INSERT INTO t VALUES (201, 'behind it')")
+    following.wait_applied()
+    assert_promoted_equal(following)
 
 
 def test_password_that_changes(pgcrane, own_cluster, dest_db):

@@ -7,6 +7,7 @@
  * - Every statement's row count must equal the group's rows. A unique or exclusion violation, or a wrong count, undoes
  * that table's part (savepoint) and applies its changes one by one in source order; each must then touch exactly one
  * row. If that fails too the call fails with CONFLICT, naming table, key and what was to be done; nothing is skipped.
+ * The table's ApplyTrouble says so, too, and the error keeps the server's SQLSTATE.
  * - The connection's session: apply_session_setup. One thread.
  */
 #pragma once

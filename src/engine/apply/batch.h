@@ -96,7 +96,8 @@ typedef struct BatchPart {
 typedef struct Batch Batch;
 
 /* max_bytes: hard ceiling. A change that would go past it fails with INTERNAL, the caller cuts long before; only the
- * first change may be of any size, or a huge row could never be applied. Sealing takes some more. */
+ * first change may be of any size, or a huge row could never be applied; its part is serial then. Sealing takes some
+ * more. */
 Batch *batch_new(size_t max_bytes);
 void batch_freep(Batch **batch);
 void batch_clear(Batch *batch); /* ready for the next filling */

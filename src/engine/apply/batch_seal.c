@@ -189,6 +189,12 @@ static void build(Arena *arena, Part *part, BatchPart *made) {
     made->groups_count = count;
 }
 
+/* Its first change went past the ceiling, and so is the only one. Escaped, as a line of COPY or in an array, it may
+ * come to twice its size, and neither may pass 1 GB; a statement's parameters are not escaped. */
+static bool is_huge(const Batch *batch, const Part *part) {
+    return part->changes.len == 1 && batch->changes_count == 1 && arena_used(batch->arena) > batch->max_bytes;
+}
+
 bool batch_seal(Batch *batch, const BatchPart **ret_parts, size_t *ret_count, Error *err) {
     if (batch->is_sealed)
         return error_set(err, REASON_INTERNAL, "a batch was sealed twice");
@@ -198,7 +204,7 @@ bool batch_seal(Batch *batch, const BatchPart **ret_parts, size_t *ret_count, Er
         Part *part = batch->parts.items[i];
         parts[i] =
             (BatchPart){.table = part->table, .changes = part->changes.items, .changes_count = part->changes.len};
-        parts[i].is_serial = part->is_serial || !settle(batch, part) || has_hand_over(part);
+        parts[i].is_serial = part->is_serial || is_huge(batch, part) || !settle(batch, part) || has_hand_over(part);
         if (!parts[i].is_serial)
             build(batch->arena, part, &parts[i]);
     }

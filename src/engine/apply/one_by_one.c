@@ -8,15 +8,25 @@
 #include "common/utf8.h"
 #include "engine/apply/apply_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { PIECE = 500, CAUSE_MAX = 250, ROW_MAX = 180, VALUE_MAX = 60 };
 
+static bool is_of_class(const Error *err, const char *class) {
+    return strncmp(err->sqlstate, class, 2) == 0;
+}
+
+/* A column, a type or the table itself is gone, or is something else. */
+static bool is_definition(const Error *err) {
+    return is_of_class(err, "42") && strcmp(err->sqlstate, "42501") != 0;
+}
+
 /* Unique and exclusion violations and wrong counts may come from the order within a statement. What else is wrong with
- * a row's values is so one by one as well, but then the row has a name. */
+ * a row's values, or with the table, is so one by one as well, but then the row has a name. */
 bool one_by_one_may_help(const DbConn *dest, const Error *err) {
-    return !db_is_broken(dest) && (err->reason == REASON_ROW_COUNT || strncmp(err->sqlstate, "23", 2) == 0 ||
-                                   strncmp(err->sqlstate, "22", 2) == 0);
+    return !db_is_broken(dest) &&
+           (err->reason == REASON_ROW_COUNT || is_of_class(err, "23") || is_of_class(err, "22") || is_definition(err));
 }
 
 /* ---- The error ---- */
@@ -69,17 +79,21 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
     bool keyless = table->batch.identity == 'f' || table->keys_count == 0;
     const PgoTuple *old = change->old_kind != 0 ? &change->old_tuple : &change->new_tuple;
     const char *source = "";
-    bool is_value = strncmp(err->sqlstate, "22", 2) == 0;
+    char sqlstate[sizeof(err->sqlstate)];
 
     if (err->retryable || err->reason == REASON_CANCELLED || db_is_broken(dest))
         return error_wrap(err, "applying changes of table %s", table->display);
+    memcpy(sqlstate, err->sqlstate, sizeof(sqlstate));
+    bool is_value = is_of_class(err, "22") || is_definition(err);
     const char *cause = shorten(arena, err->message, strlen(err->message), CAUSE_MAX);
+    (void)snprintf(table->trouble->refused, sizeof(table->trouble->refused), "%s", cause);
     if (change->op != BATCH_DELETE)
         source = arena_printf(arena, "; the source has %s", describe(arena, table, &change->new_tuple, false));
     (void)error_set(err, REASON_CONFLICT, "cannot %s row %s of table %s: %s%s; %s", verbs[change->op],
                     describe(arena, table, old, !keyless), table->display, cause, source,
                     row_there(dest, arena, table, change));
     err->retryable = false;
+    memcpy(err->sqlstate, sqlstate, sizeof(sqlstate));
     if (is_value)
         return error_remedy(err,
                             "the table has another definition on the destination: make it what it is on the source,"

@@ -24,10 +24,14 @@ typedef struct ApplyColumn {
     bool is_indexed;       /* an index begins with it */
 } ApplyColumn;
 
+enum { APPLY_REFUSED_MAX = 256 };
+
 /* What the applier learnt of a table; belongs to its thread. */
 typedef struct ApplyTrouble {
     unsigned failures; /* set-wise, one after the other */
     unsigned parts;    /* how many parts still go one by one at once */
+    /* A change of it was refused, and the call failed with CONFLICT: what the server said alone. "" = none was. */
+    char refused[APPLY_REFUSED_MAX];
 } ApplyTrouble;
 
 typedef struct ApplyTable {

@@ -3,7 +3,8 @@
  *
  * The message names every table that the source emptied, cascaded ones too, so CASCADE would only reach others, which
  * are none of ours. A table of ours that is never in a message may refer to one: an unlogged one, which is copied anew
- * at the end. Then the server refuses TRUNCATE, whatever the role of the session is, and rows are deleted instead. A
+ * at the end. So may one that was named and is left out: it waits for a copy, or its copy shows the TRUNCATE already.
+ * Then the server refuses TRUNCATE, whatever the role of the session is, and rows are deleted instead. A
  * partitioned table is in the message beside its leaves, and has to be in the statement: foreign keys refer to it.
  */
 #include "common/buf.h"
@@ -27,7 +28,8 @@ static bool run_truncate(DbConn *dest, const ApplyTruncate *truncate, Error *err
     return buf_ok(&sql, "a TRUNCATE", err) && db_exec(dest, sql.data, err);
 }
 
-/* A table that holds logged rows, refers to one of these and is not emptied with it. */
+/* A table that holds logged rows, refers to one of these, is not emptied with it and is none of the migration's: what
+ * rows those have is the stream's, or a copy's, to say. */
 static bool find_outsider(DbConn *dest, Arena *arena, const ApplyTruncate *truncate, const char **ret_name,
                           Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -41,7 +43,9 @@ static bool find_outsider(DbConn *dest, Arena *arena, const ApplyTruncate *trunc
     buf_append_str(&sql, ") SELECT c.conrelid::pg_catalog.regclass FROM pg_catalog.pg_constraint c"
                          " JOIN pg_catalog.pg_class r ON r.oid = c.conrelid WHERE c.contype = 'f'"
                          " AND r.relpersistence <> 'u' AND c.confrelid IN (SELECT oid FROM ours)"
-                         " AND c.conrelid NOT IN (SELECT oid FROM ours) LIMIT 1");
+                         " AND c.conrelid NOT IN (SELECT oid FROM ours) AND r.relkind <> 'p' AND NOT EXISTS ("
+                         "SELECT FROM pgcrane.relation m JOIN pg_catalog.pg_namespace n ON n.nspname = m.schema_name"
+                         " WHERE m.table_name = r.relname AND n.oid = r.relnamespace) LIMIT 1");
     if (!buf_ok(&sql, "a query", err) || !db_query(dest, sql.data, 0, NULL, &row, err))
         return false;
     *ret_name = db_rows(row) == 0 ? NULL : arena_strdup(arena, db_text(row, 0, 0));

@@ -67,13 +67,49 @@ static bool same_relation(const Fact *a, const Fact *b) {
     return a != NULL && strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
 }
 
-static void add(Comparing *comparing, const Fact *source, const Fact *about, const char *message, const char *fix) {
+/* attr: which one differs; -1: it is on one side only. */
+enum { ON_ONE_SIDE = -1 };
+
+static bool column_refuses(const Fact *source, const Fact *dest, int attr) {
+    if (attr == ON_ONE_SIDE) /* what only the destination has gets its default */
+        return source != NULL || (*dest->attrs[COLUMN_NOT_NULL] != '\0' && *dest->attrs[COLUMN_DEFAULT] == '\0');
+    return attr == COLUMN_TYPE || attr == COLUMN_GENERATED ||
+           (attr == COLUMN_NOT_NULL && *dest->attrs[COLUMN_NOT_NULL] != '\0');
+}
+
+/* May the destination refuse, or lose a part of, rows that the source has? */
+static bool refuses(const Fact *source, const Fact *dest, int attr) {
+    switch (source != NULL ? source->kind : dest->kind) {
+    case FACT_RELATION:
+        return attr != RELATION_PERSISTENCE && attr != RELATION_PARENT;
+    case FACT_TYPE:
+        return attr != TYPE_DEFAULT;
+    case FACT_COLUMN:
+        return column_refuses(source, dest, attr);
+    case FACT_ORDER:
+        return false;
+    case FACT_CONSTRAINT: /* foreign keys are not checked while following */
+        return dest != NULL && strncmp(dest->attrs[DEFINITION], "FOREIGN KEY", strlen("FOREIGN KEY")) != 0;
+    case FACT_INDEX:
+        return dest != NULL && strncmp(dest->attrs[DEFINITION], "CREATE UNIQUE", strlen("CREATE UNIQUE")) == 0;
+    }
+    UNREACHABLE();
+}
+
+static void add(Comparing *comparing, const Fact *source, const Fact *dest, int attr, const char *message,
+                const char *fix) {
+    const Fact *about = source != NULL ? source : dest;
     const char *name = sql_display(comparing->arena, about->schema, about->name);
     Drift drift = {
+        .kind = about->kind == FACT_COLUMN                                    ? DRIFT_COLUMN
+                : about->kind == FACT_CONSTRAINT || about->kind == FACT_INDEX ? DRIFT_RULE
+                                                                              : DRIFT_OBJECT,
         .table = source != NULL && !source->of_type ? source->oid : 0,
         .object = about->of_type ? arena_printf(comparing->arena, "type %s", name) : name,
+        .part = arena_strdup(comparing->arena, about->part),
         .message = message,
         .fix = fix,
+        .refuses = refuses(source, dest, attr),
     };
 
     vec_push(comparing->arena, &comparing->drifts, drift);
@@ -93,15 +129,16 @@ static void add_alone(Comparing *comparing, const Fact *fact, bool on_source) {
     Arena *arena = comparing->arena;
     const char *side = on_source ? "is missing on the destination" : "is on the destination only";
     const char *fix = on_source ? drift_fix_missing(arena, fact) : drift_fix_extra(arena, fact);
+    const Fact *source = on_source ? fact : NULL, *dest = on_source ? NULL : fact;
 
     if (fact->kind == FACT_ORDER || same_relation(comparing->alone, fact))
         return;
     if (fact->kind != FACT_RELATION && fact->kind != FACT_TYPE) {
-        add(comparing, on_source ? fact : NULL, fact, arena_printf(arena, "%s %s", part_name(arena, fact), side), fix);
+        add(comparing, source, dest, ON_ONE_SIDE, arena_printf(arena, "%s %s", part_name(arena, fact), side), fix);
         return;
     }
     comparing->alone = fact;
-    add(comparing, on_source ? fact : NULL, fact, arena_printf(arena, "%s %s", fact->attrs[0], side), fix);
+    add(comparing, source, dest, ON_ONE_SIDE, arena_printf(arena, "%s %s", fact->attrs[0], side), fix);
 }
 
 /* --- Both sides --------------------------------------------------------------------------------------------------- */
@@ -137,7 +174,7 @@ static void compare_pair(Comparing *comparing, const Fact *source, const Fact *d
         return;
     for (int attr = 0; attr < FACT_ATTRS; attr++)
         if (!same_attr(spec, source, dest, attr))
-            add(comparing, source, source, changed_message(comparing->arena, source, dest, attr),
+            add(comparing, source, dest, attr, changed_message(comparing->arena, source, dest, attr),
                 drift_fix_changed(comparing->arena, source, dest, attr));
 }
 

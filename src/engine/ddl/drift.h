@@ -12,12 +12,17 @@
 #include "common/vec.h"
 #include "pg/query.h"
 
+typedef enum DriftKind { DRIFT_OBJECT, DRIFT_COLUMN, DRIFT_RULE } DriftKind; /* RULE: a constraint, an index */
+
 typedef struct Drift {
+    DriftKind kind;
     uint32_t table;      /* the source's oid, 0 = no table */
     const char *object;  /* "shop.orders", "type shop.status" */
+    const char *part;    /* the column's, constraint's, index's name, "" = the object itself */
     const char *message; /* "column note is text on the source, varchar(10) on the destination" */
     const char *fix;     /* SQL for the destination, "" = none */
     bool note;           /* loses neither rows nor behaviour: told, but no reason against a promote */
+    bool refuses;        /* by it the destination may refuse, or lose a part of, what the source has in its rows */
 } Drift;
 typedef VEC(Drift) DriftVec;
 
@@ -46,3 +51,10 @@ NODISCARD bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const D
 /* Did the comparison meet a catalogue that changed under it (what it was about to print is gone)? The next one will
  * not. */
 bool drift_error_passes(const Error *err);
+/* Those of `drifts` by which the destination may refuse rows of this table of the source: its own, and those of the
+ * types that its columns are made of. */
+NODISCARD bool drift_of_table(DbConn *source, Arena *arena, uint32_t oid, const DriftVec *drifts, DriftVec *ret_own,
+                              Error *err);
+/* Is it what the server's error came from? A duplicate key is explained only by a constraint or
+ * an index of that name, a value that does not fit by whatever the destination is stricter in. */
+bool drift_explains(const Drift *drift, const char *sqlstate, const char *message);

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "engine/follow/follow_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define OLD_SESSION_PATIENCE_US (30 * USEC_PER_SEC)
@@ -62,13 +63,31 @@ static void count_truncate(Follow *follow, const ApplyTruncate *truncate) {
 
 /* --- Items -------------------------------------------------------------------------------------------------------- */
 
+static void note_conflict(Follow *follow, const BatchPart *parts, size_t count) {
+    (void)pthread_mutex_lock(&follow->lock);
+    for (size_t i = 0; i < count; i++) {
+        const ApplyTable *table = (const ApplyTable *)(const void *)parts[i].table;
+        FollowConflict *conflict = &follow->conflict;
+
+        if (table->trouble->refused[0] == '\0')
+            continue;
+        conflict->table = table->batch.relation;
+        (void)snprintf(conflict->display, sizeof(conflict->display), "%s", table->display);
+        memcpy(conflict->refused, table->trouble->refused, sizeof(conflict->refused));
+    }
+    (void)pthread_mutex_unlock(&follow->lock);
+}
+
 static bool run_parts(Applier *applier, Item *item, Error *err) {
     const BatchPart *parts = NULL;
     size_t count = 0;
 
-    if (!batch_seal(item->batch, &parts, &count, err) ||
-        !apply_parts(applier->dest, parts, count, &applier->counts, err))
+    if (!batch_seal(item->batch, &parts, &count, err))
         return false;
+    if (!apply_parts(applier->dest, parts, count, &applier->counts, err)) {
+        note_conflict(applier->follow, parts, count);
+        return false;
+    }
     count_parts(applier->follow, parts, count);
     return true;
 }

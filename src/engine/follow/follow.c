@@ -102,8 +102,8 @@ static bool wait_for_stream(Follow *follow, Error *err) {
         follow_wait_changed(follow, clock_now_us() + START_SLICE_US);
         stopping = stop != NULL && stop_requested(stop);
     }
-    bool ok = follow->is_streaming && !follow->failed;
-    if (follow->failed)
+    bool ok = follow->is_streaming; /* what failed since then is follow_check()'s to tell */
+    if (!ok && follow->failed)
         *err = follow->error;
     else if (!ok)
         (void)error_set(err, REASON_CANCELLED, "stopped");
@@ -162,6 +162,15 @@ bool follow_check(Follow *follow, Error *err) {
         *err = follow->error;
     (void)pthread_mutex_unlock(&follow->lock);
     return !failed;
+}
+
+bool follow_conflict(Follow *follow, FollowConflict *ret_conflict) {
+    (void)pthread_mutex_lock(&follow->lock);
+    bool has = follow->failed && follow->error.reason == REASON_CONFLICT && follow->conflict.table != 0;
+    if (has)
+        *ret_conflict = follow->conflict;
+    (void)pthread_mutex_unlock(&follow->lock);
+    return has;
 }
 
 /* With the lock. */

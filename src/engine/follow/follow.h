@@ -65,6 +65,15 @@ void follow_stopp(Follow **follow);
 /* False when a thread has failed: *err is its error. */
 NODISCARD bool follow_check(Follow *follow, Error *err);
 
+typedef struct FollowConflict {
+    uint32_t table;                  /* the source's oid */
+    char display[APPLY_REFUSED_MAX]; /* its name, cut when it is that long */
+    char refused[APPLY_REFUSED_MAX]; /* what the server said, without what we know of the row */
+} FollowConflict;
+
+/* When that is a CONFLICT of a row: which table's change was refused, and why. Else false. */
+bool follow_conflict(Follow *follow, FollowConflict *ret_conflict);
+
 typedef enum FollowWait { FOLLOW_REACHED, FOLLOW_TIMEOUT, FOLLOW_STOPPED, FOLLOW_FAILED } FollowWait;
 /* Waits until everything up to lsn is durably applied. stop may be NULL. */
 FollowWait follow_wait(Follow *follow, Lsn lsn, int64_t deadline_us, const Stop *stop, Error *err);

@@ -81,6 +81,7 @@ struct Follow {
     bool is_streaming; /* the receiver has opened the stream */
     bool failed;
     Error error;
+    FollowConflict conflict; /* of `error` */
     Position applied;
     int64_t applied_time_us;
     int64_t applying_oldest_us; /* of the destination's open transaction */

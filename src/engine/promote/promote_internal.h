@@ -20,6 +20,14 @@ typedef struct RestTable {
     bool differs;
 } RestTable;
 
+/* A deferrable constraint of the destination: unique, primary key, exclusion. */
+typedef struct UniqueRule {
+    const char *display, *name; /* table, constraint */
+    const char *sql;            /* gives a row when it does not hold */
+    int64_t took_us;
+    int64_t changes; /* applied to the table before it was looked through */
+} UniqueRule;
+
 typedef struct Promote {
     const PromoteParams *params;
     Arena *arena;
@@ -35,6 +43,7 @@ typedef struct Promote {
     const char *lock_sql; /* of all tables, made before the fence */
     size_t lock_count;
     VEC(RestTable) rest;
+    VEC(UniqueRule) unique;
     /* Measured, for the estimate of a dry run. */
     int64_t lag_us, round_trip_us, compare_us, rest_us, views_us, objects_us;
     bool views_again; /* they are quick: refreshed again in the fence */
@@ -99,6 +108,12 @@ NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error
 /* Exactly, under the fence: compares, and copies what differs. */
 NODISCARD bool promote_rest_settle(Promote *promote, Error *err);
 NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
+
+/* unique.c */
+/* Deferrable constraints that do not hold on the destination: all, while the source is written to. */
+NODISCARD bool promote_unique_check(Promote *promote, StringVec *problems, Error *err);
+/* Under the fence: those of tables that changed since, where it is quick. */
+NODISCARD bool promote_unique_settle(Promote *promote, Error *err);
 
 /* proof.c */
 NODISCARD bool promote_compare(Promote *promote, Error *err);

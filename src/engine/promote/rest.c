@@ -44,7 +44,7 @@ bool promote_copy_objects(Promote *promote, Error *err) {
 
 bool promote_copy_rest(Promote *promote, Error *err) {
     if (!copy_sequences(promote, err) || !promote_copy_objects(promote, err) || !promote_rest_settle(promote, err) ||
-        (promote->views_again && !promote_refresh_views(promote, err)))
+        !promote_unique_settle(promote, err) || (promote->views_again && !promote_refresh_views(promote, err)))
         return false;
     return failpoint("promote.after_rest", err);
 }

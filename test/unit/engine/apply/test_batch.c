@@ -616,6 +616,22 @@ static void ceiling_holds_but_for_the_first_change(void **state) {
     assert_int_equal(seal_parts(&f, 1)[0].groups[0].rows_count, added);
 }
 
+/* As a line of COPY, or in an array, it may come to twice its size: more than a server takes. */
+static void row_beyond_the_ceiling_goes_alone(void **state) {
+    (void)state;
+    for (int beyond = 0; beyond < 2; beyond++) {
+        CLEANUP(fixture_end) Fixture f = fixture_new(64 * 1024);
+        size_t len = beyond ? 100 * 1000 : 50 * 1000;
+        char *value = arena_alloc(f.text, len + 1);
+        memset(value, '\\', len);
+        insert(&f, &plain, arena_printf(f.text, "1|%s|d", value));
+        const BatchPart *part = seal_parts(&f, 1);
+        assert_int_equal(part->is_serial, beyond);
+        assert_int_equal(part->groups_count, !beyond);
+        assert_int_equal(part->changes_count, 1);
+    }
+}
+
 static void many_keys_are_all_found_again(void **state) {
     (void)state;
     CLEANUP(fixture_end) Fixture f = fixture_new(64 * 1024 * 1024);
@@ -693,6 +709,7 @@ int main(void) {
         cmocka_unit_test(sealed_once_and_then_closed),
         cmocka_unit_test(parts_in_the_order_of_their_first_change),
         cmocka_unit_test(ceiling_holds_but_for_the_first_change),
+        cmocka_unit_test(row_beyond_the_ceiling_goes_alone),
         cmocka_unit_test(many_keys_are_all_found_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

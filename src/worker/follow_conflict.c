@@ -1,0 +1,73 @@
+/*
+ * A change that the destination refuses: whose fault is it?
+ *
+ * Either somebody wrote to the destination: that ends the run, with both rows named, since nothing may be skipped. Or
+ * the table has another definition there: a label, NOT NULL, a constraint that the source no longer has. Then it is the
+ * only table that cannot go on: it rests (suspect) until both sides are alike, and is copied again.
+ *
+ * The transaction that failed was rolled back as a whole, so the ledger's position is before it, and following starts
+ * again from there, without this table. The applier's connection sees the destination only and may not wait for the
+ * source; so it is the main thread that compares, after the failure. The definitions compared are those of now: one
+ * that differed for a moment only, and no longer does, is taken for a row of somebody else's.
+ */
+#include "common/log.h"
+#include "engine/ledger/relations.h"
+#include "worker/following.h"
+
+enum { BUSY_TRIES = 5, REASON_BYTES_MAX = 600 };
+
+static bool compare(Following *following, Error *err) {
+    bool busy = true;
+
+    for (int i = 0; busy && i < BUSY_TRIES; i++)
+        if (!following_look_at_drift(following, &busy, err))
+            return false;
+    return !busy; /* *err is LOCK_BUSY, which is retried */
+}
+
+static bool mark(Run *run, uint32_t oid, const char *why, Error *err) {
+    if (!ledger_begin(run->dest, &run->ledger, err))
+        return false;
+    if (relation_set_suspect(run->dest, oid, why, err) && ledger_commit(run->dest, err))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
+/* What of the table's own differences the refusal came from, NULL = from none. */
+static const Drift *explain(const DriftVec *own, const FollowConflict *conflict, const char *sqlstate) {
+    for (size_t i = 0; i < own->len; i++)
+        if (drift_explains(&own->items[i], sqlstate, conflict->refused))
+            return &own->items[i];
+    return NULL;
+}
+
+bool following_rest_table(Following *following, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Run *run = following->run;
+    FollowConflict conflict;
+    const Error refused = *err;
+    DriftVec own = {0};
+
+    if (err->reason != REASON_CONFLICT || err->retryable || stop_requested(&run->stop) || following->follow == NULL ||
+        !follow_conflict(following->follow, &conflict))
+        return false;
+    if (!compare(following, err) ||
+        !drift_of_table(run->source, arena, conflict.table, &following->drifts, &own, err)) {
+        log_error_value(LOG_WARNING, &refused);
+        return false;
+    }
+    const Drift *drift = explain(&own, &conflict, refused.sqlstate);
+    if (drift == NULL) {
+        *err = refused;
+        return false;
+    }
+    const char *why =
+        arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX, refused.message);
+    if (!mark(run, conflict.table, why, err))
+        return false;
+    atomic_store(&following->marked, true);
+    run_event(run, "warning", "table %s is paused: %s; it is copied again when both sides are alike%s%s",
+              conflict.display, why, drift->fix[0] == '\0' ? "" : ", on the destination: ", drift->fix);
+    return true;
+}
