@@ -23,6 +23,8 @@ typedef struct Following {
     Arena *identities_arena;
     DriftVec drifts;
     Arena *drifts_arena;
+    StringVec unrepeated; /* for people */
+    Arena *unrepeated_arena;
     StringVec suspects; /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
@@ -46,4 +48,6 @@ void following_tell_state(Following *following, CdcState state);
 NODISCARD bool following_look_around(Following *following, Error *err);
 /* Tables that became others (engine/seam/shapes.h), now. */
 NODISCARD bool following_look_at_shapes(Following *following, Error *err);
+/* follow_ddl.c: commands that were not repeated */
+NODISCARD bool following_look_at_unrepeated(Following *following, Error *err);
 void following_look_end(Following *following);
