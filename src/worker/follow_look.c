@@ -178,8 +178,9 @@ bool following_look_around(Following *following, Error *err) {
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }
-    if (now >= following->drift_due_us && (!following_look_at_shapes(following, err) || !look_at_drift(following, err) ||
-                                            !following_look_at_unrepeated(following, err)))
+    if (now >= following->drift_due_us &&
+        (!following_look_at_shapes(following, err) || !look_at_drift(following, err) ||
+         !following_look_at_unrepeated(following, err)))
         return false;
     if (now >= following->sequences_due_us) {
         CLEANUP(arena_freep) Arena *arena = arena_new();

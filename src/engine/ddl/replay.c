@@ -8,8 +8,8 @@
  *
  * What acts by itself (a trigger that fires always, row level security; without the replica role any trigger, rule or
  * foreign key) must not act while the stream is applied: it is taken back right behind the command that made it. The
- * promote makes all of that as the source has it then (promote/waiting.c), so it does no harm either when such a command
- * cannot be run.
+ * promote makes all of that as the source has it then (promote/waiting.c), so it does no harm either when such a
+ * command cannot be run.
  *
  * One that was run but may have given other values is suspect, too: its tables have the new shape, so that what follows
  * in the stream fits them, and are to be copied again.
@@ -277,8 +277,8 @@ static DdlResult describe(Arena *arena, const DdlMessage *message) {
     for (size_t i = 0; i < message->tables.len; i++)
         result.tables[i] = message->tables.items[i].oid;
     for (size_t i = 0; i < message->objects.len; i++)
-        result.objects[i] = (DdlResultObject){.kind = message->objects.items[i].kind,
-                                              .identity = message->objects.items[i].identity};
+        result.objects[i] =
+            (DdlResultObject){.kind = message->objects.items[i].kind, .identity = message->objects.items[i].identity};
     return result;
 }
 

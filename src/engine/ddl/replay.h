@@ -9,8 +9,9 @@
  * error.
  * - DDL_SUSPECT, too, when it was run but the rows that are there may have got other values (a volatile default, a
  * rewrite by a function): the shape is right, the table is to be copied again.
- * - Triggers, rules, policies, row level security and, without the replica role, foreign keys never act while the stream
- * is applied: what a command made of them that would is taken back. The promote makes them as the source has them then.
+ * - Triggers, rules, policies, row level security and, without the replica role, foreign keys never act while the
+ * stream is applied: what a command made of them that would is taken back. The promote makes them as the source has
+ * them then.
  * - A label that ALTER TYPE ... ADD VALUE added cannot be used before its transaction has ended: the applier commits
  * with the source's transaction that has it, before rows of later ones.
  * - Materialized views are made WITH NO DATA.

@@ -43,7 +43,7 @@ static bool is_foreign_key(SqlScanner scanner) {
 
 /* One action of ALTER TABLE. */
 static bool action_waits(SqlScanner scanner, bool replica_role) {
-    static const char *const switches[] = {"ENABLE TRIGGER", "ENABLE ALWAYS",  "ENABLE REPLICA", "ENABLE RULE",
+    static const char *const switches[] = {"ENABLE TRIGGER", "ENABLE ALWAYS",   "ENABLE REPLICA", "ENABLE RULE",
                                            "ENABLE ROW",     "DISABLE TRIGGER", "DISABLE RULE",   "DISABLE ROW",
                                            "FORCE ROW",      "NO FORCE"};
     static const char *const constraints[] = {"VALIDATE CONSTRAINT", "ALTER CONSTRAINT", "DROP CONSTRAINT",
@@ -90,7 +90,7 @@ static bool comment_waits(const char *sql, bool replica_role) {
     SqlScanner scanner = {.pos = sql};
 
     return sql_accept_words(&scanner, "COMMENT ON") && (accept_one_of(&scanner, kinds, COUNT_OF(kinds)) ||
-                                                       (!replica_role && sql_accept_word(&scanner, "CONSTRAINT")));
+                                                        (!replica_role && sql_accept_word(&scanner, "CONSTRAINT")));
 }
 
 bool ddl_waits_for_open(const DdlMessage *message, const char *sql, bool replica_role) {
@@ -104,7 +104,8 @@ bool ddl_waits_for_open(const DdlMessage *message, const char *sql, bool replica
            (ends_with(tag, " TRIGGER") && !ends_with(tag, " EVENT TRIGGER"));
 }
 
-/* --- Calm ---------------------------------------------------------------------------------------------------------- */
+/* --- Calm ----------------------------------------------------------------------------------------------------------
+ */
 
 /* clang-format off */
 #define CALM_SQL \

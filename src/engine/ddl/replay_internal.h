@@ -10,7 +10,7 @@ enum { REWRITE_DEFAULT = 2, REWRITE_TYPE = 4 };
 typedef struct DdlObject {
     const char *schema; /* NULL = it has none */
     const char *name;   /* of a table: bare; of others: NULL */
-    const char *kind; /* "view", "function", ...; "" of a table */
+    const char *kind;   /* "view", "function", ...; "" of a table */
     const char *identity;
     uint32_t oid;
 } DdlObject;

@@ -3,9 +3,9 @@
  *
  * Contract
  * - unrepeated_add() notes one in the applier's open transaction: object, command, reason.
- * - unrepeated_left() compares the objects of both sides and gives a line for each that still differs, or that cannot be
- *   compared (an operator, a grant): such a one is left until somebody accepts it. Nothing is ever removed: agreement is
- *   judged each time.
+ * - unrepeated_left() compares the objects of both sides and gives a line for each that still differs, or that cannot
+ * be compared (an operator, a grant): such a one is left until somebody accepts it. Nothing is ever removed: agreement
+ * is judged each time.
  * - Tables, triggers, rules, policies are not here: the comparison of the catalogues and the promote see to them.
  */
 #pragma once

@@ -23,12 +23,12 @@ enum { PARENT_VERSION = 110000, CLONES_VERSION = 130000, SCHEMAS_VERSION = 15000
 /* A clone of a partition's root's trigger goes with it. */
 #define TRIGGERS_SQL \
     " SELECT 'TRIGGER', r.nspname, r.relname, r.relkind, r.quoted, t.tgname," \
-    " pg_catalog.pg_get_triggerdef(t.oid) || ' ' || t.tgenabled, 'DROP TRIGGER'" \
+    " pg_catalog.pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'DROP TRIGGER'" \
     " FROM rel r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND %1$s = 0"
 
 #define RULES_SQL \
     " UNION ALL SELECT 'RULE', r.nspname, r.relname, r.relkind, r.quoted, w.rulename," \
-    " pg_catalog.pg_get_ruledef(w.oid) || ' ' || w.ev_enabled, 'DROP RULE'" \
+    " pg_catalog.pg_get_ruledef(w.oid) || ' ' || w.ev_enabled::text, 'DROP RULE'" \
     " FROM rel r JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.oid WHERE w.rulename <> '_RETURN'"
 
 #define POLICIES_SQL \
@@ -121,10 +121,10 @@ bool acting_read(DbConn *conn, Arena *arena, const char *ignore, bool foreign_ke
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     ActingVec objects = {0};
     int version = db_version(conn);
-    const char *sql = arena_printf(arena, SCOPE_SQL TRIGGERS_SQL RULES_SQL POLICIES_SQL KEYS_SQL PRIMARY_SQL "%3$s",
-                                   version >= CLONES_VERSION ? "t.tgparentid" : "0",
-                                   version >= PARENT_VERSION ? "k.conparentid" : "0",
-                                   version >= SCHEMAS_VERSION ? SCHEMAS_SQL : "");
+    const char *sql =
+        arena_printf(arena, SCOPE_SQL TRIGGERS_SQL RULES_SQL POLICIES_SQL KEYS_SQL PRIMARY_SQL "%3$s",
+                     version >= CLONES_VERSION ? "t.tgparentid" : "0",
+                     version >= PARENT_VERSION ? "k.conparentid" : "0", version >= SCHEMAS_VERSION ? SCHEMAS_SQL : "");
 
     if (!db_query(conn, sql, 2, (const char *const[]){ignore, foreign_keys ? "true" : "false"}, &rows, err))
         return error_wrap(err, "reading triggers, rules and policies of the %s", db_side_name(db_conn_side(conn)));

@@ -44,10 +44,9 @@ static bool add_not_valid(const Promote *promote, Arena *arena, const Acting *ke
     const char *name = sql_ident(arena, key->name);
     bool stays = ends_with(key->definition, " NOT VALID") || ends_with(key->definition, " NOT ENFORCED");
 
-    if (!db_execf(dest, err, "ALTER TABLE %s%s ADD CONSTRAINT %s %s%s", key->relkind == 'p' && table == key->quoted
-                                                                              ? ""
-                                                                              : "ONLY ",
-                  table, name, key->definition, stays ? "" : " NOT VALID"))
+    if (!db_execf(dest, err, "ALTER TABLE %s%s ADD CONSTRAINT %s %s%s",
+                  key->relkind == 'p' && table == key->quoted ? "" : "ONLY ", table, name, key->definition,
+                  stays ? "" : " NOT VALID"))
         return false;
     return stays || leave_for_later(dest, acting_display(arena, key),
                                     arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s", table, name), err);
@@ -99,10 +98,10 @@ static bool run_left(DbConn *dest, const Ledger *ledger, const char *no, const c
 }
 
 static void tell_failed(Arena *arena, const char *what, const char *sql, const Error *why, NotMovedVec *not_moved) {
-    NotMoved item = {
-        .kind = "not validated",
-        .object = arena_strdup(arena, what),
-        .reason = arena_printf(arena, "%s; mend the rows, then on the destination: %s", why->message, sql)};
+    NotMoved item = {.kind = "not validated",
+                     .object = arena_strdup(arena, what),
+                     .reason =
+                         arena_printf(arena, "%s; mend the rows, then on the destination: %s", why->message, sql)};
 
     log_error_value(LOG_ERROR, why);
     vec_push(arena, not_moved, item);

@@ -54,7 +54,8 @@ bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err) {
         return false;
     for (size_t i = 0; i < left.len && !params->options->accept_ddl; i++)
         vec_push(promote->arena, problems,
-                 arena_printf(promote->arena, "%s (make both sides alike, or, if they are: pgcrane promote --accept-ddl)",
+                 arena_printf(promote->arena,
+                              "%s (make both sides alike, or, if they are: pgcrane promote --accept-ddl)",
                               left.items[i]));
     return true;
 }

@@ -86,8 +86,9 @@ NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteRes
 
 /* Takes back what a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
 NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
-/* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved. Once more does no
- * harm. */
-NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved, Error *err);
+/* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved. Once more does
+ * no harm. */
+NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
+                                   Error *err);
 const char *promote_step_name(PromoteStep step);
 const char *promote_step_help(PromoteStep step);

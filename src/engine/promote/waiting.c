@@ -40,8 +40,7 @@ static bool dump_in_transaction(Promote *promote, Buf *archive, Error *err) {
                         err) ||
         !read_side(promote, params->source, promote->arena, &promote->waiting.source, err))
         return false;
-    const SchemaDump dump = {
-        .pg_dump = params->pg_dump, .conninfo = params->options->source, .snapshot_id = snapshot};
+    const SchemaDump dump = {.pg_dump = params->pg_dump, .conninfo = params->options->source, .snapshot_id = snapshot};
 
     return schema_dump(&dump, params->stop, archive, err);
 }
@@ -156,8 +155,8 @@ static bool is_wanted(const Promote *promote, const Acting *object) {
 }
 
 static void add_statement(WaitingWork *work, const Acting *object, const char *definition) {
-    WaitingStatement statement = {
-        .table = object, .sql = arena_printf(work->arena, "ALTER TABLE %s %s", object->quoted, definition)};
+    WaitingStatement statement = {.table = object,
+                                  .sql = arena_printf(work->arena, "ALTER TABLE %s %s", object->quoted, definition)};
 
     vec_push(work->arena, &work->security, statement);
 }

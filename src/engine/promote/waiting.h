@@ -12,11 +12,11 @@ typedef struct WaitingStatement {
 typedef struct WaitingWork {
     Arena *arena;
     ActingVec dest;
-    bool *chosen;           /* per entry of the new archive; no foreign key among them */
-    ActingVec drops;        /* on the destination */
-    ActingVec keys;         /* foreign keys to be made, as the source has them */
-    StringVec key_notes;    /* SQL: their comments */
-    const Acting **tables;  /* per entry, for the trial: what it is on */
+    bool *chosen;          /* per entry of the new archive; no foreign key among them */
+    ActingVec drops;       /* on the destination */
+    ActingVec keys;        /* foreign keys to be made, as the source has them */
+    StringVec key_notes;   /* SQL: their comments */
+    const Acting **tables; /* per entry, for the trial: what it is on */
     VEC(WaitingStatement) security;
 } WaitingWork;
 
