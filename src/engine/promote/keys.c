@@ -16,6 +16,8 @@
 
 #include <string.h>
 
+#define NOTE "a comment on a foreign key"
+
 enum { PARTITIONED_VERSION = 180000 };
 
 /* clang-format off */
@@ -79,7 +81,7 @@ bool waiting_add_keys(const Promote *promote, const WaitingWork *work, Error *er
             return error_wrap(err, "adding %s", acting_display(work->arena, key));
     }
     for (size_t i = 0; i < work->key_notes.len; i++)
-        if (!leave_for_later(dest, "a comment on a foreign key", work->key_notes.items[i], err))
+        if (!leave_for_later(dest, NOTE, work->key_notes.items[i], err))
             return false;
     return true;
 }
@@ -104,7 +106,8 @@ static void tell_failed(Arena *arena, const char *what, const char *sql, const E
                          arena_printf(arena, "%s; mend the rows, then on the destination: %s", why->message, sql)};
 
     log_error_value(LOG_ERROR, why);
-    vec_push(arena, not_moved, item);
+    if (strcmp(what, NOTE) != 0) /* of a key that is in the list itself */
+        vec_push(arena, not_moved, item);
 }
 
 bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved, Error *err) {
