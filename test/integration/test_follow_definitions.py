@@ -211,7 +211,7 @@ def test_keys_made_without_the_replica_role(follow_plain):
     assert following.running() and copied_again(following) == [], following.said()
     assert following.promoted(following.promote())["proven"]
     assert_same(following, *ACTING, *(f"SELECT * FROM {name} ORDER BY 1" for name in ("t", "old", "bare", "child", "part", "log")))
-    assert following.dest.sql("SELECT count(*) FROM log") == [(3,)]
+    assert following.dest.sql("SELECT count(*) FROM log") == [(5,)]
 
 
 def test_keys_are_validated_when_it_is_open(follow_plain):
