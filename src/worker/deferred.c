@@ -3,7 +3,8 @@
  *
  * In replica role ordinary triggers, rules and foreign keys do not fire; those that are ENABLE ALWAYS or ENABLE REPLICA
  * do, and a BEFORE trigger may swallow a row. Without the replica role all of them wait. Row level security could hide
- * rows from the applier's role. Comments wait with what they are about.
+ * rows from the applier's role. Comments wait with what they are about. What is then made is found out anew from the
+ * source (engine/promote/waiting.c).
  */
 #include "worker/run.h"
 
