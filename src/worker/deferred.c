@@ -18,12 +18,17 @@ static bool is_view_rule(const TocEntry *entry) {
     return strcmp(entry->desc, "RULE") == 0 && strstr(entry->tag, "_RETURN") != NULL;
 }
 
+/* The state of a partition's trigger, which is its root's: that one may wait. */
+static bool is_state(const TocEntry *entry) {
+    return strcmp(entry->desc, "TRIGGER") == 0 && strstr(entry->defn, "CREATE ") == NULL;
+}
+
 static bool disturbs(const LoadParams *load, const TocEntry *entry) {
     bool acts = strcmp(entry->desc, "TRIGGER") == 0 || (strcmp(entry->desc, "RULE") == 0 && !is_view_rule(entry));
 
     if (strcmp(entry->desc, "POLICY") == 0 || strcmp(entry->desc, "ROW SECURITY") == 0)
         return true;
-    return (acts && (!load->replica_role || fires_in_replica_role(entry))) ||
+    return (acts && (!load->replica_role || fires_in_replica_role(entry) || is_state(entry))) ||
            (!load->replica_role && strcmp(entry->desc, "FK CONSTRAINT") == 0);
 }
 

@@ -44,6 +44,11 @@ CHANGES = {
 PARTITIONED = """CREATE TABLE part (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100);
 CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (100) TO (200); INSERT INTO part SELECT g, 'part' FROM generate_series(1, 150) g WHERE g NOT IN (61, 62);""" + ALWAYS.format("part")
 
+# A partition's trigger that is in another state than its root's; a comment on a key that is there all the time.
+STATES = "".join(f"""CREATE TABLE {name} (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE {name}_1 PARTITION OF {name} FOR VALUES FROM (0) TO (100);
+{trigger.format(name)} ALTER TABLE {name}_1 DISABLE TRIGGER mark;""" for name, trigger in (("states", ALWAYS), ("ordinary_states", ALWAYS.split("ALTER")[0]))) + """
+CREATE TABLE key_child (id int PRIMARY KEY, v text, p int CONSTRAINT child_p REFERENCES new_rule); COMMENT ON CONSTRAINT child_p ON key_child IS 'kept';"""
+
 
 @pytest.fixture
 def follow(pgcrane, source_db, dest_db):
@@ -86,7 +91,7 @@ def copied_again(following):
 
 
 def test_changes_with_ddl(follow):
-    schema = FUNCTION + PARTITIONED + "".join(before.format(name) for name, (before, _) in CHANGES.items())
+    schema = FUNCTION + PARTITIONED + "".join(before.format(name) for name, (before, _) in CHANGES.items()) + STATES
     following = follow(schema, "--ddl")
     write_to_all(following.source)
     for name, (_, change) in CHANGES.items():

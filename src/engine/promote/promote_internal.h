@@ -23,6 +23,7 @@ typedef struct RestTable {
 
 /* What waits for OPEN, as PREPARE found it on the source. */
 typedef struct Waiting {
+    Arena *arena; /* of this promote alone: an archive is large */
     Toc toc;
     bool *chosen; /* by the migration's filters */
     ActingVec source;

@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-enum { ARCHIVE_MAX = 1 << 30, DUMPS_MAX = 3 };
+enum { ARCHIVE_MAX = 1 << 30, DUMPS_MAX = 2 };
 
 /* ---- From the source ---- */
 
@@ -36,9 +36,9 @@ static bool dump_in_transaction(Promote *promote, Buf *archive, Error *err) {
     const PromoteParams *params = promote->params;
     char *snapshot = NULL;
 
-    if (!db_query_value(params->source, promote->arena, "SELECT pg_catalog.pg_export_snapshot()", 0, NULL, &snapshot,
-                        err) ||
-        !read_side(promote, params->source, promote->arena, &promote->waiting.source, err))
+    if (!db_query_value(params->source, promote->waiting.arena, "SELECT pg_catalog.pg_export_snapshot()", 0, NULL,
+                        &snapshot, err) ||
+        !read_side(promote, params->source, promote->waiting.arena, &promote->waiting.source, err))
         return false;
     const SchemaDump dump = {.pg_dump = params->pg_dump, .conninfo = params->options->source, .snapshot_id = snapshot};
 
@@ -67,9 +67,9 @@ static bool read_archive(Promote *promote, Error *err) {
 
     buf_init(&archive, ARCHIVE_MAX);
     if (!dump(promote, &archive, err) || !buf_ok(&archive, "the schema archive", err) ||
-        !toc_parse(promote->arena, archive.data, archive.len, &waiting->toc, err))
+        !toc_parse(promote->waiting.arena, archive.data, archive.len, &waiting->toc, err))
         return false;
-    if (!schema_select(promote->arena, &waiting->toc, promote->params->options, &selection, err)) {
+    if (!schema_select(promote->waiting.arena, &waiting->toc, promote->params->options, &selection, err)) {
         const Error why = *err; /* a filter that matches nothing any more */
 
         return error_set(err, REASON_PROMOTE_REFUSED, "%s", why.message);
@@ -130,7 +130,7 @@ static void choose_entry(const Promote *promote, WaitingWork *work, size_t i) {
         work->chosen[i] = true;
 }
 
-/* Comments go with what they are about; those of foreign keys with the keys, by keys.c. */
+/* Comments go with what they are about; those of foreign keys that wait with the keys, by keys.c. */
 static void choose_note(const Promote *promote, WaitingWork *work, size_t i) {
     const Toc *toc = &promote->waiting.toc;
     const TocEntry *entry = &toc->entries[i];
@@ -142,9 +142,9 @@ static void choose_note(const Promote *promote, WaitingWork *work, size_t i) {
         work->chosen[i] |= about != NULL && work->chosen[about - toc->entries];
         of_key |= about != NULL && is_kind(about, "FK CONSTRAINT");
     }
-    if (!of_key)
+    if (!of_key || promote->params->load->replica_role)
         work->chosen[i] |= is_last(promote, entry);
-    else if (work->keys.len > 0)
+    else
         vec_push(work->arena, &work->key_notes, restore_sql(work->arena, entry, &promote->params->load->restore));
 }
 
@@ -353,7 +353,8 @@ static bool try_all(Promote *promote, WaitingWork *work, StringVec *problems, Er
     work->tables = arena_array(work->arena, const Acting *, MAX(count, 1));
     for (size_t i = 0; i < count; i++) {
         work->tables[i] = work->chosen[i] ? table_of(promote, &promote->waiting.toc.entries[i]) : NULL;
-        chosen[i] = work->chosen[i] && work->tables[i] == NULL;
+        /* The trigger of such a state is made in another part, if at all. */
+        chosen[i] = work->chosen[i] && work->tables[i] == NULL && !is_state(&promote->waiting.toc.entries[i]);
     }
     list_tables(promote, work, &tables);
     if (!try_part(promote, work, NULL, chosen, problems, err))
