@@ -3,7 +3,7 @@
  * the applier's thread and transaction, so that a mark in the ledger commits with what it is about.
  */
 #include "common/log.h"
-#include "engine/ddl/replay.h"
+#include "engine/ddl/unrepeated.h"
 #include "engine/ledger/relations.h"
 #include "worker/following.h"
 
@@ -18,15 +18,25 @@ bool run_wanted(void *context, const char *schema, const char *name) {
     return filter_table_by_name(arena, &run->options, schema, name, &wanted, &ignored) && wanted;
 }
 
-static bool dest_has(DbConn *dest, const PgoRelation *relation, bool *ret_has, Error *err) {
+typedef struct DestTable {
+    bool exists;
+    bool is_root;       /* partitioned: the rows are in its leaves */
+    bool is_extensions; /* its rows come partly with CREATE EXTENSION: they are compared and copied by the promote */
+} DestTable;
+
+static bool look_at_dest(DbConn *dest, const PgoRelation *relation, DestTable *ret_table, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
     if (!db_query(dest,
-                  "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                  "SELECT c.relkind = 'p', EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid"
+                  "  AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
+                  " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                   " WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
                   2, (const char *const[]){relation->schema, relation->name}, &row, err))
         return error_wrap(err, "looking for table %s.%s", relation->schema, relation->name);
-    *ret_has = db_rows(row) == 1;
+    *ret_table = (DestTable){0};
+    if (db_rows(row) == 1)
+        *ret_table = (DestTable){.exists = true, .is_root = db_bool(row, 0, 0), .is_extensions = db_bool(row, 0, 1)};
     return true;
 }
 
@@ -34,14 +44,17 @@ static bool dest_has(DbConn *dest, const PgoRelation *relation, bool *ret_has, E
  * applies; without, rows may have come before we looked, and only a copy knows. */
 static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *relation, bool *ret_apply, Error *err) {
     Following *following = context;
-    bool has = false, known = false;
+    DestTable table = {0};
+    bool known = false;
 
     *ret_apply = false;
     if (!run_wanted(following->run, relation->schema, relation->name))
         return true;
-    if (!relation_is_followed(dest, relation->oid, &known, err) || !dest_has(dest, relation, &has, err))
+    if (!relation_is_followed(dest, relation->oid, &known, err) || !look_at_dest(dest, relation, &table, err))
         return false;
-    *ret_apply = known && has;
+    if (table.is_extensions || (table.is_root && !known))
+        return true;
+    *ret_apply = known && table.exists;
     if (*ret_apply)
         return true;
     if (!relation_add_suspect(dest, relation->oid, relation->schema, relation->name,
@@ -69,6 +82,17 @@ static bool mark_tables(Following *following, DbConn *dest, const DdlResult *res
     return true;
 }
 
+/* A table is compared column by column, and copied again; of anything else only the note remembers that it is missing.
+ */
+static bool is_to_be_noted(const DdlResult *result) {
+    static const char *const tags[] = {"COMMENT", "GRANT", "REVOKE", "SECURITY LABEL"};
+
+    for (size_t i = 0; i < COUNT_OF(tags); i++)
+        if (strcmp(result->tag, tags[i]) == 0)
+            return !result->was_run;
+    return !result->was_run && result->tables_count == 0;
+}
+
 static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     DdlResult result = {0};
@@ -89,6 +113,8 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
         run_event(following->run, "warning", "%s: %s: %s",
                   result.tables_count > 0 ? "its tables need a copy" : "not repeated on the destination", result.what,
                   result.reason);
+        if (is_to_be_noted(&result) && !unrepeated_add(dest, &result, err))
+            return false;
         return mark_tables(following, dest, &result, err);
     }
     UNREACHABLE();

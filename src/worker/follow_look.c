@@ -228,7 +228,8 @@ bool following_look_around(Following *following, Error *err) {
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }
     if (now >= following->drift_due_us &&
-        (!following_look_at_shapes(following, err) || !following_look_at_drift(following, &busy, err)))
+        (!following_look_at_shapes(following, err) || !following_look_at_drift(following, &busy, err) ||
+         !following_look_at_unrepeated(following, err)))
         return false;
     if (now >= following->sequences_due_us) {
         if (!look_at_sequences(following, err))
@@ -241,4 +242,5 @@ bool following_look_around(Following *following, Error *err) {
 void following_look_end(Following *following) {
     arena_free(following->identities_arena);
     arena_free(following->drifts_arena);
+    arena_free(following->unrepeated_arena);
 }

@@ -73,6 +73,8 @@ static void fill_tables(const Following *following, Arena *arena, CdcProgress *c
 static void fill_problems(const Following *following, Arena *arena, CdcProgress *cdc) {
     for (size_t i = 0; i < following->suspects.len && cdc->problems.len < PROBLEMS_SHOWN; i++)
         vec_push(arena, &cdc->problems, following->suspects.items[i]);
+    for (size_t i = 0; i < following->unrepeated.len && cdc->problems.len < PROBLEMS_SHOWN; i++)
+        vec_push(arena, &cdc->problems, following->unrepeated.items[i]);
     for (size_t i = 0; i < following->drifts.len && cdc->problems.len < PROBLEMS_SHOWN; i++)
         if (!following->drifts.items[i].note)
             vec_push(

@@ -24,7 +24,9 @@ typedef struct Following {
     DriftVec drifts;
     Arena *drifts_arena;
     size_t drift_failures; /* in a row */
-    StringVec suspects;    /* for people */
+    StringVec unrepeated;  /* for people */
+    Arena *unrepeated_arena;
+    StringVec suspects; /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
     int64_t drift_held_due_us; /* earlier: when a table waits for what was found then */
@@ -51,6 +53,8 @@ NODISCARD bool following_look_around(Following *following, Error *err);
 NODISCARD bool following_look_at_shapes(Following *following, Error *err);
 /* Both catalogues, now. *ret_busy: a lock was in the way, `drifts` are as they were. */
 NODISCARD bool following_look_at_drift(Following *following, bool *ret_busy, Error *err);
+/* follow_ddl.c: commands that were not repeated */
+NODISCARD bool following_look_at_unrepeated(Following *following, Error *err);
 void following_look_end(Following *following);
 
 /* --- follow_conflict.c --- */

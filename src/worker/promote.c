@@ -25,6 +25,7 @@ static void copy_settings(const MigrateOptions *asked, Arena *arena, MigrateOpti
     options->lag_limit = asked->lag_limit;
     options->lag_timeout = asked->lag_timeout;
     options->recopy_limit = asked->recopy_limit;
+    options->accept_ddl = asked->accept_ddl;
     options->hook_before = asked->hook_before == NULL ? NULL : arena_strdup(arena, asked->hook_before);
     options->hook_after = asked->hook_after == NULL ? NULL : arena_strdup(arena, asked->hook_after);
     options->hook_undo = asked->hook_undo == NULL ? NULL : arena_strdup(arena, asked->hook_undo);
@@ -154,7 +155,8 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
         .follow = subject->follow,
         .tables = subject->tables,
         .tables_count = subject->count,
-        .is_deferred = run_is_deferred,
+        .pg_dump = run->pg_dump.path,
+        .is_own = run_is_own_entry,
         .not_moved = &run->not_moved,
         .drift = run_drift_params(run, run->arena),
         .stop = &run->request.called_off,
@@ -248,7 +250,8 @@ bool step_close_source(Run *run, Error *err) {
     watch_end(run);
     if (!run_ledger_is_gone(run, &gone, err) || gone)
         return gone;
-    if (!forget_fence(run, err) || !failpoint("close.before_remove", err))
+    if (!promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, err) || !forget_fence(run, err) ||
+        !failpoint("close.before_remove", err))
         return false;
     if (run->options.keep_slot) {
         vec_push(run->arena, &run->notes,

@@ -148,3 +148,29 @@ bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, A
     *ret_table = table;
     return true;
 }
+
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool same_column(const ApplyTable *a, const ApplyTable *b, uint16_t i) {
+    const BatchColumn *from = &a->batch.columns[i], *to = &b->batch.columns[i];
+    const ApplyColumn *left = &a->columns[i], *right = &b->columns[i];
+
+    return strcmp(from->name, to->name) == 0 && from->is_key == to->is_key && from->is_generated == to->is_generated &&
+           from->is_always_identity == to->is_always_identity && same_text(left->quoted, right->quoted) &&
+           same_text(left->type, right->type) && same_text(left->base_type, right->base_type) &&
+           same_text(left->equals, right->equals) && left->is_array == right->is_array &&
+           left->is_indexed == right->is_indexed;
+}
+
+bool apply_table_same(const ApplyTable *a, const ApplyTable *b) {
+    if (strcmp(a->quoted, b->quoted) != 0 || a->is_partitioned != b->is_partitioned ||
+        a->batch.relation != b->batch.relation || a->batch.identity != b->batch.identity ||
+        a->batch.columns_count != b->batch.columns_count)
+        return false;
+    for (uint16_t i = 0; i < a->batch.columns_count; i++)
+        if (!same_column(a, b, i))
+            return false;
+    return true;
+}

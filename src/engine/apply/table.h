@@ -49,6 +49,9 @@ typedef struct ApplyTable {
 NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, ApplyTable **ret_table,
                                 Error *err);
 
+/* Is everything that was learnt of it the same? Whether it failed before does not count. */
+bool apply_table_same(const ApplyTable *a, const ApplyTable *b);
+
 /* DELETE ... USING (SELECT unnest($1::t[]) ...): parameters are the key columns in order. */
 char *apply_delete_sql(Arena *arena, const ApplyTable *table);
 /* UPDATE ... FROM (SELECT unnest ...): parameters are the key columns, then the used columns in order. */

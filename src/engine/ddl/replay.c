@@ -6,6 +6,11 @@
  * then suspect, with the server's reason. Only what may be better next time (a deadlock, a lost connection, a full
  * disk) fails the whole batch.
  *
+ * What acts by itself (a trigger that fires always, row level security; without the replica role any trigger, rule or
+ * foreign key) must not act while the stream is applied: it is taken back right behind the command that made it. The
+ * promote makes all of that as the source has it then (promote/waiting.c), so it does no harm either when such a
+ * command cannot be run.
+ *
  * One that was run but may have given other values is suspect, too: its tables have the new shape, so that what follows
  * in the stream fits them, and are to be copied again.
  */
@@ -117,6 +122,16 @@ static bool find_role(Replay *replay, const char **ret_role, Error *err) {
 
 /* --- Running ------------------------------------------------------------------------------------------------------ */
 
+static bool calm(Replay *replay, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *sql = ddl_calm_sql(replay->arena, replay->message, db_version(replay->dest), replay->replica_role);
+
+    if (sql == NULL)
+        return true;
+    return db_query(replay->dest, sql, 0, NULL, &row, err) &&
+           (db_is_null(row, 0, 0) || db_exec(replay->dest, db_text(row, 0, 0), err));
+}
+
 /* False = it was refused, and is as if it had never been sent; *ret_usable false = the transaction is lost, too. */
 static bool run_in_savepoint(Replay *replay, const char *sql, const char *role, bool *ret_usable, Error *err) {
     Error undo;
@@ -125,7 +140,7 @@ static bool run_in_savepoint(Replay *replay, const char *sql, const char *role, 
     if (!db_exec(replay->dest, "SAVEPOINT pgcrane_ddl", err))
         return false;
     if (set_theirs(replay, role, err) && db_exec(replay->dest, sql, err) && set_back(replay, role, err) &&
-        db_exec(replay->dest, "RELEASE SAVEPOINT pgcrane_ddl", err))
+        calm(replay, err) && db_exec(replay->dest, "RELEASE SAVEPOINT pgcrane_ddl", err))
         return true;
     *ret_usable = !err->retryable && err->reason != REASON_CANCELLED && !db_is_broken(replay->dest) &&
                   db_exec(replay->dest, "ROLLBACK TO SAVEPOINT pgcrane_ddl; RELEASE SAVEPOINT pgcrane_ddl", &undo);
@@ -156,6 +171,12 @@ static bool is_harmless(const DdlMessage *message, const char *sql, const Error 
             starts_with(message->tag, "ALTER DEFAULT") || strcasestr(sql, "owner to") != NULL);
 }
 
+static bool wait_for_open(Replay *replay, const char *why) {
+    log_info("%s waits for the promote: %s", replay->result->what, why);
+    replay->result->outcome = DDL_IGNORED;
+    return true;
+}
+
 static bool run(Replay *replay, const char *sql, Error *err) {
     const char *role = NULL;
     bool usable = false;
@@ -170,6 +191,8 @@ static bool run(Replay *replay, const char *sql, Error *err) {
         return true;
     if (!usable)
         return error_wrap(err, "repeating %s", replay->result->what);
+    if (ddl_waits_for_open(replay->message, sql, replay->replica_role))
+        return wait_for_open(replay, err->message);
     if (!is_harmless(replay->message, sql, err))
         return suspect(replay, arena_printf(replay->arena, "the destination refused it: %s", err->message));
     log_info("%s is not repeated: %s", replay->result->what, err->message);
@@ -177,28 +200,39 @@ static bool run(Replay *replay, const char *sql, Error *err) {
     return true;
 }
 
+/* The statement's text; NULL with *ret_reason when there is none to run. */
+static const char *find_statement(Replay *replay, const char **ret_reason) {
+    const DdlMessage *message = replay->message;
+
+    if (message->suspect != NULL || message->failed != NULL) {
+        *ret_reason = message->suspect != NULL
+                          ? message->suspect
+                          : arena_printf(replay->arena, "it could not be captured: %s", message->failed);
+        return NULL;
+    }
+    if (message->nested || message->query == NULL) {
+        *ret_reason = message->nested ? "it was run inside a function" : "the query that ran it is too long";
+        return NULL;
+    }
+    return ddl_find_statement(replay->arena, message, ret_reason);
+}
+
 static bool replay_statement(Replay *replay, Error *err) {
     const DdlMessage *message = replay->message;
     const char *reason = NULL;
+    const char *sql = find_statement(replay, &reason);
 
-    if (message->suspect != NULL)
-        return suspect(replay, message->suspect);
-    if (message->failed != NULL)
-        return suspect(replay, arena_printf(replay->arena, "it could not be captured: %s", message->failed));
-    if (message->nested)
-        return suspect(replay, "it was run inside a function");
-    if (message->query == NULL)
-        return suspect(replay, "the query that ran it is too long");
-    const char *sql = ddl_find_statement(replay->arena, message, &reason);
     if (sql == NULL)
-        return suspect(replay, reason);
+        return ddl_waits_for_open(message, "", replay->replica_role) ? wait_for_open(replay, reason)
+                                                                     : suspect(replay, reason);
     if (!read_before(replay, err))
         return error_wrap(err, "repeating %s", replay->result->what);
-    reason = ddl_why_not(message, sql, db_version(replay->dest), replay->replica_role);
+    reason = ddl_why_not(message, sql, db_version(replay->dest));
     if (reason != NULL)
         return suspect(replay, reason);
     if (!run(replay, ddl_adapt(replay->arena, sql, message->tag), err))
         return false;
+    replay->result->was_run = replay->result->outcome == DDL_APPLIED;
     reason = ddl_why_values_differ(message, sql);
     return reason == NULL || replay->result->outcome != DDL_APPLIED || suspect(replay, reason);
 }
@@ -232,12 +266,19 @@ static DdlResult describe(Arena *arena, const DdlMessage *message) {
         .outcome = DDL_APPLIED,
         .what = *about != '\0' ? arena_printf(arena, "%s %s", message->tag, about) : message->tag,
         .reason = "",
+        .tag = message->tag,
+        .query = message->query,
+        .objects = arena_array(arena, DdlResultObject, MAX(message->objects.len, 1)),
+        .objects_count = message->objects.len,
         .tables = arena_array(arena, uint32_t, message->tables.len),
         .tables_count = message->tables.len,
     };
 
     for (size_t i = 0; i < message->tables.len; i++)
         result.tables[i] = message->tables.items[i].oid;
+    for (size_t i = 0; i < message->objects.len; i++)
+        result.objects[i] =
+            (DdlResultObject){.kind = message->objects.items[i].kind, .identity = message->objects.items[i].identity};
     return result;
 }
 

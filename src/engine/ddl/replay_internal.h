@@ -10,6 +10,7 @@ enum { REWRITE_DEFAULT = 2, REWRITE_TYPE = 4 };
 typedef struct DdlObject {
     const char *schema; /* NULL = it has none */
     const char *name;   /* of a table: bare; of others: NULL */
+    const char *kind;   /* "view", "function", ...; "" of a table */
     const char *identity;
     uint32_t oid;
 } DdlObject;
@@ -42,6 +43,14 @@ bool ddl_statement_has_tag(const char *sql, const char *tag);
 const char *ddl_adapt(Arena *arena, const char *sql, const char *tag);
 
 /* Why it must not be run, NULL = it may. Pure. */
-const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version, bool replica_role);
+const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version);
 /* Why the rows that are there may have other values afterwards, NULL = they have the same. Pure. */
 const char *ddl_why_values_differ(const DdlMessage *message, const char *sql);
+
+/* --- replay_calm.c --- */
+
+/* Is it about nothing but what the promote makes anew (promote/waiting.c)? `sql` "" = not known. Pure. */
+bool ddl_waits_for_open(const DdlMessage *message, const char *sql, bool replica_role);
+/* A query of one value: the statements that make the message's tables calm, NULL when they are. NULL for a message
+ * without tables. Pure. */
+const char *ddl_calm_sql(Arena *arena, const DdlMessage *message, int dest_version, bool replica_role);

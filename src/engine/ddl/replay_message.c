@@ -13,6 +13,7 @@ static void read_objects(Arena *arena, const json_t *array, DdlObjectVec *ret_ob
         DdlObject object = {
             .schema = arena_strdup(arena, json_get_string(item, "schema", NULL)),
             .name = arena_strdup(arena, json_get_string(item, "name", NULL)),
+            .kind = arena_strdup(arena, json_get_string(item, "type", "")),
             .identity = arena_strdup(arena, json_get_string(item, "identity", "")),
             .oid = (uint32_t)json_get_int(item, "oid", 0),
         };

@@ -50,7 +50,7 @@ static const char *setting(const DdlMessage *message, const char *name) {
     return message->settings != NULL ? json_get_string(message->settings, name, "") : "";
 }
 
-const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version, bool replica_role) {
+const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version) {
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (strcmp(message->tag, refused[i].tag) == 0)
             return refused[i].why_not;
@@ -58,10 +58,6 @@ const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_ver
         return "it was run with standard_conforming_strings = off";
     if (strcmp(message->tag, "ALTER TYPE") == 0 && has_words(sql, "ADD VALUE") && dest_version < 120000)
         return "before PostgreSQL 12 a label cannot be added inside a transaction";
-    if (has_words(sql, "ENABLE ALWAYS") || has_words(sql, "ENABLE REPLICA"))
-        return "it would fire on the destination, on rows for which it has fired on the source";
-    if (strcmp(message->tag, "CREATE TRIGGER") == 0 && !replica_role)
-        return "it would fire on the destination: the session may not set session_replication_role";
     return NULL;
 }
 

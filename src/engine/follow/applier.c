@@ -126,14 +126,23 @@ static bool check_name(const Item *item, Error *err) {
                      followed->name);
 }
 
+/* Into the item's arena first: a table that has not changed stays what it is, since nothing of the other arena is ever
+ * freed. */
+static bool load_changed(Applier *applier, const Item *item, ApplyTable **ret_table, Error *err) {
+    if (!apply_table_load(applier->dest, item->before == NULL ? applier->follow->tables_arena : item->arena,
+                          item->relation, ret_table, err))
+        return false;
+    return item->before == NULL || apply_table_same(item->before, *ret_table) ||
+           apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, ret_table, err);
+}
+
 /* A table that does not fit stops itself, not the others. */
 static bool load_table(Applier *applier, const Item *item, Answer *answer, Error *err) {
     const FollowHooks *hooks = &applier->follow->params.hooks;
     ApplyTable *table = NULL;
 
-    if (check_name(item, err) &&
-        apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, &table, err)) {
-        answer->table = table;
+    if (check_name(item, err) && load_changed(applier, item, &table, err)) {
+        answer->table = item->before != NULL && apply_table_same(item->before, table) ? item->before : table;
         return true;
     }
     if (err->reason != REASON_TABLE_CHANGED || hooks->table_changed == NULL)

@@ -68,9 +68,12 @@ static bool take_relation(Receiver *receiver, const PgoMessage *message, size_t 
     (void)err;
     if (known == NULL)
         known = know(receiver, relation->oid, NULL);
-    if (known->definition != NULL && known->ddl == receiver->ddl && same_definition(known->definition, relation))
+    bool same = known->definition != NULL && same_definition(known->definition, relation);
+
+    if (same && known->ddl == receiver->ddl)
         return true;
-    known->definition = copy_relation(receiver->follow->receiver_arena, relation);
+    if (!same) /* behind each message all tables come again: a copy of each would fill the memory */
+        known->definition = copy_relation(receiver->follow->receiver_arena, relation);
     known->ddl = receiver->ddl;
     known->is_resolved = false;
     return true;

@@ -102,6 +102,7 @@ bool receiver_ask(Receiver *receiver, const Known *known, bool asks, Answer *ret
         return false;
     receiver->item->relation = known->definition;
     receiver->item->followed = known->followed;
+    receiver->item->before = known->table;
     receiver->item->asks = asks;
     if (!receiver_push(receiver, ITEM_TABLE, false, err))
         return false;

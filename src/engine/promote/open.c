@@ -6,50 +6,19 @@
  * a new connection first waits for the row lock that our transaction shares, so that the old session has committed or
  * is gone, and then reads the step.
  */
-#include "engine/promote/promote_internal.h"
+#include "engine/promote/waiting.h"
 
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
-#include "engine/load/serial.h"
-
-#include <string.h>
 
 #define ASK_PATIENCE_US (30 * USEC_PER_SEC)
 
-static bool is_everything(const LoadParams *load, size_t entry) {
-    (void)load;
-    (void)entry;
-    return true;
-}
-
-static bool waits_for_open(const PromoteParams *params, size_t entry) {
-    const TocEntry *toc = &params->load->toc->entries[entry];
-
-    if (params->is_deferred != NULL && params->is_deferred(params->load, entry))
-        return true;
-    return restore_pass(params->load->toc, toc, &params->load->restore) == RESTORE_LAST &&
-           strcmp(toc->desc, "MATERIALIZED VIEW DATA") != 0;
-}
-
-/* One pass in archive order: an entry may depend on one of the other kind. */
-static bool run_entries(const Promote *promote, Error *err) {
-    CLEANUP(arena_freep) Arena *scratch = arena_new();
-    const PromoteParams *params = promote->params;
-    LoadParams load = *params->load;
-    bool *chosen = arena_array(scratch, bool, MAX(load.toc->count, 1));
-
-    for (size_t i = 0; i < load.toc->count; i++)
-        chosen[i] = params->load->chosen[i] && waits_for_open(params, i);
-    load.chosen = chosen;
-    return serial_run_in_transaction(&load, params->dest, is_everything, params->not_moved, promote->arena, err);
-}
-
-static bool write_open(const Promote *promote, Error *err) {
+static bool write_open(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
     const char *forget = "DELETE FROM pgcrane.source_object WHERE kind = $1";
 
-    return ledger_begin(params->dest, params->load->ledger, err) && run_entries(promote, err) &&
+    return ledger_begin(params->dest, params->load->ledger, err) && waiting_run(promote, err) &&
            ledger_mark_step(params->dest, PROMOTE_STEP_OPENED, err) &&
            (!promote->result.proven || ledger_mark_step(params->dest, PROMOTE_STEP_PROVEN, err)) &&
            db_query(params->dest, forget, 1, (const char *const[]){JOURNAL_FENCE}, NULL, err) &&

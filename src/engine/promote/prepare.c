@@ -2,7 +2,7 @@
  * PREPARE: everything that can be found out, or done, while the source is still written to. A promote that would fail
  * under the fence should fail here.
  */
-#include "engine/promote/promote_internal.h"
+#include "engine/promote/waiting.h"
 
 #include "common/clock.h"
 #include "common/failpoint.h"
@@ -66,16 +66,33 @@ static bool find_subscriptions(const Promote *promote, StringVec *problems, Erro
     return true;
 }
 
+bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err) {
+    const PromoteParams *params = promote->params;
+    StringVec left = {0};
+
+    if (!params->options->ddl)
+        return true;
+    if (!unrepeated_left(params->source, params->dest, promote->arena, &left, err))
+        return false;
+    for (size_t i = 0; i < left.len && !params->options->accept_ddl; i++)
+        vec_push(promote->arena, problems,
+                 arena_printf(promote->arena,
+                              "%s (make both sides alike, or, if they are: pgcrane promote --accept-ddl)",
+                              left.items[i]));
+    return true;
+}
+
 bool promote_prepare(Promote *promote, Error *err) {
     StringVec problems = {0};
 
     if (!measure_round_trip(promote, err) || !promote_compare_into(promote, &problems, err) ||
-        !find_subscriptions(promote, &problems, err) || !promote_fence_check(promote, &problems, err))
+        !find_subscriptions(promote, &problems, err) || !promote_fence_check(promote, &problems, err) ||
+        !promote_unrepeated(promote, &problems, err))
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
     if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||
         !promote_rest_presume(promote, &problems, err) || !promote_unique_check(promote, &problems, err) ||
-        !promote_refuse(promote, "not ready to promote", &problems, err))
+        !waiting_prepare(promote, &problems, err) || !promote_refuse(promote, "not ready to promote", &problems, err))
         return false;
     return prepare_objects(promote, err) && prepare_views(promote, err) && promote_wait_lag(promote, err) &&
            failpoint("promote.after_prepare", err);
@@ -86,7 +103,7 @@ int64_t promote_estimate_us(const Promote *promote) {
 
     for (size_t i = 0; i < promote->rest.len; i++)
         copied += promote->rest.items[i].differs ? promote->rest.items[i].bytes : 0;
-    return promote->lag_us + promote->compare_us + promote->rest_us + promote->objects_us +
+    return promote->lag_us + promote->compare_us + promote->rest_us + promote->objects_us + promote->waiting.try_us +
            (promote->views_again ? promote->views_us : 0) + copied / COPY_BYTES_PER_US +
            (int64_t)promote->lock_count * LOCK_US + FENCE_ROUND_TRIPS * promote->round_trip_us;
 }

@@ -272,7 +272,9 @@ static bool leave_unknown(Promote *promote, Error *err) {
 }
 
 bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err) {
-    Promote promote = {.params = params, .arena = arena, .mode = fence_mode(params->options)};
+    CLEANUP(arena_freep) Arena *waiting = arena_new();
+    Promote promote = {
+        .params = params, .arena = arena, .mode = fence_mode(params->options), .waiting = {.arena = waiting}};
     const PromoteStep last = params->options->dry_run ? PROMOTE_PREPARE : PROMOTE_HOOK_AFTER;
 
     for (PromoteStep step = PROMOTE_LAG; step <= last; step++) {

@@ -20,6 +20,7 @@
 #pragma once
 
 #include "engine/ddl/drift.h"
+#include "engine/ddl/unrepeated.h"
 #include "engine/finish/finish.h"
 #include "engine/follow/follow.h"
 #include "engine/seam/seam.h"
@@ -58,8 +59,9 @@ typedef struct PromoteParams {
     Follow *follow;
     const FollowTable *tables; /* all that are followed */
     size_t tables_count;
-    /* Entries of the archive that wait for OPEN (worker: triggers that fire always, policies, event triggers, ...). */
-    bool (*is_deferred)(const LoadParams *load, size_t entry);
+    const char *pg_dump; /* path: the source's definitions are read again; not used without an archive */
+    /* An entry of the archive that is our own doing on the source. */
+    bool (*is_own)(const TocEntry *entry);
     NotMovedVec *not_moved;
     DriftParams drift;
     const Stop *stop;
@@ -84,5 +86,9 @@ NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteRes
 
 /* Takes back what a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
 NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
+/* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved. Once more does
+ * no harm. */
+NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
+                                   Error *err);
 const char *promote_step_name(PromoteStep step);
 const char *promote_step_help(PromoteStep step);

@@ -1,6 +1,7 @@
 /* What the files of the promote share; nobody else includes this. */
 #pragma once
 
+#include "engine/promote/acting.h"
 #include "engine/promote/promote.h"
 
 typedef enum FenceMode { FENCE_NONE, FENCE_LOCKS, FENCE_FULL } FenceMode;
@@ -28,6 +29,15 @@ typedef struct UniqueRule {
     int64_t changes; /* applied to the table before it was looked through */
 } UniqueRule;
 
+/* What waits for OPEN, as PREPARE found it on the source. */
+typedef struct Waiting {
+    Arena *arena; /* of this promote alone: an archive is large */
+    Toc toc;
+    bool *chosen; /* by the migration's filters */
+    ActingVec source;
+    int64_t try_us; /* how long trying it took, for the estimate */
+} Waiting;
+
 typedef struct Promote {
     const PromoteParams *params;
     Arena *arena;
@@ -44,6 +54,7 @@ typedef struct Promote {
     size_t lock_count;
     VEC(RestTable) rest;
     VEC(UniqueRule) unique;
+    Waiting waiting;
     /* Measured, for the estimate of a dry run. */
     int64_t lag_us, round_trip_us, compare_us, rest_us, views_us, objects_us;
     bool views_again; /* they are quick: refreshed again in the fence */
@@ -61,6 +72,8 @@ NODISCARD bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t dea
 
 /* prepare.c */
 NODISCARD bool promote_prepare(Promote *promote, Error *err);
+/* Commands of the source that nobody has repeated on the destination. */
+NODISCARD bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err);
 int64_t promote_estimate_us(const Promote *promote);
 
 /* fence.c */

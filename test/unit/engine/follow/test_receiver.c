@@ -436,6 +436,32 @@ static void test_oid_map(void **state) {
     assert_int_equal(map.filled, 19999);
 }
 
+/* The server says every definition anew behind each command; a table that is as before is asked for again, not kept
+ * twice. */
+static void test_definitions_said_again(void **state) {
+    (void)state;
+    begin(W + 100, 700);
+    define(T, "t");
+    will_answer(&tables[0]);
+    insert(T);
+    (void)next_item();
+    size_t before = arena_used(follow.receiver_arena);
+
+    for (int i = 0; i < 100; i++) {
+        emit("pgcrane.ddl", "x", true);
+        while (follow.queue.ready_count > 0)
+            (void)next_item();
+        define(T, "t");
+        will_answer(&tables[0]);
+        insert(T);
+        while (follow.queue.ready_count > 0)
+            (void)next_item();
+    }
+    assert_int_equal(arena_used(follow.receiver_arena), before);
+    define(T, "renamed");
+    assert_true(arena_used(follow.receiver_arena) > before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dropped, set_up, tear_down),
@@ -449,6 +475,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pending_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_misplaced, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_definitions_said_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_oid_map, set_up, tear_down),
     };
 

@@ -1,0 +1,129 @@
+/*
+ * Foreign keys that wait for OPEN, because the applier may not leave them out.
+ *
+ * In OPEN they are added NOT VALID: no row is read while nobody can write. Rows that come from then on are checked.
+ * Reading those that are there is left for afterwards, in the ledger: statements that run one by one, each in a
+ * transaction of its own, whoever finds them (a run that was killed, too).
+ *
+ * Partitioned tables before PostgreSQL 18 refuse NOT VALID. As in the load, each leaf gets the key under the root's
+ * name; when all of them are validated, the root's own statement takes them over without looking at a row.
+ */
+#include "engine/promote/waiting.h"
+
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "pg/quote.h"
+
+#include <string.h>
+
+#define NOTE "a comment on a foreign key"
+
+enum { PARTITIONED_VERSION = 180000 };
+
+/* clang-format off */
+static const char leaves_sql[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)"
+    " FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t"
+    " JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE t.isleaf AND c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k"
+    "  WHERE k.conrelid = c.oid AND k.conname = $2) ORDER BY c.oid";
+/* clang-format on */
+
+static bool ends_with(const char *text, const char *end) {
+    size_t len = strlen(text), end_len = strlen(end);
+
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+static bool leave_for_later(DbConn *dest, const char *what, const char *sql, Error *err) {
+    return db_query(dest, "INSERT INTO pgcrane.after_open (what, sql) VALUES ($1, $2)", 2,
+                    (const char *const[]){what, sql}, NULL, err);
+}
+
+/* `table` may be a leaf of the key's table. */
+static bool add_not_valid(const Promote *promote, Arena *arena, const Acting *key, const char *table, Error *err) {
+    DbConn *dest = promote->params->dest;
+    const char *name = sql_ident(arena, key->name);
+    bool stays = ends_with(key->definition, " NOT VALID") || ends_with(key->definition, " NOT ENFORCED");
+
+    if (!db_execf(dest, err, "ALTER TABLE %s%s ADD CONSTRAINT %s %s%s",
+                  key->relkind == 'p' && table == key->quoted ? "" : "ONLY ", table, name, key->definition,
+                  stays ? "" : " NOT VALID"))
+        return false;
+    return stays || leave_for_later(dest, acting_display(arena, key),
+                                    arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s", table, name), err);
+}
+
+static bool add_to_leaves(const Promote *promote, Arena *arena, const Acting *key, Error *err) {
+    CLEANUP(db_result_freep) DbResult *leaves = NULL;
+    DbConn *dest = promote->params->dest;
+
+    if (!db_query(dest, leaves_sql, 2, (const char *const[]){key->quoted, key->name}, &leaves, err))
+        return false;
+    for (int i = 0; i < db_rows(leaves); i++)
+        if (!add_not_valid(promote, arena, key, db_text(leaves, i, 0), err))
+            return false;
+    return leave_for_later(dest, acting_display(arena, key),
+                           arena_printf(arena, "ALTER TABLE %s ADD CONSTRAINT %s %s", key->quoted,
+                                        sql_ident(arena, key->name), key->definition),
+                           err);
+}
+
+bool waiting_add_keys(const Promote *promote, const WaitingWork *work, Error *err) {
+    DbConn *dest = promote->params->dest;
+
+    for (size_t i = 0; i < work->keys.len; i++) {
+        const Acting *key = &work->keys.items[i];
+        bool by_leaves = key->relkind == 'p' && db_version(dest) < PARTITIONED_VERSION;
+
+        if (by_leaves ? !add_to_leaves(promote, work->arena, key, err)
+                      : !add_not_valid(promote, work->arena, key, key->quoted, err))
+            return error_wrap(err, "adding %s", acting_display(work->arena, key));
+    }
+    for (size_t i = 0; i < work->key_notes.len; i++)
+        if (!leave_for_later(dest, NOTE, work->key_notes.items[i], err))
+            return false;
+    return true;
+}
+
+/* ---- Afterwards ---- */
+
+static bool run_left(DbConn *dest, const Ledger *ledger, const char *no, const char *sql, Error *err) {
+    if (ledger_begin(dest, ledger, err) && db_exec(dest, sql, err) &&
+        db_query(dest, "DELETE FROM pgcrane.after_open WHERE no = $1::integer", 1, (const char *const[]){no}, NULL,
+                 err) &&
+        ledger_commit(dest, err))
+        return true;
+    if (!db_is_broken(dest))
+        db_rollback(dest);
+    return false;
+}
+
+static void tell_failed(Arena *arena, const char *what, const char *sql, const Error *why, NotMovedVec *not_moved) {
+    NotMoved item = {.kind = "not validated",
+                     .object = arena_strdup(arena, what),
+                     .reason =
+                         arena_printf(arena, "%s; mend the rows, then on the destination: %s", why->message, sql)};
+
+    log_error_value(LOG_ERROR, why);
+    if (strcmp(what, NOTE) != 0) /* of a key that is in the list itself */
+        vec_push(arena, not_moved, item);
+}
+
+bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(dest, "SELECT no, what, sql FROM pgcrane.after_open ORDER BY no", 0, NULL, &rows, err))
+        return error_wrap(err, "reading what is left to do after the promote");
+    for (int i = 0; i < db_rows(rows); i++) {
+        if (run_left(dest, ledger, db_text(rows, i, 0), db_text(rows, i, 2), err)) {
+            if (!failpoint("promote.after_validate", err))
+                return false;
+            continue;
+        }
+        if (err->sqlstate[0] == '\0' || err->retryable)
+            return error_wrap(err, "validating %s", db_text(rows, i, 1));
+        tell_failed(arena, db_text(rows, i, 1), db_text(rows, i, 2), err, not_moved);
+    }
+    return true;
+}
