@@ -1,5 +1,6 @@
 """Driving test/support/promote_probe.c."""
 import os
+import threading
 
 from support.cluster import wait_until
 from support.program import Program, find_program
@@ -21,11 +22,25 @@ class Promotion(Run):
         self.source, self.dest = source, dest
         uri = source.uri_as(user) if user else source.uri
         super().__init__(program.popen(uri, dest.uri, JOB, *options, env=env, stdin=-1))
+        self.logged = []
+        self.log_reader = threading.Thread(target=lambda: self.logged.extend(self.process.stderr))
+        self.log_reader.start()
 
     def wait_ready(self):
         wait_until(lambda: self.values("ready") or self.has_ended(), what="the probe to follow")
         assert self.values("ready"), self.lines
         return self
+
+    def at_failpoint(self):
+        """It sleeps there, or has."""
+        return any("fail point" in line for line in list(self.logged))
+
+    def end(self, timeout=60):
+        code = self.process.wait(timeout)
+        self.reader.join()
+        self.log_reader.join()
+        assert not any("Sanitizer" in line for line in self.logged), "".join(self.logged)
+        return code
 
     def tell(self, word="go"):
         self.process.stdin.write(word + "\n")
@@ -97,11 +112,14 @@ def wait_for_setting(promoter):
         what="the setting")
 
 
-def wait_for_locks(promoter):
-    wait_until(lambda: promoter.source.cluster.sql(
+def has_locks(database):
+    return database.cluster.sql(
         "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = %s"
-        " AND l.mode = 'ExclusiveLock' AND l.locktype = 'relation' AND l.granted", (promoter.source.name,)),
-        what="the locks")
+        " AND l.mode = 'ExclusiveLock' AND l.locktype = 'relation' AND l.granted", (database.name,))
+
+
+def wait_for_locks(promoter):
+    wait_until(lambda: has_locks(promoter.source), what="the locks")
 
 
 def fence_lines(database):
@@ -110,6 +128,10 @@ def fence_lines(database):
 
 def is_opened(database):
     return bool(database.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"))
+
+
+def is_proven(database):
+    return bool(database.sql("SELECT 1 FROM pgcrane.step WHERE name = 'proven'"))
 
 
 def assert_as_before(promoter):

@@ -5,6 +5,27 @@
  * subscriptions), the step "opened", and the end of the journal's line about the fence. If the reply to COMMIT is lost,
  * a new connection first waits for the row lock that our transaction shares, so that the old session has committed or
  * is gone, and then reads the step.
+ *
+ * NOTES: "proven" is said only of what is known. PROOF shows what the stream brought up to its marker; from there to
+ * the COMMIT only the locks keep writers out, and the session that holds them may be ended by others. So it is asked
+ * right before the COMMIT and once more right after it (fence.c says why one answer covers the time before it):
+ *
+ *   ends before the first question    undone. Writers may have gone on: following goes on, too, nothing is lost
+ *   ends between the two              what was written on the source in between may be missing. COMMIT cannot be taken
+ *                                     back, so the promote is open and not proven: a note, and its own exit code
+ *   ends after the second             the answer was given when the COMMIT was through: whoever writes to the source
+ *                                     now, writes to a database that is not in use any more
+ *   COMMIT's reply is lost            the same two questions, the second after it has become known what became of it
+ *   it does not become known          the fence is let go, and the next run finds the step "opened" without the step
+ *                                     "proven"
+ *   we die before the second answer   the same: "proven" is written after it, in a transaction of its own. It does not
+ *                                     wait for standbys: one that lost it says "not proven", which is no harm
+ *   a table is made under the fence   nobody has locked it. COMPARE refuses it; after COMPARE each of the questions
+ *                                     finds it, with the same consequences
+ *
+ * After the second question a third marker goes through the stream, which shows the same by the other way: the last
+ * change of a migrated table lies before the first marker still. Following has to end for that, or a moment later: it
+ * must not apply what the source's sessions write when the locks go.
  */
 #include "engine/promote/promote_internal.h"
 
@@ -16,6 +37,7 @@
 #include <string.h>
 
 #define ASK_PATIENCE_US (30 * USEC_PER_SEC)
+#define WATCH_US (5 * USEC_PER_SEC)
 
 static bool is_everything(const LoadParams *load, size_t entry) {
     (void)load;
@@ -45,15 +67,15 @@ static bool run_entries(const Promote *promote, Error *err) {
     return serial_run_in_transaction(&load, params->dest, is_everything, params->not_moved, promote->arena, err);
 }
 
-static bool write_open(const Promote *promote, Error *err) {
+static bool write_open(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
     const char *forget = "DELETE FROM pgcrane.source_object WHERE kind = $1";
 
     return ledger_begin(params->dest, params->load->ledger, err) && run_entries(promote, err) &&
            ledger_mark_step(params->dest, PROMOTE_STEP_OPENED, err) &&
-           (!promote->result.proven || ledger_mark_step(params->dest, PROMOTE_STEP_PROVEN, err)) &&
            db_query(params->dest, forget, 1, (const char *const[]){JOURNAL_FENCE}, NULL, err) &&
-           failpoint("promote.before_open_commit", err);
+           failpoint("promote.before_open_commit", err) && promote_fence_stands(promote, err) &&
+           failpoint("promote.open_asked", err);
 }
 
 static bool ask_whether_opened(const Promote *promote, bool *ret_opened, Error *err) {
@@ -76,6 +98,58 @@ static bool settle_commit(const Promote *promote, bool *ret_known, Error *err) {
     }
     *err = cause;
     return opened;
+}
+
+static bool mark_proven(const Promote *promote, Error *err) {
+    const PromoteParams *params = promote->params;
+
+    if (!ledger_begin(params->dest, params->load->ledger, err))
+        return false;
+    if (db_exec(params->dest, "SET LOCAL synchronous_commit = local", err) &&
+        ledger_mark_step(params->dest, PROMOTE_STEP_PROVEN, err) && ledger_commit(params->dest, err))
+        return true;
+    db_rollback(params->dest);
+    return false;
+}
+
+/* What the stream has brought now that the destination is open. That it cannot be asked disproves nothing. */
+static bool watch_stream(const Promote *promote, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    const PromoteParams *params = promote->params;
+    FollowStatus status;
+    Error ignored;
+    Lsn end = 0;
+
+    if (!seam_marker(params->source, "opened", &end, &ignored) ||
+        !promote_wait_applied(promote, end, clock_now_us() + WATCH_US, &ignored)) {
+        log_error_value(LOG_WARNING, &ignored);
+        return true;
+    }
+    follow_status(params->follow, &status);
+    log_info("promote watch end=%s last_change=%s", lsn_format(scratch, end), lsn_format(scratch, status.last_change));
+    return status.last_change <= promote->result.marker ||
+           error_set(err, REASON_BAD_DATA, "a migrated table was changed on the source at %s, after the marker at %s",
+                     lsn_format(scratch, status.last_change), lsn_format(scratch, promote->result.marker));
+}
+
+/* The destination is open: does what PROOF has shown still hold? */
+static void settle_proof(Promote *promote) {
+    Error err = {0};
+
+    if (!promote->result.proven)
+        return;
+    if (promote_fence_stands(promote, &err) && watch_stream(promote, &err)) {
+        if (!mark_proven(promote, &err))
+            log_error_value(LOG_WARNING, &err);
+        return;
+    }
+    promote->result.proven = false;
+    promote_event(promote, "warning", "not proven: %s", err.message);
+    promote_note(promote,
+                 "unproven: it is not known that nothing was written to the source up to the moment when the"
+                 " destination was open (%s); what was written there since is not on the destination: compare both"
+                 " before the source is thrown away",
+                 err.message);
 }
 
 static void tell_open(Promote *promote) {
@@ -105,11 +179,14 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
         return false;
     promote->result.opened = true;
     promote->result.outage_us = clock_now_us() - promote->outage_from_us;
-    tell_open(promote);
     promote_event(promote, "info", "the destination is open");
     /* From here on nothing may fail: an error would look as if it were not open. */
     Error ignored;
 
+    if (!failpoint("promote.open_committed", &ignored))
+        promote_event(promote, "warning", "%s", ignored.message);
+    settle_proof(promote);
+    tell_open(promote);
     if (!failpoint("promote.after_open_commit", &ignored))
         promote_event(promote, "warning", "%s", ignored.message);
     if (params->opened != NULL)

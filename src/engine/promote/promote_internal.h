@@ -27,6 +27,7 @@ typedef struct Promote {
     FenceMode mode;
     PromoteStep step;
     DbConn *fence;        /* the session that holds the locks */
+    const char *holder;   /* its transaction: while that lives, the locks are held */
     bool superuser;       /* on the source */
     bool objects_locked;  /* pg_largeobject, too: read through `fence` */
     bool setting_touched; /* the journal has a line about it */
@@ -59,6 +60,9 @@ NODISCARD bool promote_fence(Promote *promote, Error *err);
 /* After OPEN: whoever waits for our locks is ended, then the locks go. The setting stays. */
 void promote_fence_release(Promote *promote);
 void promote_end_waiting(const Promote *promote);
+/* Are all tables still locked, by the very transaction that locked them? True = they were, without a break, up to now,
+ * and no table has been made since that nobody locked. */
+NODISCARD bool promote_fence_stands(Promote *promote, Error *err);
 
 /* Sessions of the source's database that are not ours ($1: our job), not walsenders, and their role r; me: our own.
  * A session of no role (autovacuum) is counted only by a superuser, who may end it. */
