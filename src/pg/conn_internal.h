@@ -15,7 +15,7 @@ struct DbConn {
     const Stop *stop;
     DbSide side;
     bool broken;
-    int64_t deadline_us; /* of every wait, clock_now_us() scale; 0 = none */
+    int64_t deadline_us;       /* of every wait, clock_now_us() scale; 0 = none */
     struct Pipeline *pipeline; /* pipeline.c; NULL until the first one */
     int64_t notices;           /* received so far: copy.c tells a notice in mid-COPY from an error by it */
 };

@@ -110,9 +110,9 @@ bool query_wait(DbConn *conn, short events, Error *err) {
     if (waited == WAIT_READY)
         return true;
     db_cancel(conn);
-    return waited == WAIT_TIMEOUT ? error_set(err, REASON_TIMED_OUT, "the %s has not answered in time",
-                                              db_side_name(conn->side))
-                                  : query_stopped(conn, err);
+    return waited == WAIT_TIMEOUT
+               ? error_set(err, REASON_TIMED_OUT, "the %s has not answered in time", db_side_name(conn->side))
+               : query_stopped(conn, err);
 }
 
 bool query_flush(DbConn *conn, Error *err) {
