@@ -9,50 +9,9 @@ import psycopg
 import pytest
 
 from support.cluster import wait_until
-from support.promote import (JOB, Promoter, assert_as_before, fence_lines, has_locks, is_opened, is_proven, is_read_only,
+from support.promote import (JOB, KILLED, any_promoter, assert_as_before, fence_lines, is_opened,  # noqa: F401
+                             is_read_only, make_mover, make_promoter, objects, promoter, rows, source_of,
                              wait_for_locks, wait_for_setting)
-
-MAJORS = (13, 15, 17, 18)
-KILLED = -9
-
-
-@pytest.fixture(scope="module")
-def source_of(make_cluster):
-    made = {}
-
-    def get(major):
-        if major not in made:
-            made[major] = make_cluster(f"promote{major}", major=major, config={"shared_buffers": "16MB"})
-        return made[major]
-    return get
-
-
-@pytest.fixture
-def make_promoter(dest_db, tmp_path):
-    with contextlib.ExitStack() as stack:
-        def make(cluster, into=dest_db):
-            database = cluster.createdb()
-            stack.callback(database.drop)
-            promoter = Promoter(tmp_path / "promote", database, into)
-            stack.callback(promoter.program.end_all)
-            return promoter
-
-        yield make
-
-
-@pytest.fixture
-def promoter(make_promoter, source_of):
-    return make_promoter(source_of(15))
-
-
-@pytest.fixture(params=MAJORS)
-def any_promoter(request, make_promoter, source_of):
-    return make_promoter(source_of(request.param))
-
-
-def rows(database, table="t"):
-    return database.sql(f"SELECT * FROM {table} ORDER BY 1")
-
 
 # --- writers ---
 
@@ -201,155 +160,7 @@ def test_without_a_fence_it_is_unproven(promoter):
     assert rows(promoter.dest) == [(1, "a")]
 
 
-# --- the fence falls ---
-
-
-def end_fence(database):
-    """What a time-out for idle transactions does, or an administrator."""
-    assert database.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-                                " AND application_name LIKE 'pgcrane %% fence'", (database.name,)) == [(True,)]
-    wait_until(lambda: not has_locks(database), what="the locks to go")
-
-
-def fence_falls(promoter, promotion):
-    """Then somebody writes, who would have been kept out; the answer."""
-    promotion.tell()
-    wait_for_locks(promoter)
-    wait_until(promotion.at_failpoint, what="the promote to come to its fail point")
-    end_fence(promoter.source)
-    promoter.source.sql("BEGIN READ WRITE; INSERT INTO t VALUES (1, 'late'); COMMIT")
-    wait_until(promotion.answers, what="the promote")
-    return promotion.answers()[-1]
-
-
-@pytest.mark.parametrize("fence", ["locks", "full"])
-@pytest.mark.parametrize("point", ["promote.after_proof", "promote.before_open_commit"])
-def test_the_fence_falls_before_open(promoter, point, fence):
-    """Nothing tells us that its session is gone: it is asked."""
-    promotion = promoter.follow(f"fence={fence}", env={"PGCRANE_FAILPOINT": f"{point}:sleep=1500:1"})
-    answer = fence_falls(promoter, promotion)
-    assert answer.get("reason") == "PROMOTE_UNDONE", promotion.lines
-    assert "the fence has fallen" in answer["error"] and "idle_in_transaction_session_timeout" in answer["remedy"]
-    assert_as_before(promoter)
-    assert promotion.opens()["proven"]
-    assert rows(promoter.dest) == [(1, "late")]
-
-
-def test_the_fence_falls_while_it_is_opened(promoter):
-    """After the last question before the COMMIT: too late to undo, but never called proven."""
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": "promote.open_asked:sleep=1500"})
-    answer = fence_falls(promoter, promotion)
-    assert answer["opened"] and not answer["proven"], promotion.lines
-    assert any("unproven" in note and "the fence has fallen" in note for note in answer["notes"])
-    assert is_opened(promoter.dest) and not is_proven(promoter.dest)
-
-
-def test_the_fence_falls_before_the_proof(promoter):
-    """What passed it is in the stream, after the marker."""
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": "promote.after_rest:sleep=1500:1"})
-    answer = fence_falls(promoter, promotion)
-    assert answer.get("reason") == "PROMOTE_UNDONE", promotion.lines
-    assert "called off in step PROOF" in answer["error"] and "the fence does not hold" in answer["error"]
-    assert_as_before(promoter)
-    assert promotion.opens()["proven"]
-    assert rows(promoter.dest) == [(1, "late")]
-
-
-def test_killed_before_the_last_question(promoter):
-    """Open, but nobody knows whether the fence stood until then: the ledger does not say proven."""
-    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.open_committed:kill"})
-    promotion.tell()
-    assert promotion.end() == KILLED
-    assert is_opened(promoter.dest) and not is_proven(promoter.dest)
-
-
-def test_killed_after_the_last_question(promoter):
-    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.after_open_commit:kill"})
-    promotion.tell()
-    assert promotion.end() == KILLED
-    assert is_opened(promoter.dest) and is_proven(promoter.dest)
-
-
-def test_the_source_crashes_before_open(own_cluster, make_promoter):
-    cluster = own_cluster("crashes")
-    promoter = make_promoter(cluster)
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": "promote.before_open_commit:sleep=4000"})
-    promotion.tell()
-    wait_for_locks(promoter)
-    wait_until(promotion.at_failpoint, what="OPEN")
-    cluster.restart("immediate")
-    promoter.source.sql("INSERT INTO t VALUES (1, 'late')")
-    wait_until(promotion.answers, what="the promote")
-    assert promotion.answers()[-1].get("reason") == "PROMOTE_UNDONE", promotion.lines
-    assert_as_before(promoter)
-
-
-# --- tables made under the fence ---
-
-
-@contextlib.contextmanager
-def waiting_for_locks(promoter, promotion):
-    """The fence waits for t, which somebody has."""
-    with contextlib.closing(promoter.source.connect(autocommit=False)) as conn:
-        conn.execute("LOCK t IN ROW EXCLUSIVE MODE")
-        promotion.tell()
-        wait_until(lambda: promoter.source.cluster.sql(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgcrane %% fence'"
-            " AND wait_event_type = 'Lock'", (promoter.source.name,)), what="the fence to wait for t")
-        yield conn
-
-
-def assert_kept_out(promoter, table):
-    with pytest.raises(psycopg.errors.LockNotAvailable):
-        promoter.source.sql(f"SET lock_timeout = '300ms'; INSERT INTO {table} VALUES (1)")
-
-
-def test_a_table_made_while_locks_are_waited_for(promoter):
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": "promote.after_proof:sleep=2500"})
-    with waiting_for_locks(promoter, promotion) as conn:
-        promoter.both("CREATE TABLE fresh (id int PRIMARY KEY)")
-        conn.rollback()
-    wait_until(promotion.at_failpoint, what="the proof")
-    assert_kept_out(promoter, "fresh")
-    wait_until(promotion.answers, what="the promote")
-    assert promotion.answers()[-1].get("proven"), promotion.lines
-
-
-def test_a_table_made_by_a_transaction_that_is_waited_for(promoter):
-    """It locks nothing of ours, and its table is in no list until it commits."""
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": "promote.after_proof:sleep=2500"})
-    with contextlib.closing(promoter.source.connect(autocommit=False)) as conn:
-        conn.execute("CREATE TABLE fresh (id int PRIMARY KEY)")
-        promotion.tell()
-        wait_for_locks(promoter)
-        promoter.dest.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
-        conn.commit()
-    wait_until(promotion.at_failpoint, what="the proof")
-    assert_kept_out(promoter, "fresh")
-    wait_until(promotion.answers, what="the promote")
-    assert promotion.answers()[-1].get("proven"), promotion.lines
-
-
-@pytest.mark.parametrize("point,proven", [("promote.before_open_commit", None), ("promote.open_asked", False)])
-def test_a_table_made_after_the_comparison(promoter, point, proven):
-    """No lock keeps anybody from making one: it is looked for as long as it can be undone, and once more."""
-    promotion = promoter.follow("fence=locks", env={"PGCRANE_FAILPOINT": f"{point}:sleep=1500:1"})
-    promotion.tell()
-    wait_until(promotion.at_failpoint, what="OPEN")
-    promoter.source.sql("CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh VALUES (1)")
-    wait_until(promotion.answers, what="the promote")
-    answer = promotion.answers()[-1]
-    assert answer.get("proven") is proven, promotion.lines
-    text = answer["error"] if proven is None else " ".join(answer["notes"])
-    assert "a table was made on the source" in text
-    assert is_opened(promoter.dest) == (proven is False)
-
-
 # --- large objects, sequences, tables that no stream carries ---
-
-
-def objects(database):
-    return database.sql("SELECT oid::text, lo_get(oid) FROM pg_largeobject_metadata ORDER BY oid")
 
 
 def test_large_objects_are_made_the_same(any_promoter):
@@ -639,16 +450,6 @@ def test_dry_run_stops_no_write(promoter):
         conn.execute("COMMIT")
     assert answer["opened"] is False and 0 < answer["outage_us"] < 5_000_000
     assert_as_before(promoter)
-
-
-def make_mover(promoter):
-    """A role that may follow: it owns the tables, and may replicate."""
-    cluster = promoter.source.cluster
-    if not cluster.sql("SELECT 1 FROM pg_roles WHERE rolname = 'mover'"):
-        cluster.sql("CREATE ROLE mover LOGIN REPLICATION; CREATE ROLE stranger LOGIN")
-    promoter.source.sql("GRANT CREATE ON DATABASE " + promoter.source.name + " TO mover;"
-                        " ALTER TABLE t OWNER TO mover; ALTER TABLE keyless OWNER TO mover;"
-                        " ALTER TABLE unlogged OWNER TO mover; ALTER SEQUENCE numbers OWNER TO mover")
 
 
 def test_what_a_role_may_not_do_is_named(any_promoter):

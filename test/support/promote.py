@@ -1,12 +1,17 @@
 """Driving test/support/promote_probe.c."""
+import contextlib
 import os
 import threading
+
+import pytest
 
 from support.cluster import wait_until
 from support.program import Program, find_program
 from support.seam import Run
 
 JOB = "promotetest"
+MAJORS = (13, 15, 17, 18)
+KILLED = -9
 SCHEMA = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
 CREATE TABLE keyless (v int);
@@ -140,3 +145,60 @@ def assert_as_before(promoter):
     promoter.source.sql("SET lock_timeout = '5s'; INSERT INTO t VALUES (777777, 'after'); DELETE FROM t WHERE id = 777777")
     assert not fence_lines(promoter.dest)
     assert not is_opened(promoter.dest)
+
+
+def rows(database, table="t"):
+    return database.sql(f"SELECT * FROM {table} ORDER BY 1")
+
+
+def objects(database):
+    return database.sql("SELECT oid::text, lo_get(oid) FROM pg_largeobject_metadata ORDER BY oid")
+
+
+def make_mover(promoter):
+    """A role that may follow: it owns the tables, and may replicate."""
+    cluster = promoter.source.cluster
+    if not cluster.sql("SELECT 1 FROM pg_roles WHERE rolname = 'mover'"):
+        cluster.sql("CREATE ROLE mover LOGIN REPLICATION; CREATE ROLE stranger LOGIN")
+    if not promoter.dest.cluster.sql("SELECT 1 FROM pg_roles WHERE rolname = 'mover'"):
+        promoter.dest.cluster.sql("CREATE ROLE mover")  # what it owns can be made there
+    promoter.source.sql("GRANT CREATE ON DATABASE " + promoter.source.name + " TO mover;"
+                        " ALTER TABLE t OWNER TO mover; ALTER TABLE keyless OWNER TO mover;"
+                        " ALTER TABLE unlogged OWNER TO mover; ALTER SEQUENCE numbers OWNER TO mover")
+
+
+# --- fixtures ---
+
+
+@pytest.fixture(scope="module")
+def source_of(make_cluster):
+    made = {}
+
+    def get(major):
+        if major not in made:
+            made[major] = make_cluster(f"promote{major}", major=major, config={"shared_buffers": "16MB"})
+        return made[major]
+    return get
+
+
+@pytest.fixture
+def make_promoter(dest_db, tmp_path):
+    with contextlib.ExitStack() as stack:
+        def make(cluster, into=dest_db):
+            database = cluster.createdb()
+            stack.callback(database.drop)
+            promoter = Promoter(tmp_path / "promote", database, into)
+            stack.callback(promoter.program.end_all)
+            return promoter
+
+        yield make
+
+
+@pytest.fixture
+def promoter(make_promoter, source_of):
+    return make_promoter(source_of(15))
+
+
+@pytest.fixture(params=MAJORS)
+def any_promoter(request, make_promoter, source_of):
+    return make_promoter(source_of(request.param))

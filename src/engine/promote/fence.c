@@ -21,8 +21,8 @@
  *
  * The locks are not taken on trust later on. The session that holds them may be ended by others (a time-out for idle
  * transactions, a proxy, the server's crash), and nothing would tell us. So it is asked whether its transaction is the
- * one that took the locks (promote_fence_stands): locks are given back with the transaction only, there is no savepoint,
- * so that one answer covers all the time before it. open.c says when it is asked.
+ * one that took the locks (promote_fence_stands): locks are given back with the transaction only, there is no
+ * savepoint, so that one answer covers all the time before it. open.c says when it is asked.
  */
 #include "engine/promote/promote_internal.h"
 
@@ -37,7 +37,7 @@
 #define TRY_FIRST_MS INT64_C(200)
 #define TRY_LAST_MS INT64_C(2000)
 #define PAUSE_LOCKS_US (200 * USEC_PER_MSEC)
-#define ASK_US (5 * USEC_PER_SEC)
+#define SILENCE_US (5 * USEC_PER_SEC)
 
 static bool pause_for(const Promote *promote, int64_t us, Error *err) {
     return stop_wait_fd(promote->params->stop, -1, 0, clock_now_us() + us) != WAIT_STOPPED ||
@@ -295,7 +295,6 @@ bool promote_fence_stands(Promote *promote, Error *err) {
 
     if (promote->mode == FENCE_NONE)
         return true;
-    db_set_deadline(promote->fence, clock_now_us() + ASK_US);
     if (!read_holder(promote, &holder, err)) {
         error_wrap(err, "the fence has fallen: the session that locked the source's tables is gone");
         return error_remedy(err, "see in the source's log who ended it (an idle_in_transaction_session_timeout, an"
@@ -313,6 +312,14 @@ bool promote_fence_stands(Promote *promote, Error *err) {
 
 /* ---- The step ---- */
 
+/* A server that says nothing any more is not waited for much longer than one that says no. */
+static void set_deadline(Promote *promote) {
+    int64_t patience_us = promote->params->options->fence_timeout * USEC_PER_SEC;
+
+    promote->deadline_us = clock_now_us() + patience_us;
+    promote_deadline(promote, patience_us + SILENCE_US);
+}
+
 static bool raise_fence(Promote *promote, Error *err) {
     Sessions sessions = {.since = "infinity", .hidden = "{}"};
 
@@ -321,7 +328,7 @@ static bool raise_fence(Promote *promote, Error *err) {
     promote->outage_from_us = clock_now_us();
     if (promote->mode == FENCE_FULL && !promote_setting_on(promote, err))
         return false;
-    promote->deadline_us = clock_now_us() + promote->params->options->fence_timeout * USEC_PER_SEC;
+    set_deadline(promote);
     if (promote->mode == FENCE_FULL && !begin_sessions(promote, &sessions, err))
         return false;
     return take_locks(promote, &sessions, err) && failpoint("promote.after_lock", err) &&
@@ -330,11 +337,10 @@ static bool raise_fence(Promote *promote, Error *err) {
 
 bool promote_fence(Promote *promote, Error *err) {
     promote->outage_from_us = clock_now_us();
-    promote->deadline_us = clock_now_us() + promote->params->options->fence_timeout * USEC_PER_SEC;
+    set_deadline(promote);
     if (promote->mode != FENCE_NONE && !raise_fence(promote, err))
         return false;
-    if (!settle_writers(promote, err) ||
-        !seam_marker(promote->params->source, "promote", &promote->result.marker, err))
+    if (!settle_writers(promote, err) || !seam_marker(promote->params->source, "promote", &promote->result.marker, err))
         return false;
     log_info("promote fence tables=%zu us=%lld", promote->lock_count,
              (long long)(clock_now_us() - promote->outage_from_us));

@@ -38,6 +38,7 @@
 
 #define ASK_PATIENCE_US (30 * USEC_PER_SEC)
 #define WATCH_US (5 * USEC_PER_SEC)
+#define COMMIT_US (10 * USEC_PER_SEC) /* it cannot be undone: time enough to hear of it */
 
 static bool is_everything(const LoadParams *load, size_t entry) {
     (void)load;
@@ -74,20 +75,28 @@ static bool write_open(Promote *promote, Error *err) {
     return ledger_begin(params->dest, params->load->ledger, err) && run_entries(promote, err) &&
            ledger_mark_step(params->dest, PROMOTE_STEP_OPENED, err) &&
            db_query(params->dest, forget, 1, (const char *const[]){JOURNAL_FENCE}, NULL, err) &&
-           failpoint("promote.before_open_commit", err) && promote_fence_stands(promote, err) &&
-           failpoint("promote.open_asked", err);
+           promote_copy_sequences_again(promote, err) && failpoint("promote.before_open_commit", err) &&
+           promote_fence_stands(promote, err) && failpoint("promote.open_asked", err);
 }
 
-static bool ask_whether_opened(const Promote *promote, bool *ret_opened, Error *err) {
+/* The session that lives on has ended its transaction, one way or the other. */
+static bool ask_whether_opened(Promote *promote, bool *ret_opened, Error *err) {
     CLEANUP(db_closep) DbConn *dest = NULL;
 
+    promote_deadline(promote, WATCH_US);
+    db_rollback(promote->params->dest);
+    if (!db_is_broken(promote->params->dest) &&
+        ledger_step_done(promote->params->dest, PROMOTE_STEP_OPENED, ret_opened, err))
+        return true;
     return db_open_patient(promote->params->dest_target, "ask", NULL, ASK_PATIENCE_US, &dest, err) &&
-           db_exec(dest, "SET lock_timeout = '30s'; SELECT 1 FROM pgcrane.job FOR UPDATE", err) &&
+           db_exec(dest,
+                   "SET synchronous_commit = local; SET lock_timeout = '30s'; SELECT 1 FROM pgcrane.job FOR UPDATE",
+                   err) &&
            ledger_step_done(dest, PROMOTE_STEP_OPENED, ret_opened, err);
 }
 
 /* A COMMIT that failed: the server said no, or nothing. */
-static bool settle_commit(const Promote *promote, bool *ret_known, Error *err) {
+static bool settle_commit(Promote *promote, bool *ret_known, Error *err) {
     Error cause = *err;
     bool opened = false;
 
@@ -97,12 +106,17 @@ static bool settle_commit(const Promote *promote, bool *ret_known, Error *err) {
         return false;
     }
     *err = cause;
+    if (opened && cause.reason == REASON_TIMED_OUT)
+        promote_note(promote,
+                     "the destination has committed, but did not say so in time: a synchronous standby of it may"
+                     " not have got that yet");
     return opened;
 }
 
-static bool mark_proven(const Promote *promote, Error *err) {
+static bool mark_proven(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
 
+    promote_deadline(promote, WATCH_US);
     if (!ledger_begin(params->dest, params->load->ledger, err))
         return false;
     if (db_exec(params->dest, "SET LOCAL synchronous_commit = local", err) &&
@@ -162,7 +176,8 @@ static void tell_open(Promote *promote) {
                      db_name(params->source));
     if (promote->mode == FENCE_LOCKS)
         promote_note(promote, "the source's tables were locked only until the destination was open: it accepts writes"
-                              " again, which go nowhere");
+                              " again, which go nowhere, and its sequences go on: numbers taken there from now on are"
+                              " given by the destination once more");
     if (promote->mode == FENCE_NONE)
         promote_note(promote, "unproven: nothing kept the source from being written to (--fence none); sequences,"
                               " large objects and tables without identity may be older than its last writes");
@@ -175,8 +190,10 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
         db_rollback(params->dest);
         return false;
     }
+    promote_deadline(promote, COMMIT_US);
     if (!ledger_commit(params->dest, err) && !settle_commit(promote, ret_known, err))
         return false;
+    promote_deadline(promote, WATCH_US);
     promote->result.opened = true;
     promote->result.outage_us = clock_now_us() - promote->outage_from_us;
     promote_event(promote, "info", "the destination is open");

@@ -33,12 +33,15 @@ typedef struct Promote {
     bool setting_touched; /* the journal has a line about it */
     bool hook_before_ran; /* begun, at least */
     int64_t outage_from_us, deadline_us;
+    int64_t limit_us;     /* when the step's statements are ended */
     const char *lock_sql; /* of all tables, made before the fence */
     size_t lock_count;
     VEC(RestTable) rest;
+    StringVec sequences; /* as read when they were copied */
     /* Measured, for the estimate of a dry run. */
     int64_t lag_us, round_trip_us, compare_us, rest_us, views_us, objects_us;
-    bool views_again; /* they are quick: refreshed again in the fence */
+    int64_t objects_changed; /* of the last comparison */
+    bool views_again;        /* they are quick: refreshed again in the fence */
 } Promote;
 
 void promote_event(const Promote *promote, const char *level, const char *format, ...) PRINTF(3, 4);
@@ -79,7 +82,10 @@ NODISCARD bool promote_fence_stands(Promote *promote, Error *err);
     " OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))"
 #define PROMOTE_WHO                                                                                                    \
     "'session ' || a.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '')"              \
-    " || coalesce(', ' || a.state, '') || ')'"
+    " || coalesce(', ' || a.state, '')"                                                                                \
+    " || CASE a.wait_event WHEN 'SyncRep' THEN ', waits in its COMMIT for a synchronous standby (SyncRep)' ELSE '' "   \
+    "END"                                                                                                              \
+    " || ')'"
 
 /* fence_check.c */
 /* What would keep the fence from standing: privileges, sessions that we may not end, prepared transactions. */
@@ -90,6 +96,8 @@ NODISCARD bool promote_prepared(const Promote *promote, StringVec *problems, Err
 
 /* fence_setting.c: default_transaction_read_only of the source database. */
 NODISCARD bool promote_setting_on(Promote *promote, Error *err);
+/* Notes the roles whose own setting beats the database's: they may write to the source afterwards. */
+NODISCARD bool promote_setting_exceptions(Promote *promote, Error *err);
 /* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
 const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
 const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = none was set */
@@ -97,6 +105,10 @@ const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = 
 /* rest.c, rest_tables.c, views.c */
 NODISCARD bool promote_copy_rest(Promote *promote, Error *err);
 NODISCARD bool promote_copy_objects(Promote *promote, Error *err);
+/* Inside OPEN's transaction: sequences that have gone on since they were copied. */
+NODISCARD bool promote_copy_sequences_again(Promote *promote, Error *err);
+/* Large objects that nobody could lock, until a comparison finds nothing. */
+NODISCARD bool promote_copy_objects_again(Promote *promote, Error *err);
 NODISCARD bool promote_rest_list(Promote *promote, bool fenced, Error *err);
 /* Which of them differ for certain, while the source is being written to. */
 NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error *err);
@@ -108,6 +120,15 @@ NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
 NODISCARD bool promote_compare(Promote *promote, Error *err);
 NODISCARD bool promote_compare_into(Promote *promote, StringVec *problems, Error *err);
 NODISCARD bool promote_prove(Promote *promote, Error *err);
+
+/* limits.c: no wait under the fence is endless. */
+/* For a step: what is left of --fence-timeout, for both control connections and the fence's session. */
+NODISCARD bool promote_limit(Promote *promote, Error *err);
+/* For what cannot be undone, or is only to be known: waits until then at most. */
+void promote_deadline(Promote *promote, int64_t us);
+/* Says so when a step failed for want of time; false. */
+bool promote_explain_late(const Promote *promote, Error *err);
+void promote_unlimit(Promote *promote);
 
 /* open.c */
 /* *ret_known false: it is not known whether it was committed; nothing may be undone. */
