@@ -22,7 +22,9 @@
  * instead of waiting, and stays out when the locks are gone.
  *
  * What the locks do not cover is looked at by itself: transactions that only wrote large objects (their end is waited
- * for, the objects are compared), prepared transactions (refused), sequences (read after all sessions are gone).
+ * for, the objects are compared), prepared transactions (refused), sequences (read after all sessions are gone, and
+ * once more before OPEN's COMMIT), tables that are made meanwhile (fence.c). That the locks are still held is asked
+ * before and after OPEN's COMMIT (open.c).
  *
  * Crash of this process, at any point:
  *   before the journal's line     nothing was done on the source but by the hook
