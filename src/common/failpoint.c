@@ -9,6 +9,7 @@
 #ifdef PGCRANE_FAILPOINTS
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -39,6 +40,7 @@ static bool act(const char *name, const char *action, Error *err) {
         return false;
     }
     if (strncmp(action, "sleep=", 6) == 0 && read_number(action + 6, &msec)) {
+        log_info("fail point %s: sleeping for %llu ms", name, msec); /* a test may wait for it */
         clock_sleep_us((int64_t)msec * USEC_PER_MSEC);
         return true;
     }

@@ -437,6 +437,10 @@ bool db_is_broken(const DbConn *conn) {
     return conn->broken || PQstatus(conn->pg) == CONNECTION_BAD;
 }
 
+void db_set_deadline(DbConn *conn, int64_t deadline_us) {
+    conn->deadline_us = deadline_us;
+}
+
 const Stop *db_stop(const DbConn *conn) {
     return conn->stop;
 }

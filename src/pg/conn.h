@@ -56,6 +56,11 @@ int db_backend_pid(const DbConn *conn);
 /* The session is over (server gone, killed): only db_close is left to do. */
 bool db_is_broken(const DbConn *conn);
 const Stop *db_stop(const DbConn *conn);
+/* For all statements from now on (clock_now_us() scale, 0 = none): one that is not done by then is cancelled and fails
+ * with TIMED_OUT. For what a server's own time-outs do not end: a COMMIT that waits for a standby (cancelled, it is
+ * committed all the same), a network that is silent (the session is broken then). Not in the middle of a COPY of rows.
+ */
+void db_set_deadline(DbConn *conn, int64_t deadline_us);
 struct pg_conn *db_pgconn(DbConn *conn); /* for pg/ only */
 int db_socket(const DbConn *conn);       /* to wait for the server's end of session */
 

@@ -15,6 +15,7 @@ struct DbConn {
     const Stop *stop;
     DbSide side;
     bool broken;
+    int64_t deadline_us;       /* of every wait, clock_now_us() scale; 0 = none */
     struct Pipeline *pipeline; /* pipeline.c; NULL until the first one */
     int64_t notices;           /* received so far: copy.c tells a notice in mid-COPY from an error by it */
 };
@@ -54,7 +55,8 @@ void query_note_sqlstate(SqlstateInfo info, const char *sqlstate, Error *err);
 bool query_fail_result(DbConn *conn, const PGresult *result, Error *err);
 /* Fills err from the connection's own message: for failures without a result, which leave no usable session. */
 bool query_fail_conn(DbConn *conn, Error *err);
-/* Waits for `events` on the connection's socket; on stop cancels the statement and fails with CANCELLED. */
+/* Waits for `events` on the connection's socket; on stop, or at the connection's deadline, cancels the statement and
+ * fails with CANCELLED or TIMED_OUT. */
 NODISCARD bool query_wait(DbConn *conn, short events, Error *err);
 /* Sends what libpq still holds. */
 NODISCARD bool query_flush(DbConn *conn, Error *err);

@@ -1,8 +1,9 @@
 /*
  * Statements and their results.
  *
- * libpq is used without blocking: send, flush, consume, take results; each wait looks at the stop flag. The server may
- * block on writing to us while we write to it, so whoever waits for "writable" also reads (query_flush).
+ * libpq is used without blocking: send, flush, consume, take results; each wait looks at the stop flag and at the
+ * connection's deadline. The server may block on writing to us while we write to it, so whoever waits for "writable"
+ * also reads (query_flush).
  */
 #include "pg/query.h"
 
@@ -104,10 +105,14 @@ bool query_wait(DbConn *conn, short events, Error *err) {
 
     if (fd < 0)
         return query_fail_conn(conn, err);
-    if (stop_wait_fd(conn->stop, fd, events, 0) == WAIT_READY)
+    WaitResult waited = stop_wait_fd(conn->stop, fd, events, conn->deadline_us);
+
+    if (waited == WAIT_READY)
         return true;
     db_cancel(conn);
-    return query_stopped(conn, err);
+    return waited == WAIT_TIMEOUT
+               ? error_set(err, REASON_TIMED_OUT, "the %s has not answered in time", db_side_name(conn->side))
+               : query_stopped(conn, err);
 }
 
 bool query_flush(DbConn *conn, Error *err) {
@@ -322,14 +327,18 @@ bool db_query_each(DbConn *conn, const char *sql, int n_params, const char *cons
 }
 
 void db_rollback(DbConn *conn) {
+    int64_t deadline_us = conn->deadline_us;
     Error ignored;
 
     if (PQtransactionStatus(conn->pg) == PQTRANS_ACTIVE)
         db_cancel(conn);
     if (db_is_broken(conn) || PQtransactionStatus(conn->pg) == PQTRANS_IDLE)
         return;
+    if (deadline_us != 0) /* it may have passed: the usual reason for being here */
+        conn->deadline_us = MAX(deadline_us, clock_now_us() + DRAIN_TIMEOUT_US);
     if (!db_exec(conn, "ROLLBACK", &ignored))
         conn->broken = true; /* what is open now is not known */
+    conn->deadline_us = deadline_us;
 }
 
 /* --- Results ------------------------------------------------------------------------------------------------------ */

@@ -9,50 +9,9 @@ import psycopg
 import pytest
 
 from support.cluster import wait_until
-from support.promote import (JOB, Promoter, assert_as_before, fence_lines, is_opened, is_read_only, wait_for_locks,
-                             wait_for_setting)
-
-MAJORS = (13, 15, 17, 18)
-KILLED = -9
-
-
-@pytest.fixture(scope="module")
-def source_of(make_cluster):
-    made = {}
-
-    def get(major):
-        if major not in made:
-            made[major] = make_cluster(f"promote{major}", major=major, config={"shared_buffers": "16MB"})
-        return made[major]
-    return get
-
-
-@pytest.fixture
-def make_promoter(dest_db, tmp_path):
-    with contextlib.ExitStack() as stack:
-        def make(cluster, into=dest_db):
-            database = cluster.createdb()
-            stack.callback(database.drop)
-            promoter = Promoter(tmp_path / "promote", database, into)
-            stack.callback(promoter.program.end_all)
-            return promoter
-
-        yield make
-
-
-@pytest.fixture
-def promoter(make_promoter, source_of):
-    return make_promoter(source_of(15))
-
-
-@pytest.fixture(params=MAJORS)
-def any_promoter(request, make_promoter, source_of):
-    return make_promoter(source_of(request.param))
-
-
-def rows(database, table="t"):
-    return database.sql(f"SELECT * FROM {table} ORDER BY 1")
-
+from support.promote import (JOB, KILLED, any_promoter, assert_as_before, fence_lines, is_opened,  # noqa: F401
+                             is_read_only, make_mover, make_promoter, objects, promoter, rows, source_of,
+                             wait_for_locks, wait_for_setting)
 
 # --- writers ---
 
@@ -202,10 +161,6 @@ def test_without_a_fence_it_is_unproven(promoter):
 
 
 # --- large objects, sequences, tables that no stream carries ---
-
-
-def objects(database):
-    return database.sql("SELECT oid::text, lo_get(oid) FROM pg_largeobject_metadata ORDER BY oid")
 
 
 def test_large_objects_are_made_the_same(any_promoter):
@@ -495,16 +450,6 @@ def test_dry_run_stops_no_write(promoter):
         conn.execute("COMMIT")
     assert answer["opened"] is False and 0 < answer["outage_us"] < 5_000_000
     assert_as_before(promoter)
-
-
-def make_mover(promoter):
-    """A role that may follow: it owns the tables, and may replicate."""
-    cluster = promoter.source.cluster
-    if not cluster.sql("SELECT 1 FROM pg_roles WHERE rolname = 'mover'"):
-        cluster.sql("CREATE ROLE mover LOGIN REPLICATION; CREATE ROLE stranger LOGIN")
-    promoter.source.sql("GRANT CREATE ON DATABASE " + promoter.source.name + " TO mover;"
-                        " ALTER TABLE t OWNER TO mover; ALTER TABLE keyless OWNER TO mover;"
-                        " ALTER TABLE unlogged OWNER TO mover; ALTER SEQUENCE numbers OWNER TO mover")
 
 
 def test_what_a_role_may_not_do_is_named(any_promoter):

@@ -113,6 +113,7 @@ static void add(const Merging *merging, Level level, const ObjectFact *about, co
     Drift drift = {
         .object = arena_strdup(merging->arena, display(merging->arena, about)),
         .message = message,
+        .part = "",
         .fix = arena_strdup(merging->arena, fix),
         .note = level == NOTED || unsure,
     };

@@ -14,6 +14,11 @@
 NODISCARD bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,
                                 StringVec *ret_missing, Error *err);
 
+/* The same inside the caller's transaction, for those only that do not read as in `readings`; it then holds what was
+ * read now. With empty `readings` nothing is set, only read. */
+NODISCARD bool finish_sequences_moved(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,
+                                      StringVec *readings, Error *err);
+
 /* Large objects made, changed or removed on the source since they were copied: made the same. source may be inside a
  * transaction (then an error ends it). */
 NODISCARD bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,

@@ -143,6 +143,13 @@ static char *read_sql(Arena *arena, const StringVec *names, size_t first, size_t
     return arena_strndup(arena, sql.data, sql.len);
 }
 
+/* to_regclass gives NULL for one that is not there, and setval of NULL does nothing. */
+static const char *set_one_sql(Arena *arena, const DbResult *values, int row) {
+    return arena_printf(arena, "SELECT pg_catalog.setval(pg_catalog.to_regclass(%s), %s, %s);",
+                        sql_literal(arena, db_text(values, row, 0)), db_text(values, row, 1),
+                        db_bool(values, row, 2) ? "true" : "false");
+}
+
 /* Sets those that are there and says which are not: to_regclass gives NULL, and setval of NULL does nothing. */
 static char *set_sql(Arena *arena, const DbResult *values) {
     CLEANUP(buf_fini) Buf sql;
@@ -193,5 +200,50 @@ bool finish_sequences(const LoadParams *params, DbConn *source, DbConn *dest, Ar
     for (size_t first = 0; first < names.len; first += GROUP_SEQUENCES)
         if (!copy_group(params, source, dest, &names, first, MIN(first + GROUP_SEQUENCES, names.len), &missing, err))
             return false;
+    return true;
+}
+
+/* ---- Those that have moved since ---- */
+
+static bool read_all(const LoadParams *params, DbConn *source, Arena *arena, StringVec *ret_readings, Error *err) {
+    StringVec names = {0}, readings = {0};
+
+    if (!list_sequences(params, source, arena, &names, err))
+        return false;
+    for (size_t first = 0; first < names.len; first += GROUP_SEQUENCES) {
+        CLEANUP(db_result_freep) DbResult *values = NULL;
+        size_t end = MIN(first + GROUP_SEQUENCES, names.len);
+
+        if (!db_query(source, read_sql(arena, &names, first, end), 0, NULL, &values, err))
+            return error_wrap(err, "reading sequences");
+        for (int i = 0; i < db_rows(values); i++)
+            vec_push(arena, &readings, set_one_sql(arena, values, i));
+    }
+    *ret_readings = readings;
+    return true;
+}
+
+/* Both lists are by oid; a sequence that was made or removed in between shifts one of them. */
+static bool has_reading(const StringVec *readings, size_t *at, const char *reading) {
+    size_t i = *at;
+
+    if (i >= readings->len || strcmp(readings->items[i], reading) != 0)
+        for (i = 0; i < readings->len && strcmp(readings->items[i], reading) != 0; i++)
+            ;
+    *at = i < readings->len ? i + 1 : *at + 1;
+    return i < readings->len;
+}
+
+bool finish_sequences_moved(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, StringVec *readings,
+                            Error *err) {
+    StringVec now = {0};
+    size_t at = 0;
+
+    if (!read_all(params, source, arena, &now, err))
+        return false;
+    for (size_t i = 0; readings->len > 0 && i < now.len; i++)
+        if (!has_reading(readings, &at, now.items[i]) && !db_exec(dest, now.items[i], err))
+            return error_wrap(err, "setting sequences");
+    *readings = now;
     return true;
 }

@@ -15,6 +15,14 @@
  * are waited for, and the marker is written. That the marker lies after every commit on a locked table needs no such
  * wait: a transaction gives its locks back only after its commit record was written and it was taken off the list of
  * running transactions. So transactions of other databases are not waited for, however long they run.
+ *
+ * Tables that were made while we waited for locks, or by one of those transactions, were in no list: when both waits
+ * are over the tables are listed again and locked, until nothing is new.
+ *
+ * The locks are not taken on trust later on. The session that holds them may be ended by others (a time-out for idle
+ * transactions, a proxy, the server's crash), and nothing would tell us. So it is asked whether its transaction is the
+ * one that took the locks (promote_fence_stands): locks are given back with the transaction only, there is no
+ * savepoint, so that one answer covers all the time before it. open.c says when it is asked.
  */
 #include "engine/promote/promote_internal.h"
 
@@ -29,6 +37,7 @@
 #define TRY_FIRST_MS INT64_C(200)
 #define TRY_LAST_MS INT64_C(2000)
 #define PAUSE_LOCKS_US (200 * USEC_PER_MSEC)
+#define SILENCE_US (5 * USEC_PER_SEC)
 
 static bool pause_for(const Promote *promote, int64_t us, Error *err) {
     return stop_wait_fd(promote->params->stop, -1, 0, clock_now_us() + us) != WAIT_STOPPED ||
@@ -124,13 +133,24 @@ static const char *who_blocks(const Promote *promote) {
     return arena_strdup(promote->arena, who);
 }
 
+/* The transaction's begin and its session: behind a pooler another server session might answer. */
+static bool read_holder(Promote *promote, char **ret_holder, Error *err) {
+    return db_query_value(promote->fence, promote->arena,
+                          "SELECT pg_catalog.pg_backend_pid() || ' ' || pg_catalog.transaction_timestamp()", 0, NULL,
+                          ret_holder, err);
+}
+
 /* *ret_locked false: somebody was in the way, and nothing is held. */
 static bool try_lock(Promote *promote, int64_t limit_ms, bool *ret_locked, Error *err) {
+    char *holder = NULL;
+
     if (db_execf(promote->fence, err,
                  "BEGIN READ WRITE; SET LOCAL lock_timeout = %lld; SET LOCAL statement_timeout = %lld",
                  (long long)limit_ms, (long long)limit_ms) &&
         (promote->lock_count == 0 || db_exec(promote->fence, promote->lock_sql, err)) &&
-        db_exec(promote->fence, "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0", err)) {
+        db_exec(promote->fence, "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0", err) &&
+        read_holder(promote, &holder, err)) {
+        promote->holder = holder;
         *ret_locked = true;
         return true;
     }
@@ -228,7 +248,77 @@ static bool wait_for_writers(const Promote *promote, Error *err) {
     }
 }
 
+/* ---- Tables that were made meanwhile ---- */
+
+static bool list_again(Promote *promote, bool *ret_same, Error *err) {
+    const char *before = promote->lock_sql;
+
+    if (!promote_fence_tables(promote, err))
+        return false;
+    *ret_same = strcmp(before, promote->lock_sql) == 0;
+    return true;
+}
+
+/* Those that we hold are not waited for again. Nothing is given back meanwhile: who uses a new table is few. */
+static bool lock_new(Promote *promote, Error *err) {
+    int64_t left = MAX(promote->deadline_us - clock_now_us(), USEC_PER_MSEC) / USEC_PER_MSEC;
+
+    log_info("promote fence: new tables, %zu in all", promote->lock_count);
+    if (db_execf(promote->fence, err, "SET LOCAL lock_timeout = %lld", (long long)left) &&
+        (promote->lock_count == 0 || db_exec(promote->fence, promote->lock_sql, err)) &&
+        db_exec(promote->fence, "SET LOCAL lock_timeout = 0", err))
+        return true;
+    return err->reason == REASON_LOCK_BUSY
+               ? fail_late(promote, "tables made meanwhile could not be locked", who_blocks(promote), err)
+               : error_wrap(err, "locking tables that were made meanwhile");
+}
+
+static bool settle_writers(Promote *promote, Error *err) {
+    bool same = false;
+
+    while (!same) {
+        if (!wait_for_writers(promote, err))
+            return false;
+        if (promote->mode == FENCE_NONE)
+            return true;
+        if (!list_again(promote, &same, err) || (!same && !lock_new(promote, err)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Does it stand? ---- */
+
+bool promote_fence_stands(Promote *promote, Error *err) {
+    char *holder = NULL;
+    bool same = false;
+
+    if (promote->mode == FENCE_NONE)
+        return true;
+    if (!read_holder(promote, &holder, err)) {
+        error_wrap(err, "the fence has fallen: the session that locked the source's tables is gone");
+        return error_remedy(err, "see in the source's log who ended it (an idle_in_transaction_session_timeout, an"
+                                 " administrator, a proxy), then promote again");
+    }
+    if (strcmp(holder, promote->holder) != 0)
+        return error_set(err, REASON_BAD_DATA,
+                         "the fence has fallen: another transaction than the one that locked the source's tables"
+                         " answers (%s, not %s)",
+                         holder, promote->holder);
+    return list_again(promote, &same, err) &&
+           (same || error_set(err, REASON_BAD_DATA,
+                              "the fence has a gap: a table was made on the source while the others were locked"));
+}
+
 /* ---- The step ---- */
+
+/* A server that says nothing any more is not waited for much longer than one that says no. */
+static void set_deadline(Promote *promote) {
+    int64_t patience_us = promote->params->options->fence_timeout * USEC_PER_SEC;
+
+    promote->deadline_us = clock_now_us() + patience_us;
+    promote_deadline(promote, patience_us + SILENCE_US);
+}
 
 static bool raise_fence(Promote *promote, Error *err) {
     Sessions sessions = {.since = "infinity", .hidden = "{}"};
@@ -238,7 +328,7 @@ static bool raise_fence(Promote *promote, Error *err) {
     promote->outage_from_us = clock_now_us();
     if (promote->mode == FENCE_FULL && !promote_setting_on(promote, err))
         return false;
-    promote->deadline_us = clock_now_us() + promote->params->options->fence_timeout * USEC_PER_SEC;
+    set_deadline(promote);
     if (promote->mode == FENCE_FULL && !begin_sessions(promote, &sessions, err))
         return false;
     return take_locks(promote, &sessions, err) && failpoint("promote.after_lock", err) &&
@@ -247,11 +337,10 @@ static bool raise_fence(Promote *promote, Error *err) {
 
 bool promote_fence(Promote *promote, Error *err) {
     promote->outage_from_us = clock_now_us();
-    promote->deadline_us = clock_now_us() + promote->params->options->fence_timeout * USEC_PER_SEC;
+    set_deadline(promote);
     if (promote->mode != FENCE_NONE && !raise_fence(promote, err))
         return false;
-    if (!wait_for_writers(promote, err) ||
-        !seam_marker(promote->params->source, "promote", &promote->result.marker, err))
+    if (!settle_writers(promote, err) || !seam_marker(promote->params->source, "promote", &promote->result.marker, err))
         return false;
     log_info("promote fence tables=%zu us=%lld", promote->lock_count,
              (long long)(clock_now_us() - promote->outage_from_us));

@@ -219,7 +219,8 @@ bool promote_fence_check(Promote *promote, StringVec *problems, Error *err) {
     if (!check_superuser(promote, err) || !promote_prepared(promote, problems, err))
         return false;
     if (promote->mode == FENCE_FULL &&
-        (!try_setting(promote, problems, err) || !check_sessions(promote, problems, err)))
+        (!try_setting(promote, problems, err) || !check_sessions(promote, problems, err) ||
+         !promote_setting_exceptions(promote, err)))
         return false;
     return promote->mode == FENCE_NONE || (check_tables(promote, problems, err) && check_room(promote, problems, err));
 }

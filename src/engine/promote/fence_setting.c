@@ -97,6 +97,30 @@ bool promote_setting_on(Promote *promote, Error *err) {
     return ok ? failpoint("promote.after_fence_setting", err) : error_wrap(err, "making the source database read-only");
 }
 
+/* A role's setting goes before a database's, and one of a role in a database before both. What is set there by somebody
+ * who may set it is none of ours to change. */
+bool promote_setting_exceptions(Promote *promote, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql =
+        "SELECT pg_catalog.format('ALTER ROLE %I%s RESET default_transaction_read_only', r.rolname,"
+        " CASE WHEN s.setdatabase <> 0 THEN pg_catalog.format(' IN DATABASE %I', pg_catalog.current_database()) END)"
+        " FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole,"
+        " LATERAL pg_catalog.unnest(s.setconfig) AS c"
+        " WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database"
+        "  WHERE datname = pg_catalog.current_database()))"
+        " AND pg_catalog.strpos(c, 'default_transaction_read_only=') = 1"
+        " AND NOT pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)::boolean ORDER BY 1";
+
+    if (!db_query(promote->params->source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "reading the settings of the source's roles");
+    for (int i = 0; i < db_rows(rows); i++)
+        promote_note(promote,
+                     "a role has a setting of its own that goes before the database's, and can write to the source"
+                     " after the promote, too, which goes nowhere: on the source, %s",
+                     db_text(rows, i, 0));
+    return true;
+}
+
 /* ---- Back ---- */
 
 /* A fence whose worker is gone, but whose connection the server still takes for alive, holds its locks on. */
@@ -158,7 +182,10 @@ bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_
 
     if (!ledger_begin(dest, ledger, err))
         return false;
-    if (!undo_in_transaction(source, dest, ledger, &undone, err) || !ledger_commit(dest, err)) {
+    /* Not waiting for the destination's standbys, whose absence may be why we are here: one that has the line still
+     * sets back what is set back already. */
+    if (!db_exec(dest, "SET LOCAL synchronous_commit = local", err) ||
+        !undo_in_transaction(source, dest, ledger, &undone, err) || !ledger_commit(dest, err)) {
         db_rollback(dest);
         return false;
     }

@@ -22,7 +22,9 @@
  * instead of waiting, and stays out when the locks are gone.
  *
  * What the locks do not cover is looked at by itself: transactions that only wrote large objects (their end is waited
- * for, the objects are compared), prepared transactions (refused), sequences (read after all sessions are gone).
+ * for, the objects are compared), prepared transactions (refused), sequences (read after all sessions are gone, and
+ * once more before OPEN's COMMIT), tables that are made meanwhile (fence.c). That the locks are still held is asked
+ * before and after OPEN's COMMIT (open.c).
  *
  * Crash of this process, at any point:
  *   before the journal's line     nothing was done on the source but by the hook
@@ -144,39 +146,12 @@ static bool (*const step_runs[PROMOTE_STEP_MAX_])(Promote *, Error *) = {
     [PROMOTE_COMPARE] = promote_compare, [PROMOTE_PROOF] = promote_prove,     [PROMOTE_HOOK_AFTER] = run_hook_after,
 };
 
-/* ---- Waits under the fence ---- */
-
-#define WAIT_MIN_US (2 * USEC_PER_SEC)
-
-/* Under the fence nothing waits for a lock for ever. Who wants a table of the source for itself alone (VACUUM FULL,
- * LOCK TABLE) waits for the fence's locks, and our other session would wait behind him; on the destination somebody may
- * read what is to be copied anew. */
-static bool limit_waits(const Promote *promote, Error *err) {
-    int64_t left = MAX(promote->deadline_us - clock_now_us(), WAIT_MIN_US) / USEC_PER_MSEC;
-
-    return db_execf(promote->params->source, err, "SET lock_timeout = %lld", (long long)left) &&
-           db_execf(promote->params->dest, err, "SET lock_timeout = %lld", (long long)left);
-}
-
-static void wait_as_before(const Promote *promote) {
-    DbConn *conns[] = {promote->params->source, promote->params->dest};
-    Error ignored;
-
-    for (size_t i = 0; i < COUNT_OF(conns); i++) {
-        if (db_is_broken(conns[i]))
-            continue;
-        db_rollback(conns[i]);
-        if (!db_exec(conns[i], "SET lock_timeout = 0", &ignored))
-            log_error_value(LOG_WARNING, &ignored);
-    }
-}
-
 /* With the application shut out, those who wait for our locks need not be waited for. */
-static bool begin_fenced(const Promote *promote, PromoteStep step, Error *err) {
+static bool begin_fenced(Promote *promote, PromoteStep step, Error *err) {
     if (step <= PROMOTE_FENCE || step > PROMOTE_OPEN)
         return true;
     promote_end_waiting(promote);
-    return limit_waits(promote, err);
+    return promote_limit(promote, err);
 }
 
 static bool has_work(const Promote *promote, PromoteStep step) {
@@ -198,7 +173,7 @@ static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error 
               (step == PROMOTE_OPEN ? promote_open(promote, ret_known, err) : step_runs[step](promote, err));
     if (has_work(promote, step))
         promote->result.step_us[step] = clock_now_us() - begun;
-    return ok;
+    return ok || (step >= PROMOTE_FENCE ? promote_explain_late(promote, err) : false);
 }
 
 /* ---- The way back ---- */
@@ -282,10 +257,10 @@ bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_r
 
         if (run_step(&promote, step, &known, err))
             continue;
-        wait_as_before(&promote);
+        promote_unlimit(&promote);
         return known ? call_off(&promote, err) : leave_unknown(&promote, err);
     }
-    wait_as_before(&promote);
+    promote_unlimit(&promote);
     if (params->options->dry_run)
         promote.result.outage_us = promote_estimate_us(&promote);
     *ret_result = promote.result;

@@ -27,7 +27,7 @@
 
 #define JOURNAL_FENCE "fence"
 #define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
-#define PROMOTE_STEP_PROVEN "proven" /* beside it, when the proof held: for the report of a later run */
+#define PROMOTE_STEP_PROVEN "proven" /* written after it, when PromoteResult.proven: for the report of a later run */
 
 /* X(NAME, "for people") in order */
 #define PROMOTE_STEPS(X)                                                                                               \
@@ -74,7 +74,7 @@ typedef struct PromoteParams {
 
 typedef struct PromoteResult {
     bool opened;
-    bool proven;       /* with a fence, and the proof held */
+    bool proven;       /* the proof held, and the fence is known to have stood until the destination was open */
     int64_t outage_us; /* from the first write that could fail or wait to OPEN's COMMIT; dry run: the estimate */
     int64_t step_us[PROMOTE_STEP_MAX_];              /* 0: not done */
     Lsn marker;                                      /* everything up to here is on the destination */

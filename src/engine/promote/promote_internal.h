@@ -45,19 +45,23 @@ typedef struct Promote {
     FenceMode mode;
     PromoteStep step;
     DbConn *fence;        /* the session that holds the locks */
+    const char *holder;   /* its transaction: while that lives, the locks are held */
     bool superuser;       /* on the source */
     bool objects_locked;  /* pg_largeobject, too: read through `fence` */
     bool setting_touched; /* the journal has a line about it */
     bool hook_before_ran; /* begun, at least */
     int64_t outage_from_us, deadline_us;
+    int64_t limit_us;     /* when the step's statements are ended */
     const char *lock_sql; /* of all tables, made before the fence */
     size_t lock_count;
     VEC(RestTable) rest;
     VEC(UniqueRule) unique;
     Waiting waiting;
+    StringVec sequences; /* as read when they were copied */
     /* Measured, for the estimate of a dry run. */
     int64_t lag_us, round_trip_us, compare_us, rest_us, views_us, objects_us;
-    bool views_again; /* they are quick: refreshed again in the fence */
+    int64_t objects_changed; /* of the last comparison */
+    bool views_again;        /* they are quick: refreshed again in the fence */
 } Promote;
 
 void promote_event(const Promote *promote, const char *level, const char *format, ...) PRINTF(3, 4);
@@ -81,6 +85,9 @@ NODISCARD bool promote_fence(Promote *promote, Error *err);
 /* After OPEN: whoever waits for our locks is ended, then the locks go. The setting stays. */
 void promote_fence_release(Promote *promote);
 void promote_end_waiting(const Promote *promote);
+/* Are all tables still locked, by the very transaction that locked them? True = they were, without a break, up to now,
+ * and no table has been made since that nobody locked. */
+NODISCARD bool promote_fence_stands(Promote *promote, Error *err);
 
 /* Sessions of the source's database that are not ours ($1: our job), not walsenders, and their role r; me: our own.
  * A session of no role (autovacuum) is counted only by a superuser, who may end it. */
@@ -97,7 +104,10 @@ void promote_end_waiting(const Promote *promote);
     " OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))"
 #define PROMOTE_WHO                                                                                                    \
     "'session ' || a.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '')"              \
-    " || coalesce(', ' || a.state, '') || ')'"
+    " || coalesce(', ' || a.state, '')"                                                                                \
+    " || CASE a.wait_event WHEN 'SyncRep' THEN ', waits in its COMMIT for a synchronous standby (SyncRep)' ELSE '' "   \
+    "END"                                                                                                              \
+    " || ')'"
 
 /* fence_check.c */
 /* What would keep the fence from standing: privileges, sessions that we may not end, prepared transactions. */
@@ -108,6 +118,8 @@ NODISCARD bool promote_prepared(const Promote *promote, StringVec *problems, Err
 
 /* fence_setting.c: default_transaction_read_only of the source database. */
 NODISCARD bool promote_setting_on(Promote *promote, Error *err);
+/* Notes the roles whose own setting beats the database's: they may write to the source afterwards. */
+NODISCARD bool promote_setting_exceptions(Promote *promote, Error *err);
 /* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
 const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
 const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = none was set */
@@ -115,6 +127,10 @@ const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = 
 /* rest.c, rest_tables.c, views.c */
 NODISCARD bool promote_copy_rest(Promote *promote, Error *err);
 NODISCARD bool promote_copy_objects(Promote *promote, Error *err);
+/* Inside OPEN's transaction: sequences that have gone on since they were copied. */
+NODISCARD bool promote_copy_sequences_again(Promote *promote, Error *err);
+/* Large objects that nobody could lock, until a comparison finds nothing. */
+NODISCARD bool promote_copy_objects_again(Promote *promote, Error *err);
 NODISCARD bool promote_rest_list(Promote *promote, bool fenced, Error *err);
 /* Which of them differ for certain, while the source is being written to. */
 NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error *err);
@@ -132,6 +148,15 @@ NODISCARD bool promote_unique_settle(Promote *promote, Error *err);
 NODISCARD bool promote_compare(Promote *promote, Error *err);
 NODISCARD bool promote_compare_into(Promote *promote, StringVec *problems, Error *err);
 NODISCARD bool promote_prove(Promote *promote, Error *err);
+
+/* limits.c: no wait under the fence is endless. */
+/* For a step: what is left of --fence-timeout, for both control connections and the fence's session. */
+NODISCARD bool promote_limit(Promote *promote, Error *err);
+/* For what cannot be undone, or is only to be known: waits until then at most. */
+void promote_deadline(Promote *promote, int64_t us);
+/* Says so when a step failed for want of time; false. */
+bool promote_explain_late(const Promote *promote, Error *err);
+void promote_unlimit(Promote *promote);
 
 /* open.c */
 /* *ret_known false: it is not known whether it was committed; nothing may be undone. */

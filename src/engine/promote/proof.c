@@ -2,7 +2,8 @@
  * Do both sides say the same, and did nothing change after the marker?
  *
  * The proof: a second marker is written when everything is copied, and waited for. Then the stream has been read past
- * everything that was committed between the two, and the last change of a migrated table must lie before the first.
+ * everything that was committed between the two, and the last change of a migrated table must lie before the first. Of
+ * large objects the stream says nothing: where they could not be locked they are compared once more.
  */
 #include "engine/promote/promote_internal.h"
 
@@ -77,7 +78,7 @@ bool promote_prove(Promote *promote, Error *err) {
 
     if (!seam_marker(params->source, "proof", &end, err) ||
         !promote_wait_applied(promote, end, clock_now_us() + params->options->fence_timeout * USEC_PER_SEC, err) ||
-        !follow_check(params->follow, err))
+        !follow_check(params->follow, err) || !promote_copy_objects_again(promote, err))
         return false;
     follow_status(params->follow, &status);
     bool held = status.last_change <= promote->result.marker;

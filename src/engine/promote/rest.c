@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { OBJECT_ROUNDS = 3 };
+
 static int64_t count_sequences(const LoadParams *load) {
     int64_t count = 0;
 
@@ -19,12 +21,23 @@ static bool copy_sequences(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
     StringVec missing = {0};
 
-    if (!finish_sequences(params->load, params->source, params->dest, promote->arena, &missing, err))
+    /* Read before they are set: what goes on in between is set again. */
+    promote->sequences.len = 0;
+    if (!finish_sequences_moved(params->load, params->source, params->dest, promote->arena, &promote->sequences, err) ||
+        !finish_sequences(params->load, params->source, params->dest, promote->arena, &missing, err))
         return error_wrap(err, "copying sequences");
     for (size_t i = 0; i < missing.len; i++)
         promote_note(promote, "sequence %s is not on the destination: its value was not set", missing.items[i]);
     promote->result.sequences = count_sequences(params->load);
     return true;
+}
+
+bool promote_copy_sequences_again(Promote *promote, Error *err) {
+    const PromoteParams *params = promote->params;
+
+    return finish_sequences_moved(params->load, params->source, params->dest, promote->arena, &promote->sequences,
+                                  err) ||
+           error_wrap(err, "copying sequences once more");
 }
 
 /* Reading a large object takes a lock on the catalogue that the fence has locked: the fence's own session may. */
@@ -37,9 +50,45 @@ bool promote_copy_objects(Promote *promote, Error *err) {
         return true;
     if (!finish_large_objects(params->load, source, params->dest, promote->arena, &changed, err))
         return error_wrap(err, "comparing large objects");
-    promote->result.large_objects = changed;
+    promote->result.large_objects += changed;
+    promote->objects_changed = changed;
     promote->objects_us = clock_now_us() - begun;
     return true;
+}
+
+static bool note_unlocked_objects(Promote *promote, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (promote->mode == FENCE_NONE)
+        return true;
+    if (!db_query(promote->params->source, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1", 0, NULL, &row,
+                  err))
+        return error_wrap(err, "looking for large objects");
+    if (db_rows(row) > 0)
+        promote_note(promote,
+                     "large objects could not be locked (%s is no superuser of the source): they were compared until"
+                     " just before the destination was opened; what was written to them after that is on the source"
+                     " only",
+                     db_user(promote->params->source));
+    return true;
+}
+
+/* Only a superuser may lock them. Everybody else compares them a second time, as late as can be: a comparison that
+ * finds nothing shows that nothing was written since the one before began. What it finds is copied; who goes on writing
+ * all the time is told so. */
+bool promote_copy_objects_again(Promote *promote, Error *err) {
+    if (!promote->params->load->large_objects || promote->objects_locked)
+        return true;
+    for (int round = 0; round < OBJECT_ROUNDS; round++) {
+        if (!promote_copy_objects(promote, err))
+            return false;
+        if (promote->objects_changed == 0)
+            return note_unlocked_objects(promote, err);
+    }
+    error_set(err, REASON_BAD_DATA,
+              "large objects of the source are written to under the fence, and %s may not lock them",
+              db_user(promote->params->source));
+    return error_remedy(err, "stop what writes to them, or promote as a superuser of the source");
 }
 
 bool promote_copy_rest(Promote *promote, Error *err) {

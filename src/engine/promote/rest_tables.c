@@ -175,6 +175,11 @@ bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
 
 /* ---- Comparing ---- */
 
+static bool is_missing(const DbConn *conn, const Error *err) {
+    return db_conn_side(conn) == DB_DEST &&
+           (strcmp(err->sqlstate, "42P01") == 0 || strcmp(err->sqlstate, "3F000") == 0);
+}
+
 static bool read_hash(Promote *promote, DbConn *conn, const RestTable *table, const char **ret_hash, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     char *hash = NULL;
@@ -184,7 +189,12 @@ static bool read_hash(Promote *promote, DbConn *conn, const RestTable *table, co
         "ROW(%s)::text), 1, 16))::bit(64)::bigint), 0) FROM %s %s",
         table->columns, table->from, table->condition);
 
-    if (!db_query_value(conn, promote->arena, sql, 0, NULL, &hash, err))
+    if (!db_query_value(conn, promote->arena, sql, 0, NULL, &hash, err) && is_missing(conn, err))
+        return error_set(err, REASON_PROMOTE_REFUSED,
+                         "table %s is not on the destination: it was made on the source after the catalogues were"
+                         " compared",
+                         table->display);
+    if (hash == NULL)
         return error_wrap(err, "comparing table %s on the %s", table->display, db_side_name(db_conn_side(conn)));
     *ret_hash = hash;
     return true;
