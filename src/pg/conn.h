@@ -56,6 +56,9 @@ int db_backend_pid(const DbConn *conn);
 /* The session is over (server gone, killed): only db_close is left to do. */
 bool db_is_broken(const DbConn *conn);
 const Stop *db_stop(const DbConn *conn);
+/* Waits end at another flag from now on; NULL = at none. It lives until it is replaced, or as long as the connection.
+ */
+void db_set_stop(DbConn *conn, const Stop *stop);
 struct pg_conn *db_pgconn(DbConn *conn); /* for pg/ only */
 int db_socket(const DbConn *conn);       /* to wait for the server's end of session */
 

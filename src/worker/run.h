@@ -83,6 +83,7 @@ typedef struct Run {
     PromoteResult promoted;
     bool promote_refused; /* the last one: */
     Error refusal;
+    bool promote_unsettled; /* the last one could not be taken back, or may have opened the destination */
 } Run;
 
 /* A line for people, at once. */
@@ -151,6 +152,13 @@ typedef struct PromoteSubject {
     void *context;
 } PromoteSubject;
 NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err);
+/* What a promote has left that was killed, or could not be taken back: the destination is open (run->opened), or the
+ * source is made writable again, with the hook that is due. Nothing left is fine. */
+NODISCARD bool run_settle_promote(Run *run, Error *err);
+/* What to do when that is for somebody else to do. Always false. */
+bool run_remedy_unsettled(const Run *run, Error *err);
+/* Sends a picture of the progress now, not when its turn comes. */
+void run_send_progress(Run *run);
 /* A PROMOTE message (reporter's thread). */
 void run_request_promote(Run *run, const json_t *body);
 /* Stops the promote under way, or takes away the request for one that has not begun: true then. */

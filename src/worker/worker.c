@@ -163,7 +163,7 @@ static bool take_messages(Run *run) {
     }
 }
 
-static void send_progress(Run *run) {
+void run_send_progress(Run *run) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Progress progress;
     Error ignored;
@@ -192,7 +192,7 @@ static void *reporter_thread(void *argument) {
             stop_run(run);
         }
         if (peer && atomic_load(&reporter->running))
-            send_progress(run);
+            run_send_progress(run);
     }
     return NULL;
 }

@@ -9,6 +9,7 @@ import pytest
 
 from support.cluster import wait_until
 from support.promote import is_read_only
+from support.promote_command import has_locks, hooks, phase, refused
 from support.tcp_proxy import Proxy
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make,
                              rows_and_sequences)
@@ -25,30 +26,6 @@ def following(prepared):
     prepared.start()
     prepared.wait_caught_up()
     return prepared
-
-
-def refused(following, *flags, code=2, reason="PROMOTE_REFUSED", **options):
-    """A promote that does not come about, the source being as before; the error."""
-    result = following.promote(*flags, check=False, **options)
-    assert result.code == code, result
-    told = [line["body"] for line in result.lines if line["type"] == "PROMOTED"]
-    error = told[-1]["error"] if told else None
-    error = error or next(line["body"] for line in result.lines if line["type"] == "FAILED")
-    assert error["reason"] == reason and "promote again" in error["remedy"], error
-    assert following.running(), following.said()
-    assert_writable(following.source)
-    return error
-
-
-def phase(following, name):
-    """Its state as last told."""
-    told = following.bodies("PROGRESS")
-    return next((p["state"] for p in told[-1]["phases"] if p["phase"] == name), None) if told else None
-
-
-def has_locks(database):
-    return database.cluster.sql("SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = %s"
-                                " AND l.mode = 'ExclusiveLock' AND l.locktype = 'relation' AND l.granted", (database.name,))
 
 
 # --- it does what it should ---
@@ -463,16 +440,6 @@ def test_lost_reply_of_open(own_cluster, source_db, pgcrane):
 # --- hooks ---
 
 
-def hooks(tmp_path, **commands):
-    """Flags whose hooks also write down that they ran."""
-    log = tmp_path / "hooks"
-    log.touch()
-    flags = []
-    for name in ("before", "after", "undo"):
-        flags += [f"--hook-{name}", f"echo $PGCRANE_STEP $PGCRANE_JOB >> {log}; {commands.get(name, 'true')}"]
-    return flags, lambda: [line.split()[0] for line in log.read_text().splitlines()]
-
-
 def test_hooks(following, tmp_path):
     flags, ran = hooks(tmp_path)
     assert following.promoted(following.promote(*flags))["ok"]
@@ -498,12 +465,23 @@ def test_hook_after_fails(following, tmp_path):
     assert_source_clean(following)
 
 
-def test_hook_undo(following, tmp_path):
-    """After the hook before, something else fails: it is undone by the third one."""
+def test_hook_undo(prepared, tmp_path):
+    """After the hook before, something else fails: it is undone by the third one, once writes are possible again."""
+    prepared.start(env=failpoint("promote.after_lock:error:1"))
+    prepared.wait_caught_up()
+    flags, ran = hooks(tmp_path)
+    refused(prepared, *flags, reason="PROMOTE_UNDONE")
+    assert ran() == ["before", "undo"]
+    assert prepared.dest.sql("SELECT step FROM pgcrane.hook") == []
+    assert_promoted(prepared)
+    assert ran() == ["before", "undo"]
+
+
+def test_no_hook_when_it_is_refused_before(following, tmp_path):
     following.source.sql("ALTER TABLE item ALTER v SET DEFAULT 'x'")
     flags, ran = hooks(tmp_path)
     refused(following, *flags)
-    assert "after" not in ran() and ran() in ([], ["before", "undo"])
+    assert ran() == []
 
 
 # --- other majors ---

@@ -41,7 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEDGER_FORMAT = 2, ARCHIVE_PIECE = 1 << 20 };
+enum { LEDGER_FORMAT = 3, ARCHIVE_PIECE = 1 << 20 };
 /* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
  * databases do not meet (advisory locks are per database anyway). */
 #define LOCK_CLASS "1885561714"
@@ -79,6 +79,7 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.stream ("
     " one boolean PRIMARY KEY DEFAULT true CHECK (one),"
     " slot text NOT NULL, l0 pg_lsn NOT NULL, system_identifier text NOT NULL, timeline integer NOT NULL);"
+    "CREATE TABLE pgcrane.hook (step text PRIMARY KEY, command text NOT NULL);"
     "CREATE TABLE pgcrane.position ("
     " lane integer PRIMARY KEY, lsn pg_lsn NOT NULL, transactions bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);";
 /* clang-format on */

@@ -101,6 +101,7 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
         db_rollback(params->dest);
         return false;
     }
+    promote_uninterrupted(promote);
     if (!ledger_commit(params->dest, err) && !settle_commit(promote, ret_known, err))
         return false;
     promote->result.opened = true;
