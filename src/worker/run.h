@@ -74,6 +74,7 @@ typedef struct Run {
     StringVec notes;
     /* following */
     bool is_abort;
+    const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
     Watch *watch;
@@ -117,6 +118,8 @@ NODISCARD bool step_finish(Run *run, Error *err);
 NODISCARD bool run_note_done(Run *run, Error *err);
 /* What --restart would drop, a line each; none when there is no unfinished run. */
 NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
+/* An abort that does without the destination: run->dest is NULL. */
+bool run_is_source_only(const Run *run);
 /* Opens what is broken of the two control connections, and takes its place in both servers again. */
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* As run_reconnect(), but tried for another time than the usual minute. */

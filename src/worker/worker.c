@@ -217,6 +217,7 @@ static bool receive_start(Run *run, Error *err) {
     /* The message holds the connection strings; options keep their copies in the run's arena, the JSON goes with this
      * function. */
     run->is_abort = strcmp(json_get_string(body, "action", "migrate"), "abort") == 0;
+    run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err);
 }
 

@@ -1,6 +1,7 @@
 """`pgcrane abort` and `pgcrane status` of a migration that is followed, whatever state it is in."""
 import contextlib
 import json
+import re
 
 import pytest
 
@@ -154,6 +155,35 @@ def test_abort_without_the_source(source_db, dest_db, pgcrane):
         assert result.code == 69 and "UNREACHABLE" in result.stderr and "source" in result.stderr, result
         proxy.refuse = False
         aborted(following, traces)
+
+
+@pytest.mark.parametrize("point", (None, "promote.after_marker"))
+def test_abort_of_the_source_alone(point, own_cluster, source_db, pgcrane):
+    """The destination is gone for good: what holds WAL goes, what only the destination knew is named with its remedy."""
+    cluster = own_cluster("gone")
+    following = make(pgcrane, source_db, cluster.createdb(), *EVERYTHING)
+    traces = Traces(source_db)
+    following.start(env=failpoint(f"{point}:kill") if point else None)
+    following.wait_caught_up()
+    if point:
+        assert following.command("promote", check=False).code == 2 and following.end() == 2
+    else:
+        following.stop()
+    cluster.stop("immediate")
+    plain = following.abort(check=False)
+    assert plain.code == 69 and "pgcrane abort --source-only" in plain.stderr, plain
+    result = following.abort("--source-only")
+    assert "the destination was not asked" in result.stderr, result
+    assert {row[0] for row in set(traces.now(source_db)) - set(traces.before)} <= {"setting", "keyless"}
+    statements = re.findall(r"if so: (ALTER .*)", result.stderr)
+    assert "ALTER TABLE public.keyless REPLICA IDENTITY DEFAULT" in statements, result
+    assert is_read_only(source_db) == bool(point) == any("ALTER DATABASE" in text for text in statements)
+    for statement in statements:
+        source_db.sql(f"SET default_transaction_read_only = off; {statement}")
+    assert traces.now(source_db) == traces.before and not is_read_only(source_db)
+    assert_writable(source_db)
+    wait_until(lambda: not pgcrane.processes(), what="our processes to end")
+    assert "There is no migration" in following.command("status").stdout
 
 
 def test_abort_when_the_slot_is_gone(following, traces):

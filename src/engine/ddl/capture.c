@@ -104,5 +104,6 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
         return error_wrap(err, "looking for the event triggers on the source");
     if (strcmp(found, "0") != 0 && !run_patiently(source, capture_drop_sql(arena, names), err))
         return error_wrap(err, "removing the event triggers of schema %s from the source", schema);
-    return failpoint("ddl.capture_removed", err) && journal_forget(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
+    return failpoint("ddl.capture_removed", err) &&
+           (dest == NULL || journal_forget(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err));
 }
