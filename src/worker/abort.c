@@ -72,8 +72,8 @@ static bool say_setting(Run *run, Error *err) {
         return error_wrap(err, "reading the source database's settings");
     if (db_rows(row) > 0)
         run_event(run, "warning",
-                  "the source database is read-only, and only the destination knew whether a promote did that; if so:"
-                  " ALTER DATABASE %s RESET default_transaction_read_only",
+                  "the source database is read-only, and only the destination knew whether a promote did that; if "
+                  "so: " PROMOTE_WRITABLE_SQL,
                   db_text(row, 0, 0));
     return true;
 }

@@ -227,11 +227,11 @@ bool run_settle_promote(Run *run, Error *err) {
 }
 
 bool run_remedy_unsettled(const Run *run, Error *err) {
-    return error_remedy(err,
-                        "run the same command again: when both servers answer, it makes the source writable again, or"
-                        " goes on at the destination when that was opened; by hand: ALTER DATABASE %s RESET"
-                        " default_transaction_read_only",
-                        run->identity.source_database);
+    return error_remedy(
+        err,
+        "run the same command again: when both servers answer, it makes the source writable again, or"
+        " goes on at the destination when that was opened; by hand, unless that was opened: " PROMOTE_WRITABLE_SQL,
+        run->identity.source_database);
 }
 
 /* Once, and not for long: following settles what is left, before it begins again. */

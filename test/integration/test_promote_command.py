@@ -50,11 +50,14 @@ def test_under_writers(following):
         promoted = following.promoted(following.promote())
         writer.stop()
     assert 0 < promoted["outage_us"] < 10_000_000 and promoted["proven"] and is_read_only(following.source)
+    remedy = next(note for note in promoted["notes"] if "stays read-only" in note).split("to write to it again: ")[1]
     assert_equal(following.source, following.dest)
     assert_source_clean(following)
     assert following.dest.sql("SELECT to_regnamespace('pgcrane')") == [(None,)]
     assert_writable(following.dest)
     following.dest.sql("INSERT INTO part (item, v) VALUES (1, 'the sequence goes on')")
+    following.source.sql(remedy)
+    assert_writable(following.source)
 
 
 def test_automatic(source_db, dest_db, pgcrane):

@@ -299,11 +299,11 @@ static bool call_off(Promote *promote, Error *err) {
         log_error_value(LOG_ERROR, &trouble);
         return error_wrap(err, "promote failed in step %s, and the source may still be read-only (%.300s)", step,
                           trouble.message) ||
-               error_remedy(err,
-                            "the migration makes it writable again as soon as both servers answer, with the hook that"
-                            " undoes; when its process has ended, the same command does it; by hand: ALTER DATABASE"
-                            " %s RESET default_transaction_read_only",
-                            db_name(promote->params->source));
+               error_remedy(
+                   err,
+                   "the migration makes it writable again as soon as both servers answer, with the hook that"
+                   " undoes; when its process has ended, the same command does it; by hand: " PROMOTE_WRITABLE_SQL,
+                   db_name(promote->params->source));
     }
     undo_hook(promote);
     if (keeps_its_reason(cause.reason))

@@ -31,6 +31,9 @@
 #define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
 #define PROMOTE_STEP_PROVEN "proven" /* beside it, when the proof held: for the report of a later run */
 
+/* Said to people, %s = the database. A session of it would be read-only, and the statement refused. */
+#define PROMOTE_WRITABLE_SQL "BEGIN READ WRITE; ALTER DATABASE %s RESET default_transaction_read_only; COMMIT"
+
 /* X(NAME, "for people") in order */
 #define PROMOTE_STEPS(X)                                                                                               \
     X(LAG, "wait until the destination has caught up")                                                                 \
