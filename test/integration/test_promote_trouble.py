@@ -9,7 +9,8 @@ import pytest
 from support.cluster import wait_until
 from support.promote import is_read_only
 from support.promote_command import has_locks, hooks, phase
-from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make)
+from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, differences,
+                             failpoint, make)
 
 HELP = {  # as src/engine/promote/promote.h has them
     "LAG": "wait until the destination has caught up",
@@ -204,7 +205,8 @@ def test_server_dies_when_it_was_open(fence, side, own_cluster, source_db, dest_
         assert following.end() == 0, following.said()
     assert "PROMOTE_UNDONE" not in said and is_read_only(source) == (fence == "full")
     assert dest.sql("SELECT to_regnamespace('pgcrane')") == [(None,)]
-    assert_equal(source, dest)
+    # A server that crashed goes on with its sequences a little farther on.
+    assert [text for text in differences(source, dest) if not (side == "source" and text.startswith("sequence"))] == []
     assert_source_clean(following)
     pgcrane.end_all()
 
