@@ -220,7 +220,8 @@ def test_status_through_a_migration(following):
     assert "State        RUNNING, CDC" in shown and now["job_id"] in shown
     promote = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: following.status()[0]["phase"] == "PROMOTE_IN_PROGRESS", what="the promote in the status")
-    assert promote.wait(60) == 0 and following.end() == 0
+    _, said = promote.communicate(timeout=60)  # read: a pipe that is full would hold it up
+    assert promote.returncode == 0 and following.end() == 0, said
     done = following.status()[0]
     assert (done["state"], done["running"], done["error"]) == ("COMPLETED", False, None)
     assert done["report"]["promoted"] and done["report"]["proven"]

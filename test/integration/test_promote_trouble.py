@@ -90,8 +90,9 @@ def test_steps_are_told(prepared):
 def test_steps_are_told_to_people(prepared):
     prepared.start()
     prepared.wait_caught_up()
-    code, said = outcome(begin(prepared))
-    assert code == 0 and HELP["FENCE"] in said and HELP["OPEN"] in said, said
+    command = begin(prepared)
+    _, meanwhile = command.communicate(timeout=120)  # the result, on standard output, has them once more
+    assert command.returncode == 0 and HELP["FENCE"] in meanwhile and HELP["OPEN"] in meanwhile, meanwhile
 
 
 # --- called off ---
