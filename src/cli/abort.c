@@ -12,7 +12,10 @@
 static bool confirmed(const Job *job, const Arguments *arguments) {
     Screen screen;
     Tty tty = tty_probe(STDERR_FILENO, true);
-    const char *what = job->options.follow
+    const char *what = arguments->options.source_only
+                           ? "What was made on the source is removed, as far as it is known there: the destination is "
+                             "not asked, and this migration can never go on."
+                       : job->options.follow
                            ? "Slot, publications and all else that was made on the source are removed; what the "
                              "source writes from now on cannot be followed any more."
                            : "What was made on the source is removed.";

@@ -73,11 +73,17 @@ static const char *const abort_about[] = {
     "Gives a migration up: a process that runs it is stopped, then everything that was made on the source is removed "
     "(slot, publications, event triggers, replica identities). The destination keeps what it has. What the source "
     "writes from then on cannot be followed any more; to migrate again, begin with --restart.",
+    "It asks both sides, because the destination has the record of what was made. When the destination is gone for "
+    "good, "
+    "--source-only removes from the source what is known by its name: slot, publications, event triggers with their "
+    "schema, sessions. Replica identities that --identity-full changed, and a source that a promote left read-only, it "
+    "does not touch, since only the destination knew what was there before: it names them, with the statements.",
     NULL,
 };
 
 static const Example abort_examples[] = {
     {"Without a question, from a script:", "pgcrane abort --yes 3f9a"},
+    {"The destination does not exist any more:", "pgcrane abort --source-only 3f9a"},
     {NULL, NULL},
 };
 
@@ -85,7 +91,7 @@ static const Example abort_examples[] = {
 static const char *const migrate_takes[] = {"Speed", "What to move", "Following", "Promote", "Running", "Output", NULL};
 static const char *const promote_takes[] = {"Promote", "state-dir", "dry-run", "yes", "Output", NULL};
 static const char *const status_takes[] = {"Status", "state-dir", "json", "no-color", NULL};
-static const char *const abort_takes[] = {"state-dir", "yes", "Output", NULL};
+static const char *const abort_takes[] = {"Abort", "state-dir", "yes", "Output", NULL};
 
 static const char *const help_about[] = {
     "Without a name: all commands. With one: how that command is used. Also: pgcrane help exit-codes, pgcrane help "

@@ -34,7 +34,7 @@ static const char *login_remedy(Arena *arena, const Job *job, const Arguments *a
                               "the source's password is not kept: set PGCRANE_SOURCE=\"%s password=...\", or add "
                               "it to ~/.pgpass",
                               job->options.source);
-    if (job->dest_struck && arguments->options.dest == NULL)
+    if (job->dest_struck && arguments->options.dest == NULL && !arguments->options.source_only)
         remedy = arena_printf(arena,
                               "%s%sthe destination's password is not kept: set PGCRANE_DEST=\"%s password=...\", "
                               "or add it to ~/.pgpass",

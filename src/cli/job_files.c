@@ -96,7 +96,7 @@ bool job_lock(const char *folder, int *ret_fd, Error *err) {
 
 /* What is said anew for each run. */
 static void forget_run_options(MigrateOptions *options) {
-    options->restart = options->dry_run = options->yes = false;
+    options->restart = options->dry_run = options->yes = options->source_only = false;
     options->json = options->quiet = options->no_color = options->verbose = false;
 }
 

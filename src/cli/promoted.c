@@ -32,6 +32,7 @@ bool promoted_from_json(Arena *arena, const json_t *json, Promoted *ret_promoted
         .opened = json_get_bool(json, "opened", false),
         .proven = json_get_bool(json, "proven", false),
         .outage_us = json_get_int(json, "outage_us", 0),
+        .outage_with_hooks_us = json_get_int(json, "outage_with_hooks_us", 0),
     };
     if (!read_lists(arena, json, &promoted, err))
         return false;
@@ -45,6 +46,13 @@ const char *outage_text(Arena *arena, int64_t us) {
     if (us < IN_MS_UNTIL_US)
         return arena_printf(arena, "%lld ms", (long long)((us + USEC_PER_MSEC - 1) / USEC_PER_MSEC));
     return clock_duration(arena, us);
+}
+
+const char *outage_with_hooks_text(Arena *arena, int64_t us, int64_t with_hooks_us) {
+    const char *without = outage_text(arena, us);
+    if (with_hooks_us <= 0)
+        return without;
+    return arena_printf(arena, "%s (with the hooks: %s)", without, outage_text(arena, with_hooks_us));
 }
 
 void promote_steps_render(Buf *out, const ReportStepVec *steps) {
@@ -62,7 +70,7 @@ static const char *proof_text(const Promoted *promoted) {
 
 void promoted_render(Buf *out, const Promoted *promoted) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *outage = outage_text(arena, promoted->outage_us);
+    const char *outage = outage_with_hooks_text(arena, promoted->outage_us, promoted->outage_with_hooks_us);
     if (promoted->dry_run)
         buf_printf(out, "Dry run: nothing was stopped. Writes would be away for about %s\n\n", outage);
     else

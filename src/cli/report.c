@@ -106,7 +106,7 @@ static void report_promote(Arena *arena, Buf *out, const Report *report) {
                              format_count(arena, cdc->transactions), format_count(arena, cdc->inserts),
                              format_count(arena, cdc->updates), format_count(arena, cdc->deletes)));
     report_fact(out, "Outage",
-                report->outage_us > 0 ? outage_text(arena, report->outage_us)
+                report->outage_us > 0 ? outage_with_hooks_text(arena, report->outage_us, report->outage_with_hooks_us)
                                       : "not known: an earlier run, which was interrupted, opened the destination");
     report_fact(out, "Proof",
                 report->proven ? "nothing changed on the source after the last change applied"

@@ -427,7 +427,8 @@ static bool start_worker(Session *session, Error *err) {
 
 static bool send_start(Session *session, Error *err) {
     const char *action = session->input->action != NULL ? session->input->action : "migrate";
-    json_t *body = json_pack("{s:o, s:s}", "options", options_to_json(session->options), "action", action);
+    json_t *body = json_pack("{s:o, s:s, s:s*}", "options", options_to_json(session->options), "action", action,
+                             "job_id", session->input->job_id);
     return wire_send(session->wire, WIRE_START, body, err);
 }
 

@@ -132,10 +132,23 @@ static const Field cdc_fields[] = {
 static const Field cdc_table_fields[] = {TEXT(CdcTable, name), INT(CdcTable, inserts), INT(CdcTable, updates),
                                          INT(CdcTable, deletes), INT(CdcTable, truncates)};
 static const Field report_fields[] = {
-    TEXT(Report, job_id),       TEXT(Report, source),       TEXT(Report, dest),       TEXT(Report, source_version),
-    TEXT(Report, dest_version), TEXT(Report, pg_dump),      INT(Report, jobs),        INT(Report, index_jobs),
-    INT(Report, snapshots),     INT(Report, chunks_copied), INT(Report, chunks_kept), INT(Report, retries),
-    INT(Report, largest_row),   BOOL(Report, promoted),     BOOL(Report, proven),     INT(Report, outage_us),
+    TEXT(Report, job_id),
+    TEXT(Report, source),
+    TEXT(Report, dest),
+    TEXT(Report, source_version),
+    TEXT(Report, dest_version),
+    TEXT(Report, pg_dump),
+    INT(Report, jobs),
+    INT(Report, index_jobs),
+    INT(Report, snapshots),
+    INT(Report, chunks_copied),
+    INT(Report, chunks_kept),
+    INT(Report, retries),
+    INT(Report, largest_row),
+    BOOL(Report, promoted),
+    BOOL(Report, proven),
+    INT(Report, outage_us),
+    INT(Report, outage_with_hooks_us),
 };
 static const Field step_fields[] = {TEXT(ReportStep, name), INT(ReportStep, us)};
 static const Field not_moved_fields[] = {TEXT(NotMoved, kind), TEXT(NotMoved, object), TEXT(NotMoved, reason)};

@@ -146,7 +146,7 @@ typedef struct Report {
     StringVec notes; /* sentences the user should read */
     bool promoted;   /* a continuous migration that came to its end: the rest of this is about it */
     bool proven;
-    int64_t outage_us;
+    int64_t outage_us, outage_with_hooks_us; /* without hooks: 0 */
     ReportStepVec promote_steps;
 } Report;
 

@@ -33,6 +33,7 @@ struct Tracker {
     size_t samples_count;
     Arena *cdc_arena; /* holds what cdc points to; NULL = never set */
     CdcProgress cdc;
+    const char *promote_step; /* told by itself: it changes while the rest of cdc does not */
 };
 
 Tracker *tracker_new(void) {
@@ -219,6 +220,12 @@ void tracker_set_cdc(Tracker *tracker, const CdcProgress *cdc) {
     arena_free(before);
 }
 
+void tracker_set_promote_step(Tracker *tracker, const char *step) {
+    lock(tracker);
+    tracker->promote_step = step;
+    unlock(tracker);
+}
+
 static void read_phases(const Tracker *tracker, int64_t now, Progress *progress) {
     for (int i = 0; i < PHASE_MAX_; i++) {
         const PhaseRecord *record = &tracker->phases[i];
@@ -317,5 +324,7 @@ void tracker_read(Tracker *tracker, Arena *arena, Progress *ret_progress) {
     ret_progress->bytes_per_second = rate(tracker, now, ret_progress->bytes_done);
     ret_progress->eta_us = eta(tracker, ret_progress);
     ret_progress->cdc = copy_cdc(arena, &tracker->cdc);
+    if (tracker->promote_step != NULL)
+        ret_progress->cdc.promote_step = arena_strdup(arena, tracker->promote_step);
     unlock(tracker);
 }

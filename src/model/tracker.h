@@ -50,4 +50,7 @@ int64_t tracker_retries(Tracker *tracker);
 /* Following, as it is now: copied (strings too). */
 void tracker_set_cdc(Tracker *tracker, const CdcProgress *cdc);
 
+/* Of a promote under way, "" = none. The text stays where it is: a constant. */
+void tracker_set_promote_step(Tracker *tracker, const char *step);
+
 void tracker_read(Tracker *tracker, Arena *arena, Progress *ret_progress);

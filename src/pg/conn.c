@@ -445,6 +445,10 @@ const Stop *db_stop(const DbConn *conn) {
     return conn->stop;
 }
 
+void db_set_stop(DbConn *conn, const Stop *stop) {
+    conn->stop = stop;
+}
+
 PGconn *db_pgconn(DbConn *conn) {
     return conn->pg;
 }

@@ -61,6 +61,9 @@ const Stop *db_stop(const DbConn *conn);
  * committed all the same), a network that is silent (the session is broken then). Not in the middle of a COPY of rows.
  */
 void db_set_deadline(DbConn *conn, int64_t deadline_us);
+/* Waits end at another flag from now on; NULL = at none. It lives until it is replaced, or as long as the connection.
+ */
+void db_set_stop(DbConn *conn, const Stop *stop);
 struct pg_conn *db_pgconn(DbConn *conn); /* for pg/ only */
 int db_socket(const DbConn *conn);       /* to wait for the server's end of session */
 

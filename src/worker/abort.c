@@ -4,8 +4,13 @@
  * Everything that the journal names is removed from the source, a promote that was interrupted is undone, and the
  * snapshot's keeper ends. The rows and definitions that the destination has stay there: they are the user's to drop, or
  * --restart's. A migration whose destination is open is closed instead: there is nothing to go back to.
+ *
+ * Without the destination (--source-only) there is no journal. Everything but two things has the job's id in its name:
+ * a replica identity that was changed, and the setting of a fence, look as if the user had made them. They are left as
+ * they are, and named.
  */
 #include "common/log.h"
+#include "engine/ddl/capture.h"
 #include "worker/run.h"
 
 static bool end_keepers(Run *run, Error *err) {
@@ -25,10 +30,74 @@ static bool drop_ledger(Run *run, Error *err) {
     return false;
 }
 
+/* ---- The source alone ---- */
+
+/* A fence whose worker is gone holds its locks, the keeper its snapshot. */
+static bool end_sessions(Run *run, Error *err) {
+    return db_query(run->source,
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                    " WHERE pid <> pg_catalog.pg_backend_pid()"
+                    " AND pg_catalog.strpos(application_name, 'pgcrane ' || $1 || ' ') = 1",
+                    1, (const char *const[]){run->identity.job_id}, NULL, err) ||
+           error_wrap(err, "ending our sessions on the source");
+}
+
+static bool say_identities(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!run->options.identity_full)
+        return true;
+    if (!db_query(run->source,
+                  "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c WHERE c.relreplident = 'f'"
+                  " AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 ORDER BY 1",
+                  0, NULL, &rows, err))
+        return error_wrap(err, "looking for replica identities");
+    for (int i = 0; i < db_rows(rows); i++)
+        run_event(run, "warning",
+                  "table %s has REPLICA IDENTITY FULL, and only the destination knew whether that was set by"
+                  " --identity-full; if so: ALTER TABLE %s REPLICA IDENTITY DEFAULT",
+                  db_text(rows, i, 0), db_text(rows, i, 0));
+    return true;
+}
+
+static bool say_setting(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->source,
+                  "SELECT pg_catalog.quote_ident(d.datname) FROM pg_catalog.pg_db_role_setting s"
+                  " JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE s.setrole = 0"
+                  " AND d.datname = pg_catalog.current_database()"
+                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the source database's settings");
+    if (db_rows(row) > 0)
+        run_event(run, "warning",
+                  "the source database is read-only, and only the destination knew whether a promote did that; if "
+                  "so: " PROMOTE_WRITABLE_SQL,
+                  db_text(row, 0, 0));
+    return true;
+}
+
+static bool abort_source(Run *run, Error *err) {
+    run->names = seam_names(run->arena, run->identity.job_id);
+    if (!end_sessions(run, err) || !ddl_capture_remove(run->source, NULL, NULL, &run->names, err) ||
+        !seam_remove(run->source, NULL, NULL, &run->names, err) || !say_identities(run, err) || !say_setting(run, err))
+        return false;
+    run->finished = true;
+    run_event(run, "info",
+              "removed from the source: slot, publications, event triggers and sessions of this migration; the"
+              " destination was not asked");
+    return true;
+}
+
+/* ---- The step ---- */
+
 bool step_abort(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false;
 
+    if (run_is_source_only(run))
+        return abort_source(run, err);
     if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
     if (exists)

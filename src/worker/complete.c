@@ -204,6 +204,7 @@ static void add_promote(const Run *run, Report *report) {
     report->promoted = true;
     report->proven = result->proven;
     report->outage_us = result->outage_us;
+    report->outage_with_hooks_us = result->outage_with_hooks_us;
     for (size_t i = 0; i < result->notes.len; i++)
         vec_push(run->arena, &report->notes, result->notes.items[i]);
     for (int i = 0; i < PROMOTE_STEP_MAX_; i++) {

@@ -109,8 +109,37 @@ static bool choose_lane_setup(Run *run, Error *err) {
     return may || err->reason == REASON_NOT_PERMITTED;
 }
 
+bool run_is_source_only(const Run *run) {
+    return run->is_abort && run->options.source_only;
+}
+
+/* The job's id comes from both servers; that of a job whose destination is gone is told. */
+static bool connect_source(Run *run, Error *err) {
+    const MigrateOptions *options = &run->options;
+
+    if (run->given_job_id[0] == '\0')
+        return error_set(err, REASON_INTERNAL, "an abort of the source alone without the migration's id");
+    run->identity.job_id = run->given_job_id;
+    set_targets(run);
+    return db_display(run->arena, options->source, &run->source_display, err) &&
+           db_display(run->arena, options->dest, &run->dest_display, err) &&
+           db_open(&run->source_target, "control", &run->stop, &run->source, err) && tell_job(run, err) &&
+           open_log(run, err);
+}
+
+static bool open_dest(Run *run, Error *err) {
+    if (db_open(&run->dest_target, "control", &run->stop, &run->dest, err))
+        return true;
+    return run->is_abort && err->reason != REASON_CANCELLED &&
+           error_remedy(err, "when it is back, run the same command again; when it is gone for good: pgcrane abort"
+                             " --source-only");
+}
+
 bool step_connect(Run *run, Error *err) {
     MigrateOptions *options = &run->options;
+
+    if (run_is_source_only(run))
+        return connect_source(run, err);
 
     options->jobs = options->jobs > 0 ? options->jobs : default_lanes();
     options->index_jobs = options->index_jobs > 0 ? options->index_jobs : options->jobs;
@@ -120,8 +149,8 @@ bool step_connect(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_PREFLIGHT);
     if (!options_check(options, err) || !db_display(run->arena, options->source, &run->source_display, err) ||
         !db_display(run->arena, options->dest, &run->dest_display, err) ||
-        !db_open(&run->source_target, "control", &run->stop, &run->source, err) ||
-        !db_open(&run->dest_target, "control", &run->stop, &run->dest, err) || !identify(run, err))
+        !db_open(&run->source_target, "control", &run->stop, &run->source, err) || !open_dest(run, err) ||
+        !identify(run, err))
         return false;
     set_targets(run); /* with the job's id */
     if (!tell_job(run, err) || !choose_lane_setup(run, err))
@@ -158,10 +187,11 @@ bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
     if (run->source == NULL || db_is_broken(run->source)) {
         db_closep(&run->source);
         if (!db_open_patient(&run->source_target, "control", &run->stop, patience_us, &run->source, err) ||
-            !check_same_server(run, run->source, err) || !snapshot_attach(run->source, run->identity.job_id, err))
+            (!run_is_source_only(run) && !check_same_server(run, run->source, err)) ||
+            !snapshot_attach(run->source, run->identity.job_id, err))
             return false;
     }
-    if (run->dest == NULL || db_is_broken(run->dest)) {
+    if (!run_is_source_only(run) && (run->dest == NULL || db_is_broken(run->dest))) {
         db_closep(&run->dest);
         if (!db_open_patient(&run->dest_target, "control", &run->stop, patience_us, &run->dest, err))
             return false;

@@ -26,7 +26,7 @@
 #define SUSPECTS_US (5 * USEC_PER_SEC)
 #define RETRY_PAUSE_US (1 * USEC_PER_SEC)
 #define RECONNECT_US (5 * USEC_PER_SEC) /* short: how long in all is --retry-for's to say */
-#define PROGRESS_RESETS_US (10 * USEC_PER_SEC)
+#define IDLE_RESETS_US (10 * USEC_PER_SEC)
 
 /* ---- The tables ---- */
 
@@ -230,45 +230,13 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
            mend_suspects(following, ret_stopped, err);
 }
 
-static bool promote_is_due(Following *following) {
-    Run *run = following->run;
+/* Trouble is over when the position has moved from where it began, or when nothing has been left to apply for a while.
+ * Time alone says nothing: a large transaction that the destination cannot hold fails late, each time anew. */
+static void note_progress(Following *following, const FollowStatus *status) {
+    bool idle = status->source_end != 0 && status->applied >= status->source_end &&
+                clock_now_us() - following->started_us > IDLE_RESETS_US;
 
-    (void)pthread_mutex_lock(&run->request.lock);
-    bool due = run->request.pending;
-    (void)pthread_mutex_unlock(&run->request.lock);
-    return due || (strcmp(run->options.promote, "auto") == 0 && following->state == CDC_FOLLOWING);
-}
-
-/* The last numbers stay, for the report. */
-static void on_opened(void *context) {
-    Following *following = context;
-
-    following->state = CDC_PROMOTED;
-    following_tell(following);
-    follow_stopp(&following->follow);
-}
-
-static bool promote_now(Following *following, bool *ret_opened, Error *err) {
-    Run *run = following->run;
-
-    following->state = CDC_PROMOTING;
-    following_tell(following);
-    const PromoteSubject subject = {
-        .follow = following->follow,
-        .tables = following->tables,
-        .count = following->tables_count,
-        .opened = on_opened,
-        .context = following,
-    };
-    bool ok = run_promote(run, &subject, ret_opened, err);
-    if (ok && !*ret_opened && strcmp(run->options.promote, "auto") == 0 && run->promote_refused) {
-        *err = run->refusal;
-        return false;
-    }
-    following->state = *ret_opened ? CDC_PROMOTED : CDC_CATCHING_UP;
-    following->mended_for_promote = false;
-    atomic_store(&following->marked, true); /* the promote may have marked tables, too */
-    return ok;
+    following->progressed |= status->applied > following->trouble_at || idle;
 }
 
 /* True with *ret_done: reached what was wanted; else the caller starts again. */
@@ -290,6 +258,7 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
         }
         following_tell(following);
         follow_status(following->follow, &status);
+        note_progress(following, &status);
         if (until != 0 && status.applied >= until) {
             *ret_done = true;
             return true;
@@ -300,14 +269,16 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
             return false;
         if (stopped)
             return true;
-        if (!promote_is_due(following))
+        if (!following_promote_is_due(following))
             continue;
         if (!mend_before_promote(following, &stopped, err))
             return false;
         if (stopped)
             return true;
-        if (!promote_now(following, ret_done, err) || *ret_done)
-            return *ret_done;
+        if (!following_promote(following, ret_done, err))
+            return false;
+        if (*ret_done || following->run->promote_unsettled)
+            return true;
     }
 }
 
@@ -315,7 +286,7 @@ static bool may_retry(Following *following, int64_t *first_us, const Error *err)
     Run *run = following->run;
     int64_t now = clock_now_us();
 
-    if (!err->retryable || stop_requested(&run->stop))
+    if (!err->retryable || err->reason == REASON_PROMOTE_UNDONE || stop_requested(&run->stop))
         return false;
     if (*first_us == 0) {
         *first_us = now;
@@ -329,27 +300,76 @@ static bool may_retry(Following *following, int64_t *first_us, const Error *err)
     return stop_wait_fd(&run->stop, -1, 0, now + RETRY_PAUSE_US) != WAIT_STOPPED;
 }
 
+/* A promote that nobody could take back, or of which nobody knows whether it opened the destination, is settled before
+ * anything is followed: the application cannot write meanwhile, or writes to the destination. */
+static bool settle_and_start(Following *following, bool *ret_done, Error *err) {
+    Run *run = following->run;
+
+    if (!run_settle_promote(run, err))
+        return false;
+    *ret_done = run->opened;
+    if (!run->opened)
+        return start(following, err);
+    following_tell_state(following, CDC_PROMOTED);
+    return true;
+}
+
+static bool begin(Following *following, bool connected, bool *ret_done, Error *err) {
+    following->progressed = false;
+    if (!connected && !run_reconnect_within(following->run, RECONNECT_US, err))
+        return false;
+    bool ok = settle_and_start(following, ret_done, err);
+    following->started_us = clock_now_us(); /* waiting for a server is no progress */
+    return ok;
+}
+
+/* Where it ended is where the trouble is. */
+static void end_following(Following *following, int64_t *first_failure_us) {
+    FollowStatus status;
+
+    if (following->follow != NULL) {
+        follow_status(following->follow, &status);
+        note_progress(following, &status);
+        if (following->progressed || *first_failure_us == 0)
+            following->trouble_at = status.applied;
+    }
+    if (following->progressed)
+        *first_failure_us = 0;
+    stop_following(following);
+}
+
+/* Always false: *err is why the run ends. */
+static bool say_end(Run *run, Error *err) {
+    Error why = {0};
+
+    if (stop_requested(&run->stop)) {
+        if (watch_check(run, &why))
+            error_set(err, REASON_CANCELLED, "stopped");
+        else
+            *err = why; /* it stopped the run */
+    }
+    if (!run->promote_unsettled)
+        return false;
+    error_wrap(err, "a promote could not be taken back, and the source may still be read-only");
+    return run_remedy_unsettled(run, err);
+}
+
 static bool follow_with_patience(Following *following, Lsn until, Error *err) {
+    Run *run = following->run;
     int64_t first_failure_us = 0;
     bool connected = true;
 
     for (bool done = false; !done;) {
-        bool ok = (connected || run_reconnect_within(following->run, RECONNECT_US, err)) && start(following, err);
-        int64_t began = clock_now_us();
+        bool ok = begin(following, connected, &done, err) &&
+                  (done || follow_once(following, until, &done, err) || following_rest_table(following, err));
 
-        if (ok)
-            ok = follow_once(following, until, &done, err) || following_rest_table(following, err);
-        connected = ok;
-        if (clock_now_us() - began > PROGRESS_RESETS_US) /* it was followed; waiting for a server is none of it */
-            first_failure_us = 0;
         if (done)
             break; /* the caller needs the follow no more */
-        stop_following(following);
+        connected = ok && !run->promote_unsettled;
+        end_following(following, &first_failure_us);
         if (!ok && !may_retry(following, &first_failure_us, err))
-            return stop_requested(&following->run->stop) && watch_check(following->run, err)
-                       ? error_set(err, REASON_CANCELLED, "stopped")
-                       : false;
-        if (!ok && following->run->opened)
+            return say_end(following->run, err);
+        if (!ok && run->opened)
             return true;
     }
     return true;

@@ -12,6 +12,13 @@ typedef struct Sample {
     ApplyCounts counts;
 } Sample;
 
+/* The thread that tells the numbers while the main one promotes. */
+typedef struct Teller {
+    pthread_t thread;
+    Stop stop;
+    bool running;
+} Teller;
+
 typedef struct Following {
     Run *run;
     Arena *arena; /* of one start */
@@ -36,6 +43,13 @@ typedef struct Following {
     int64_t heard_time_us, heard_us; /* the stream's last clock, and ours when it came */
     atomic_int_fast64_t ddl;
     bool mended_for_promote;
+    Teller teller;
+    int promotes_undone; /* automatic ones */
+    int64_t promote_due_us;
+    /* Trouble: where the position was when it began, and whether it is behind us. */
+    Lsn trouble_at;
+    int64_t started_us;
+    bool progressed;
     atomic_bool marked; /* a table was marked suspect: look at the ledger */
 } Following;
 
@@ -46,6 +60,11 @@ FollowHooks following_hooks(Following *following);
 void following_tell(Following *following);
 /* While nothing is followed: the last numbers would be wrong, only the state is true. */
 void following_tell_state(Following *following, CdcState state);
+
+/* --- follow_promote.c --- */
+bool following_promote_is_due(Following *following);
+/* True with *ret_opened false: refused or undone, and told; follow on, unless run->promote_unsettled. */
+NODISCARD bool following_promote(Following *following, bool *ret_opened, Error *err);
 
 /* --- follow_look.c: identities, differences of the catalogues, sequences, each when it is due --- */
 NODISCARD bool following_look_around(Following *following, Error *err);

@@ -2,10 +2,12 @@
  * A promote from the worker's side: the request, what the engine needs for it, what the control plane is told, and the
  * closing afterwards.
  *
- * NOTES: where a killed run goes on (step_recover)
+ * NOTES: where a killed run goes on (step_recover), and this one after a promote whose way back failed, each time
+ * before it follows (run_settle_promote)
  * - The ledger has the step "opened": the destination is the database. What is left is closing: the source's slot,
  *   publications and triggers, then the ledger.
  * - It has not: whatever a promote did to the source is undone, and the source is followed again.
+ * - Either way the hook that is due runs: what hooks there are was written down before the first one ran.
  */
 #include "common/clock.h"
 #include "common/failpoint.h"
@@ -15,6 +17,8 @@
 #include "worker/run.h"
 
 #include <string.h>
+
+#define SETTLE_US (5 * USEC_PER_SEC)
 
 /* ---- The request ---- */
 
@@ -94,6 +98,14 @@ static void on_event(void *context, const char *level, const char *text) {
     run_event(telling->run, level, "%s", text);
 }
 
+/* At once: many a step is over before the next picture's turn. */
+static void on_step(void *context, PromoteStep step) {
+    const Telling *telling = context;
+
+    tracker_set_promote_step(telling->run->tracker, promote_step_help(step));
+    run_send_progress(telling->run);
+}
+
 static void on_opened(void *context) {
     const Telling *telling = context;
 
@@ -115,10 +127,11 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
 
     for (size_t i = 0; i < result->notes.len; i++)
         (void)json_array_append_new(notes, json_string_lossy(result->notes.items[i]));
-    json_t *body = json_pack("{s:b, s:b, s:o, s:b, s:b, s:I, s:o, s:o}", "ok", failure == NULL, "dry_run", dry_run,
-                             "error", failure == NULL ? json_null() : wire_error_to_json(failure), "opened",
-                             result->opened, "proven", result->proven, "outage_us", (json_int_t)result->outage_us,
-                             "steps", steps_to_json(result), "notes", notes);
+    json_t *body =
+        json_pack("{s:b, s:b, s:o, s:b, s:b, s:I, s:I, s:o, s:o}", "ok", failure == NULL, "dry_run", dry_run, "error",
+                  failure == NULL ? json_null() : wire_error_to_json(failure), "opened", result->opened, "proven",
+                  result->proven, "outage_us", (json_int_t)result->outage_us, "outage_with_hooks_us",
+                  (json_int_t)result->outage_with_hooks_us, "steps", steps_to_json(result), "notes", notes);
     return wire_send(run->wire, WIRE_PROMOTED, body, err);
 }
 
@@ -161,6 +174,7 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
         .drift = run_drift_params(run, run->arena),
         .stop = &run->request.called_off,
         .event = on_event,
+        .step = on_step,
         .opened = on_opened,
         .context = &telling,
     };
@@ -173,15 +187,82 @@ static bool read_opened(Run *run, PromoteResult *result, Error *err) {
            ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err);
 }
 
-/* A COMMIT of OPEN whose reply was lost: only the ledger knows. */
-static bool ask_ledger(Run *run, PromoteResult *result, Error *err) {
-    return run_reconnect(run, err) && read_opened(run, result, err);
+/* A session whose COMMIT of OPEN is under way still shares the job's row: what it does is waited for. */
+static bool wait_for_open(Run *run, Error *err) {
+    if (!run->promote_unsettled ||
+        db_exec(run->dest, "BEGIN; SET LOCAL lock_timeout = '30s'; SELECT 1 FROM pgcrane.job FOR UPDATE; COMMIT", err))
+        return true;
+    db_rollback(run->dest);
+    return error_wrap(err, "asking whether the destination was opened");
+}
+
+/* As on_event(), of a hook: what is to be done by hand stands in the report, too. */
+static void on_hook_event(void *context, const char *level, const char *text) {
+    Run *run = context;
+
+    run_event(run, level, "%s", text);
+    if (strcmp(level, "error") == 0)
+        vec_push(run->arena, &run->notes, arena_strdup(run->arena, text));
+}
+
+bool run_settle_promote(Run *run, Error *err) {
+    bool undone = false;
+
+    if (!wait_for_open(run, err) || !read_opened(run, &run->promoted, err))
+        return false;
+    run->opened = run->promoted.opened;
+    if (!run->opened && !promote_undo(run->source, run->dest, &run->ledger, &undone, err))
+        return error_wrap(err, "making the source writable again");
+    run->promote_unsettled = false;
+    if (run->opened)
+        run_event(run, "info", "the destination is open already: closing what is left");
+    if (undone)
+        run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
+    return promote_run_left_hook(run->dest, &run->ledger, run->opened, on_hook_event, run, err);
+}
+
+bool run_remedy_unsettled(const Run *run, Error *err) {
+    return error_remedy(
+        err,
+        "run the same command again: when both servers answer, it makes the source writable again, or"
+        " goes on at the destination when that was opened; by hand, unless that was opened: " PROMOTE_WRITABLE_SQL,
+        run->identity.source_database);
+}
+
+/* Once, and not for long: following settles what is left, before it begins again. */
+static void try_to_settle(Run *run, const PromoteSubject *subject, PromoteResult *result, Error *failure) {
+    Error trouble = {0};
+
+    run->promote_unsettled = true;
+    if (!run_reconnect_within(run, SETTLE_US, &trouble) || !run_settle_promote(run, &trouble)) {
+        log_error_value(LOG_WARNING, &trouble);
+        return;
+    }
+    result->opened = run->promoted.opened;
+    result->proven = run->promoted.proven;
+    if (result->opened)
+        subject->opened(subject->context);
+    else
+        error_set(failure, REASON_PROMOTE_UNDONE, "%s", result->cause);
+}
+
+/* What it says is for the one who asked; whether it is followed on, is for the caller. */
+static bool tell_end(Run *run, const PromoteResult *result, const MigrateOptions *options, bool ok,
+                     const Error *failure, Error *err) {
+    run->opened = result->opened;
+    run->promoted = *result;
+    run->options.keep_slot = options->keep_slot;
+    run->promote_refused = !ok && !result->opened;
+    run->refusal = *failure;
+    if (!tell_promoted(run, result, options->dry_run, ok || result->opened ? NULL : failure, err))
+        return false;
+    return !stop_requested(&run->stop) || result->opened || error_set(err, REASON_CANCELLED, "stopped");
 }
 
 bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err) {
     PromoteResult result = {0};
     MigrateOptions options;
-    Error failure = {0}, ignored;
+    Error failure = {0};
     bool wanted = false;
 
     if (!take_request(run, &options, &wanted, err))
@@ -192,20 +273,12 @@ bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Erro
         return true;
     tracker_phase_begin(run->tracker, PHASE_PROMOTE);
     bool ok = run_engine(run, &options, subject, &result, &failure);
+    tracker_set_promote_step(run->tracker, "");
     tracker_phase_end(run->tracker, PHASE_PROMOTE);
-    if (!ok && !result.opened && failure.retryable && !ask_ledger(run, &result, &ignored))
-        log_error_value(LOG_WARNING, &ignored);
-    run->opened = result.opened;
-    run->promoted = result;
-    run->options.keep_slot = options.keep_slot;
+    if (result.unsettled)
+        try_to_settle(run, subject, &result, &failure);
     *ret_opened = result.opened;
-    if (!tell_promoted(run, &result, options.dry_run, ok || result.opened ? NULL : &failure, err))
-        return false;
-    run->promote_refused = !ok && !result.opened;
-    run->refusal = failure;
-    if (stop_requested(&run->stop))
-        return result.opened || error_set(err, REASON_CANCELLED, "stopped");
-    return true;
+    return tell_end(run, &result, &options, ok, &failure, err);
 }
 
 /* ---- Around it ---- */
@@ -226,21 +299,8 @@ static bool forget_fence(Run *run, Error *err) {
 }
 
 bool step_recover(Run *run, Error *err) {
-    bool undone = false;
-
     run->names = seam_names(run->arena, run->identity.job_id);
-    if (!read_opened(run, &run->promoted, err))
-        return false;
-    run->opened = run->promoted.opened;
-    if (run->opened) {
-        run_event(run, "info", "the destination is open already: closing what is left");
-        return true;
-    }
-    if (!promote_undo(run->source, run->dest, &run->ledger, &undone, err))
-        return error_wrap(err, "making the source writable again");
-    if (undone)
-        run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
-    return true;
+    return run_settle_promote(run, err);
 }
 
 /* The slot and all else on the source go before the ledger, which names them. */

@@ -78,6 +78,7 @@ typedef struct Run {
     StringVec notes;
     /* following */
     bool is_abort;
+    const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
     Watch *watch;
@@ -88,6 +89,7 @@ typedef struct Run {
     PromoteResult promoted;
     bool promote_refused; /* the last one: */
     Error refusal;
+    bool promote_unsettled; /* the last one could not be taken back, or may have opened the destination */
 } Run;
 
 /* A line for people, at once. */
@@ -121,6 +123,8 @@ NODISCARD bool step_finish(Run *run, Error *err);
 NODISCARD bool run_note_done(Run *run, Error *err);
 /* What --restart would drop, a line each; none when there is no unfinished run. */
 NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
+/* An abort that does without the destination: run->dest is NULL. */
+bool run_is_source_only(const Run *run);
 /* Opens what is broken of the two control connections, and takes its place in both servers again. */
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* As run_reconnect(), but tried for another time than the usual minute. */
@@ -158,6 +162,13 @@ typedef struct PromoteSubject {
     void *context;
 } PromoteSubject;
 NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err);
+/* What a promote has left that was killed, or could not be taken back: the destination is open (run->opened), or the
+ * source is made writable again, with the hook that is due. Nothing left is fine. */
+NODISCARD bool run_settle_promote(Run *run, Error *err);
+/* What to do when that is for somebody else to do. Always false. */
+bool run_remedy_unsettled(const Run *run, Error *err);
+/* Sends a picture of the progress now, not when its turn comes. */
+void run_send_progress(Run *run);
 /* A PROMOTE message (reporter's thread). */
 void run_request_promote(Run *run, const json_t *body);
 /* Stops the promote under way, or takes away the request for one that has not begun: true then. */

@@ -177,7 +177,7 @@ static void count_silence(Run *run, Arena *arena, CdcProgress *cdc) {
              arena_printf(arena, "nothing was heard of the source for %s", clock_duration(arena, silence)));
 }
 
-static void send_progress(Run *run) {
+void run_send_progress(Run *run) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Progress progress;
     Error ignored;
@@ -207,7 +207,7 @@ static void *reporter_thread(void *argument) {
             stop_run(run);
         }
         if (peer && atomic_load(&reporter->running))
-            send_progress(run);
+            run_send_progress(run);
     }
     return NULL;
 }
@@ -232,6 +232,7 @@ static bool receive_start(Run *run, Error *err) {
     /* The message holds the connection strings; options keep their copies in the run's arena, the JSON goes with this
      * function. */
     run->is_abort = strcmp(json_get_string(body, "action", "migrate"), "abort") == 0;
+    run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err);
 }
 

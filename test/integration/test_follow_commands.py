@@ -1,6 +1,7 @@
 """`pgcrane abort` and `pgcrane status` of a migration that is followed, whatever state it is in."""
 import contextlib
 import json
+import re
 
 import pytest
 
@@ -156,6 +157,35 @@ def test_abort_without_the_source(source_db, dest_db, pgcrane):
         aborted(following, traces)
 
 
+@pytest.mark.parametrize("point", (None, "promote.after_marker"))
+def test_abort_of_the_source_alone(point, own_cluster, source_db, pgcrane):
+    """The destination is gone for good: what holds WAL goes, what only the destination knew is named with its remedy."""
+    cluster = own_cluster("gone")
+    following = make(pgcrane, source_db, cluster.createdb(), *EVERYTHING)
+    traces = Traces(source_db)
+    following.start(env=failpoint(f"{point}:kill") if point else None)
+    following.wait_caught_up()
+    if point:
+        assert following.command("promote", check=False).code == 2 and following.end() == 2
+    else:
+        following.stop()
+    cluster.stop("immediate")
+    plain = following.abort(check=False)
+    assert plain.code == 69 and "pgcrane abort --source-only" in plain.stderr, plain
+    result = following.abort("--source-only")
+    assert "the destination was not asked" in result.stderr, result
+    assert {row[0] for row in set(traces.now(source_db)) - set(traces.before)} <= {"setting", "keyless"}
+    statements = re.findall(r"if so: (.*)", result.stderr)
+    assert "ALTER TABLE public.keyless REPLICA IDENTITY DEFAULT" in statements, result
+    assert is_read_only(source_db) == bool(point) == any("ALTER DATABASE" in text for text in statements)
+    for statement in reversed(statements):  # the database is writable again before its tables are altered
+        source_db.sql(statement)
+    assert traces.now(source_db) == traces.before and not is_read_only(source_db)
+    assert_writable(source_db)
+    wait_until(lambda: not pgcrane.processes(), what="our processes to end")
+    assert "There is no migration" in following.command("status").stdout
+
+
 def test_abort_when_the_slot_is_gone(following, traces):
     following.start()
     following.wait_caught_up()
@@ -190,7 +220,8 @@ def test_status_through_a_migration(following):
     assert "State        RUNNING, CDC" in shown and now["job_id"] in shown
     promote = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: following.status()[0]["phase"] == "PROMOTE_IN_PROGRESS", what="the promote in the status")
-    assert promote.wait(60) == 0 and following.end() == 0
+    _, said = promote.communicate(timeout=60)  # read: a pipe that is full would hold it up
+    assert promote.returncode == 0 and following.end() == 0, said
     done = following.status()[0]
     assert (done["state"], done["running"], done["error"]) == ("COMPLETED", False, None)
     assert done["report"]["promoted"] and done["report"]["proven"]

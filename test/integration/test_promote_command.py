@@ -9,6 +9,7 @@ import pytest
 
 from support.cluster import wait_until
 from support.promote import is_read_only
+from support.promote_command import has_locks, hooks, phase, refused
 from support.tcp_proxy import Proxy
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make,
                              rows_and_sequences)
@@ -25,30 +26,6 @@ def following(prepared):
     prepared.start()
     prepared.wait_caught_up()
     return prepared
-
-
-def refused(following, *flags, code=2, reason="PROMOTE_REFUSED", **options):
-    """A promote that does not come about, the source being as before; the error."""
-    result = following.promote(*flags, check=False, **options)
-    assert result.code == code, result
-    told = [line["body"] for line in result.lines if line["type"] == "PROMOTED"]
-    error = told[-1]["error"] if told else None
-    error = error or next(line["body"] for line in result.lines if line["type"] == "FAILED")
-    assert error["reason"] == reason and "promote again" in error["remedy"], error
-    assert following.running(), following.said()
-    assert_writable(following.source)
-    return error
-
-
-def phase(following, name):
-    """Its state as last told."""
-    told = following.bodies("PROGRESS")
-    return next((p["state"] for p in told[-1]["phases"] if p["phase"] == name), None) if told else None
-
-
-def has_locks(database):
-    return database.cluster.sql("SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = %s"
-                                " AND l.mode = 'ExclusiveLock' AND l.locktype = 'relation' AND l.granted", (database.name,))
 
 
 # --- it does what it should ---
@@ -73,11 +50,14 @@ def test_under_writers(following):
         promoted = following.promoted(following.promote())
         writer.stop()
     assert 0 < promoted["outage_us"] < 10_000_000 and promoted["proven"] and is_read_only(following.source)
+    remedy = next(note for note in promoted["notes"] if "stays read-only" in note).split("to write to it again: ")[1]
     assert_equal(following.source, following.dest)
     assert_source_clean(following)
     assert following.dest.sql("SELECT to_regnamespace('pgcrane')") == [(None,)]
     assert_writable(following.dest)
     following.dest.sql("INSERT INTO part (item, v) VALUES (1, 'the sequence goes on')")
+    following.source.sql(remedy)
+    assert_writable(following.source)
 
 
 def test_automatic(source_db, dest_db, pgcrane):
@@ -220,7 +200,8 @@ def test_asked_twice(following):
     wait_until(lambda: following.cdc().get("state") == "PROMOTING", what="the promote")
     second = following.promote(check=False)
     assert second.code == 2 and "under way already" in str(second)
-    assert first.wait(60) == 0
+    _, said = first.communicate(timeout=60)  # read: a pipe that is full would hold it up
+    assert first.returncode == 0, said
     assert following.end() == 0
     assert_equal(following.source, following.dest)
     late = following.command("promote", check=False)
@@ -271,7 +252,8 @@ def test_asked_while_a_server_is_away(called_off, source_db, dest_db, pgcrane):
             assert not any(body["text"] == "the destination is open" for body in following.bodies("EVENT"))
             assert_promoted(following)
         else:
-            assert command.wait(60) == 0 and following.end() == 0
+            _, said = command.communicate(timeout=60)  # read: a pipe that is full would hold it up
+            assert command.returncode == 0 and following.end() == 0, said
     assert_equal(source_db, dest_db)
 
 
@@ -463,16 +445,6 @@ def test_lost_reply_of_open(own_cluster, source_db, pgcrane):
 # --- hooks ---
 
 
-def hooks(tmp_path, **commands):
-    """Flags whose hooks also write down that they ran."""
-    log = tmp_path / "hooks"
-    log.touch()
-    flags = []
-    for name in ("before", "after", "undo"):
-        flags += [f"--hook-{name}", f"echo $PGCRANE_STEP $PGCRANE_JOB >> {log}; {commands.get(name, 'true')}"]
-    return flags, lambda: [line.split()[0] for line in log.read_text().splitlines()]
-
-
 def test_hooks(following, tmp_path):
     flags, ran = hooks(tmp_path)
     assert following.promoted(following.promote(*flags))["ok"]
@@ -498,12 +470,23 @@ def test_hook_after_fails(following, tmp_path):
     assert_source_clean(following)
 
 
-def test_hook_undo(following, tmp_path):
-    """After the hook before, something else fails: it is undone by the third one."""
+def test_hook_undo(prepared, tmp_path):
+    """After the hook before, something else fails: it is undone by the third one, once writes are possible again."""
+    prepared.start(env=failpoint("promote.after_lock:error:1"))
+    prepared.wait_caught_up()
+    flags, ran = hooks(tmp_path)
+    refused(prepared, *flags, reason="PROMOTE_UNDONE")
+    assert ran() == ["before", "undo"]
+    assert prepared.dest.sql("SELECT step FROM pgcrane.hook") == []
+    assert_promoted(prepared)
+    assert ran() == ["before", "undo"]
+
+
+def test_no_hook_when_it_is_refused_before(following, tmp_path):
     following.source.sql("ALTER TABLE item ALTER v SET DEFAULT 'x'")
     flags, ran = hooks(tmp_path)
     refused(following, *flags)
-    assert "after" not in ran() and ran() in ([], ["before", "undo"])
+    assert ran() == []
 
 
 # --- other majors ---

@@ -106,5 +106,6 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
         error_remedy(err, "on the source, as who may: %s", capture_drop_sql(arena, names));
         return error_wrap(err, "removing the event triggers of schema %s from the source", schema);
     }
-    return failpoint("ddl.capture_removed", err) && journal_forget(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
+    return failpoint("ddl.capture_removed", err) &&
+           (dest == NULL || journal_forget(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err));
 }

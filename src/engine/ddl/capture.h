@@ -22,7 +22,7 @@
 NODISCARD bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err);
 NODISCARD bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                                    Error *err);
-/* No error when there is none. seam_remove() passes its line of the journal over. */
+/* No error when there is none. seam_remove() passes its line of the journal over. dest NULL: as there. */
 NODISCARD bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                                   Error *err);
 /* The schema's name, for those who must leave it out (pg_dump, comparison). */

@@ -84,6 +84,7 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.unrepeated ("
     " no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tag text NOT NULL, kind text NOT NULL,"
     " object text NOT NULL, reason text NOT NULL, query text, noted_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    "CREATE TABLE pgcrane.hook (step text PRIMARY KEY, command text NOT NULL);"
     "CREATE TABLE pgcrane.position ("
     " lane integer PRIMARY KEY, lsn pg_lsn NOT NULL, transactions bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);";
 /* clang-format on */

@@ -139,9 +139,7 @@ static void tell_open(Promote *promote) {
     const PromoteParams *params = promote->params;
 
     if (promote->mode == FENCE_FULL)
-        promote_note(promote,
-                     "the source stays read-only; to write to it again: ALTER DATABASE %s RESET"
-                     " default_transaction_read_only",
+        promote_note(promote, "the source stays read-only; to write to it again: " PROMOTE_WRITABLE_SQL,
                      db_name(params->source));
     if (promote->mode == FENCE_LOCKS)
         promote_note(promote, "the source's tables were locked only until the destination was open: it accepts writes"
@@ -160,6 +158,7 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
         return false;
     }
     promote_deadline(promote, COMMIT_US);
+    promote_uninterrupted(promote);
     if (!ledger_commit(params->dest, err) && !settle_commit(promote, ret_known, err))
         return false;
     promote_deadline(promote, WATCH_US);

@@ -37,11 +37,15 @@
  *
  * A COMMIT whose reply is lost while we live: a new connection asks, and waits for the old session's end by the lock
  * that every writing transaction holds on the job's row. Until it is known the locks stay. When it cannot be known (the
- * destination stays away), we give up with the locks gone and the setting on; the next run finds out.
+ * destination stays away), we give up with the locks gone and the setting on; whoever starts following next finds out.
  *
  * Crash of the source: the locks are gone, the setting is not. Crash of the destination before OPEN: its transaction is
  * gone. Either way the step under way fails, and the way back is promote_undo() on new connections. They have no stop
- * flag: the way back is walked to its end even when the user wants to stop.
+ * flag: the way back is walked to its end even when the user wants to stop. A server that stays away longer than that
+ * is waited for by the caller, who follows nothing before (`unsettled`).
+ *
+ * Hooks. Both later ones are in the ledger before the first one runs, whatever becomes of this process: who finds the
+ * promote interrupted runs the one that is due.
  *
  * Two runs. The setting is changed, in either direction, only while the job's row of the ledger is shared with our
  * epoch, which makes a run that takes over wait. So a run that was taken over never takes back the other's fence. A
@@ -118,12 +122,16 @@ bool promote_refuse(const Promote *promote, const char *what, const StringVec *p
 
 /* ---- The steps ---- */
 
+/* Also when there is no hook before: the one after runs all the same. */
 static bool run_hook_before(Promote *promote, Error *err) {
     const MigrateOptions *options = promote->params->options;
 
+    if (!promote_remember_hooks(promote, err))
+        return false;
     if (options->hook_before == NULL)
         return true;
     promote->hook_before_ran = true;
+    promote->hooks_from_us = clock_now_us();
     return promote_hook(promote, options->hook_before, "before", promote->params->stop, err) &&
            failpoint("promote.after_hook_before", err);
 }
@@ -132,12 +140,28 @@ static bool run_hook_before(Promote *promote, Error *err) {
 static bool run_hook_after(Promote *promote, Error *err) {
     const MigrateOptions *options = promote->params->options;
 
-    if (options->hook_after == NULL || promote_hook(promote, options->hook_after, "after", NULL, err))
+    if (options->hook_after == NULL)
         return true;
-    promote_event(promote, "error", "the destination is open, but the hook after it failed: %s", err->message);
-    promote_note(promote, "the hook after the promote failed, run it by hand: %s (%s)", options->hook_after,
-                 err->message);
+    if (!failpoint("promote.before_hook_after", err) ||
+        !promote_hook(promote, options->hook_after, "after", NULL, err)) {
+        promote_event(promote, "error", "the destination is open, but the hook after it failed: %s", err->message);
+        promote_note(promote, "the hook after the promote failed, run it by hand: %s (%s)", options->hook_after,
+                     err->message);
+    }
+    promote_forget_hooks(promote->params->dest, promote->params->load->ledger);
     return true;
+}
+
+/* What an application that the hooks stop and let go has seen of it. */
+static void measure_with_hooks(Promote *promote) {
+    const MigrateOptions *options = promote->params->options;
+    int64_t without = promote->result.outage_us;
+    int64_t before = promote->hooks_from_us == 0 ? 0 : promote->outage_from_us - promote->hooks_from_us;
+
+    if (options->hook_before != NULL || options->hook_after != NULL)
+        promote->result.outage_with_hooks_us =
+            MAX(before, 0) + without +
+            (options->hook_after != NULL ? clock_now_us() - promote->outage_from_us - without : 0);
 }
 
 static bool (*const step_runs[PROMOTE_STEP_MAX_])(Promote *, Error *) = {
@@ -145,6 +169,29 @@ static bool (*const step_runs[PROMOTE_STEP_MAX_])(Promote *, Error *) = {
     [PROMOTE_FENCE] = promote_fence,     [PROMOTE_DRAIN] = promote_drain,     [PROMOTE_COPY_REST] = promote_copy_rest,
     [PROMOTE_COMPARE] = promote_compare, [PROMOTE_PROOF] = promote_prove,     [PROMOTE_HOOK_AFTER] = run_hook_after,
 };
+
+/* ---- Who may interrupt ---- */
+
+/* The control connections are the run's; for the time of a promote they end where it is called off, or a long statement
+ * (hashing a table, REFRESH, checking a foreign key) would be waited for first. */
+static void lend_stop(Promote *promote) {
+    promote->source_stop = db_stop(promote->params->source);
+    promote->dest_stop = db_stop(promote->params->dest);
+    db_set_stop(promote->params->source, promote->params->stop);
+    db_set_stop(promote->params->dest, promote->params->stop);
+}
+
+static void give_stop_back(const Promote *promote) {
+    db_set_stop(promote->params->source, promote->source_stop);
+    db_set_stop(promote->params->dest, promote->dest_stop);
+}
+
+void promote_uninterrupted(const Promote *promote) {
+    db_set_stop(promote->params->source, NULL);
+    db_set_stop(promote->params->dest, NULL);
+    if (promote->fence != NULL)
+        db_set_stop(promote->fence, NULL);
+}
 
 /* With the application shut out, those who wait for our locks need not be waited for. */
 static bool begin_fenced(Promote *promote, PromoteStep step, Error *err) {
@@ -166,6 +213,8 @@ static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error 
     int64_t begun = clock_now_us();
 
     promote->step = step;
+    if (promote->params->step != NULL && has_work(promote, step))
+        promote->params->step(promote->params->context, step);
     if (step <= PROMOTE_OPEN && stop != NULL && stop_requested(stop))
         return error_set(err, REASON_CANCELLED, "stopped");
     log_info("promote step=%s", promote_step_name(step));
@@ -190,41 +239,52 @@ static bool undo_source(const Promote *promote, Error *err) {
            promote_undo(source, dest, params->load->ledger, &undone, err);
 }
 
+/* Once the source can be written to again. */
 static void undo_hook(const Promote *promote) {
     const char *command = promote->params->options->hook_undo;
     Error err = {0};
 
-    if (!promote->hook_before_ran || command == NULL)
+    if (!promote->hook_before_ran)
         return;
-    if (!promote_hook(promote, command, "undo", NULL, &err))
+    if (command != NULL &&
+        (!failpoint("promote.before_hook_undo", &err) || !promote_hook(promote, command, "undo", NULL, &err)))
         promote_event(promote, "error", "the hook that undoes the first one failed, run it by hand: %s (%s)", command,
                       err.message);
+    promote_forget_hooks(promote->params->dest, promote->params->load->ledger);
 }
 
 static bool keeps_its_reason(ErrorReason reason) {
     return reason == REASON_PROMOTE_REFUSED || reason == REASON_CANCELLED || reason == REASON_FENCED;
 }
 
+static void note_cause(Promote *promote, const Error *cause) {
+    promote->result.cause = arena_printf(promote->arena, "promote called off in step %s: %s",
+                                         promote_step_name(promote->step), cause->message);
+    promote->result.cause_remedy = arena_strdup(promote->arena, cause->remedy);
+}
+
 static bool call_off(Promote *promote, Error *err) {
     const char *step = promote_step_name(promote->step);
     Error cause = *err, trouble = {0};
 
+    note_cause(promote, &cause);
     log_error_value(LOG_WARNING, &cause);
     db_closep(&promote->fence);
-    bool undone = !promote->setting_touched || undo_source(promote, &trouble);
-    undo_hook(promote);
-    if (!undone) {
+    if (promote->setting_touched && !undo_source(promote, &trouble)) {
+        promote->result.unsettled = true;
         log_error_value(LOG_ERROR, &trouble);
         return error_wrap(err, "promote failed in step %s, and the source may still be read-only (%.300s)", step,
                           trouble.message) ||
-               error_remedy(err,
-                            "the next run of the same command makes it writable again; by hand: ALTER DATABASE %s"
-                            " RESET default_transaction_read_only",
-                            db_name(promote->params->source));
+               error_remedy(
+                   err,
+                   "the migration makes it writable again as soon as both servers answer, with the hook that"
+                   " undoes; when its process has ended, the same command does it; by hand: " PROMOTE_WRITABLE_SQL,
+                   db_name(promote->params->source));
     }
+    undo_hook(promote);
     if (keeps_its_reason(cause.reason))
         return error_wrap(err, "promote called off in step %s", step);
-    error_set(err, REASON_PROMOTE_UNDONE, "promote called off in step %s: %s", step, cause.message);
+    error_set(err, REASON_PROMOTE_UNDONE, "%s", promote->result.cause);
     if (cause.remedy[0] != '\0')
         error_remedy(err, "nothing is lost: the source is writable as before and is still followed. %s", cause.remedy);
     return false;
@@ -238,12 +298,33 @@ static FenceMode fence_mode(const MigrateOptions *options) {
                                                   : FENCE_FULL;
 }
 
-/* COMMIT of OPEN was sent and nobody knows: the setting stays until the next run has asked the ledger. */
+/* COMMIT of OPEN was sent and nobody knows: the setting stays until the ledger could be asked. */
 static bool leave_unknown(Promote *promote, Error *err) {
+    promote->result.unsettled = true;
+    note_cause(promote, err);
     db_closep(&promote->fence);
     error_wrap(err, "it is not known whether the destination was opened: the reply to COMMIT was lost");
-    return error_remedy(err, "run the same command again: it asks the destination and goes on, or makes the source"
-                             " writable again. Do not write to either before");
+    return error_remedy(err, "do not write to either side: as soon as the destination answers, the migration asks it,"
+                             " and goes on there or makes the source writable again; when its process has ended, the"
+                             " same command does it");
+}
+
+static bool take_back(Promote *promote, bool known, Error *err) {
+    give_stop_back(promote);
+    promote_unlimit(promote);
+    return known ? call_off(promote, err) : leave_unknown(promote, err);
+}
+
+static bool walk(Promote *promote, PromoteStep last, Error *err) {
+    for (PromoteStep step = PROMOTE_LAG; step <= last; step++) {
+        bool known = true;
+
+        if (!run_step(promote, step, &known, err))
+            return take_back(promote, known, err);
+    }
+    give_stop_back(promote);
+    promote_unlimit(promote);
+    return true;
 }
 
 bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err) {
@@ -252,17 +333,13 @@ bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_r
         .params = params, .arena = arena, .mode = fence_mode(params->options), .waiting = {.arena = waiting}};
     const PromoteStep last = params->options->dry_run ? PROMOTE_PREPARE : PROMOTE_HOOK_AFTER;
 
-    for (PromoteStep step = PROMOTE_LAG; step <= last; step++) {
-        bool known = true;
+    lend_stop(&promote);
+    bool ok = walk(&promote, last, err);
 
-        if (run_step(&promote, step, &known, err))
-            continue;
-        promote_unlimit(&promote);
-        return known ? call_off(&promote, err) : leave_unknown(&promote, err);
-    }
-    promote_unlimit(&promote);
-    if (params->options->dry_run)
+    if (ok && params->options->dry_run)
         promote.result.outage_us = promote_estimate_us(&promote);
+    else if (ok)
+        measure_with_hooks(&promote);
     *ret_result = promote.result;
-    return true;
+    return ok;
 }

@@ -8,9 +8,12 @@
  *   triggers, sequences) and marks the step "opened" in the ledger: from its COMMIT on the destination is the database.
  * - After a crash: promote_undo() makes the source writable again, unless the ledger's step "opened" is there: then it
  *   does nothing, and the caller only goes on closing (the journal's line went with OPEN's transaction).
- * - Failures: PROMOTE_REFUSED (something is to be mended first), CANCELLED, else PROMOTE_UNDONE (try again). Any other
- *   reason: the way back failed too, or it is not known whether OPEN was committed; the message says which, and the
- *   next run's promote_undo() settles it.
+ * - Failures: PROMOTE_REFUSED (something is to be mended first), CANCELLED, else PROMOTE_UNDONE (try again). With
+ *   `unsettled`: the way back failed too, or it is not known whether OPEN was committed; the message says which.
+ * - `stop` also ends what the control connections wait for, until OPEN's COMMIT is sent: from then on nothing does.
+ * - Hooks are written down in the ledger before the first of them runs, and taken off when they have run: after a
+ * crash, or a failure that was not settled, promote_run_left_hook() runs the one that is due. So each runs at least
+ * once.
  * - `source` and `dest` may be broken or in a failed transaction after a failure: the caller reconnects.
  * - `--dry-run`: everything that can be tried without stopping a write, and an estimate of the outage.
  * - What is done on the source is in the journal first (kind JOURNAL_FENCE, name = what to set back).
@@ -28,6 +31,9 @@
 #define JOURNAL_FENCE "fence"
 #define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
 #define PROMOTE_STEP_PROVEN "proven" /* written after it, when PromoteResult.proven: for the report of a later run */
+
+/* Said to people, %s = the database. A session of it would be read-only, and the statement refused. */
+#define PROMOTE_WRITABLE_SQL "BEGIN READ WRITE; ALTER DATABASE %s RESET default_transaction_read_only; COMMIT"
 
 /* X(NAME, "for people") in order */
 #define PROMOTE_STEPS(X)                                                                                               \
@@ -66,6 +72,7 @@ typedef struct PromoteParams {
     DriftParams drift;
     const Stop *stop;
     void (*event)(void *context, const char *level, const char *text);
+    void (*step)(void *context, PromoteStep step); /* it begins now; may be NULL */
     /* After OPEN's COMMIT, before the locks go: ends the following, or what `--fence locks` held back on the source
      * would still be applied. May be NULL. */
     void (*opened)(void *context);
@@ -76,8 +83,13 @@ typedef struct PromoteResult {
     bool opened;
     bool proven;       /* the proof held, and the fence is known to have stood until the destination was open */
     int64_t outage_us; /* from the first write that could fail or wait to OPEN's COMMIT; dry run: the estimate */
-    int64_t step_us[PROMOTE_STEP_MAX_];              /* 0: not done */
-    Lsn marker;                                      /* everything up to here is on the destination */
+    int64_t outage_with_hooks_us; /* from the begin of the hook before to the end of the hook after; 0 = no hook ran */
+    /* Of a failure: the source may still be read-only, or the destination be open. As soon as both answer, the ledger's
+     * step and promote_undo() settle it; until then nothing may be followed. */
+    bool unsettled;
+    const char *cause, *cause_remedy;   /* of a failure that was undone, or is unsettled: as PROMOTE_UNDONE says it */
+    int64_t step_us[PROMOTE_STEP_MAX_]; /* 0: not done */
+    Lsn marker;                         /* everything up to here is on the destination */
     int64_t sequences, large_objects, tables_copied; /* in COPY_REST */
     StringVec notes;
 } PromoteResult;
@@ -90,5 +102,10 @@ NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, 
  * no harm. */
 NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
                                    Error *err);
+/* The hook that an interrupted promote has left: the one after, when the destination is `opened`, else the one that
+ * undoes. Its failure is an event of level "error"; false only when the ledger cannot be read or written. */
+NODISCARD bool promote_run_left_hook(DbConn *dest, const Ledger *ledger, bool opened,
+                                     void (*event)(void *context, const char *level, const char *text), void *context,
+                                     Error *err);
 const char *promote_step_name(PromoteStep step);
 const char *promote_step_help(PromoteStep step);

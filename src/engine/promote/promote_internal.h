@@ -44,15 +44,17 @@ typedef struct Promote {
     PromoteResult result;
     FenceMode mode;
     PromoteStep step;
-    DbConn *fence;        /* the session that holds the locks */
-    const char *holder;   /* its transaction: while that lives, the locks are held */
-    bool superuser;       /* on the source */
-    bool objects_locked;  /* pg_largeobject, too: read through `fence` */
-    bool setting_touched; /* the journal has a line about it */
-    bool hook_before_ran; /* begun, at least */
+    DbConn *fence;                       /* the session that holds the locks */
+    const char *holder;                  /* its transaction: while that lives, the locks are held */
+    bool superuser;                      /* on the source */
+    bool objects_locked;                 /* pg_largeobject, too: read through `fence` */
+    bool setting_touched;                /* the journal has a line about it */
+    bool hook_before_ran;                /* begun, at least */
+    const Stop *source_stop, *dest_stop; /* of the control connections, as they came */
     int64_t outage_from_us, deadline_us;
-    int64_t limit_us;     /* when the step's statements are ended */
-    const char *lock_sql; /* of all tables, made before the fence */
+    int64_t limit_us;      /* when the step's statements are ended */
+    int64_t hooks_from_us; /* the hook before began; 0 = there is none */
+    const char *lock_sql;  /* of all tables, made before the fence */
     size_t lock_count;
     VEC(RestTable) rest;
     VEC(UniqueRule) unique;
@@ -68,6 +70,10 @@ void promote_event(const Promote *promote, const char *level, const char *format
 void promote_note(Promote *promote, const char *format, ...) PRINTF(2, 3);
 /* All problems as one PROMOTE_REFUSED, each as an event, too; true when there is none. */
 NODISCARD bool promote_refuse(const Promote *promote, const char *what, const StringVec *problems, Error *err);
+
+/* The control connections end at no stop flag until promote_run() returns: a COMMIT of OPEN that is under way is waited
+ * for, and so is what must follow it. */
+void promote_uninterrupted(const Promote *promote);
 
 /* drain.c */
 NODISCARD bool promote_wait_lag(Promote *promote, Error *err);
@@ -163,5 +169,9 @@ void promote_unlimit(Promote *promote);
 NODISCARD bool promote_open(Promote *promote, bool *ret_known, Error *err);
 
 /* hooks.c */
+/* Before the first one runs: for a run that finds this one killed. */
+NODISCARD bool promote_remember_hooks(const Promote *promote, Error *err);
+/* They have run. A failure is only logged: one is run once more then, perhaps. */
+void promote_forget_hooks(DbConn *dest, const Ledger *ledger);
 NODISCARD bool promote_hook(const Promote *promote, const char *command, const char *step, const Stop *stop,
                             Error *err);

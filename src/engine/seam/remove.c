@@ -77,9 +77,9 @@ static void remove_object(Removal *removal, size_t kind, const char *name) {
     bool gone = kinds[kind].drop(removal->source, name, &err) && failpoint("seam.removed", &err);
 
     /* The slot's line and the stream's go together. */
-    if (gone && kinds[kind].drop == seam_drop_slot)
+    if (gone && removal->dest != NULL && kinds[kind].drop == seam_drop_slot)
         gone = journal_forget_stream(removal->dest, removal->ledger, name, &err);
-    else if (gone)
+    else if (gone && removal->dest != NULL)
         gone = journal_forget(removal->dest, removal->ledger, kinds[kind].kind, name, &err);
     if (gone)
         log_info("removed from the source: %s %s", kinds[kind].kind, name);
@@ -120,7 +120,7 @@ bool seam_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamN
     JournalObject *objects = NULL;
     size_t count = 0;
 
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (dest != NULL && !journal_list(dest, arena, &objects, &count, err))
         return false;
     remove_object(&removal, 0, names->slot);
     remove_object(&removal, 1, names->publication_all);

@@ -82,5 +82,6 @@ NODISCARD bool seam_picture_parse(Arena *arena, const char *text, Lsn w, SeamPic
  * one (32 bits). */
 bool seam_in_copy(const SeamPicture *picture, Lsn commit_lsn, uint32_t xid);
 
-/* Drops what the journal names, in any state, and says what it could not. All but the capture of definitions. */
+/* Drops what the journal names, in any state, and says what it could not. All but the capture of definitions. dest
+ * NULL: there is no journal to be had, and only what our names say goes. */
 NODISCARD bool seam_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names, Error *err);
