@@ -8,6 +8,7 @@ import pytest
 from support import compare
 from support.cluster import wait_until
 from support.following import Following
+from support.trouble import again
 
 ROWS = "CREATE TABLE {0} (id int PRIMARY KEY, v text); INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 50) g;"
 FUNCTION = """CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.v = NEW.v || '!'; RETURN NEW; END$$;
@@ -116,6 +117,23 @@ def test_dropped_and_renamed_by_hand(follow):
         database.sql("DROP TABLE gone; ALTER TABLE before RENAME TO after")
     following.source.sql("DROP POLICY few ON stays; UPDATE after SET v = 'x' WHERE id = 1")
     promote_equal(following)
+
+
+POLICIES = ("SELECT tablename, policyname, qual FROM pg_policies ORDER BY 1, 2", "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1",
+            "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text !~ '^part_' ORDER BY 1, 2", "SELECT tablename, rulename, definition FROM pg_rules WHERE schemaname = 'public' ORDER BY 1, 2")
+
+
+@pytest.mark.parametrize("majors", [(13, 18), (15, 18), (17, 17)], ids=str)
+def test_across_versions(majors, make_cluster, pgcrane):
+    """The catalogues of all versions are read; what is written otherwise is made anew, not lost."""
+    databases = [make_cluster(f"definitions{major}", major=major, config={"shared_buffers": "32MB"}).createdb() for major in majors]
+    databases[0].sql(FUNCTION + EVERYTHING.format("a") + EVERYTHING.format("b") + PARTITIONED)
+    following = again(pgcrane, *databases).start()
+    following.wait_caught_up()
+    databases[0].sql("DROP POLICY few ON a; ALTER POLICY few ON b USING (id < 5); ALTER TABLE a DISABLE ROW LEVEL SECURITY; ALTER TABLE b FORCE ROW LEVEL SECURITY; DROP RULE note ON a")
+    assert following.promoted(following.promote())["proven"]
+    assert_same(following, *POLICIES[:3])
+    assert [row[:2] for row in databases[1].sql(POLICIES[3])] == [("b", "note")]
 
 
 def test_refused_before_the_fence(follow):
