@@ -305,7 +305,7 @@ def test_a_lost_reply_of_the_commit(own_cluster, make_promoter, source_of):
     and nothing is undone."""
     cluster = own_cluster("lost")
     promoter = make_promoter(source_of(15), cluster.createdb())
-    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.before_open_commit:sleep=1000"})
+    promotion = promoter.follow(env={"PGCRANE_FAILPOINT": "promote.before_open_commit:sleep=2500"})
     promoter.source.sql("INSERT INTO t VALUES (1, 'a')")
     promotion.tell()
     wait_for_locks(promoter)

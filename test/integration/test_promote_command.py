@@ -148,6 +148,25 @@ def test_fence_none(following):
     assert_source_clean(following)
 
 
+def test_fence_that_falls_at_the_last_moment(prepared):
+    """Its session is ended after the last question before the COMMIT: open, with the exit code of what is not proven."""
+    prepared.start(env=failpoint("promote.open_asked:sleep=3000:1"))
+    prepared.wait_caught_up()
+    source, dest = prepared.source, prepared.dest
+    command = prepared.program.popen("promote", "--fence", "locks", "--state-dir", prepared.program.state_dir)
+    wait_until(lambda: dest.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
+                                " AND state = 'idle in transaction'")
+               and source.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%UPDATE, DELETE, TRUNCATE%'"
+                              " AND application_name LIKE 'pgcrane %'"), what="OPEN")
+    assert source.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                      " WHERE application_name LIKE 'pgcrane % fence'") == [(True,)]
+    out, err = command.communicate(timeout=100)
+    assert command.returncode == 4 and "not proven" in out and "the fence has fallen" in out, out + err
+    assert prepared.end() == 4
+    report = prepared.bodies("REPORT")[0]
+    assert report["promoted"] and not report["proven"]
+
+
 # --- refused, with a remedy that helps ---
 
 
