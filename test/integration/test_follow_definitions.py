@@ -271,8 +271,8 @@ def test_root_of_partitions_is_emptied(follow):
     following = follow(FUNCTION + PARTITIONED)
     following.source.sql("TRUNCATE part; INSERT INTO part VALUES (1, 'after'); DELETE FROM log")
     following.wait_applied()
+    assert following.dest.sql("SELECT table_name, suspect FROM pgcrane.relation WHERE suspect IS NOT NULL") == []
     promote_equal(following)
-    assert following.cdc().get("problems", []) == [] and not any("made on the source" in e["text"] for e in following.bodies("EVENT"))
 
 
 CONFIGURATION = """CREATE EXTENSION citext; CREATE TABLE conf (id int PRIMARY KEY, v text); ALTER EXTENSION citext ADD TABLE conf;
