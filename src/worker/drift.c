@@ -5,18 +5,6 @@
 
 #include <string.h>
 
-/* Kinds that a captured definition cannot be repeated of before OPEN. */
-static bool waits_always(const Run *run, const char *desc, const char *state) {
-    static const char *const waiting[] = {"POLICY", "ROW SECURITY", "EVENT TRIGGER", "PUBLICATION"};
-
-    for (size_t i = 0; i < COUNT_OF(waiting); i++)
-        if (strcmp(desc, waiting[i]) == 0)
-            return true;
-    if (strcmp(desc, "TRIGGER") != 0 && strcmp(desc, "RULE") != 0)
-        return false;
-    return !run->replica_role || strcmp(state, "ALWAYS") == 0 || strcmp(state, "REPLICA") == 0;
-}
-
 static bool is_listed(const Run *run, const TocEntry *entry) {
     for (size_t i = 0; i < run->not_moved.len; i++)
         if (strcmp(run->not_moved.items[i].kind, entry->desc) == 0 &&
@@ -26,12 +14,10 @@ static bool is_listed(const Run *run, const TocEntry *entry) {
 }
 
 /* A DriftAbsent. What was refused when it was restored has no line of the ledger, but is in the list of this run. */
-static bool is_absent(void *context, const char *desc, const char *schema, const char *tag, const char *state) {
+static bool is_absent(void *context, const char *desc, const char *schema, const char *tag) {
     const Run *run = context;
     const LoadParams *load = &run->load;
 
-    if (run->options.ddl && waits_always(run, desc, state))
-        return true;
     for (size_t i = 0; i < run->toc.count; i++) {
         const TocEntry *entry = &run->toc.entries[i];
 

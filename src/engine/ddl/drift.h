@@ -30,8 +30,8 @@ typedef VEC(Drift) DriftVec;
 typedef bool (*DriftWanted)(void *context, const char *schema, const char *name);
 
 /* Does the destination lack it on purpose: it waits for the promote's OPEN, or was not moved? By the archive's words
- * for it ("TRIGGER", "shop", "orders audit"). state: "ALWAYS", "REPLICA", ... of triggers and rules, else "". */
-typedef bool (*DriftAbsent)(void *context, const char *desc, const char *schema, const char *tag, const char *state);
+ * for it ("VIEW", "shop", "totals"). */
+typedef bool (*DriftAbsent)(void *context, const char *desc, const char *schema, const char *tag);
 
 typedef struct DriftParams {
     DriftWanted wanted;

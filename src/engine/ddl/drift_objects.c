@@ -15,7 +15,7 @@
 #include <string.h>
 
 typedef enum Level { IGNORED, NOTED, BLOCKS } Level;
-enum { PRINTED = 1 << 0, STATE = 1 << 1 };
+enum { PRINTED = 1 << 0 };
 
 typedef struct ObjectAttr {
     const char *label; /* NULL = no such attribute */
@@ -86,24 +86,12 @@ static const char *fix_missing(Arena *arena, const ObjectFact *fact) {
     if (fact->kind == OBJECT_SCHEMA || fact->kind == OBJECT_EXTENSION)
         return arena_printf(arena, "CREATE %s %s", fact->kind == OBJECT_SCHEMA ? "SCHEMA" : "EXTENSION",
                             sql_ident(arena, fact->name));
-    if (fact->kind == OBJECT_ROW_SECURITY || fact->kind == OBJECT_FORCED_ROW_SECURITY)
-        return arena_printf(arena, "ALTER TABLE %s %s ROW LEVEL SECURITY", name,
-                            fact->kind == OBJECT_ROW_SECURITY ? "ENABLE" : "FORCE");
     if (fact->kind == OBJECT_VIEW || fact->kind == OBJECT_MATERIALIZED_VIEW)
         return fact->attrs[2][0] == '\0'
                    ? ""
                    : arena_printf(arena, "CREATE %s %s AS %s", fact->kind == OBJECT_VIEW ? "VIEW" : "MATERIALIZED VIEW",
                                   name, fact->attrs[2]);
-    if (fact->kind == OBJECT_TRIGGER || fact->kind == OBJECT_RULE)
-        return fact->attrs[2];
     return fact->kind == OBJECT_INDEX || fact->kind == OBJECT_STATISTICS ? fact->attrs[0] : "";
-}
-
-static const char *fix_extra(Arena *arena, const ObjectFact *fact) {
-    if (fact->kind != OBJECT_TRIGGER && fact->kind != OBJECT_RULE && fact->kind != OBJECT_POLICY)
-        return "";
-    return arena_printf(arena, "DROP %s %s ON %s", specs[fact->kind].descs, sql_ident(arena, fact->part),
-                        sql_qualified(arena, fact->schema, fact->name));
 }
 
 /* --- What is told ------------------------------------------------------------------------------------------------- */
@@ -129,17 +117,16 @@ static const char *tag_of(Arena *arena, const ObjectFact *fact) {
     return fact->part[0] == '\0' ? fact->name : arena_printf(arena, "%s %s", fact->name, fact->part);
 }
 
-/* Is it the caller's doing that the destination does not have it (in this state)? */
+/* Is it the caller's doing that the destination does not have it? */
 static bool is_absent(const Merging *merging, const ObjectFact *fact) {
     const DriftParams *params = merging->params;
     const ObjectSpec *spec = &specs[fact->kind];
-    const char *state = (spec->attrs[0].flags & STATE) != 0 ? fact->attrs[0] : "";
     const char *tag = tag_of(merging->arena, fact);
 
     for (const char *desc = spec->descs; params->absent != NULL && *desc != '\0';) {
         size_t len = strcspn(desc, "|");
 
-        if (params->absent(params->context, arena_strndup(merging->arena, desc, len), fact->schema, tag, state))
+        if (params->absent(params->context, arena_strndup(merging->arena, desc, len), fact->schema, tag))
             return true;
         desc += len + (desc[len] == '|');
     }
@@ -159,8 +146,7 @@ static void add_alone(Merging *merging, const ObjectFact *fact, bool on_source) 
     if (spec->attached && same_object(merging->alone, fact))
         return;
     if (!on_source)
-        add(merging, spec->extra, fact, arena_printf(arena, "%s is on the destination only", subject(arena, fact)),
-            fix_extra(arena, fact));
+        add(merging, spec->extra, fact, arena_printf(arena, "%s is on the destination only", subject(arena, fact)), "");
     else if (!is_absent(merging, fact))
         add(merging, spec->missing, fact, arena_printf(arena, "%s is missing on the destination", subject(arena, fact)),
             fix_missing(arena, fact));
@@ -190,8 +176,7 @@ static void compare_pair(const Merging *merging, const ObjectFact *source, const
     for (int i = 0; i < OBJECT_ATTRS; i++) {
         const ObjectAttr *attr = &spec->attrs[i];
 
-        if (same_attr(attr, source->attrs[i], dest->attrs[i]) ||
-            ((attr->flags & STATE) != 0 && is_absent(merging, source)))
+        if (same_attr(attr, source->attrs[i], dest->attrs[i]))
             continue;
         add(merging, spec->differs, source, changed_message(merging->arena, source, dest, i), "");
     }

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000 };
+enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
 
 /* The first column of each SELECT is the place of its kind in drift_objects.def. */
 #define REGCLASS(name) "'pg_catalog." name "'::pg_catalog.regclass"
@@ -103,38 +103,8 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     " FROM fun f JOIN pg_catalog.pg_language l ON l.oid = f.prolang" \
     " LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid"
 
-#define STATE(column) \
-    "CASE " column " WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END"
-
-#define TRIGGERS_SQL \
-    " UNION ALL SELECT 8, r.schema, r.name, t.tgname::text, " STATE("t.tgenabled") "," \
-    " pg_catalog.concat(t.tgfoid::pg_catalog.regproc, ' ', t.tgtype)," \
-    " CASE WHEN $3::boolean THEN pg_catalog.pg_get_triggerdef(t.oid) END, NULL, NULL, NULL, NULL" \
-    " FROM rel r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND %3$s = 0" \
-    " UNION ALL SELECT 9, r.schema, r.name, w.rulename::text, " STATE("w.ev_enabled") "," \
-    " pg_catalog.concat(w.ev_type, CASE WHEN w.is_instead THEN ' INSTEAD' END)," \
-    " CASE WHEN $3::boolean THEN pg_catalog.pg_get_ruledef(w.oid) END, NULL, NULL, NULL, NULL" \
-    " FROM rel r JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.oid WHERE w.rulename <> '_RETURN'"
-
-#define POLICIES_SQL \
-    " UNION ALL SELECT 10, r.schema, r.name, p.polname::text," \
-    " pg_catalog.concat(p.polcmd, CASE WHEN NOT p.polpermissive THEN ' RESTRICTIVE' END, ' TO ', (SELECT" \
-    "  pg_catalog.string_agg(coalesce(o.rolname::text, 'PUBLIC'), ', ' ORDER BY o.rolname)" \
-    "  FROM pg_catalog.unnest(p.polroles) AS x LEFT JOIN pg_catalog.pg_roles o ON o.oid = x))," \
-    " CASE WHEN $3::boolean THEN pg_catalog.pg_get_expr(p.polqual, p.polrelid) END," \
-    " CASE WHEN $3::boolean THEN pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) END, NULL, NULL, NULL, NULL" \
-    " FROM rel r JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid" \
-    " UNION ALL SELECT 11, r.schema, r.name, '', NULL, NULL" NOTHING ", NULL, NULL FROM rel r WHERE r.relrowsecurity" \
-    " UNION ALL SELECT 12, r.schema, r.name, '', NULL, NULL" NOTHING ", NULL, NULL FROM rel r" \
-    " WHERE r.relforcerowsecurity"
-
-/* An event trigger of ours has its function in our schema. */
 #define DATABASE_SQL \
-    " UNION ALL SELECT 13, '', e.evtname::text, '', " STATE("e.evtenabled") "," \
-    " pg_catalog.concat_ws(' ', e.evtevent, e.evtfoid::pg_catalog.regproc, e.evttags), NULL, NULL, NULL, NULL, NULL" \
-    " FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid" \
-    " JOIN ns n ON n.oid = p.pronamespace WHERE " NOT_OWNED("pg_event_trigger", "e.oid") \
-    " UNION ALL SELECT 14, '', i.type || ' ' || i.identity, '', NULL, NULL" NOTHING ", NULL, NULL FROM (" \
+    " UNION ALL SELECT 8, '', i.type || ' ' || i.identity, '', NULL, NULL" NOTHING ", NULL, NULL FROM (" \
     "  SELECT " REGCLASS("pg_cast") "::oid AS classid, oid FROM pg_catalog.pg_cast" \
     "  UNION ALL SELECT " REGCLASS("pg_operator") ", o.oid FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = oprnamespace" \
     "  UNION ALL SELECT " REGCLASS("pg_opclass") ", o.oid FROM pg_catalog.pg_opclass o JOIN ns ON ns.oid = opcnamespace" \
@@ -144,28 +114,24 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     "   JOIN ns ON ns.oid = cfgnamespace" \
     "  UNION ALL SELECT " REGCLASS("pg_ts_dict") ", o.oid FROM pg_catalog.pg_ts_dict o JOIN ns ON ns.oid = dictnamespace" \
     " ) AS x, LATERAL pg_catalog.pg_identify_object(x.classid, x.oid, 0) AS i" \
-    " WHERE x.oid >= 16384 AND (x.classid, x.oid) NOT IN (SELECT classid, objid FROM ext)" \
-    " UNION ALL SELECT 15, '', p.pubname::text, ''," \
-    " pg_catalog.concat_ws(' ', CASE WHEN p.puballtables THEN 'all tables:' END, CASE WHEN p.pubinsert THEN 'insert' END," \
-    "  CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END), NULL" NOTHING ", NULL, NULL" \
-    " FROM pg_catalog.pg_publication p WHERE p.pubname !~ '^pgcrane_'"
+    " WHERE x.oid >= 16384 AND (x.classid, x.oid) NOT IN (SELECT classid, objid FROM ext)"
 
 #define NOTES_SQL \
-    " UNION ALL SELECT 16, n.nspname::text, s.stxname::text, ''," \
+    " UNION ALL SELECT 9, n.nspname::text, s.stxname::text, ''," \
     " CASE WHEN $3::boolean THEN pg_catalog.pg_get_statisticsobjdef(s.oid) END, NULL" NOTHING ", NULL, NULL" \
     " FROM pg_catalog.pg_statistic_ext s JOIN ns n ON n.oid = s.stxnamespace" \
-    " UNION ALL SELECT 17, r.schema, r.name, ''," \
+    " UNION ALL SELECT 10, r.schema, r.name, ''," \
     " (SELECT pg_catalog.string_agg(x, ', ' ORDER BY x) FROM pg_catalog.unnest(r.reloptions) AS x), NULL" NOTHING \
     ", NULL, NULL FROM rel r WHERE r.relkind IN ('r', 'm') AND r.reloptions IS NOT NULL" \
-    " UNION ALL SELECT 18, r.schema, r.name, '', CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'" \
+    " UNION ALL SELECT 11, r.schema, r.name, '', CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'" \
     "  ELSE 'an index' END, NULL" NOTHING ", NULL, NULL FROM rel r WHERE r.relkind IN ('r', 'p')" \
     " AND r.relreplident <> 'd' AND $4::boolean" \
-    " UNION ALL SELECT 19, o.schema, o.name, coalesce(a.attname::text, ''), d.description, NULL" NOTHING ", NULL, NULL" \
+    " UNION ALL SELECT 12, o.schema, o.name, coalesce(a.attname::text, ''), d.description, NULL" NOTHING ", NULL, NULL" \
     " FROM obj o JOIN pg_catalog.pg_description d ON d.classoid = o.classid AND d.objoid = o.oid" \
     " LEFT JOIN pg_catalog.pg_attribute a ON d.objsubid > 0 AND a.attrelid = d.objoid AND a.attnum = d.objsubid"
 
 #define GRANTS_SQL \
-    " UNION ALL SELECT 20, g.schema, g.name, coalesce(r.rolname::text, 'PUBLIC') || g.on_what," \
+    " UNION ALL SELECT 13, g.schema, g.name, coalesce(r.rolname::text, 'PUBLIC') || g.on_what," \
     " pg_catalog.string_agg(e.privilege_type || CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, ', '" \
     "  ORDER BY e.privilege_type), NULL" NOTHING ", NULL, NULL" \
     " FROM (SELECT schema, name, owner, acl, by_default, '' AS on_what FROM obj WHERE acl IS NOT NULL" \
@@ -174,10 +140,10 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
     " CROSS JOIN LATERAL pg_catalog.aclexplode(g.acl) AS e LEFT JOIN pg_catalog.pg_roles r ON r.oid = e.grantee" \
     " WHERE $5::boolean AND e.grantee <> g.owner AND NOT (g.by_default AND e.grantee = 0)" \
     "  AND e.privilege_type <> 'MAINTAIN' GROUP BY 2, 3, 4" \
-    " UNION ALL SELECT 20, o.schema, o.name, 'PUBLIC', 'nothing', NULL" NOTHING ", NULL, NULL FROM obj o" \
+    " UNION ALL SELECT 13, o.schema, o.name, 'PUBLIC', 'nothing', NULL" NOTHING ", NULL, NULL FROM obj o" \
     " WHERE $5::boolean AND o.by_default AND o.acl IS NOT NULL AND NOT EXISTS" \
     "  (SELECT FROM pg_catalog.aclexplode(o.acl) AS e WHERE e.grantee = 0)" \
-    " UNION ALL SELECT 21, '', r.rolname::text, pg_catalog.concat(n.nspname, ' ', d.defaclobjtype)," \
+    " UNION ALL SELECT 14, '', r.rolname::text, pg_catalog.concat(n.nspname, ' ', d.defaclobjtype)," \
     " (SELECT pg_catalog.string_agg(coalesce(x.rolname::text, 'PUBLIC') || ' ' || e.privilege_type, ', '" \
     "   ORDER BY x.rolname, e.privilege_type) FROM pg_catalog.aclexplode(d.defaclacl) AS e" \
     "  LEFT JOIN pg_catalog.pg_roles x ON x.oid = e.grantee WHERE e.privilege_type <> 'MAINTAIN'), NULL" NOTHING \
@@ -188,16 +154,14 @@ enum { PROCEDURE_VERSION = 110000, CLONE_VERSION = 130000, BODY_VERSION = 140000
 static const char *query_text(Arena *arena, int version) {
     return arena_printf(
         arena,
-        SCOPE_SQL PRESENCE_SQL NAMESPACES_SQL SEQUENCES_SQL VIEWS_SQL FUNCTIONS_SQL TRIGGERS_SQL POLICIES_SQL
-            DATABASE_SQL NOTES_SQL GRANTS_SQL,
+        SCOPE_SQL PRESENCE_SQL NAMESPACES_SQL SEQUENCES_SQL VIEWS_SQL FUNCTIONS_SQL DATABASE_SQL NOTES_SQL GRANTS_SQL,
         version >= PROCEDURE_VERSION
             ? "CASE f.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' WHEN 'w' THEN 'window function'"
               " ELSE 'function' END"
             : "CASE WHEN f.proisagg THEN 'aggregate' WHEN f.proiswindow THEN 'window function' ELSE 'function' END",
         version >= BODY_VERSION
             ? "CASE WHEN f.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(f.oid) END"
-            : "NULL",
-        version >= CLONE_VERSION ? "t.tgparentid" : "0");
+            : "NULL");
 }
 
 int object_compare(const ObjectFact *a, const ObjectFact *b) {
