@@ -1,4 +1,6 @@
 """A transaction larger than a batch arrives in pieces of one destination transaction, and a worker dies between them."""
+import pytest
+
 from support import compare
 from support.following import Following
 
@@ -25,3 +27,32 @@ def test_killed_between_the_pieces(source_db, dest_db, pgcrane):
     problems = [text for text in compare.differences(source_db.uri, dest_db.uri)
                 if not text.startswith("settings of the database")]
     assert not problems, problems
+
+
+def peak_mb(following):
+    """Of the worker, since it began."""
+    def of(pid):
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+    return max(of(pid) for pid in following.pids("worker"))
+
+
+@pytest.mark.parametrize("changes", (
+    # Half a gigabyte that does not compress, and changes of it in the same transaction.
+    """BEGIN; INSERT INTO big SELECT i, (SELECT string_agg(md5((i * 1000 + k)::text), '') FROM generate_series(1, 310) k)
+         FROM generate_series(1, 50000) i;
+       UPDATE big SET a = left(a, 50) WHERE id % 5 = 0; DELETE FROM big WHERE id % 7 = 0; COMMIT""",
+    """DO $$ BEGIN FOR i IN 1..100000 LOOP
+         BEGIN INSERT INTO big VALUES (i, 'sub'); IF i % 10 = 0 THEN RAISE 'undone'; END IF;
+         EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$"""), ids=("half-a-gigabyte", "subtransactions"))
+def test_memory_is_bounded(changes, source_db, dest_db, pgcrane):
+    source_db.sql("CREATE TABLE big (id int PRIMARY KEY, a text)")
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    source_db.sql(changes)
+    following.wait_applied(timeout=300)
+    assert following.transactions() == 1
+    assert peak_mb(following) < 150
+    assert following.promoted(following.promote())["proven"]
+    rows = "SELECT count(*), md5(string_agg(id || ' ' || md5(a), ',' ORDER BY id)) FROM big"
+    assert source_db.sql(rows) == dest_db.sql(rows)
