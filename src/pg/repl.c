@@ -432,7 +432,8 @@ bool repl_stream_open(const DbTarget *source, const ReplStart *start, const Stop
 
     if (stream == NULL)
         return error_set(err, REASON_SYSTEM, "out of memory");
-    *stream = (ReplStream){.source = source, .start = *start, .stop = stop, .durable_lsn = start->lsn};
+    *stream = (ReplStream){
+        .source = source, .start = *start, .stop = stop, .durable_lsn = start->unconfirmed ? 0 : start->lsn};
     if (!open_first(stream, err)) {
         repl_stream_closep(&stream);
         return false;

@@ -24,6 +24,7 @@ typedef struct ReplStart {
     const char *slot;
     const char *const *publications; /* NULL-terminated */
     uint64_t lsn;                    /* from the ledger */
+    bool unconfirmed;                /* it may not be confirmed yet: repl_acknowledge() says what may be */
     bool binary;                     /* ask for binary values (14+) */
     bool messages;                   /* logical messages too (14+) */
     bool pull;                       /* a large backlog may be fetched by SQL first (12+; repl_pull.c) */

@@ -157,7 +157,7 @@ static Pull *pull_new(const ReplStart *start, const ReplSlot *slot, DbConn *conn
                    .reader = reader_name(arena, start->slot),
                    .options = options_of(arena, start, db_version(conn)),
                    .chunk = CHUNK_FIRST,
-                   .durable = start->lsn,
+                   .durable = start->unconfirmed ? 0 : start->lsn,
                    .confirmed = slot->confirmed_lsn,
                    .confirm_due_us = clock_now_us() + CONFIRM_INTERVAL_US};
     return pull;
@@ -401,7 +401,7 @@ static bool has_more(const Pull *pull) {
 /* Between two chunks; REPL_DATA with *ret_over: it is enough. */
 static ReplResult begin_chunk(Pull *pull, bool *ret_over, Error *err) {
     bool more = has_more(pull);
-    bool due = pull->durable - pull->confirmed >= CONFIRM_BYTES || clock_now_us() >= pull->confirm_due_us;
+    bool due = pull->durable >= pull->confirmed + CONFIRM_BYTES || clock_now_us() >= pull->confirm_due_us;
 
     if ((due || !more) && !confirm(pull, err))
         return REPL_FAILED;

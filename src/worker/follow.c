@@ -125,13 +125,15 @@ static bool start(Following *following, Error *err) {
     publications[0] = run->names.publication_all;
     publications[1] = run->names.publication_keys;
     SeamPicture *schema_picture = NULL;
+    Lsn limit = UINT64_MAX;
     /* What changed while nothing was followed is not to be applied before it is known. */
     if (!run_check_source(run, err) || !following_look_at_shapes(following, err) || !read_tables(following, err) ||
-        !read_schema_picture(following, &schema_picture, err))
+        !read_schema_picture(following, &schema_picture, err) || !standbys_look(run, &following->standbys, &limit, err))
         return false;
     const FollowParams params = {
         .stop = &run->stop,
         .schema_picture = schema_picture,
+        .confirm_limit = limit,
         .source_target = &run->source_target,
         .dest_target = &run->dest_target,
         .ledger = &run->ledger,

@@ -12,6 +12,19 @@ typedef struct Sample {
     ApplyCounts counts;
 } Sample;
 
+/* follow_standbys.c */
+typedef struct StandbyMark {
+    Lsn position, wal;
+} StandbyMark;
+
+typedef struct Standbys {
+    StandbyMark marks[64]; /* oldest first; not yet on every standby */
+    size_t count;
+    Lsn safe;        /* on every standby */
+    int64_t seen_us; /* when there was one; 0 = never, or given up */
+    int64_t due_us;
+} Standbys;
+
 /* The thread that tells the numbers while the main one promotes. */
 typedef struct Teller {
     pthread_t thread;
@@ -50,6 +63,7 @@ typedef struct Following {
     Lsn trouble_at;
     int64_t started_us;
     bool progressed;
+    Standbys standbys;
     atomic_bool marked; /* a table was marked suspect: look at the ledger */
 } Following;
 
@@ -75,6 +89,10 @@ NODISCARD bool following_look_at_drift(Following *following, bool *ret_busy, Err
 /* follow_ddl.c: commands that were not repeated */
 NODISCARD bool following_look_at_unrepeated(Following *following, Error *err);
 void following_look_end(Following *following);
+
+/* --- follow_standbys.c --- */
+/* When it is due. *ret_limit: what may be confirmed to the source, UINT64_MAX = all that is applied. */
+NODISCARD bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err);
 
 /* --- follow_conflict.c --- */
 /* After following failed with *err. True: it was one table that the destination has in another form; it rests now, and

@@ -1,5 +1,6 @@
 """Following in bad weather, through the real commands: it goes on by itself, or there is one clear error; nothing is lost."""
 import contextlib
+import time
 
 import pytest
 
@@ -208,6 +209,30 @@ def test_destination_failed_over(major, own_cluster, source_db, pgcrane):
             assert_promoted(following)
 
 
+def test_what_a_standby_lacks_is_not_confirmed(own_cluster, source_db, pgcrane):
+    """The standby confirms no commit, and is cut off: what it lacks stays on the source, and the fail-over costs nothing."""
+    with contextlib.ExitStack() as made:
+        pair = Pair(made, own_cluster("notconfirmed"))
+        following = make(pgcrane, source_db, pair.database, dest_uri=pair.uri())
+        following.start()
+        following.wait_caught_up()
+        source_db.sql("UPDATE item SET v = 'both have it' WHERE id < 100")
+        following.wait_applied()
+        end = source_db.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
+        confirmed = ("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()")
+        wait_until(lambda: source_db.sql(confirmed, (end,))[0][0], what="the acknowledgement of what both have")
+        cut_off(pair.cluster, pair.standby)
+        source_db.sql("UPDATE item SET v = 'the standby lacks it' WHERE id < 50")
+        following.wait_applied()
+        end = source_db.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
+        time.sleep(3)  # three times as long as it takes to be confirmed without a standby
+        assert not source_db.sql(confirmed, (end,))[0][0]
+        lost = following.position()
+        following.dest = pair.fail_over()
+        assert lost != following.position(), "nothing was lost: this test shows nothing"
+        assert_promoted(following)
+
+
 def test_destination_went_back(own_cluster, source_db, pgcrane):
     """As above, but the source has thrown away what is missing: it says so, at once and for good; --restart helps."""
     with contextlib.ExitStack() as made:
@@ -220,7 +245,7 @@ def test_destination_went_back(own_cluster, source_db, pgcrane):
         source_db.sql("UPDATE item SET v = 'the standby lacks it' WHERE id < 50")
         end = source_db.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
         wait_until(lambda: source_db.sql("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots"
-                                         " WHERE database = current_database()", (end,))[0][0], what="the acknowledgement")
+                                         " WHERE database = current_database()", (end,))[0][0], 120, "the end of the minute that a standby is waited for")
         following.dest = pair.fail_over()
         source_db.sql("UPDATE item SET v = 'after it'")
         failed = ended(following, 2, "DEST_WENT_BACK")

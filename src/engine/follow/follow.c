@@ -117,6 +117,7 @@ bool follow_start(const FollowParams *params, Follow **ret_follow, Error *err) {
 
     follow->arena = arena;
     follow->params = *params;
+    atomic_store(&follow->confirm_limit, params->confirm_limit == 0 ? UINT64_MAX : params->confirm_limit);
     if (params->batch_bytes == 0)
         follow->params.batch_bytes = BATCH_BYTES;
     if (params->batch_rows == 0)
@@ -154,6 +155,10 @@ void follow_stopp(Follow **follow_pointer) {
 }
 
 /* --- Questions ---------------------------------------------------------------------------------------------------- */
+
+void follow_limit_confirmed(Follow *follow, Lsn limit) {
+    atomic_store(&follow->confirm_limit, limit);
+}
 
 bool follow_check(Follow *follow, Error *err) {
     (void)pthread_mutex_lock(&follow->lock);

@@ -5,7 +5,7 @@
  * - follow_start() opens a replication connection and a connection to the destination, and two threads: the receiver
  *   (stream -> decode -> skip what the copy has -> batches) and the applier (batches -> one transaction each, with the
  *   position). Between them a short queue: memory is bounded whatever a transaction's size.
- * - What is confirmed to the slot is only what is durably committed in the destination.
+ * - What is confirmed to the slot is only what is durably committed in the destination, and no more than the limit.
  * - A change of a table is skipped only when seam_in_copy() says so for that table's own picture. A relation that is
  *   not among `tables` is the hook's to judge.
  * - A failure ends both threads; follow_check() tells it. Nothing is retried here: the caller starts anew, from the
@@ -51,6 +51,8 @@ typedef struct FollowParams {
     /* NULL, or of the snapshot that the schema was copied under: messages that it shows are not the hook's, since the
      * copied schema has their effect. */
     const SeamPicture *schema_picture;
+    /* The first of follow_limit_confirmed(); 0 = none. */
+    Lsn confirm_limit;
     FollowHooks hooks;
     const Stop *stop;   /* while follow_start() connects; NULL = none */
     size_t batch_bytes; /* 0 = 16 MB */
@@ -62,6 +64,8 @@ typedef struct Follow Follow;
 NODISCARD bool follow_start(const FollowParams *params, Follow **ret_follow, Error *err);
 /* Ends both threads at a batch's border: what is not committed is thrown away, the slot has it still. NULL is fine. */
 void follow_stopp(Follow **follow);
+/* The source is not told of more than this from now on, though more may be applied; UINT64_MAX = no limit. */
+void follow_limit_confirmed(Follow *follow, Lsn limit);
 /* False when a thread has failed: *err is its error. */
 NODISCARD bool follow_check(Follow *follow, Error *err);
 

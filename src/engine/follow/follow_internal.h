@@ -90,9 +90,10 @@ struct Follow {
     bool replica_role;
     OidMap table_counts; /* of FollowTableCount */
     Arena *counts_arena;
-    Arena *tables_arena;     /* ApplyTables: filled by the applier, read by both. Never freed before the end */
-    Arena *receiver_arena;   /* what the receiver keeps; the applier reads definitions in it */
-    _Atomic Lsn durable;     /* may be acknowledged */
+    Arena *tables_arena;   /* ApplyTables: filled by the applier, read by both. Never freed before the end */
+    Arena *receiver_arena; /* what the receiver keeps; the applier reads definitions in it */
+    _Atomic Lsn durable;   /* may be acknowledged, up to the next */
+    _Atomic Lsn confirm_limit;
     _Atomic Lsn wanted;      /* somebody waits for this position; 0 = nobody */
     atomic_size_t in_flight; /* items pushed and not done */
     /* Written by the receiver */

@@ -34,11 +34,15 @@ static bool stopped(Error *err) {
     return error_set(err, REASON_CANCELLED, "stopped");
 }
 
+static Lsn confirmable(const Follow *follow) {
+    return MIN(atomic_load(&follow->durable), atomic_load(&follow->confirm_limit));
+}
+
 /* Meanwhile the source must hear of us, or it ends the connection. */
 static bool stay_alive(Receiver *receiver, Error *err) {
     if (stop_requested(&receiver->follow->stop))
         return stopped(err);
-    repl_acknowledge(receiver->stream, atomic_load(&receiver->follow->durable));
+    repl_acknowledge(receiver->stream, confirmable(receiver->follow));
     return repl_stay_alive(receiver->stream, err);
 }
 
@@ -176,7 +180,7 @@ static bool advance(Receiver *receiver, int64_t now, Error *err) {
 /* Tells the source what is durable; at once when it has asked (a server that shuts down waits for it), and asks it for
  * its position when somebody waits for one that was not heard of. */
 static bool talk(Receiver *receiver, int64_t now, Error *err) {
-    Lsn durable = atomic_load(&receiver->follow->durable);
+    Lsn durable = confirmable(receiver->follow);
     bool ask = atomic_load(&receiver->follow->wanted) > receiver->progress && now >= receiver->ask_due_us;
     bool confirm =
         durable > receiver->confirmed && (receiver->asked > receiver->confirmed || now >= receiver->confirm_due_us);
@@ -258,7 +262,7 @@ static bool receive_all(Receiver *receiver, Error *err) {
         /* Inside a transaction everything waits for its end; the deadline, passed or not, does no harm. */
         if (receiver->in_transaction && result == REPL_DATA)
             continue;
-        repl_acknowledge(receiver->stream, atomic_load(&receiver->follow->durable));
+        repl_acknowledge(receiver->stream, confirmable(receiver->follow));
         if (!receiver->in_transaction && !settle(receiver, result == REPL_TIMEOUT, err))
             return false;
         deadline = receive_deadline(receiver);
@@ -280,6 +284,7 @@ static bool open_stream(Receiver *receiver, Error *err) {
                        .publications = follow->params.publications,
                        .lsn = follow->start.lsn,
                        .messages = true,
+                       .unconfirmed = confirmable(follow) < follow->start.lsn,
                        .pull = true};
 
     if (!repl_stream_open(follow->params.source_target, &start, &follow->stop, &receiver->stream, err))
@@ -314,7 +319,7 @@ void *receiver_main(void *context) {
             follow_fail(receiver.follow, &err);
     }
     if (receiver.stream != NULL)
-        repl_acknowledge(receiver.stream, atomic_load(&receiver.follow->durable));
+        repl_acknowledge(receiver.stream, confirmable(receiver.follow));
     repl_stream_closep(&receiver.stream);
     arena_free(receiver.decoded);
     return NULL;

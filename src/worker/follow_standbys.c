@@ -1,0 +1,104 @@
+/*
+ * What may be confirmed to the source when the destination has standbys that do not confirm each commit.
+ *
+ * A fail-over of the destination to such a standby loses the last commits, the ledger's position with them. That is no
+ * harm as long as the source still has what is missing: it streams again from there. So the slot must not pass what
+ * the standbys have. Once a second the ledger's position and the destination's WAL position behind it are noted as a
+ * pair; a position may be confirmed when every standby has flushed the WAL of its pair.
+ *
+ * A standby that goes away may be the one that is failed over to: for a while it is waited for. Not for ever, since the
+ * source keeps its WAL for that long. Standbys that commits wait for (synchronous_standby_names) are there in any case.
+ */
+#include "common/clock.h"
+#include "worker/following.h"
+
+#define LOOK_US (1 * USEC_PER_SEC)
+#define AWAY_US (60 * USEC_PER_SEC)
+
+typedef struct Seen {
+    Lsn position, wal; /* ours, and the destination's own, which is at or behind its commit */
+    Lsn flushed;       /* by the slowest standby */
+    int64_t standbys, visible;
+} Seen;
+
+/* Physical ones. Without the right to see more, their positions are NULL. */
+static bool look(DbConn *dest, Seen *ret_seen, Error *err) {
+    static const char *const sql =
+        "WITH s AS (SELECT r.flush_lsn FROM pg_catalog.pg_stat_replication r"
+        " LEFT JOIN pg_catalog.pg_replication_slots l ON l.active_pid = r.pid"
+        " WHERE l.slot_type IS DISTINCT FROM 'logical' AND (r.state IS NULL OR r.state IN ('streaming', 'catchup')))"
+        " SELECT p.lsn, pg_catalog.pg_current_wal_insert_lsn(),"
+        " COALESCE((SELECT flush_lsn FROM s ORDER BY flush_lsn LIMIT 1), '0/0'),"
+        " (SELECT pg_catalog.count(*) FROM s), (SELECT pg_catalog.count(flush_lsn) FROM s)"
+        " FROM pgcrane.position p WHERE p.lane = 0";
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    Seen seen = {0};
+
+    if (!db_query(dest, sql, 0, NULL, &row, err))
+        return error_wrap(err, "looking for the destination's standbys");
+    if (db_rows(row) == 1) {
+        seen.standbys = db_int64(row, 0, 3);
+        seen.visible = db_int64(row, 0, 4);
+        if (!lsn_parse(db_text(row, 0, 0), &seen.position) || !lsn_parse(db_text(row, 0, 1), &seen.wal) ||
+            !lsn_parse(db_text(row, 0, 2), &seen.flushed))
+            return error_set(err, REASON_INTERNAL, "the destination's positions are none");
+    }
+    *ret_seen = seen;
+    return true;
+}
+
+/* When there is no room every other one goes: what is confirmed is a little older then. */
+static void note(Standbys *standbys, const Seen *seen) {
+    if (standbys->count > 0 && standbys->marks[standbys->count - 1].position == seen->position)
+        return;
+    if (standbys->count == COUNT_OF(standbys->marks)) {
+        for (size_t i = 0; i < COUNT_OF(standbys->marks) / 2; i++)
+            standbys->marks[i] = standbys->marks[2 * i];
+        standbys->count /= 2;
+    }
+    standbys->marks[standbys->count++] = (StandbyMark){.position = seen->position, .wal = seen->wal};
+}
+
+static void judge(Standbys *standbys, Lsn flushed) {
+    size_t passed = 0;
+
+    while (passed < standbys->count && standbys->marks[passed].wal <= flushed)
+        standbys->safe = standbys->marks[passed++].position;
+    for (size_t i = passed; i < standbys->count; i++)
+        standbys->marks[i - passed] = standbys->marks[i];
+    standbys->count -= passed;
+}
+
+static void forget(Run *run, Standbys *standbys) {
+    if (standbys->seen_us != 0)
+        run_event(run, "warning",
+                  "the destination's standby has been away for a minute: from now on it may lack what the source does"
+                  " not keep for it");
+    *standbys = (Standbys){0};
+}
+
+/* Nothing at all is 0/1, since 0 would mean that there is no limit. */
+static Lsn limit_of(const Standbys *standbys) {
+    return standbys->seen_us == 0 ? UINT64_MAX : MAX(standbys->safe, 1);
+}
+
+bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err) {
+    int64_t now = clock_now_us();
+    Seen seen = {0};
+
+    *ret_limit = limit_of(standbys);
+    if (now < standbys->due_us)
+        return true;
+    if (!look(run->dest, &seen, err))
+        return false;
+    if (seen.visible > 0) {
+        standbys->seen_us = now;
+        note(standbys, &seen);
+        judge(standbys, seen.flushed);
+    } else if (seen.standbys > 0 || now - standbys->seen_us > AWAY_US) {
+        forget(run, standbys);
+    }
+    standbys->due_us = now + LOOK_US;
+    *ret_limit = limit_of(standbys);
+    return true;
+}
