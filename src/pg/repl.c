@@ -298,12 +298,14 @@ static bool explain_start(DbConn *conn, const ReplStart *start, Error *err) {
 }
 
 /* One attempt; *ret_pid = the process that holds the slot, 0 = the stream has begun. */
-static bool try_start(DbConn *conn, const ReplStart *start, const char *sql, int *ret_pid, Error *err) {
+static bool try_start(DbConn *conn, const ReplStart *start, const char *sql, int *ret_pid, uint64_t *ret_confirmed,
+                      Error *err) {
     ReplSlot slot;
 
     if (!repl_slot_read(conn, start->slot, &slot, err) || !repl_slot_check(&slot, start, err))
         return false;
     *ret_pid = slot.active_pid;
+    *ret_confirmed = slot.confirmed_lsn;
     if (slot.active_pid != 0)
         return true;
     if (query_start_copy(conn, sql, PGRES_COPY_BOTH, err))
@@ -318,7 +320,7 @@ static int64_t slot_deadline(const ReplStart *start) {
     return clock_now_us() + (start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US);
 }
 
-static bool begin(DbConn *conn, const ReplStart *start, Error *err) {
+static bool begin(DbConn *conn, const ReplStart *start, uint64_t *ret_confirmed, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Buf sql CLEANUP(buf_fini);
     int64_t deadline = slot_deadline(start);
@@ -328,7 +330,7 @@ static bool begin(DbConn *conn, const ReplStart *start, Error *err) {
         return false;
     for (;;) {
         int pid = 0;
-        if (!try_start(conn, start, sql.data, &pid, err))
+        if (!try_start(conn, start, sql.data, &pid, ret_confirmed, err))
             return false;
         if (pid == 0)
             return true;
@@ -356,9 +358,12 @@ static bool read_interval(DbConn *conn, int64_t *ret_interval_us, Error *err) {
 /* From start->lsn, which may lie before what is durable, but not behind it. */
 static bool open_stream(ReplStream *stream, DbConn *conn, const ReplStart *start, Error *err) {
     int64_t interval_us = 0;
+    uint64_t confirmed = 0;
 
-    if (!read_interval(conn, &interval_us, err) || !repl_tune(conn, err) || !begin(conn, start, err))
+    if (!read_interval(conn, &interval_us, err) || !repl_tune(conn, err) || !begin(conn, start, &confirmed, err))
         return false;
+    /* Feedback below what the slot has would take some servers back. */
+    stream->durable_lsn = MAX(stream->durable_lsn, confirmed);
     bool answers = db_version(conn) >= VERSION_ANSWERS;
     stream->conn = conn;
     stream->pg = db_pgconn(conn);
@@ -418,7 +423,7 @@ static bool open_behind_pull(ReplStream *stream, Error *err) {
     CLEANUP(db_closep) DbConn *conn = NULL;
     ReplStart start = stream->start;
 
-    start.lsn = pull_position(stream->pull);
+    start.lsn = MAX(stream->start.lsn, pull_position(stream->pull));
     pull_closep(&stream->pull);
     if (!connect_stream(stream, &conn, err) || !open_stream(stream, conn, &start, err))
         return false;

@@ -21,13 +21,20 @@
  *
  * What a chunk costs the source. Each call decodes from the reader's restart_lsn again, which moves only past
  * transactions that have ended: so chunks grow while nothing comes out of them (a large transaction is in progress),
- * and when the distance from restart_lsn is more than WINDOW the stream takes over, which never reads twice. The same
- * limit bounds the tuplestore, which is a temporary file of the source beyond work_mem: what commits in a chunk was
- * written behind restart_lsn. Where we may set it, temp_file_limit bounds it exactly and the window is wider. Large
- * values gain nothing and go through more hands than in a stream, so a chunk of them is the last one.
+ * and when the distance from restart_lsn is more than the window the stream takes over, which never reads twice. A
+ * chunk is at least as long as what is read once more for it, so that all in all no more than twice the WAL is decoded.
+ * The window also bounds the tuplestore, which is a temporary file of the source beyond work_mem: what commits in a
+ * chunk was written behind restart_lsn, but compressed values are larger when they come out. So it is narrow, unless we
+ * may set temp_file_limit. While its rows are sent, a chunk's snapshot holds VACUUM back as any query does. Large
+ * values gain nothing and go through more hands than in a stream: a chunk of them is the last one.
+ *
+ * Where it is not done. Before the minor releases of is_sound(), where the functions had faults. Where a setting makes
+ * promises for the slot that a copy of it does not keep (synchronized_standby_slots), or ends a slot that nobody holds
+ * for a while (idle_replication_slot_timeout). Whatever goes wrong before the first row of a chunk: the stream has
+ * other limits, and if it is the slot's own trouble, the stream meets it as well and says so.
  *
  * Relies on: get_changes gives whole transactions, up to the first commit at or behind upto_lsn, and confirms exactly
- * the end of the last record that it read (its source code, 12 to 18).
+ * the end of the last record that it read (its source code, 13 to 18).
  */
 #include "pg/repl_pull.h"
 
@@ -47,15 +54,14 @@
 #define CHUNK_FIRST (4 * MB) /* the destination waits for the first one */
 #define CHUNK_MAX (64 * MB)
 #define CHUNK_BYTES (32 * MB) /* of messages: less, and the next chunk may be twice as long */
-#define WINDOW (256 * MB)
+#define WINDOW (64 * MB)
 #define WINDOW_LIMITED (4096 * MB)
 #define CONFIRM_BYTES (64 * MB)
+#define ANSWER_US (600 * USEC_PER_SEC) /* for a chunk to be decoded, for a slot to be moved */
 #define CONFIRM_INTERVAL_US (30 * USEC_PER_SEC)
-#define TEMP_FILE_LIMIT "2GB"
-#define SQLSTATE_LIMIT "53400"
 #define SECONDS_1970_TO_2000 INT64_C(946684800)
 
-enum { VERSION_MIN = 120000, LARGE_MESSAGE = 4096, LARGE_MIN = 1 << 20 };
+enum { LARGE_MESSAGE = 4096, LARGE_MIN = 1 << 20 };
 enum { COPY_HEADER = 19, SQL_MAX = 1 << 20 };
 
 typedef enum PullState {
@@ -82,6 +88,7 @@ struct Pull {
     int64_t server_time_us;
     uint64_t durable, confirmed;
     int64_t confirm_due_us;
+    int64_t heard_us;
     bool is_over;
 };
 
@@ -105,11 +112,52 @@ static const char *reader_name(Arena *arena, const char *slot) {
     return arena_printf(arena, "%.*s%s", room, slot, suffix);
 }
 
+/* Advancing a slot keeps the catalog rows that it needs (since 2025), and pgoutput can be started in one session as
+ * often as one likes (since 2023). */
+static bool is_sound(int version) {
+    static const int fixed[][2] = {{13, 21}, {14, 18}, {15, 13}, {16, 9}, {17, 5}};
+
+    for (size_t i = 0; i < COUNT_OF(fixed); i++)
+        if (fixed[i][0] == version / 10000)
+            return version % 10000 >= fixed[i][1];
+    return version >= 180000;
+}
+
+static bool may_pull(Pull *pull, Error *err) {
+    DbResult *rows CLEANUP(db_result_freep) = NULL;
+
+    if (!db_query(pull->conn,
+                  "SELECT name FROM pg_catalog.pg_settings WHERE"
+                  " (name = 'synchronized_standby_slots' AND setting <> '')"
+                  " OR (name = 'idle_replication_slot_timeout' AND setting <> '0')",
+                  0, NULL, &rows, err))
+        return false;
+    return db_rows(rows) == 0 || error_set(err, REASON_INTERNAL, "%s is set", db_text(rows, 0, 0));
+}
+
+/* One of an earlier run whose connection is cut, but which the server does not know yet, would stand in the way. */
 static bool make_reader(Pull *pull, Error *err) {
     const char *const params[] = {pull->slot, pull->reader};
 
-    return db_query(pull->conn, "SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2, true)", 2, params, NULL,
+    return db_exec(pull->conn,
+                   "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3", err) &&
+           db_query(pull->conn,
+                    "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots"
+                    " WHERE slot_name = $1 AND temporary AND active_pid <> pg_catalog.pg_backend_pid()",
+                    1, &pull->reader, NULL, err) &&
+           db_query(pull->conn, "SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2, true)", 2, params, NULL,
                     err);
+}
+
+/* The copy stands where the slot does, which may be before the ledger. What lies between is not even to be decoded
+ * (engine/seam/slot.c says why); moving the copy harms nothing, since the own slot holds what both need. */
+static bool move_reader(Pull *pull, uint64_t from, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *const params[] = {pull->reader, lsn_format(arena, from)};
+
+    return from <= pull->confirmed ||
+           db_query(pull->conn, "SELECT pg_catalog.pg_replication_slot_advance($1, $2::pg_catalog.pg_lsn)", 2, params,
+                    NULL, err);
 }
 
 /* Only few roles may. Before there is a reader: an error would take it away. */
@@ -118,8 +166,8 @@ static bool limit_temp_files(Pull *pull, Error *err) {
 
     pull->window = WINDOW;
     if (db_exec(pull->conn,
-                "SELECT pg_catalog.set_config('temp_file_limit', '" TEMP_FILE_LIMIT "', false)"
-                " WHERE pg_catalog.current_setting('temp_file_limit') = '-1'",
+                "SELECT pg_catalog.set_config('temp_file_limit', '2GB', false) FROM pg_catalog.pg_settings"
+                " WHERE name = 'temp_file_limit' AND (setting = '-1' OR setting::bigint > 2097152)",
                 &refused))
         pull->window = WINDOW_LIMITED;
     return !db_is_broken(pull->conn) || (*err = refused, false);
@@ -128,6 +176,7 @@ static bool limit_temp_files(Pull *pull, Error *err) {
 static bool read_state(Pull *pull, Error *err) {
     DbResult *result CLEANUP(db_result_freep) = NULL;
 
+    db_set_deadline(pull->conn, clock_now_us() + ANSWER_US);
     if (!db_query(pull->conn,
                   "SELECT confirmed_flush_lsn, restart_lsn, pg_catalog.pg_current_wal_flush_lsn(),"
                   " (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint"
@@ -142,8 +191,8 @@ static bool read_state(Pull *pull, Error *err) {
 }
 
 static bool is_worth_it(const ReplStart *start, const ReplSlot *slot, int version) {
-    return start->pull && version >= VERSION_MIN && slot->server_lsn - start->lsn >= BACKLOG_MIN &&
-           slot->restart_lsn != 0 && start->lsn + CHUNK_FIRST - slot->restart_lsn <= WINDOW;
+    return start->pull && is_sound(version) && slot->server_lsn - start->lsn >= BACKLOG_MIN && slot->restart_lsn != 0 &&
+           start->lsn + CHUNK_FIRST - slot->restart_lsn <= WINDOW;
 }
 
 static Pull *pull_new(const ReplStart *start, const ReplSlot *slot, DbConn *conn) {
@@ -170,19 +219,16 @@ bool pull_open(const DbTarget *source, const ReplStart *start, const ReplSlot *s
     *ret_pull = NULL;
     if (!is_worth_it(start, slot, slot->server_version))
         return true;
-    log_info("a backlog of %llu MB is fetched by SQL", (unsigned long long)((slot->server_lsn - start->lsn) / MB));
-    if (!db_open(source, "pull", stop, &conn, err))
-        return false;
-    Pull *pull = pull_new(start, slot, conn);
-    if (repl_tune(conn, err) && limit_temp_files(pull, err) && make_reader(pull, err) && read_state(pull, err)) {
+    Pull *pull = db_open(source, "pull", stop, &conn, err) ? pull_new(start, slot, conn) : NULL;
+    if (pull != NULL && may_pull(pull, err) && repl_tune(conn, err) && limit_temp_files(pull, err) &&
+        make_reader(pull, err) && move_reader(pull, start->lsn, err) && read_state(pull, err)) {
+        log_info("a backlog of %llu MB is fetched by SQL", (unsigned long long)((slot->server_lsn - start->lsn) / MB));
         *ret_pull = pull;
         return true;
     }
-    bool harmless = !db_is_broken(conn) && err->reason != REASON_CANCELLED;
-    if (harmless)
-        log_info("the backlog is streamed: %s", err->message);
+    log_info("the backlog is streamed: %s", err->message);
     pull_closep(&pull);
-    return harmless;
+    return err->reason != REASON_CANCELLED;
 }
 
 /* --- Chunks ------------------------------------------------------------------------------------------------------- */
@@ -193,10 +239,23 @@ static void release(Pull *pull) {
     pull->at = pull->end = NULL;
 }
 
+/* By each call that goes on from here. */
+static uint64_t read_again(const Pull *pull) {
+    return pull->position > pull->restart ? pull->position - pull->restart : 0;
+}
+
+static uint64_t room(const Pull *pull) {
+    return pull->window > read_again(pull) ? pull->window - read_again(pull) : 0;
+}
+
+static uint64_t next_len(const Pull *pull) {
+    return MIN(MAX(pull->chunk, read_again(pull)), room(pull));
+}
+
 static bool send_chunk(Pull *pull, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Buf sql CLEANUP(buf_fini);
-    uint64_t upto = MIN(pull->position + pull->chunk, pull->server_lsn);
+    uint64_t upto = MIN(pull->position + next_len(pull), pull->server_lsn);
 
     buf_init(&sql, SQL_MAX);
     buf_printf(&sql,
@@ -208,6 +267,7 @@ static bool send_chunk(Pull *pull, Error *err) {
     if (PQsendQuery(pull->pg, sql.data) != 1)
         return query_fail_conn(pull->conn, err);
     pull->state = PULL_SENT;
+    pull->heard_us = clock_now_us();
     pull->has_header = false;
     pull->rows = 0;
     pull->bytes = 0;
@@ -220,22 +280,29 @@ static bool confirm(Pull *pull, Error *err) {
     const char *const params[] = {pull->slot, lsn_format(arena, pull->durable)};
 
     pull->confirm_due_us = clock_now_us() + CONFIRM_INTERVAL_US;
+    db_set_deadline(pull->conn, clock_now_us() + ANSWER_US);
     if (pull->durable <= pull->confirmed)
         return true;
     if (!db_query(pull->conn, "SELECT pg_catalog.pg_replication_slot_advance($1, $2::pg_catalog.pg_lsn)", 2, params,
-                  NULL, err))
-        return error_wrap(err, "moving slot \"%s\" to %s", pull->slot, params[1]);
+                  NULL, err)) {
+        if (db_is_broken(pull->conn) || err->reason == REASON_CANCELLED)
+            return error_wrap(err, "moving slot \"%s\" to %s", pull->slot, params[1]);
+        /* The error has taken the reader away; what is wrong with the slot, the stream's start will say. */
+        log_info("the backlog is streamed: %s", err->message);
+        pull->is_over = true;
+        return true;
+    }
     pull->confirmed = pull->durable;
     return true;
 }
 
 static void size_next(Pull *pull) {
     if (pull->rows == 0)
-        pull->chunk *= 4;
+        pull->chunk = MIN(pull->chunk * 4, pull->window);
     else if (pull->bytes < CHUNK_BYTES)
         pull->chunk = MIN(pull->chunk * 2, CHUNK_MAX);
     else
-        pull->chunk = MAX(pull->chunk / 2, CHUNK_FIRST);
+        pull->chunk = MIN(MAX(pull->chunk / 2, CHUNK_FIRST), CHUNK_MAX);
     if (pull->bytes >= LARGE_MIN && pull->bytes > pull->rows * LARGE_MESSAGE)
         pull->is_over = true;
 }
@@ -243,8 +310,10 @@ static void size_next(Pull *pull) {
 static ReplResult end_chunk(Pull *pull, ReplData *ret_data, Error *err) {
     int64_t rows = 0;
 
-    if (!query_finish(pull->conn, &rows, err) || !read_state(pull, err))
+    if (!query_finish(pull->conn, &rows, err) || !read_state(pull, err)) {
+        err->retryable = err->reason != REASON_CANCELLED; /* half given: it says nothing of the slot */
         return REPL_FAILED;
+    }
     pull->state = PULL_IDLE;
     size_next(pull);
     if (!failpoint("pull.after_chunk", err))
@@ -323,6 +392,12 @@ static ReplResult next_row(Pull *pull, ReplData *ret_data, Error *err) {
 
 /* REPL_DATA = look again. */
 static ReplResult wait_for_more(Pull *pull, int64_t deadline_us, Error *err) {
+    if (clock_now_us() - pull->heard_us > ANSWER_US) {
+        pull->conn->broken = true;
+        error_set(err, REASON_CONNECTION_LOST, "the source has said nothing for %lld seconds",
+                  (long long)(ANSWER_US / USEC_PER_SEC));
+        return REPL_FAILED;
+    }
     switch (stop_wait_fd(db_stop(pull->conn), PQsocket(pull->pg), POLLIN, deadline_us)) {
     case WAIT_STOPPED:
         return REPL_STOPPED;
@@ -331,22 +406,24 @@ static ReplResult wait_for_more(Pull *pull, int64_t deadline_us, Error *err) {
     case WAIT_READY:
         break;
     }
+    pull->heard_us = clock_now_us();
     if (PQconsumeInput(pull->pg) == 1)
         return REPL_DATA;
     query_fail_conn(pull->conn, err);
     return REPL_FAILED;
 }
 
-/* The temporary file was too large, or the like: the stream has other limits. */
+/* Nothing of the chunk was given. */
 static ReplResult give_up(Pull *pull, const PGresult *result, Error *err) {
     Error ignored;
     int64_t rows = 0;
 
     query_fail_result(pull->conn, result, err);
-    if (strcmp(err->sqlstate, SQLSTATE_LIMIT) != 0 || db_is_broken(pull->conn))
+    if (err->reason == REASON_CONNECTION_LOST || err->reason == REASON_CANCELLED)
         return REPL_FAILED;
     log_info("the backlog is streamed: %s", err->message);
-    (void)!query_finish(pull->conn, &rows, &ignored);
+    if (!db_is_broken(pull->conn))
+        (void)!query_finish(pull->conn, &rows, &ignored);
     pull->state = PULL_IDLE;
     pull->is_over = true;
     return REPL_DATA;
@@ -394,17 +471,18 @@ static ReplResult take_rows(Pull *pull, int64_t deadline_us, ReplData *ret_data,
 }
 
 static bool has_more(const Pull *pull) {
-    return !pull->is_over && pull->position + TAIL < pull->server_lsn &&
-           pull->position + pull->chunk - pull->restart <= pull->window;
+    return !pull->is_over && pull->position + TAIL < pull->server_lsn && room(pull) >= CHUNK_FIRST;
 }
 
 /* Between two chunks; REPL_DATA with *ret_over: it is enough. */
 static ReplResult begin_chunk(Pull *pull, bool *ret_over, Error *err) {
     bool more = has_more(pull);
-    bool due = pull->durable >= pull->confirmed + CONFIRM_BYTES || clock_now_us() >= pull->confirm_due_us;
+    bool due = pull->durable >= pull->confirmed + MAX(CONFIRM_BYTES, read_again(pull)) ||
+               clock_now_us() >= pull->confirm_due_us;
 
     if ((due || !more) && !confirm(pull, err))
         return REPL_FAILED;
+    more = more && !pull->is_over;
     *ret_over = !more;
     return !more || (failpoint("pull.before_chunk", err) && send_chunk(pull, err)) ? REPL_DATA : REPL_FAILED;
 }

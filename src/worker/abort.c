@@ -80,8 +80,8 @@ static bool say_setting(Run *run, Error *err) {
 
 static bool abort_source(Run *run, Error *err) {
     run->names = seam_names(run->arena, run->identity.job_id);
-    if (!end_sessions(run, err) || !ddl_capture_remove(run->source, NULL, NULL, &run->names, err) ||
-        !seam_remove(run->source, NULL, NULL, &run->names, err) || !say_identities(run, err) || !say_setting(run, err))
+    if (!end_sessions(run, err) || !run_remove_from_source(run, err) || !say_identities(run, err) ||
+        !say_setting(run, err))
         return false;
     run->finished = true;
     run_event(run, "info",

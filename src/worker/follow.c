@@ -241,6 +241,15 @@ static void note_progress(Following *following, const FollowStatus *status) {
     following->progressed |= status->applied > following->trouble_at || idle;
 }
 
+static bool look_at_standbys(Following *following, Error *err) {
+    Lsn limit = UINT64_MAX;
+
+    if (!standbys_look(following->run, &following->standbys, &limit, err))
+        return false;
+    follow_limit_confirmed(following->follow, limit);
+    return true;
+}
+
 /* True with *ret_done: reached what was wanted; else the caller starts again. */
 static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *err) {
     Run *run = following->run;
@@ -261,6 +270,8 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
         following_tell(following);
         follow_status(following->follow, &status);
         note_progress(following, &status);
+        if (!look_at_standbys(following, err))
+            return false;
         if (until != 0 && status.applied >= until) {
             *ret_done = true;
             return true;
@@ -279,7 +290,7 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
             return true;
         if (!following_promote(following, ret_done, err))
             return false;
-        if (*ret_done || following->run->promote_unsettled)
+        if (*ret_done || following->follow == NULL) /* ended, to be settled first */
             return true;
     }
 }
@@ -371,8 +382,6 @@ static bool follow_with_patience(Following *following, Lsn until, Error *err) {
         end_following(following, &first_failure_us);
         if (!ok && !may_retry(following, &first_failure_us, err))
             return say_end(following->run, err);
-        if (!ok && run->opened)
-            return true;
     }
     return true;
 }

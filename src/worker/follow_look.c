@@ -220,12 +220,8 @@ static bool look_at_sequences(const Following *following, Error *err) {
 bool following_look_around(Following *following, Error *err) {
     int64_t now = clock_now_us();
     bool unpublished = watch_take_unpublished(following->run);
-    Lsn limit = UINT64_MAX;
     bool busy = false;
 
-    if (!standbys_look(following->run, &following->standbys, &limit, err))
-        return false;
-    follow_limit_confirmed(following->follow, limit);
     if (now >= following->identities_due_us || unpublished) {
         if (!look_at_identities(following, unpublished, err))
             return false;

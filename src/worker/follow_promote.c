@@ -70,11 +70,23 @@ static void end_teller(Following *following) {
     teller->running = false;
 }
 
+/* Nobody knows how it ended: until that is settled nothing may be followed, since the destination may be open. */
+static void on_unsettled(void *context) {
+    Following *following = context;
+
+    end_teller(following);
+    follow_stopp(&following->follow);
+}
+
 /* The last numbers stay, for the report. */
 static void on_opened(void *context) {
     Following *following = context;
 
     end_teller(following);
+    if (following->follow == NULL) {
+        following_tell_state(following, CDC_PROMOTED);
+        return;
+    }
     following->state = CDC_PROMOTED;
     following_tell(following);
     follow_stopp(&following->follow);
@@ -123,6 +135,7 @@ static bool walk_through(Following *following, bool *ret_opened, Error *err) {
         .tables = following->tables,
         .count = following->tables_count,
         .opened = on_opened,
+        .unsettled = on_unsettled,
         .context = following,
     };
 

@@ -213,12 +213,14 @@ bool run_settle_promote(Run *run, Error *err) {
     run->opened = run->promoted.opened;
     if (!run->opened && !promote_undo(run->source, run->dest, &run->ledger, &undone, err))
         return error_wrap(err, "making the source writable again");
-    run->promote_unsettled = false;
     if (run->opened)
         run_event(run, "info", "the destination is open already: closing what is left");
     if (undone)
         run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
-    return promote_run_left_hook(run->dest, &run->ledger, run->opened, on_hook_event, run, err);
+    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, on_hook_event, run, err))
+        return false;
+    run->promote_unsettled = false;
+    return true;
 }
 
 bool run_remedy_unsettled(const Run *run, Error *err) {
@@ -234,6 +236,7 @@ static void try_to_settle(Run *run, const PromoteSubject *subject, PromoteResult
     Error trouble = {0};
 
     run->promote_unsettled = true;
+    subject->unsettled(subject->context);
     if (!run_reconnect_within(run, SETTLE_US, &trouble) || !run_settle_promote(run, &trouble)) {
         log_error_value(LOG_WARNING, &trouble);
         return;
@@ -303,16 +306,7 @@ bool step_recover(Run *run, Error *err) {
     return run_settle_promote(run, err);
 }
 
-/* The slot and all else on the source go before the ledger, which names them. */
-bool step_close_source(Run *run, Error *err) {
-    bool gone = false;
-
-    watch_end(run);
-    if (!run_ledger_is_gone(run, &gone, err) || gone)
-        return gone;
-    if (!promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, err) || !forget_fence(run, err) ||
-        !failpoint("close.before_remove", err))
-        return false;
+static bool clear_source(Run *run, Error *err) {
     if (run->options.keep_slot) {
         vec_push(run->arena, &run->notes,
                  arena_printf(run->arena,
@@ -325,4 +319,15 @@ bool step_close_source(Run *run, Error *err) {
         return run_keep_slot_only(run, err);
     }
     return run_remove_from_source(run, err) || error_wrap(err, "the destination is open; clearing up the source");
+}
+
+/* The slot and all else on the source go before the ledger, which names them, and before what takes long. */
+bool step_close_source(Run *run, Error *err) {
+    bool gone = false;
+
+    watch_end(run);
+    if (!run_ledger_is_gone(run, &gone, err) || gone)
+        return gone;
+    return forget_fence(run, err) && failpoint("close.before_remove", err) && clear_source(run, err) &&
+           promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, err);
 }

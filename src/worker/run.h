@@ -159,6 +159,7 @@ typedef struct PromoteSubject {
     const FollowTable *tables;
     size_t count;
     void (*opened)(void *context); /* the destination is open: nothing more may be applied, `follow` is to be ended */
+    void (*unsettled)(void *context); /* it may be open: as above. `opened` may come behind it */
     void *context;
 } PromoteSubject;
 NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Error *err);

@@ -217,14 +217,22 @@ static bool remove_report(const Run *run, Error *err) {
     return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
+/* What a promote has opened is in use. */
+static bool refuse_open(const Run *run, Error *err) {
+    if (!run->opened)
+        return true;
+    error_set(err, REASON_ALREADY_DONE,
+              "the destination was opened by a promote: it is in use, and nothing is dropped");
+    return error_remedy(err, "run the same command without --restart: it closes what is left of the promote");
+}
+
 /* An earlier run that followed: its slot cannot serve another copy. */
 static bool clear_source(StartOver *over, Error *err) {
     Run *run = over->run;
-    bool undone = false;
 
     run->names = seam_names(run->arena, run->identity.job_id);
     run->ledger = over->ledger;
-    return promote_undo(run->source, run->dest, &over->ledger, &undone, err) && run_remove_from_source(run, err);
+    return run_settle_promote(run, err) && refuse_open(run, err) && run_remove_from_source(run, err);
 }
 
 static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err) {
@@ -267,6 +275,8 @@ bool step_start_over(Run *run, Error *err) {
         return false;
     if (!exists || (!run->options.restart && !begun))
         return true;
+    if (!begun && (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &run->opened, err) || !refuse_open(run, err)))
+        return false;
     if (!read_entries(&over, err))
         return false;
     if (begun)

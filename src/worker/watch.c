@@ -46,6 +46,7 @@ static void set_fatal(Watch *watch, const Error *err) {
     watch->is_fatal = true;
     (void)pthread_mutex_unlock(&watch->lock);
     stop_request(&watch->run->stop);
+    (void)run_call_off(watch->run); /* a promote listens to a stop of its own */
 }
 
 static void note_reading(Watch *watch, const GuardReading *reading) {

@@ -122,10 +122,19 @@ static bool is_wide(const BatchPart *part) {
     return bytes > sample * WIDE_BYTES && (part->groups[0].op != BATCH_INSERT || bytes < sample * HUGE_BYTES);
 }
 
+/* Not inserts that would take more than a statement each, or one that a deferrable constraint forbids. */
+static bool is_better_alone(const BatchPart *part) {
+    const ApplyTable *table = table_of(part);
+    bool inserts = part->groups_count > 0 && part->groups[0].op == BATCH_INSERT;
+
+    return is_wide(part) && table->batch.identity != 'f' &&
+           !(inserts && (apply_is_loose(table, BATCH_INSERT) || table->has_always_identity));
+}
+
 static bool goes_one_by_one(const BatchPart *part) {
     ApplyTrouble *trouble = table_of(part)->trouble;
 
-    if (part->is_serial || (is_wide(part) && table_of(part)->batch.identity != 'f'))
+    if (part->is_serial || is_better_alone(part))
         return true;
     if (trouble->parts == 0 || part->groups_count == 0)
         return false;

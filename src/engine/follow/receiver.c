@@ -217,7 +217,7 @@ void receiver_note_progress(Receiver *receiver, Lsn lsn) {
 }
 
 static bool take_keepalive(Receiver *receiver, const ReplData *data) {
-    raise_lsn(&receiver->follow->source_end, MAX(data->end_lsn, data->server_lsn));
+    raise_lsn(&receiver->follow->source_end, data->end_lsn);
     if (data->reply_requested)
         receiver->asked = MAX(receiver->asked, data->end_lsn);
     if (!receiver->in_transaction)
@@ -229,6 +229,8 @@ static bool take_data(Receiver *receiver, const ReplData *data, Error *err) {
     PgoMessage message;
 
     atomic_store_explicit(&receiver->follow->server_time_us, data->server_time_us, memory_order_relaxed);
+    if (data->server_lsn != 0)
+        raise_lsn(&receiver->follow->source_end, data->server_lsn);
     if (data->is_keepalive)
         return take_keepalive(receiver, data);
     arena_reset(receiver->decoded);

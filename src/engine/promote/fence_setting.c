@@ -184,7 +184,7 @@ bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_
         return false;
     /* Not waiting for the destination's standbys, whose absence may be why we are here: one that has the line still
      * sets back what is set back already. */
-    if (!db_exec(dest, "SET LOCAL synchronous_commit = local", err) ||
+    if (!db_exec(dest, "SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '5s'", err) ||
         !undo_in_transaction(source, dest, ledger, &undone, err) || !ledger_commit(dest, err)) {
         db_rollback(dest);
         return false;

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define WAIT_MIN_US (2 * USEC_PER_SEC)
+#define AFTERWARDS_US (5 * USEC_PER_SEC)
 #define GRACE_US (2 * USEC_PER_SEC) /* the server's own time-outs come first: they say more */
 
 static void set_deadlines(Promote *promote, int64_t deadline_us) {
@@ -60,7 +61,7 @@ void promote_unlimit(Promote *promote) {
     DbConn *conns[] = {promote->params->source, promote->params->dest};
     Error ignored;
 
-    set_deadlines(promote, 0);
+    promote_deadline(promote, AFTERWARDS_US);
     for (size_t i = 0; i < COUNT_OF(conns); i++) {
         if (db_is_broken(conns[i]))
             continue;
@@ -68,4 +69,5 @@ void promote_unlimit(Promote *promote) {
         if (!db_exec(conns[i], "SET lock_timeout = 0; SET statement_timeout = 0", &ignored))
             log_error_value(LOG_WARNING, &ignored);
     }
+    set_deadlines(promote, 0);
 }

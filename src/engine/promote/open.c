@@ -57,8 +57,10 @@ static bool ask_whether_opened(Promote *promote, bool *ret_opened, Error *err) {
     if (!db_is_broken(promote->params->dest) &&
         ledger_step_done(promote->params->dest, PROMOTE_STEP_OPENED, ret_opened, err))
         return true;
-    return db_open_patient(promote->params->dest_target, "ask", NULL, ASK_PATIENCE_US, &dest, err) &&
-           db_exec(dest,
+    if (!db_open_patient(promote->params->dest_target, "ask", NULL, ASK_PATIENCE_US, &dest, err))
+        return false;
+    db_set_deadline(dest, clock_now_us() + 2 * ASK_PATIENCE_US);
+    return db_exec(dest,
                    "SET synchronous_commit = local; SET lock_timeout = '30s'; SELECT 1 FROM pgcrane.job FOR UPDATE",
                    err) &&
            ledger_step_done(dest, PROMOTE_STEP_OPENED, ret_opened, err);
@@ -138,6 +140,8 @@ static void settle_proof(Promote *promote) {
 static void tell_open(Promote *promote) {
     const PromoteParams *params = promote->params;
 
+    for (size_t i = 0; i < promote->waiting.not_moved.len; i++)
+        vec_push(promote->arena, params->not_moved, promote->waiting.not_moved.items[i]);
     if (promote->mode == FENCE_FULL)
         promote_note(promote, "the source stays read-only; to write to it again: " PROMOTE_WRITABLE_SQL,
                      db_name(params->source));
@@ -177,6 +181,7 @@ bool promote_open(Promote *promote, bool *ret_known, Error *err) {
     if (params->opened != NULL)
         params->opened(params->context);
     promote_fence_release(promote);
+    promote_unlimit(promote);
     if (!failpoint("promote.after_release", &ignored))
         promote_event(promote, "warning", "%s", ignored.message);
     return true;

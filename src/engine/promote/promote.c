@@ -234,9 +234,12 @@ static bool undo_source(const Promote *promote, Error *err) {
     CLEANUP(db_closep) DbConn *dest = NULL;
     bool undone = false;
 
-    return db_open_patient(params->source_target, "undo", NULL, UNDO_PATIENCE_US, &source, err) &&
-           db_open_patient(params->dest_target, "undo", NULL, UNDO_PATIENCE_US, &dest, err) &&
-           promote_undo(source, dest, params->load->ledger, &undone, err);
+    if (!db_open_patient(params->source_target, "undo", NULL, UNDO_PATIENCE_US, &source, err) ||
+        !db_open_patient(params->dest_target, "undo", NULL, UNDO_PATIENCE_US, &dest, err))
+        return false;
+    db_set_deadline(source, clock_now_us() + UNDO_PATIENCE_US);
+    db_set_deadline(dest, clock_now_us() + UNDO_PATIENCE_US);
+    return promote_undo(source, dest, params->load->ledger, &undone, err);
 }
 
 /* Once the source can be written to again. */
@@ -310,6 +313,8 @@ static bool leave_unknown(Promote *promote, Error *err) {
 }
 
 static bool take_back(Promote *promote, bool known, Error *err) {
+    if (known) /* writers need not wait for our own clearing up */
+        db_closep(&promote->fence);
     give_stop_back(promote);
     promote_unlimit(promote);
     return known ? call_off(promote, err) : leave_unknown(promote, err);

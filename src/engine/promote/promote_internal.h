@@ -35,7 +35,8 @@ typedef struct Waiting {
     Toc toc;
     bool *chosen; /* by the migration's filters */
     ActingVec source;
-    int64_t try_us; /* how long trying it took, for the estimate */
+    NotMovedVec not_moved; /* by OPEN: listed when that is committed */
+    int64_t try_us;        /* how long trying it took, for the estimate */
 } Waiting;
 
 typedef struct Promote {

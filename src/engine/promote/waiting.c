@@ -410,6 +410,7 @@ bool waiting_run(Promote *promote, Error *err) {
     WaitingWork work = {.arena = scratch};
     StringVec problems = {0};
 
+    promote->waiting.not_moved.len = 0;
     if (!promote_unrepeated(promote, &problems, err) ||
         !promote_refuse(promote, "definitions are missing on the destination", &problems, err))
         return false;
@@ -417,6 +418,6 @@ bool waiting_run(Promote *promote, Error *err) {
         return true;
     return check_source(promote, scratch, err) && find_work(promote, &work, &problems, err) &&
            promote_refuse(promote, "source and destination differ", &problems, err) &&
-           run_part(promote, &work, NULL, true, work.chosen, promote->params->not_moved, err) &&
+           run_part(promote, &work, NULL, true, work.chosen, &promote->waiting.not_moved, err) &&
            waiting_add_keys(promote, &work, err);
 }

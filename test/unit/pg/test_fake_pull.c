@@ -75,11 +75,20 @@ static void expect_state(const char *const values[4]) {
 
 static const char *const at_begin[] = {"0/100", "0/80", "0/3000000", "946684800000007"};
 
-static void expect_reader(void) {
+/* Up to the reader, and what comes of that. */
+static void expect_puller(FakeReply copy) {
     expect_session(puller, 150020);
+    fake_conn_expect(puller, (FakeReply){.sql_has = "synchronized_standby_slots", .n_columns = 1});
     fake_conn_expect(puller, (FakeReply){.sql_has = "logical_decoding_work_mem"});
     fake_conn_expect(puller, (FakeReply){.sql_has = "temp_file_limit", .sqlstate = "42501", .message = "no"});
-    fake_conn_expect(puller, (FakeReply){.sql_has = "pg_copy_logical_replication_slot"});
+    fake_conn_expect(puller, (FakeReply){.sql_has = "tcp_keepalives_idle"});
+    fake_conn_expect(puller, (FakeReply){.sql_has = "pg_terminate_backend"});
+    copy.sql_has = "pg_copy_logical_replication_slot";
+    fake_conn_expect(puller, copy);
+}
+
+static void expect_reader(void) {
+    expect_puller((FakeReply){0});
     expect_state(at_begin);
 }
 
@@ -218,26 +227,100 @@ static void test_not_worth_it(void **state) {
 static void test_no_slot_left(void **state) {
     (void)state;
     expect_first(far_behind);
-    expect_session(puller, 150020);
-    fake_conn_expect(puller, (FakeReply){.sql_has = "logical_decoding_work_mem"});
-    fake_conn_expect(puller, (FakeReply){.sql_has = "temp_file_limit"});
-    fake_conn_expect(puller,
-                     (FakeReply){.sql_has = "pg_copy_logical", .sqlstate = "53400", .message = "all are in use"});
+    expect_puller((FakeReply){.sqlstate = "53400", .message = "all are in use"});
     expect_stream(first, "START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
     open_it();
     assert_true(puller->finished);
     assert_streams();
 }
 
-/* Nothing of the chunk was given: the stream gives it. */
-static void test_too_large_for_a_chunk(void **state) {
+static void test_settings_that_a_copy_does_not_keep(void **state) {
+    static const char *const idle[] = {"idle_replication_slot_timeout"};
+
+    (void)state;
+    expect_first(far_behind);
+    expect_session(puller, 150020);
+    fake_conn_expect(puller, (FakeReply){.sql_has = "idle_replication", .values = idle, .n_rows = 1, .n_columns = 1});
+    expect_stream(first, "START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+    open_it();
+    assert_true(puller->finished);
+    assert_streams();
+}
+
+static const struct {
+    int version;
+    bool sound;
+} minors[] = {{140017, false}, {150012, false}, {160008, false}, {170004, false}, {140018, true},
+              {150013, true},  {160009, true},  {170005, true},  {180000, true}};
+
+static void test_old_minor_releases(void **state) {
+    for (size_t i = 0; i < COUNT_OF(minors); i++) {
+        set_up(state);
+        expect_session(first, minors[i].version);
+        expect_publications(first);
+        expect_slot(first, far_behind);
+        if (minors[i].sound) {
+            expect_session(puller, minors[i].version);
+            fake_conn_expect(puller,
+                             (FakeReply){.sql_has = "synchronized_standby", .sqlstate = "42501", .message = "no"});
+        }
+        expect_stream(first, "START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+        open_it();
+        assert_int_equal(puller->statements > 0, minors[i].sound);
+        assert_streams();
+        tear_down(state);
+    }
+}
+
+/* The slot is behind the ledger: what lies between is not decoded. */
+static void test_the_reader_begins_at_the_ledger(void **state) {
+    static const char *const behind[] = {"t", "f", "", "0", "0/90", "0/80", "0/3000000"};
+    ReplData data;
+
+    (void)state;
+    expect_first(behind);
+    expect_puller((FakeReply){0});
+    fake_conn_expect(puller, (FakeReply){.sql_has = "pg_replication_slot_advance"});
+    expect_state(at_begin);
+    expect_chunk((FakeReply){.hangs = true});
+    open_it();
+    assert_int_equal(repl_receive(stream, 1, &data, &err), REPL_TIMEOUT);
+}
+
+/* Nothing of the chunk was given: the stream gives it, or says what is wrong with the slot. */
+static void test_a_chunk_that_fails(void **state) {
+    static const char *const states[] = {"53400", "53100", "XX000", "55000"};
+
+    for (size_t i = 0; i < COUNT_OF(states); i++) {
+        set_up(state);
+        expect_first(far_behind);
+        expect_reader();
+        fake_conn_expect(puller, (FakeReply){.sql_has = "get_binary_changes", .sqlstate = states[i], .message = "no"});
+        expect_streamer("START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+        open_it();
+        assert_streams();
+        tear_down(state);
+    }
+}
+
+/* The error has taken the reader away. */
+static void test_the_slot_cannot_be_moved(void **state) {
+    static const char *const rows[] = {HEADER TRAILER};
+    static const size_t lengths[] = {21};
+    ReplData data;
+
     (void)state;
     expect_first(far_behind);
     expect_reader();
+    expect_chunk((FakeReply){.values = rows, .n_rows = 1, .lengths = lengths, .tuples = "0"});
+    expect_state(near_the_end);
     fake_conn_expect(puller,
-                     (FakeReply){.sql_has = "get_binary_changes", .sqlstate = "53400", .message = "temp_file_limit"});
-    expect_streamer("START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+                     (FakeReply){.sql_has = "pg_replication_slot_advance", .sqlstate = "55000", .message = "lost"});
+    expect_streamer("START_REPLICATION SLOT \"s\" LOGICAL 0/2FFFF00 ");
     open_it();
+    assert_int_equal(receive(&data), REPL_DATA);
+    assert_true(data.is_keepalive);
+    repl_acknowledge(stream, 0x200);
     assert_streams();
 }
 
@@ -253,14 +336,6 @@ static void fails(ErrorReason reason, const char *words) {
     assert_int_equal(result, REPL_FAILED);
     if (err.reason != reason || strstr(err.message, words) == NULL)
         fail_msg("%s: %s", error_reason_name(err.reason), err.message);
-}
-
-static void test_the_function_fails(void **state) {
-    (void)state;
-    expect_first(far_behind);
-    expect_reader();
-    fake_conn_expect(puller, (FakeReply){.sql_has = "get_binary_changes", .sqlstate = "22012", .message = "by zero"});
-    fails(REASON_SQL_FAILED, "by zero");
 }
 
 static void test_it_is_lost(void **state) {
@@ -306,8 +381,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_large_transaction, set_up, tear_down),
         cmocka_unit_test(test_not_worth_it),
         cmocka_unit_test_setup_teardown(test_no_slot_left, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_too_large_for_a_chunk, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_function_fails, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_settings_that_a_copy_does_not_keep, set_up, tear_down),
+        cmocka_unit_test(test_old_minor_releases),
+        cmocka_unit_test_setup_teardown(test_the_reader_begins_at_the_ledger, set_up, tear_down),
+        cmocka_unit_test(test_a_chunk_that_fails),
+        cmocka_unit_test_setup_teardown(test_the_slot_cannot_be_moved, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_lost, set_up, tear_down),
         cmocka_unit_test(test_malformed),
     };
