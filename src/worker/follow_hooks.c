@@ -83,14 +83,14 @@ static bool mark_tables(Following *following, DbConn *dest, const DdlResult *res
 }
 
 /* A table is compared column by column, and copied again; of anything else only the note remembers that it is missing.
- */
+ * What the comparison of the catalogues only notes is no reason to wait, however it came about. */
 static bool is_to_be_noted(const DdlResult *result) {
-    static const char *const tags[] = {"COMMENT", "GRANT", "REVOKE", "SECURITY LABEL"};
+    static const char *const compared[] = {"COMMENT", "GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES"};
 
-    for (size_t i = 0; i < COUNT_OF(tags); i++)
-        if (strcmp(result->tag, tags[i]) == 0)
-            return !result->was_run;
-    return !result->was_run && result->tables_count == 0;
+    for (size_t i = 0; i < COUNT_OF(compared); i++)
+        if (strcmp(result->tag, compared[i]) == 0)
+            return false;
+    return !result->was_run && (result->tables_count == 0 || strcmp(result->tag, "SECURITY LABEL") == 0);
 }
 
 static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
