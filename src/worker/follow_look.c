@@ -109,6 +109,14 @@ static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, 
            following_look_at_shapes(following, err);
 }
 
+/* Nobody knows what is published: the next look publishes all. */
+static void forget_identities(Following *following) {
+    arena_free(following->identities_arena);
+    following->identities_arena = NULL;
+    following->identities = NULL;
+    following->identities_count = 0;
+}
+
 /* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has
  * an identity again is published again. */
 static bool look_at_identities(Following *following, bool unpublished, Error *err) {
@@ -122,6 +130,8 @@ static bool look_at_identities(Following *following, bool unpublished, Error *er
                           compare_identities(following, tables, count, &changed, err) &&
                           (!changed || publish(following, arena, &tables, &count, err));
 
+    if (!ok)
+        forget_identities(following);
     if (!ok || !changed) {
         arena_free(arena);
         return ok;
@@ -168,27 +178,34 @@ static void tell_drifts(const Following *following, const DriftVec *drifts) {
         }
 }
 
-bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
-    Arena *arena = arena_new();
-    Run *run = following->run;
-    DriftVec drifts = {0};
-    int64_t began = clock_now_us();
+/* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its. On
+ * the destination a TRUNCATE of the stream may be, for as long as its transaction lasts. */
+static bool compare_briefly(Run *run, Arena *arena, DriftVec *drifts, Error *err) {
+    DbConn *const sides[] = {run->source, run->dest};
     const DriftParams params = run_drift_params(run, arena);
 
-    /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
-     */
-    *ret_busy = false;
     bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
-              drift_compare(run->source, run->dest, arena, &params, &drifts, err);
-    Error busy = *err;
-    if (!db_is_broken(run->source) && !db_exec(run->source, "SET lock_timeout = 0", err)) {
-        if (ok)
-            busy = *err; /* the source went away just now */
-        ok = false;
-    }
-    if (!ok) {
+              db_exec(run->dest, "SET lock_timeout = '2s'", err) &&
+              drift_compare(run->source, run->dest, arena, &params, drifts, err);
+    Error why = *err;
+    for (size_t i = 0; i < COUNT_OF(sides); i++)
+        if (!db_is_broken(sides[i]) && !db_exec(sides[i], "SET lock_timeout = 0", err)) {
+            if (ok)
+                why = *err; /* that side went away just now */
+            ok = false;
+        }
+    *err = why;
+    return ok;
+}
+
+bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
+    Arena *arena = arena_new();
+    DriftVec drifts = {0};
+    int64_t began = clock_now_us();
+
+    *ret_busy = false;
+    if (!compare_briefly(following->run, arena, &drifts, err)) {
         arena_free(arena);
-        *err = busy;
         *ret_busy = drift_error_passes(err);
         return drift_failed(following, err);
     }
