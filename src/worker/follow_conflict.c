@@ -87,7 +87,6 @@ bool following_rest_table(Following *following, Error *err) {
         arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX, refused.message);
     if (!mark(run, conflict.table, why, err))
         return false;
-    atomic_store(&following->marked, true);
     run_event(run, "warning", "table %s is paused: %s; it is copied again when both sides are alike%s%s",
               conflict.display, why, drift->fix[0] == '\0' ? "" : ", on the destination: ", drift->fix);
     return true;

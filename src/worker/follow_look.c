@@ -30,42 +30,15 @@ static const SeamTable *find_identity(const Following *following, const SeamTabl
     return NULL;
 }
 
-/* Updates between the change and our look were not in the stream. */
-static bool mark_identity(Run *run, const SeamTable *table, Error *err) {
-    const char *reason = table->has_identity ? "it got a replica identity while it was followed"
-                                             : "it lost its replica identity while it was followed";
-    const char *const params[] = {table->schema, table->name, reason};
+static bool differ(const Following *following, const SeamTable *tables, size_t count) {
+    bool changed = count != following->identities_count;
 
-    if (!ledger_begin(run->dest, &run->ledger, err))
-        return false;
-    if (db_query(run->dest,
-                 "UPDATE pgcrane.relation SET suspect = $3"
-                 " WHERE schema_name = $1 AND table_name = $2 AND suspect IS NULL",
-                 3, params, NULL, err) &&
-        ledger_commit(run->dest, err)) {
-        run_event(run, "warning", "table %s: %s", table->quoted, reason);
-        return true;
-    }
-    db_rollback(run->dest);
-    return false;
-}
-
-static bool compare_identities(Following *following, const SeamTable *tables, size_t count, bool *ret_changed,
-                               Error *err) {
-    *ret_changed = count != following->identities_count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !changed; i++) {
         const SeamTable *before = find_identity(following, &tables[i]);
 
-        if (before != NULL && before->has_identity == tables[i].has_identity)
-            continue;
-        *ret_changed = true;
-        if (before == NULL)
-            continue;
-        if (!mark_identity(following->run, &tables[i], err))
-            return false;
-        atomic_store(&following->marked, true);
+        changed = before == NULL || before->has_identity != tables[i].has_identity;
     }
-    return true;
+    return changed;
 }
 
 static void on_found(void *context, const char *table, const char *why) {
@@ -96,11 +69,7 @@ bool following_look_at_shapes(Following *following, Error *err) {
     };
     size_t marked = 0;
 
-    if (!shapes_check(&check, &marked, err))
-        return false;
-    if (marked > 0)
-        atomic_store(&following->marked, true);
-    return true;
+    return shapes_check(&check, &marked, err);
 }
 
 /* What was not published until now lacks updates (shapes.c). */
@@ -123,13 +92,12 @@ static bool look_at_identities(Following *following, bool unpublished, Error *er
     Arena *arena = arena_new();
     SeamTable *tables = NULL;
     size_t count = 0;
-    bool changed = true;
     bool first = following->identities == NULL || unpublished;
-    bool ok = first ? publish(following, arena, &tables, &count, err)
-                    : seam_read_identities(following->run->source, arena, &tables, &count, err) &&
-                          compare_identities(following, tables, count, &changed, err) &&
-                          (!changed || publish(following, arena, &tables, &count, err));
+    bool ok = first || seam_read_identities(following->run->source, arena, &tables, &count, err);
+    bool changed = ok && (first || differ(following, tables, count));
 
+    if (changed)
+        ok = publish(following, arena, &tables, &count, err);
     if (!ok)
         forget_identities(following);
     if (!ok || !changed) {
