@@ -31,7 +31,7 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " OR (deptype = 'i' AND classid = " REGCLASS("pg_proc") "))," \
     " rel AS (" \
     " SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind, c.relowner, c.relacl, c.reloptions," \
-    " c.relrowsecurity, c.relforcerowsecurity, c.relreplident" \
+    " c.relreplident" \
     " FROM pg_catalog.pg_class c JOIN ns n ON n.oid = c.relnamespace" \
     " WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'" \
     " AND " NOT_OWNED("pg_class", "c.oid") ")," \
