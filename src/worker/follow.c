@@ -219,8 +219,7 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
     following->suspects_due_us = 0;
     bool busy = false, has = false;
     return following_look_at_shapes(following, err) && relations_any_suspect(following->run->dest, &has, err) &&
-           (!has || following_look_at_drift(following, &busy, err)) &&
-           mend_suspects(following, ret_stopped, err);
+           (!has || following_look_at_drift(following, &busy, err)) && mend_suspects(following, ret_stopped, err);
 }
 
 /* Trouble is over when the position has moved from where it began, or when nothing has been left to apply for a while.

@@ -2,9 +2,8 @@
  * One side's objects as facts: one query, which is one moment.
  *
  * Each kind is one SELECT: number, schema, name, part, attributes, and for a sequence the table that owns it. Left out:
- * what extensions own, our own schemas and publications, temporary things, what the server makes by itself (the
- * constructors of a range, the triggers of foreign keys, the triggers that partitions have from their root), and whose
- * the schema public is: that came with the server, and changed with 15.
+ * what extensions own, our own schemas, temporary things, what the server makes by itself (the constructors of a
+ * range), and whose the schema public is: that came with the server, and changed with 15.
  *
  * Grants are those to others than the owner. What PUBLIC has by default is no grant, and its absence is: so a list that
  * is written out and the same list left to its default are alike. MAINTAIN is left out: 17 has it in ALL, 16 does not.
