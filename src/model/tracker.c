@@ -33,7 +33,7 @@ struct Tracker {
     size_t samples_count;
     Arena *cdc_arena; /* holds what cdc points to; NULL = never set */
     CdcProgress cdc;
-    const char *promote_step; /* told by itself: it changes while the rest of cdc does not */
+    const char *promote_step; /* cdc's: told by itself, since it changes while the rest does not */
 };
 
 Tracker *tracker_new(void) {
@@ -42,6 +42,7 @@ Tracker *tracker_new(void) {
 
     tracker->arena = arena;
     tracker->started_us = clock_now_us();
+    tracker->promote_step = "";
     (void)pthread_mutex_init(&tracker->lock, NULL);
     return tracker;
 }
@@ -193,7 +194,6 @@ static CdcProgress copy_cdc(Arena *arena, const CdcProgress *from) {
 
     cdc.applied_lsn = arena_strdup(arena, from->applied_lsn);
     cdc.source_lsn = arena_strdup(arena, from->source_lsn);
-    cdc.promote_step = arena_strdup(arena, from->promote_step);
     cdc.tables = (CdcTableVec){0};
     cdc.problems = (StringVec){0};
     for (size_t i = 0; i < from->tables.len; i++) {
@@ -324,7 +324,6 @@ void tracker_read(Tracker *tracker, Arena *arena, Progress *ret_progress) {
     ret_progress->bytes_per_second = rate(tracker, now, ret_progress->bytes_done);
     ret_progress->eta_us = eta(tracker, ret_progress);
     ret_progress->cdc = copy_cdc(arena, &tracker->cdc);
-    if (tracker->promote_step != NULL)
-        ret_progress->cdc.promote_step = arena_strdup(arena, tracker->promote_step);
+    ret_progress->cdc.promote_step = arena_strdup(arena, tracker->promote_step);
     unlock(tracker);
 }

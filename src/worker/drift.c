@@ -16,14 +16,12 @@ static bool is_listed(const Run *run, const TocEntry *entry) {
 /* A DriftAbsent. What was refused when it was restored has no line of the ledger, but is in the list of this run. */
 static bool is_absent(void *context, const char *desc, const char *schema, const char *tag) {
     const Run *run = context;
-    const LoadParams *load = &run->load;
 
     for (size_t i = 0; i < run->toc.count; i++) {
         const TocEntry *entry = &run->toc.entries[i];
 
         if (strcmp(entry->desc, desc) == 0 && strcmp(entry->tag, tag) == 0 && strcmp(entry->schema, schema) == 0)
-            return !run->chosen[i] || run_is_deferred(load, i) || is_listed(run, entry) ||
-                   restore_pass(load->toc, entry, &load->restore) == RESTORE_LAST;
+            return !run->chosen[i] || is_listed(run, entry);
     }
     return false;
 }

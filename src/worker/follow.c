@@ -73,9 +73,6 @@ static void list_suspects(Following *following, const LedgerRelation *relations,
             vec_push(following->suspects_arena, &following->suspects,
                      arena_printf(following->suspects_arena, "%s.%s: %s", relations[i].schema, relations[i].name,
                                   relations[i].suspect));
-    /* Never taken back: the applier marks in its transaction, which may be open, and not be seen here, for long. */
-    if (following->suspects.len > 0)
-        atomic_store(&following->marked, true);
 }
 
 static bool read_tables(Following *following, Error *err) {
@@ -168,12 +165,6 @@ static bool list_suspects_again(Following *following, Error *err) {
     return true;
 }
 
-/* `marked` comes before the mark's commit: a look at the ledger in between finds nothing, and must not be the last. */
-static bool has_suspects(Following *following, bool *ret_has, Error *err) {
-    *ret_has = true;
-    return atomic_load(&following->marked) || relations_any_suspect(following->run->dest, ret_has, err);
-}
-
 /* Rows that the destination refuses, of a table whose definition came to differ since both catalogues were compared:
  * then it waits like any other. */
 static bool wait_for_definitions(Following *following, Error *err) {
@@ -200,9 +191,9 @@ static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
     if (clock_now_us() < following->suspects_due_us)
         return true;
     following->suspects_due_us = clock_now_us() + SUSPECTS_US;
-    if (!has_suspects(following, &has, err))
+    if (!relations_any_suspect(following->run->dest, &has, err))
         return false;
-    if (!has)
+    if (!has && following->suspects.len == 0)
         return true;
     if (!run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err) ||
         !list_suspects_again(following, err))
@@ -226,10 +217,9 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
         return true;
     following->mended_for_promote = true;
     following->suspects_due_us = 0;
-    bool busy = false;
-    return following_look_at_shapes(following, err) &&
-           (!atomic_load(&following->marked) || following_look_at_drift(following, &busy, err)) &&
-           mend_suspects(following, ret_stopped, err);
+    bool busy = false, has = false;
+    return following_look_at_shapes(following, err) && relations_any_suspect(following->run->dest, &has, err) &&
+           (!has || following_look_at_drift(following, &busy, err)) && mend_suspects(following, ret_stopped, err);
 }
 
 /* Trouble is over when the position has moved from where it began, or when nothing has been left to apply for a while.

@@ -5,24 +5,38 @@
  * the table has another definition there: a label, NOT NULL, a constraint that the source no longer has. Then it is the
  * only table that cannot go on: it rests (suspect) until both sides are alike, and is copied again.
  *
+ * A table that the main thread has marked since following began rests from the next start on only: that it lacks
+ * changes is known, and what is refused until then is no news.
+ *
  * The transaction that failed was rolled back as a whole, so the ledger's position is before it, and following starts
  * again from there, without this table. The applier's connection sees the destination only and may not wait for the
  * source; so it is the main thread that compares, after the failure. The definitions compared are those of now: one
  * that differed for a moment only, and no longer does, is taken for a row of somebody else's.
  */
+#include "common/clock.h"
 #include "common/log.h"
 #include "engine/ledger/relations.h"
 #include "worker/following.h"
 
+#define BUSY_PAUSE_US (200 * USEC_PER_MSEC)
 enum { BUSY_TRIES = 5, REASON_BYTES_MAX = 600 };
 
+/* What is in the way passes, be it a lock or a definition that went away meanwhile: then *err is LOCK_BUSY, and
+ * following starts again. */
 static bool compare(Following *following, Error *err) {
+    const Stop *stop = &following->run->stop;
     bool busy = true;
 
-    for (int i = 0; busy && i < BUSY_TRIES; i++)
+    for (int i = 0; i < BUSY_TRIES; i++) {
+        if (i > 0 && stop_wait_fd(stop, -1, 0, clock_now_us() + BUSY_PAUSE_US) == WAIT_STOPPED)
+            break;
         if (!following_look_at_drift(following, &busy, err))
             return false;
-    return !busy; /* *err is LOCK_BUSY, which is retried */
+        if (!busy)
+            return true;
+    }
+    const Error why = *err;
+    return error_set(err, REASON_LOCK_BUSY, "%s", why.message);
 }
 
 static bool mark(Run *run, uint32_t oid, const char *why, Error *err) {
@@ -48,10 +62,17 @@ bool following_rest_table(Following *following, Error *err) {
     FollowConflict conflict;
     const Error refused = *err;
     DriftVec own = {0};
+    bool is_suspect = false;
 
     if (err->reason != REASON_CONFLICT || err->retryable || stop_requested(&run->stop) || following->follow == NULL ||
         !follow_conflict(following->follow, &conflict))
         return false;
+    if (!relation_is_suspect(run->dest, conflict.table, &is_suspect, err))
+        return false;
+    if (is_suspect) {
+        log_info("table %s is suspect: it rests from now on", conflict.display);
+        return true;
+    }
     if (!compare(following, err) ||
         !drift_of_table(run->source, arena, conflict.table, &following->drifts, &own, err)) {
         log_error_value(LOG_WARNING, &refused);
@@ -66,7 +87,6 @@ bool following_rest_table(Following *following, Error *err) {
         arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX, refused.message);
     if (!mark(run, conflict.table, why, err))
         return false;
-    atomic_store(&following->marked, true);
     run_event(run, "warning", "table %s is paused: %s; it is copied again when both sides are alike%s%s",
               conflict.display, why, drift->fix[0] == '\0' ? "" : ", on the destination: ", drift->fix);
     return true;

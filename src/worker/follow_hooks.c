@@ -60,7 +60,6 @@ static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *rel
     if (!relation_add_suspect(dest, relation->oid, relation->schema, relation->name,
                               "it was made on the source after the copy", err))
         return false;
-    atomic_store(&following->marked, true);
     return true;
 }
 
@@ -70,27 +69,25 @@ static bool on_table_changed(void *context, DbConn *dest, const PgoRelation *rel
 
     run_event(following->run, "warning", "table %s.%s is paused: %s; it is copied again when both sides are alike",
               relation->schema, relation->name, why);
-    atomic_store(&following->marked, true);
     return relation_set_suspect(dest, relation->oid, why, err);
 }
 
-static bool mark_tables(Following *following, DbConn *dest, const DdlResult *result, Error *err) {
+static bool mark_tables(DbConn *dest, const DdlResult *result, Error *err) {
     for (size_t i = 0; i < result->tables_count; i++)
         if (!relation_set_suspect(dest, result->tables[i], result->reason, err))
             return false;
-    atomic_store(&following->marked, true);
     return true;
 }
 
 /* A table is compared column by column, and copied again; of anything else only the note remembers that it is missing.
- */
+ * What the comparison of the catalogues only notes is no reason to wait, however it came about. */
 static bool is_to_be_noted(const DdlResult *result) {
-    static const char *const tags[] = {"COMMENT", "GRANT", "REVOKE", "SECURITY LABEL"};
+    static const char *const compared[] = {"COMMENT", "GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES"};
 
-    for (size_t i = 0; i < COUNT_OF(tags); i++)
-        if (strcmp(result->tag, tags[i]) == 0)
-            return !result->was_run;
-    return !result->was_run && result->tables_count == 0;
+    for (size_t i = 0; i < COUNT_OF(compared); i++)
+        if (strcmp(result->tag, compared[i]) == 0)
+            return false;
+    return !result->was_run && (result->tables_count == 0 || strcmp(result->tag, "SECURITY LABEL") == 0);
 }
 
 static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
@@ -115,7 +112,7 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
                   result.reason);
         if (is_to_be_noted(&result) && !unrepeated_add(dest, &result, err))
             return false;
-        return mark_tables(following, dest, &result, err);
+        return mark_tables(dest, &result, err);
     }
     UNREACHABLE();
 }

@@ -30,42 +30,15 @@ static const SeamTable *find_identity(const Following *following, const SeamTabl
     return NULL;
 }
 
-/* Updates between the change and our look were not in the stream. */
-static bool mark_identity(Run *run, const SeamTable *table, Error *err) {
-    const char *reason = table->has_identity ? "it got a replica identity while it was followed"
-                                             : "it lost its replica identity while it was followed";
-    const char *const params[] = {table->schema, table->name, reason};
+static bool differ(const Following *following, const SeamTable *tables, size_t count) {
+    bool changed = count != following->identities_count;
 
-    if (!ledger_begin(run->dest, &run->ledger, err))
-        return false;
-    if (db_query(run->dest,
-                 "UPDATE pgcrane.relation SET suspect = $3"
-                 " WHERE schema_name = $1 AND table_name = $2 AND suspect IS NULL",
-                 3, params, NULL, err) &&
-        ledger_commit(run->dest, err)) {
-        run_event(run, "warning", "table %s: %s", table->quoted, reason);
-        return true;
-    }
-    db_rollback(run->dest);
-    return false;
-}
-
-static bool compare_identities(Following *following, const SeamTable *tables, size_t count, bool *ret_changed,
-                               Error *err) {
-    *ret_changed = count != following->identities_count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !changed; i++) {
         const SeamTable *before = find_identity(following, &tables[i]);
 
-        if (before != NULL && before->has_identity == tables[i].has_identity)
-            continue;
-        *ret_changed = true;
-        if (before == NULL)
-            continue;
-        if (!mark_identity(following->run, &tables[i], err))
-            return false;
-        atomic_store(&following->marked, true);
+        changed = before == NULL || before->has_identity != tables[i].has_identity;
     }
-    return true;
+    return changed;
 }
 
 static void on_found(void *context, const char *table, const char *why) {
@@ -96,11 +69,7 @@ bool following_look_at_shapes(Following *following, Error *err) {
     };
     size_t marked = 0;
 
-    if (!shapes_check(&check, &marked, err))
-        return false;
-    if (marked > 0)
-        atomic_store(&following->marked, true);
-    return true;
+    return shapes_check(&check, &marked, err);
 }
 
 /* What was not published until now lacks updates (shapes.c). */
@@ -109,19 +78,28 @@ static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, 
            following_look_at_shapes(following, err);
 }
 
+/* Nobody knows what is published: the next look publishes all. */
+static void forget_identities(Following *following) {
+    arena_free(following->identities_arena);
+    following->identities_arena = NULL;
+    following->identities = NULL;
+    following->identities_count = 0;
+}
+
 /* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has
  * an identity again is published again. */
 static bool look_at_identities(Following *following, bool unpublished, Error *err) {
     Arena *arena = arena_new();
     SeamTable *tables = NULL;
     size_t count = 0;
-    bool changed = true;
     bool first = following->identities == NULL || unpublished;
-    bool ok = first ? publish(following, arena, &tables, &count, err)
-                    : seam_read_identities(following->run->source, arena, &tables, &count, err) &&
-                          compare_identities(following, tables, count, &changed, err) &&
-                          (!changed || publish(following, arena, &tables, &count, err));
+    bool ok = first || seam_read_identities(following->run->source, arena, &tables, &count, err);
+    bool changed = ok && (first || differ(following, tables, count));
 
+    if (changed)
+        ok = publish(following, arena, &tables, &count, err);
+    if (!ok)
+        forget_identities(following);
     if (!ok || !changed) {
         arena_free(arena);
         return ok;
@@ -168,27 +146,34 @@ static void tell_drifts(const Following *following, const DriftVec *drifts) {
         }
 }
 
-bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
-    Arena *arena = arena_new();
-    Run *run = following->run;
-    DriftVec drifts = {0};
-    int64_t began = clock_now_us();
+/* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its. On
+ * the destination a TRUNCATE of the stream may be, for as long as its transaction lasts. */
+static bool compare_briefly(Run *run, Arena *arena, DriftVec *drifts, Error *err) {
+    DbConn *const sides[] = {run->source, run->dest};
     const DriftParams params = run_drift_params(run, arena);
 
-    /* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its.
-     */
-    *ret_busy = false;
     bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
-              drift_compare(run->source, run->dest, arena, &params, &drifts, err);
-    Error busy = *err;
-    if (!db_is_broken(run->source) && !db_exec(run->source, "SET lock_timeout = 0", err)) {
-        if (ok)
-            busy = *err; /* the source went away just now */
-        ok = false;
-    }
-    if (!ok) {
+              db_exec(run->dest, "SET lock_timeout = '2s'", err) &&
+              drift_compare(run->source, run->dest, arena, &params, drifts, err);
+    Error why = *err;
+    for (size_t i = 0; i < COUNT_OF(sides); i++)
+        if (!db_is_broken(sides[i]) && !db_exec(sides[i], "SET lock_timeout = 0", err)) {
+            if (ok)
+                why = *err; /* that side went away just now */
+            ok = false;
+        }
+    *err = why;
+    return ok;
+}
+
+bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
+    Arena *arena = arena_new();
+    DriftVec drifts = {0};
+    int64_t began = clock_now_us();
+
+    *ret_busy = false;
+    if (!compare_briefly(following->run, arena, &drifts, err)) {
         arena_free(arena);
-        *err = busy;
         *ret_busy = drift_error_passes(err);
         return drift_failed(following, err);
     }

@@ -156,6 +156,5 @@ bool following_promote(Following *following, bool *ret_opened, Error *err) {
         return false;
     following->state = *ret_opened ? CDC_PROMOTED : CDC_CATCHING_UP;
     following->mended_for_promote = false;
-    atomic_store(&following->marked, true); /* the promote may have marked tables, too */
     return *ret_opened || !is_automatic(following) || !run->promote_refused || try_later(following, err);
 }

@@ -106,7 +106,6 @@ void following_tell(Following *following) {
         .deletes = status.counts.deletes,
         .truncates = status.counts.truncates,
         .ddl = (int64_t)atomic_load(&following->ddl),
-        .promote_step = "",
     };
     cdc.state = status.source_end == 0 ? CDC_CATCHING_UP : judge_state(following, &cdc);
     following->state = cdc.state;
@@ -120,13 +119,8 @@ void following_tell(Following *following) {
 
 void following_tell_state(Following *following, CdcState state) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    CdcProgress cdc = {.state = state,
-                       .lag_bytes = -1,
-                       .lag_us = -1,
-                       .eta_us = -1,
-                       .applied_lsn = "",
-                       .source_lsn = "",
-                       .promote_step = ""};
+    CdcProgress cdc = {
+        .state = state, .lag_bytes = -1, .lag_us = -1, .eta_us = -1, .applied_lsn = "", .source_lsn = ""};
 
     following->state = state;
     watch_fill(following->run, arena, &cdc);

@@ -64,7 +64,6 @@ typedef struct Following {
     int64_t started_us;
     bool progressed;
     Standbys standbys;
-    atomic_bool marked; /* a table was marked suspect: look at the ledger */
 } Following;
 
 /* --- follow_hooks.c: what the applier asks, in its thread --- */

@@ -1,8 +1,9 @@
 /*
  * One run of a migration inside the worker: what its steps share.
  *
- * Owned by the main thread; the reporter thread touches only wire, tracker, stop and `confirm`. Lives until the process
- * ends.
+ * Owned by the main thread. The reporter thread touches only wire, tracker, stop, `confirm` and `request`; the watch
+ * tells events, and touches `stop`, `heard_us`, and, which are settled before it starts, `names`, `options` and the
+ * source's target; the applier's hooks, too, read `options`. Lives until the process ends.
  */
 #pragma once
 

@@ -2,9 +2,9 @@
  * The worker: one process that does all the work of one migration (worker.h).
  *
  * The main thread walks the table of steps; a reporter thread reads messages and signals and sends progress; lanes are
- * the engine's. A step that fails with a retryable error runs again after the control connections were opened anew:
- * together with the lanes' own retries (pool.c) these are the only two places that retry. Every step first asks the
- * ledger what is done.
+ * the engine's. A step that fails with a retryable error runs again after the control connections were opened anew; the
+ * lanes (pool.c), following (follow.c) and automatic promotes (follow_promote.c) decide by themselves what they try
+ * again. Every step first asks the ledger what is done.
  */
 #include "worker/worker.h"
 

@@ -172,23 +172,28 @@ def test_changed_while_the_promote_is_prepared(follow):
 def test_not_repeated(follow):
     """A view that a block made is nothing that the stream would miss: it is remembered until both sides have it."""
     following = follow(ROWS.format("t"), "--ddl")
-    view, function = "CREATE VIEW seen AS SELECT id FROM t", "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'"
-    for statement in (view, function, "CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int)"):
+    view, function = "CREATE VIEW seen AS SELECT id FROM t", "CREATE FUNCTION one(mood) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    kind, total, far = "CREATE TYPE mood AS ENUM ('ok')", "CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int)", "CREATE FOREIGN DATA WRAPPER far"
+    notes = "GRANT SELECT ON t TO PUBLIC", "COMMENT ON VIEW seen IS 'so'"
+    for statement in (view, kind, function, total, far, *notes):
         following.source.sql(f"DO $do$BEGIN {statement}; END$do$")
     following.wait_applied()
     wait_until(lambda: any("view public.seen: CREATE VIEW was not repeated" in p for p in following.cdc().get("problems", [])), 60, "the status to say so")
     message = refused(following)
     for part in ("view public.seen: CREATE VIEW was not repeated on the destination: it was run inside a function",
-                 "function public.one(): CREATE FUNCTION was not repeated", "aggregate public.total(integer)", "--accept-ddl"):
+                 "function public.one(public.mood): CREATE FUNCTION was not repeated", "aggregate public.total(integer)", "--accept-ddl"):
         assert part in message, message
-    following.dest.sql(view)
-    following.dest.sql(function.replace("SELECT 1", "SELECT 2"))
-    following.dest.sql("CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int)")
-    message = refused(following)
-    assert "public.seen" not in message and "public.one()" in message, message
+    assert "GRANT" not in message and "COMMENT" not in message, message
+    for statement in (view, kind, function.replace("SELECT 1", "SELECT 2"), total, far):
+        following.dest.sql(statement)
+    message = refused(following)  # what is in it, the comparison says
+    assert "public.seen" not in message and "total" not in message and "public.one(public.mood): body" in message, message
+    assert "CREATE FUNCTION was not repeated" not in message, message
     following.dest.sql(function.replace("CREATE", "CREATE OR REPLACE"))
     message = refused(following)  # what cannot be compared is left to somebody who knows
-    assert "public.one()" not in message and "aggregate public.total(integer)" in message, message
+    assert "public.one" not in message and "foreign-data wrapper far" in message and "GRANT" not in message and "COMMENT" not in message, message
+    for statement in notes:
+        following.dest.sql(statement)
     promote_equal(following, "--accept-ddl")
 
 

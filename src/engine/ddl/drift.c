@@ -9,8 +9,9 @@
  * list would not.
  *
  * Everything else that a database has is compared by drift_objects.c. Not compared at all: tablespaces, statistics
- * targets, storage and compression of columns, foreign servers and user mappings, security labels, and the settings of
- * the database (they are taken over after the promote).
+ * targets, storage and compression of columns, foreign servers and user mappings, security labels, the settings of the
+ * database (they are taken over after the promote), and what the promote makes at OPEN as the source has it then
+ * (promote/waiting.c): triggers, rules, policies, row level security, event triggers, publications.
  */
 #include "engine/ddl/drift_internal.h"
 

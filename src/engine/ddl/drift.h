@@ -1,7 +1,7 @@
 /*
  * Do both catalogues still say the same? Tables, columns, types, constraints, indexes, enum labels, identity,
- * persistence, and tables that only one side has; with `objects` also sequences, views, functions, triggers, rules,
- * policies and what else drift_objects.def names.
+ * persistence, and tables that only one side has; with `objects` also sequences, views, functions and what else
+ * drift_objects.def names. What acts by itself is not compared (there).
  *
  * drift_compare() reads both sides and compares in memory; each difference is one line for people, bound to a table
  * where there is one. Used every few seconds while following, and exactly, inside the fence. The two sides are read at

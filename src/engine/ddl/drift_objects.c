@@ -2,8 +2,7 @@
  * Both sides' objects, sorted and merged.
  *
  * The order within a name is that of the kinds: PRESENCE first, so that what is attached to a thing that one side does
- * not have is not told by itself. What a side lacks on purpose (it waits for the promote's OPEN, it was listed as not
- * moved) is asked of the caller.
+ * not have is not told by itself. What a side lacks on purpose (it is not moved) is asked of the caller.
  *
  * Under filters nobody knows whether a new view or function belongs to the tables that are moved: those are noted only.
  */
@@ -57,7 +56,7 @@ static const char *display(Arena *arena, const ObjectFact *fact) {
     return sql_display(arena, fact->schema, fact->name);
 }
 
-/* What differs, as the beginning of a sentence about the object: "trigger audit", "view", "it". */
+/* What differs, as the beginning of a sentence about the object: "index seen_id", "view", "it". */
 static const char *subject(Arena *arena, const ObjectFact *fact) {
     const ObjectSpec *spec = &specs[fact->kind];
 

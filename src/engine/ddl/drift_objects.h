@@ -23,7 +23,7 @@ enum { OBJECT_ATTRS = 5 };
 typedef struct ObjectFact { /* text lives in the side's result */
     ObjectKind kind;
     const char *schema, *name; /* schema "" = of the database itself; a function's name has its argument types */
-    const char *part;          /* the trigger's, role's, column's name, else "" */
+    const char *part;          /* the index's, role's, column's name, else "" */
     const char *attrs[OBJECT_ATTRS];
     const char *of_schema, *of_table; /* the table whose column owns the sequence, "" = none */
 } ObjectFact;

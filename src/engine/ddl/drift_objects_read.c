@@ -2,9 +2,8 @@
  * One side's objects as facts: one query, which is one moment.
  *
  * Each kind is one SELECT: number, schema, name, part, attributes, and for a sequence the table that owns it. Left out:
- * what extensions own, our own schemas and publications, temporary things, what the server makes by itself (the
- * constructors of a range, the triggers of foreign keys, the triggers that partitions have from their root), and whose
- * the schema public is: that came with the server, and changed with 15.
+ * what extensions own, our own schemas, temporary things, what the server makes by itself (the constructors of a
+ * range), and whose the schema public is: that came with the server, and changed with 15.
  *
  * Grants are those to others than the owner. What PUBLIC has by default is no grant, and its absence is: so a list that
  * is written out and the same list left to its default are alike. MAINTAIN is left out: 17 has it in ALL, 16 does not.
@@ -31,7 +30,7 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " OR (deptype = 'i' AND classid = " REGCLASS("pg_proc") "))," \
     " rel AS (" \
     " SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind, c.relowner, c.relacl, c.reloptions," \
-    " c.relrowsecurity, c.relforcerowsecurity, c.relreplident" \
+    " c.relreplident" \
     " FROM pg_catalog.pg_class c JOIN ns n ON n.oid = c.relnamespace" \
     " WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'" \
     " AND " NOT_OWNED("pg_class", "c.oid") ")," \

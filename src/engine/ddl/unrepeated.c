@@ -30,44 +30,52 @@ bool unrepeated_add(DbConn *dest, const DdlResult *result, Error *err) {
 
 /* --- Comparing ---------------------------------------------------------------------------------------------------- */
 
-/* What one side has under that name, as text; NULL when it has nothing. Of what the comparison of the catalogues looks
- * at, that it is there is enough. */
+/* Whether one side has an object of that kind and name. What is in it is the comparison's business (drift.h): it has
+ * the same kinds, and rules for what may differ between two versions. Names are made of the catalogue's lines, not the
+ * other way round: a name whose schema or argument's type is missing is an error of some versions. No lock is taken. */
 /* clang-format off */
-static const char definitions_sql[] =
-    "SELECT CASE WHEN w.tag IN ('COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL') THEN NULL"
-    " WHEN w.kind IN ('view', 'materialized view') THEN pg_catalog.pg_get_viewdef(pg_catalog.to_regclass(w.object))"
-    " WHEN w.kind IN ('function', 'procedure') THEN"
-    "  (SELECT pg_catalog.pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc p"
-    "   WHERE p.oid = pg_catalog.to_regprocedure(w.object))"
-    " WHEN w.kind = 'sequence' THEN"
-    "  (SELECT pg_catalog.concat_ws(' ', s.seqtypid::pg_catalog.regtype, s.seqstart, s.seqincrement, s.seqmax,"
-    "   s.seqmin, s.seqcache, s.seqcycle) FROM pg_catalog.pg_sequence s"
-    "   WHERE s.seqrelid = pg_catalog.to_regclass(w.object))"
-    " WHEN w.kind IN ('index', 'table', 'foreign table') THEN pg_catalog.to_regclass(w.object)::text"
-    " WHEN w.kind IN ('type', 'domain', 'composite type') THEN pg_catalog.to_regtype(w.object)::text"
-    " WHEN w.kind = 'schema' THEN pg_catalog.to_regnamespace(w.object)::text"
-    " WHEN w.kind = 'extension' THEN"
-    "  (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE pg_catalog.quote_ident(e.extname) = w.object)"
-    " END,"
-    " w.tag NOT IN ('COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL') AND w.object <> '' AND w.kind IN"
-    "  ('view', 'materialized view', 'function', 'procedure', 'sequence', 'index', 'table', 'foreign table', 'type',"
-    "   'domain', 'composite type', 'schema', 'extension')"
-    " FROM (VALUES %s) w (no, tag, kind, object) ORDER BY w.no";
+#define RELATIONS "'table', 'foreign table', 'sequence', 'view', 'materialized view', 'index', 'composite type'"
+#define COLUMNS "'view column', 'materialized view column'" /* a table's make the table suspect */
+#define FUNCTIONS "'function', 'procedure', 'aggregate'"
+#define CLASS(class, kinds) " SELECT 'pg_catalog." class "'::pg_catalog.regclass::oid, ARRAY[" kinds "]::text[], "
+#define NAMED(class, column, kinds) \
+    " UNION ALL" CLASS(class, kinds) "oid, 0, pg_catalog.quote_ident(" column ") FROM pg_catalog." class
+
+static const char presence_sql[] =
+    "WITH w (no, kind, object) AS (VALUES %s), o (classid, kinds, oid, part, name) AS ("
+    CLASS("pg_class", COLUMNS) "attrelid, attnum::integer, pg_catalog.quote_ident(attname)"
+    "  FROM pg_catalog.pg_attribute WHERE attnum > 0 AND NOT attisdropped"
+    NAMED("pg_class", "relname", RELATIONS)
+    NAMED("pg_type", "typname", "'type'")
+    NAMED("pg_proc", "proname", FUNCTIONS)
+    NAMED("pg_namespace", "nspname", "'schema'")
+    NAMED("pg_extension", "extname", "'extension'")
+    NAMED("pg_opclass", "opcname", "'operator class'")
+    NAMED("pg_collation", "collname", "'collation'")
+    NAMED("pg_ts_config", "cfgname", "'text search configuration'")
+    NAMED("pg_ts_dict", "dictname", "'text search dictionary'")
+    " UNION ALL" CLASS("pg_operator", "'operator'") "oid, 0, oprname::text FROM pg_catalog.pg_operator"
+    " UNION ALL" CLASS("pg_cast", "'cast'") "oid, 0, '' FROM pg_catalog.pg_cast)"
+    " SELECT w.kind IN (" RELATIONS ", " COLUMNS ", " FUNCTIONS ", 'type', 'schema', 'extension', 'operator class',"
+    "  'collation', 'text search configuration', 'text search dictionary', 'operator', 'cast'),"
+    " EXISTS (SELECT FROM o, LATERAL pg_catalog.pg_identify_object(o.classid, o.oid, o.part) AS i"
+    "  WHERE w.kind = ANY (o.kinds) AND o.oid >= 16384 AND pg_catalog.strpos(w.object, o.name) > 0"
+    "  AND i.type = w.kind AND i.identity = w.object) FROM w ORDER BY w.no";
 /* clang-format on */
 
-static const char *definitions_query(Arena *arena, const DbResult *noted) {
+static const char *presence_query(Arena *arena, const DbResult *noted) {
     CLEANUP(buf_fini) Buf values;
 
     buf_init(&values, (size_t)64 << 20);
     for (int i = 0; i < db_rows(noted); i++)
-        buf_printf(&values, "%s(%d, %s, %s, %s)", i > 0 ? ", " : "", i, sql_literal(arena, db_text(noted, i, 0)),
-                   sql_literal(arena, db_text(noted, i, 1)), sql_literal(arena, db_text(noted, i, 2)));
-    return arena_printf(arena, definitions_sql, values.data);
+        buf_printf(&values, "%s(%d, %s, %s)", i > 0 ? ", " : "", i, sql_literal(arena, db_text(noted, i, 1)),
+                   sql_literal(arena, db_text(noted, i, 2)));
+    return arena_printf(arena, presence_sql, values.data);
 }
 
-static bool agree(const DbResult *here, const DbResult *there, int row) {
-    return db_bool(here, row, 1) && db_is_null(here, row, 0) == db_is_null(there, row, 0) &&
-           strcmp(db_text(here, row, 0), db_text(there, row, 0)) == 0;
+static bool agree(const DbResult *noted, const DbResult *here, const DbResult *there, int row) {
+    return strcmp(db_text(noted, row, 0), "SECURITY LABEL") != 0 && db_bool(here, row, 0) &&
+           db_bool(here, row, 1) == db_bool(there, row, 1);
 }
 
 static const char *line_of(Arena *arena, const DbResult *noted, int row) {
@@ -95,12 +103,12 @@ bool unrepeated_left(DbConn *source, DbConn *dest, Arena *arena, StringVec *ret_
     *ret_left = left;
     if (db_rows(noted) == 0)
         return true;
-    const char *sql = definitions_query(arena, noted);
+    const char *sql = presence_query(arena, noted);
 
     if (!db_query(source, sql, 0, NULL, &here, err) || !db_query(dest, sql, 0, NULL, &there, err))
         return error_wrap(err, "comparing what was not repeated");
     for (int i = 0; i < db_rows(noted); i++)
-        if (!agree(here, there, i))
+        if (!agree(noted, here, there, i))
             vec_push(arena, &left, line_of(arena, noted, i));
     *ret_left = left;
     return true;

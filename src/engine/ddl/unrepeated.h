@@ -3,9 +3,11 @@
  *
  * Contract
  * - unrepeated_add() notes one in the applier's open transaction: object, command, reason.
- * - unrepeated_left() compares the objects of both sides and gives a line for each that still differs, or that cannot
- * be compared (an operator, a grant): such a one is left until somebody accepts it. Nothing is ever removed: agreement
- * is judged each time.
+ * - unrepeated_left() looks for the objects on both sides and gives a line for each that only one side has, or of a
+ * kind that is not looked for (a foreign server, a security label): such a one is left until somebody accepts it. What
+ * is in an object that both have, the comparison of the catalogues sees to. Nothing is ever removed: agreement is
+ * judged each time.
+ * - Comments, grants and default privileges are not noted: the comparison tells them, and no promote waits for them.
  * - Tables, triggers, rules, policies are not here: the comparison of the catalogues and the promote see to them.
  */
 #pragma once

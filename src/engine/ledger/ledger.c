@@ -93,6 +93,14 @@ static int32_t lock_key(const char *job_id) {
     return (int32_t)hash_text32(job_id);
 }
 
+/* Nor can this version start over, or abort: what the ledger names it cannot read. */
+static bool refuse_other_version(Error *err) {
+    (void)error_set(err, REASON_LEDGER_MISMATCH, "schema pgcrane of the destination was made by another version");
+    return error_remedy(err,
+                        "go on, or abort, with the version of pgcrane that made it; or give that migration up: pgcrane"
+                        " abort --source-only, then on the destination DROP SCHEMA pgcrane CASCADE");
+}
+
 bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err) {
     CLEANUP(db_result_freep) DbResult *found = NULL;
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -107,7 +115,7 @@ bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *r
                   &row, err))
         return error_wrap(err, "reading the ledger (schema pgcrane of the destination)");
     if (db_rows(row) != 1 || db_int64(row, 0, 4) != LEDGER_FORMAT)
-        return error_set(err, REASON_LEDGER_MISMATCH, "schema pgcrane of the destination was made by another version");
+        return refuse_other_version(err);
     *ret_exists = true;
     *ret_identity = (LedgerIdentity){
         .job_id = arena_strdup(arena, db_text(row, 0, 0)),

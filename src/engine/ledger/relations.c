@@ -96,3 +96,15 @@ bool relation_is_followed(DbConn *dest, uint32_t oid, bool *ret_followed, Error 
     *ret_followed = db_rows(row) == 1;
     return true;
 }
+
+bool relation_is_suspect(DbConn *dest, uint32_t oid, bool *ret_suspect, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%u", oid);
+    if (!db_query(dest, "SELECT 1 FROM pgcrane.relation WHERE oid = $1::oid AND suspect IS NOT NULL", 1,
+                  (const char *const[]){text}, &row, err))
+        return error_wrap(err, "reading a table's line in the ledger");
+    *ret_suspect = db_rows(row) == 1;
+    return true;
+}

@@ -28,3 +28,4 @@ NODISCARD bool relation_add_suspect(DbConn *dest, uint32_t oid, const char *sche
                                     const char *reason, Error *err);
 /* Do its changes apply? False also when the ledger has no such table. */
 NODISCARD bool relation_is_followed(DbConn *dest, uint32_t oid, bool *ret_followed, Error *err);
+NODISCARD bool relation_is_suspect(DbConn *dest, uint32_t oid, bool *ret_suspect, Error *err);

@@ -169,11 +169,12 @@ static bool publish_group(DbConn *source, const Publication *publication, const 
     return error_wrap(err, "publishing tables in %s", publication->name);
 }
 
-/* Locks that others hold, and tables dropped between our look and our lock (42P01 undefined table, 3F000 schema). */
+/* Locks that others hold, and what was changed between our look and our lock: a table dropped (42P01 undefined table,
+ * 3F000 schema), put in (42710) or taken out (42704) by the watch or by the capture of definitions. */
 static bool may_try_again(DbConn *source, const Error *err) {
-    return !db_is_broken(source) &&
-           (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT || strcmp(err->sqlstate, "42P01") == 0 ||
-            strcmp(err->sqlstate, "3F000") == 0 || strcmp(err->sqlstate, "42710") == 0);
+    return !db_is_broken(source) && (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT ||
+                                     strcmp(err->sqlstate, "42P01") == 0 || strcmp(err->sqlstate, "3F000") == 0 ||
+                                     strcmp(err->sqlstate, "42710") == 0 || strcmp(err->sqlstate, "42704") == 0);
 }
 
 static bool publish_patiently(DbConn *source, const Publication *publication, const SeamTable *const *group,

@@ -6,7 +6,7 @@
  * - Order (each step's reason is an experiment that lost rows without it: seam.c): journal, publications, slot,
  * decodable?, barrier, snapshot, flushed marker. Each step may be run again after a crash at any point: names derive
  * from the job's id, the journal is written before the act.
- * - seam_decides(): for a change in the stream, was it in the copy already? Pure.
+ * - seam_in_copy(): for a change in the stream, was it in the copy already? Pure.
  * - Everything made on the source is in the journal (pgcrane.source_object) and removed by seam_remove().
  * - Nothing here takes a lock that the application could notice: publications never publish UPDATE or DELETE of a table
  * without a replica identity, since the application's own statement would fail.
