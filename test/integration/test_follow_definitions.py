@@ -139,11 +139,16 @@ def test_across_versions(majors, make_cluster, pgcrane):
 def test_refused_before_the_fence(follow):
     """What the destination cannot make is found out while the source is still written to."""
     following = follow(FUNCTION + EVERYTHING.format("t"))
-    following.source.sql("CREATE FUNCTION late() RETURNS boolean LANGUAGE sql AS 'SELECT true'; CREATE POLICY late ON t USING (late())")
-    message = refused(following)
-    assert "late() does not exist" in message and "POLICY" in message, message
-    following.dest.sql("CREATE FUNCTION late() RETURNS boolean LANGUAGE sql AS 'SELECT true'")
-    promote_equal(following)
+    following.source.sql("DROP ROLE IF EXISTS late_reader; CREATE ROLE late_reader; CREATE POLICY late ON t TO late_reader USING (true)")
+    try:
+        message = refused(following)
+        assert 'role "late_reader" does not exist' in message and "POLICY" in message, message
+        following.dest.sql("CREATE ROLE late_reader")
+        promote_equal(following)
+    finally:
+        for database in (following.source, following.dest):
+            with contextlib.suppress(Exception):
+                database.sql("DROP OWNED BY late_reader; DROP ROLE late_reader")
 
 
 def test_only_on_the_destination(follow):

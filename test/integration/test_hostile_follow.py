@@ -181,6 +181,18 @@ def test_many_large_objects_while_followed(follow):
     promote_equal(following)
 
 
+def test_comparing_waits_for_nobody_on_the_destination(follow):
+    """A view that is locked there for long cannot be printed: the run goes on meanwhile."""
+    following = follow(TABLE.format("a") + "; CREATE VIEW seen AS SELECT id FROM a")
+    with contextlib.closing(following.dest.connect()) as conn:
+        conn.execute("BEGIN; ALTER VIEW seen SET (security_barrier)")
+        wait_until(lambda: following.dest.sql("SELECT 1 FROM pg_locks WHERE relation = 'seen'::regclass AND NOT granted"), 60, "a comparison in the way")
+        following.source.sql("INSERT INTO a VALUES (1000, 'meanwhile')")
+        wait_until(lambda: following.cdc().get("inserts") == 1, 30, "the main thread to tell of it")
+        conn.execute("ROLLBACK")
+    promote_equal(following)
+
+
 @contextlib.contextmanager
 def wants_the_table(database, statement):
     """Sends it on a connection of its own, and does not wait for its end."""

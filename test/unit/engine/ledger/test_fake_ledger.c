@@ -132,6 +132,7 @@ static void test_another_format(void **state) {
     (void)state;
     fake_side_play(&dest, TAKE_OLD("711", "shop", "v1", "1"));
     assert_mismatch("made by another version");
+    assert_non_null(strstr(err.remedy, "abort --source-only")); /* --restart would fail here, too */
 }
 
 static void test_half_a_ledger(void **state) {
