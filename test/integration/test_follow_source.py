@@ -55,11 +55,11 @@ def drop_key(database):
 
 
 def promoted_without_the_key(following):
-    """The table is copied again; the destination's key goes, too, as without --ddl its owner has to see to that."""
+    """The destination's key goes, too, as without --ddl its owner has to see to that; then the table is copied again."""
     following.wait_caught_up()
+    following.dest.sql("ALTER TABLE part DROP CONSTRAINT IF EXISTS part_pkey")
     wait_until(lambda: copied_again(following, "part"), what=f"the copy: {events(following)}")
     following.source.sql("UPDATE part SET v = 'followed in nothing but inserts' WHERE id = 3; INSERT INTO part (item) VALUES (4)")
-    following.dest.sql("ALTER TABLE part DROP CONSTRAINT IF EXISTS part_pkey")
     assert_promoted(following)
 
 
