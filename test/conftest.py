@@ -1,5 +1,6 @@
 """Fixtures of the integration tests: two servers for each test process, fresh databases for each test."""
 import os
+import re
 import shutil
 import sys
 
@@ -12,6 +13,23 @@ from support.program import Program  # noqa: E402
 
 _clusters = []
 _marks = {}
+
+
+MAJORS = {"13", "15", "17", "18"}  # in the id of a test: "[13]", "[13to18-view]", "[18-17]"
+
+
+def is_of(item, majors):
+    first = re.match(r"[\dto-]*", item.nodeid.partition("[")[2]).group()
+    return any(word in majors for word in re.split("to|-", first))
+
+
+def pytest_collection_modifyitems(config, items):
+    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions."""
+    wanted = os.environ.get("PGCRANE_TEST_MAJORS", "").split()
+    left_out = [item for item in items if wanted and is_of(item, MAJORS.difference(wanted))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@
  * Stop or deadline.
  * - repl_slot_create() uses SNAPSHOT 'nothing' (NOEXPORT_SNAPSHOT before 15), pgoutput, no two-phase; it waits for
  * running transactions as long as the deadline allows. *ret_lsn is the consistent point L0.
- * - repl_stream_start() asks first for the slot's confirmed_flush_lsn: the server *silently* forwards a start below it,
+ * - repl_stream_open() asks first for the slot's confirmed_flush_lsn: the server *silently* forwards a start below it,
  * so a position that is older fails with DEST_WENT_BACK, one that the source does not have yet with SOURCE_WENT_BACK; a
  * missing, lost or invalidated slot is SLOT_LOST. Nothing is ever created here.
  * - repl_receive() gives one XLogData or keepalive at a time; bytes live until the next call. Feedback goes out on

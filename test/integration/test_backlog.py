@@ -34,7 +34,7 @@ def backlog(source):
 def behind(program, source, dest):
     """Followed, stopped, and then left behind by some 40 MB."""
     source.sql(SCHEMA)
-    following = Following(program, source, dest).start()
+    following = Following(program, source, dest, "--pg-bindir", source.cluster.bin).start()
     following.wait_caught_up()
     following.stop()
     backlog(source)

@@ -70,11 +70,11 @@ bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err) {
     const PromoteParams *params = promote->params;
     StringVec left = {0};
 
-    if (!params->options->ddl)
+    if (!params->options->ddl || params->options->accept_ddl)
         return true;
     if (!unrepeated_left(params->source, params->dest, promote->arena, &left, err))
         return false;
-    for (size_t i = 0; i < left.len && !params->options->accept_ddl; i++)
+    for (size_t i = 0; i < left.len; i++)
         vec_push(promote->arena, problems,
                  arena_printf(promote->arena,
                               "%s (make both sides alike, or, if they are: pgcrane promote --accept-ddl)",
