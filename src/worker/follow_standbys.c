@@ -14,6 +14,7 @@
 
 #define LOOK_US (1 * USEC_PER_SEC)
 #define AWAY_US (60 * USEC_PER_SEC)
+#define ANSWER_US (30 * USEC_PER_SEC) /* a destination that is silent for longer is away */
 
 typedef struct Seen {
     Lsn position, wal; /* ours, and the destination's own, which is at or behind its commit */
@@ -34,7 +35,10 @@ static bool look(DbConn *dest, Seen *ret_seen, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Seen seen = {0};
 
-    if (!db_query(dest, sql, 0, NULL, &row, err))
+    db_set_deadline(dest, clock_now_us() + ANSWER_US);
+    bool ok = db_query(dest, sql, 0, NULL, &row, err);
+    db_set_deadline(dest, 0);
+    if (!ok)
         return error_wrap(err, "looking for the destination's standbys");
     if (db_rows(row) == 1) {
         seen.standbys = db_int64(row, 0, 3);
