@@ -113,8 +113,8 @@ def test_lost_reply_of_commit(source_db, dest_db, pgcrane):
         wait_until(lambda: dest_db.sql("SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation ="
                                        " 'added'::regclass AND a.state = 'idle in transaction'"
                                        " AND a.query LIKE 'UPDATE pgcrane.position%%'"), what="the moment before COMMIT")
-        fault = proxy.fault("stall", direction="down")
-        wait_until(lambda: following.transactions() == before + 1 and fault.hits >= 1, what="the COMMIT, and its reply held")
+        fault = proxy.fault("stall", direction="down", only=b" apply\0")
+        wait_until(lambda: following.transactions() == before + 1 and fault.hits == 1, what="the COMMIT, and its reply held")
         proxy.release()
         proxy.reset_all()
         source_db.sql("INSERT INTO added VALUES (2)")

@@ -19,16 +19,17 @@ LINGER_RESET = struct.pack("ii", 1, 0)  # close() sends RST
 
 
 class Fault:
-    def __init__(self, kind, after, direction, times, seconds):
+    def __init__(self, kind, after, direction, times, seconds, only):
         assert kind in ("reset", "close", "half-close", "stall", "delay")
         self.kind, self.after, self.direction, self.left, self.seconds = kind, after, direction, times, seconds
+        self.only = only
         self.hits = 0
         self.lock = threading.Lock()
 
-    def take(self, direction, carried):
+    def take(self, link, direction, carried):
         """Does it hit now? Counts it."""
         with self.lock:
-            if direction != self.direction or carried < self.after or self.left <= 0:
+            if direction != self.direction or carried < self.after or self.left <= 0 or self.only not in link.hello:
                 return False
             self.left -= 1
             self.hits += 1
@@ -40,6 +41,7 @@ class Link:
 
     def __init__(self, client, server):
         self.client, self.server = client, server
+        self.hello = b""  # the client's first words: they have its application_name
         self.ended = threading.Event()
 
     def end(self, reset=False):
@@ -78,8 +80,9 @@ class Proxy:
         """The database's URI, by way of the proxy."""
         return re.sub(r"@127\.0\.0\.1:\d+/", f"@127.0.0.1:{self.port}/", database.uri)
 
-    def fault(self, kind, after=0, direction="down", times=1, seconds=0.0):
-        fault = Fault(kind, after, direction, times, seconds)
+    def fault(self, kind, after=0, direction="down", times=1, seconds=0.0, only=b""):
+        """only: on connections whose application_name has that."""
+        fault = Fault(kind, after, direction, times, seconds, only)
         self.faults.append(fault)
         return fault
 
@@ -122,6 +125,8 @@ class Proxy:
                         dest.shutdown(socket.SHUT_WR)
                     return
                 carried += len(data)
+                if direction == "up" and len(link.hello) < 4096:
+                    link.hello += data[:4096]
                 if self._trouble(link, direction, dest, carried):
                     return
                 dest.sendall(data)
@@ -131,7 +136,7 @@ class Proxy:
     def _trouble(self, link, direction, dest, carried):
         """Applies what hits this connection now; true when it is over for this direction."""
         for fault in self.faults:
-            if not fault.take(direction, carried):
+            if not fault.take(link, direction, carried):
                 continue
             if fault.kind == "delay":
                 time.sleep(fault.seconds)

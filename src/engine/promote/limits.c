@@ -23,6 +23,7 @@
 
 #define WAIT_MIN_US (2 * USEC_PER_SEC)
 #define AFTERWARDS_US (5 * USEC_PER_SEC)
+#define LOCKS_FIRST_US USEC_PER_SEC /* that it was a lock says more than that it took long */
 #define GRACE_US (2 * USEC_PER_SEC) /* the server's own time-outs come first: they say more */
 
 static void set_deadlines(Promote *promote, int64_t deadline_us) {
@@ -34,8 +35,9 @@ static void set_deadlines(Promote *promote, int64_t deadline_us) {
 
 bool promote_limit(Promote *promote, Error *err) {
     int64_t left_us = MAX(promote->deadline_us - clock_now_us(), WAIT_MIN_US);
-    const char *sql = arena_printf(promote->arena, "SET lock_timeout = %lld; SET statement_timeout = %lld",
-                                   (long long)(left_us / USEC_PER_MSEC), (long long)(left_us / USEC_PER_MSEC));
+    const char *sql =
+        arena_printf(promote->arena, "SET lock_timeout = %lld; SET statement_timeout = %lld",
+                     (long long)(left_us / USEC_PER_MSEC), (long long)((left_us + LOCKS_FIRST_US) / USEC_PER_MSEC));
 
     promote->limit_us = clock_now_us() + left_us;
     set_deadlines(promote, promote->limit_us + GRACE_US);
