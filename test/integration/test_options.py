@@ -22,13 +22,14 @@ SHOWN_BY = {
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
+    "source-only": "test_source_only",
 }
 # Those that mean something with --follow only: here, that they are refused without it; what they do, in the tests of
 # following and promoting.
 WITH_FOLLOW = {
     "ddl": "true", "identity-full": "true", "promote": "auto", "max-retained": "1GB", "retry-for": "5", "fence": "none",
     "fence-timeout": "5", "lag-limit": "5", "lag-timeout": "5", "recopy-limit": "1MB", "hook-before": "true",
-    "hook-after": "true", "hook-undo": "true", "keep-slot": "true",
+    "hook-after": "true", "hook-undo": "true", "keep-slot": "true", "accept-ddl": "true",
 }
 
 
@@ -71,6 +72,12 @@ def test_every_option_is_shown():
         flags = set(re.findall(r'^X\(\w+, \w+, "([a-z-]+)"', file.read(), re.M))
     assert flags == set(SHOWN_BY) | set(WITH_FOLLOW) | {"follow"}
     assert all(name in globals() for name in SHOWN_BY.values())
+
+
+def test_source_only(pgcrane):
+    """`pgcrane abort` alone has it; what it does is in test_follow_commands.py."""
+    assert "--source-only" in pgcrane("abort", "--help").stdout
+    assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", "--source-only").code == 64
 
 
 @pytest.mark.parametrize("flag", sorted(WITH_FOLLOW))
