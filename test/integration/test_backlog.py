@@ -1,4 +1,5 @@
 """A backlog that is fetched by SQL before the stream begins (pg/repl_pull.c), on real servers, killed and undisturbed."""
+import os
 import pathlib
 import signal
 
@@ -55,9 +56,10 @@ def assert_promoted_equal(following, fetched=True):
     following.wait_applied()
     assert fetched_by_sql(following) == fetched
     assert not readers(following.source)
+    pg_dump = os.path.join(following.source.cluster.bin, "pg_dump")
     promoted = following.promoted(following.promote())
     assert promoted["proven"]
-    problems = [text for text in compare.differences(following.source.uri, following.dest.uri)
+    problems = [text for text in compare.differences(following.source.uri, following.dest.uri, pg_dump=pg_dump)
                 if not text.startswith("settings of the database")]
     assert not problems, problems
 
