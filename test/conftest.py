@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import sys
+import zlib
 
 import pytest
 
@@ -18,18 +19,38 @@ _marks = {}
 MAJORS = {"13", "15", "17", "18"}  # in the id of a test: "[13]", "[13to18-view]", "[18-17]"
 
 
+def major_part(item):
+    """(what stands before, "13" or "13to18", what stands behind) of a test's id."""
+    before, bracket, inside = item.nodeid.partition("[")
+    first = re.match(r"[\dto-]*", inside).group()
+    return before + bracket, first, inside[len(first):]
+
+
 def is_of(item, majors):
-    first = re.match(r"[\dto-]*", item.nodeid.partition("[")[2]).group()
-    return any(word in majors for word in re.split("to|-", first))
+    return any(word in majors for word in re.split("to|-", major_part(item)[1]))
+
+
+def other_turns(items):
+    """Of tests that differ in the major version alone, all but one; which one stays depends on the name only."""
+    same = {}
+    for item in items:
+        before, first, behind = major_part(item)
+        if first.rstrip("-") in MAJORS:
+            same.setdefault(before + behind, []).append(item)
+    for name, alike in same.items():
+        stays = zlib.crc32(name.encode()) % len(alike)
+        yield from alike[:stays] + alike[stays + 1:]
 
 
 def pytest_collection_modifyitems(config, items):
-    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions."""
+    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions; PGCRANE_TEST_TURNS=1: each test with one of them."""
     wanted = os.environ.get("PGCRANE_TEST_MAJORS", "").split()
-    left_out = [item for item in items if wanted and is_of(item, MAJORS.difference(wanted))]
+    left_out = {item for item in items if wanted and is_of(item, MAJORS.difference(wanted))}
+    if os.environ.get("PGCRANE_TEST_TURNS"):
+        left_out.update(other_turns([item for item in items if item not in left_out]))
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@
  * is written out and the same list left to its default are alike. MAINTAIN is left out: 17 has it in ALL, 16 does not.
  */
 #include "engine/ddl/drift_objects.h"
+#include "engine/seam/seam.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     "WITH ns AS (" \
     " SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n" \
     " WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'pgcrane')" \
-    " AND nspname IS DISTINCT FROM $1::text)," \
+    " AND nspname !~ " SEAM_OF_A_JOB " AND nspname IS DISTINCT FROM $1::text)," \
     " ext AS (" \
     " SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'" \
     " OR (deptype = 'i' AND classid = " REGCLASS("pg_proc") "))," \

@@ -7,6 +7,7 @@
  * partitions have from their root's foreign keys (their names are made up anew).
  */
 #include "engine/ddl/drift_internal.h"
+#include "engine/seam/seam.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     "WITH ns AS (" \
     " SELECT oid, nspname FROM pg_catalog.pg_namespace" \
     " WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'pgcrane')" \
-    " AND nspname IS DISTINCT FROM $1::text)," \
+    " AND nspname !~ " SEAM_OF_A_JOB " AND nspname IS DISTINCT FROM $1::text)," \
     " ext AS (" \
     " SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'" \
     " AND classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass))," \

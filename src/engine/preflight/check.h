@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine/preflight/preflight.h"
+#include "engine/seam/seam.h"
 
 typedef enum CheckId {
 #define X(id, severity, side, function, google, help) CHECK_##id,
@@ -165,7 +166,7 @@ NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
 
 /* What a migration that is followed has on the source: publications, event triggers, a schema. It is there when the
  * same command runs again. */
-#define SQL_OURS "'^pgcrane_[0-9a-f]{16}_'"
+#define SQL_OURS SEAM_OF_A_JOB
 /* Schemas whose content moves. `n` is pg_namespace. */
 #define SQL_USER_SCHEMA                                                                                                \
     "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane') AND n.nspname !~ " SQL_OURS

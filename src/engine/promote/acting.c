@@ -17,6 +17,7 @@ enum { PARENT_VERSION = 110000, CLONES_VERSION = 130000, SCHEMAS_VERSION = 15000
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace" \
     " WHERE c.relkind IN ('r', 'p', 'v', 'f') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'" \
     " AND n.nspname NOT IN ('information_schema', 'pgcrane') AND n.nspname IS DISTINCT FROM $1::text" \
+    " AND n.nspname !~ " SEAM_OF_A_JOB \
     " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.objid = c.oid AND e.deptype = 'e'" \
     "  AND e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass))"
 
@@ -54,12 +55,13 @@ enum { PARENT_VERSION = 110000, CLONES_VERSION = 130000, SCHEMAS_VERSION = 15000
 /* Only the source's are compared, with themselves: any text will do. */
 #define PRIMARY_SQL \
     " UNION ALL SELECT 'EVENT TRIGGER', '', '', ' ', '', e.evtname, pg_catalog.to_jsonb(e)::text, ''" \
-    " FROM pg_catalog.pg_event_trigger e" \
+    " FROM pg_catalog.pg_event_trigger e WHERE e.evtname !~ " SEAM_OF_A_JOB \
     " UNION ALL SELECT 'PUBLICATION', '', '', ' ', '', p.pubname, pg_catalog.to_jsonb(p)::text, ''" \
-    " FROM pg_catalog.pg_publication p" \
+    " FROM pg_catalog.pg_publication p WHERE p.pubname !~ " SEAM_OF_A_JOB \
     " UNION ALL SELECT 'PUBLICATION TABLE', r.nspname, r.relname, r.relkind, p.pubname, p.pubname," \
     " pg_catalog.to_jsonb(l)::text, '' FROM pg_catalog.pg_publication p" \
     " JOIN pg_catalog.pg_publication_rel l ON l.prpubid = p.oid JOIN rel r ON r.oid = l.prrelid" \
+    " WHERE p.pubname !~ " SEAM_OF_A_JOB \
     " UNION ALL SELECT 'SUBSCRIPTION', '', '', ' ', '', s.subname," \
     " pg_catalog.concat_ws(' | ', s.subenabled, s.subslotname, s.subpublications), ''" \
     " FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid" \

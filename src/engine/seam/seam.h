@@ -25,6 +25,8 @@ typedef struct SeamNames {
 SeamNames seam_names(Arena *arena, const char *job_id);
 /* Does the text name something that any job has made on a source? Others may follow the same one. */
 bool seam_names_a_job(const char *text);
+/* The same for a name in SQL: name ~ SEAM_OF_A_JOB. */
+#define SEAM_OF_A_JOB "'^pgcrane_[0-9a-f]{16}_'"
 
 /* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
 typedef struct SeamTable {
