@@ -44,7 +44,7 @@
 #define START_SLICE_US (20 * USEC_PER_MSEC)
 #define WAIT_SLICE_US (20 * USEC_PER_MSEC)
 
-enum { BATCH_BYTES = 16 << 20, BATCH_ROWS = 50000 };
+enum { BATCH_BYTES = 8 << 20, BATCH_ROWS = 50000 };
 
 void follow_fail(Follow *follow, const Error *err) {
     (void)pthread_mutex_lock(&follow->lock);

@@ -55,7 +55,7 @@ typedef struct FollowParams {
     Lsn confirm_limit;
     FollowHooks hooks;
     const Stop *stop;   /* while follow_start() connects; NULL = none */
-    size_t batch_bytes; /* 0 = 16 MB */
+    size_t batch_bytes; /* 0 = 8 MB */
     size_t batch_rows;  /* 0 = 50,000 */
 } FollowParams;
 

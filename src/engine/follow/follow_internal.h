@@ -116,8 +116,8 @@ void queue_answer(Follow *follow, Answer answer);
 /* False: none until the deadline, or stop. */
 bool queue_take_answer(Follow *follow, int64_t deadline_us, Answer *ret_answer);
 bool queue_is_idle(const Follow *follow);
-/* False: not until the deadline, or stop. */
-bool queue_wait_idle(Follow *follow, int64_t deadline_us);
+/* At most so many items handed over are not applied yet. False: not until the deadline, or stop. */
+bool queue_wait_until(Follow *follow, size_t most, int64_t deadline_us);
 /* For `changed`; deadline 0 = none. */
 void follow_wait_changed(Follow *follow, int64_t deadline_us);
 

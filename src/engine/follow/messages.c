@@ -178,8 +178,8 @@ static bool has_room(const Receiver *receiver, size_t len) {
 }
 
 enum { PIECE_ROWS = 10000, PIECE_LOOK = 1024 };
-/* One of them at a time is enough for memory. */
-enum { LARGE_ROW = 4 << 20 };
+/* Of large rows one is applied while the next is read; of huge ones, one at a time is enough for memory. */
+enum { LARGE_ROW = 2 << 20, HUGE_ROW = 32 << 20 };
 
 /* An applier that has nothing to do gets a piece of a large transaction before the batch is full. */
 static bool is_piece(const Receiver *receiver) {
@@ -203,7 +203,8 @@ static bool take_row(Receiver *receiver, const PgoMessage *message, size_t len, 
     /* A transaction larger than a batch: the destination's stays open. */
     if ((!has_room(receiver, len) || is_piece(receiver)) && !receiver_hand_over(receiver, false, err))
         return false;
-    if ((len > LARGE_ROW && !receiver_wait_idle(receiver, err)) || !receiver_item(receiver, err))
+    if ((len > LARGE_ROW && !receiver_wait_until(receiver, len > HUGE_ROW ? 0 : 1, err)) ||
+        !receiver_item(receiver, err))
         return false;
     return batch_add(receiver->item->batch, &table->batch, message->type, &message->row, err) ||
            error_wrap(err, "table %s", table->display);

@@ -117,12 +117,12 @@ bool queue_take_answer(Follow *follow, int64_t deadline_us, Answer *ret_answer) 
     return has;
 }
 
-bool queue_wait_idle(Follow *follow, int64_t deadline_us) {
+bool queue_wait_until(Follow *follow, size_t most, int64_t deadline_us) {
     (void)pthread_mutex_lock(&follow->lock);
-    while (!queue_is_idle(follow) && may_wait(follow, deadline_us))
+    while (atomic_load(&follow->in_flight) > most && may_wait(follow, deadline_us))
         follow_wait_changed(follow, deadline_us);
     (void)pthread_mutex_unlock(&follow->lock);
-    return queue_is_idle(follow);
+    return atomic_load(&follow->in_flight) <= most;
 }
 
 bool queue_is_idle(const Follow *follow) {

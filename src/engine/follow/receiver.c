@@ -55,8 +55,8 @@ bool receiver_item(Receiver *receiver, Error *err) {
     return true;
 }
 
-bool receiver_wait_idle(Receiver *receiver, Error *err) {
-    while (!queue_wait_idle(receiver->follow, clock_now_us() + FULL_SLICE_US))
+bool receiver_wait_until(Receiver *receiver, size_t most, Error *err) {
+    while (!queue_wait_until(receiver->follow, most, clock_now_us() + FULL_SLICE_US))
         if (!stay_alive(receiver, err))
             return false;
     return true;

@@ -45,8 +45,8 @@ typedef struct Receiver {
 
 /* receiver->item is there afterwards; waits while the queue is full. */
 NODISCARD bool receiver_item(Receiver *receiver, Error *err);
-/* Everything handed over has been applied. */
-NODISCARD bool receiver_wait_idle(Receiver *receiver, Error *err);
+/* All items handed over but `most` have been applied. */
+NODISCARD bool receiver_wait_until(Receiver *receiver, size_t most, Error *err);
 NODISCARD bool receiver_push(Receiver *receiver, ItemKind kind, bool commits, Error *err);
 /* The batch, if there is anything in it or a commit is due. */
 NODISCARD bool receiver_hand_over(Receiver *receiver, bool commits, Error *err);
