@@ -156,5 +156,6 @@ bool following_promote(Following *following, bool *ret_opened, Error *err) {
         return false;
     following->state = *ret_opened ? CDC_PROMOTED : CDC_CATCHING_UP;
     following->mended_for_promote = false;
-    return *ret_opened || !is_automatic(following) || !run->promote_refused || try_later(following, err);
+    bool refused = run->promote_refused && !run->promote_asked; /* who asked knows, and asks again when it fits */
+    return *ret_opened || !is_automatic(following) || !refused || try_later(following, err);
 }

@@ -52,6 +52,7 @@ static bool take_request(Run *run, MigrateOptions *ret_options, bool *ret_wanted
     bool ok = renew_stop(run, err);
 
     *ret_options = run->options;
+    run->promote_asked = pending;
     *ret_wanted = pending || strcmp(run->options.promote, "auto") == 0;
     if (pending)
         copy_settings(&run->request.options, run->arena, ret_options);
@@ -254,7 +255,8 @@ static bool tell_end(Run *run, const PromoteResult *result, const MigrateOptions
                      const Error *failure, Error *err) {
     run->opened = result->opened;
     run->promoted = *result;
-    run->options.keep_slot = options->keep_slot;
+    if (result->opened)
+        run->options.keep_slot = options->keep_slot;
     run->promote_refused = !ok && !result->opened;
     run->refusal = *failure;
     if (!tell_promoted(run, result, options->dry_run, ok || result->opened ? NULL : failure, err))

@@ -88,6 +88,7 @@ typedef struct Run {
     bool opened;                  /* the promote is behind us: only closing is left */
     PromoteRequest request;
     PromoteResult promoted;
+    bool promote_asked;   /* the last one was asked for, whatever --promote says */
     bool promote_refused; /* the last one: */
     Error refusal;
     bool promote_unsettled; /* the last one could not be taken back, or may have opened the destination */

@@ -432,3 +432,21 @@ def test_a_transaction_that_always_fails_late(source_db, dest_db, pgcrane):
     assert following.failure()["reason"] == "FAILPOINT" and time.monotonic() - begun > 15
     following.again()
     assert_promoted(following)
+
+
+def test_automatic_goes_on_behind_one_that_was_asked_for(source_db, dest_db, pgcrane):
+    """A request that is refused is the asker's affair: neither the run nor the automatic promote end with it."""
+    following = make(pgcrane, source_db, dest_db, "--promote", "auto", "--fence", "locks", "--fence-timeout", "1")
+    source_db.sql("CREATE UNLOGGED TABLE scratch (id int PRIMARY KEY, v text)")
+    source_db.sql("INSERT INTO scratch SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i")
+    following.start(env=failpoint("sequences.before:sleep=1500:1"))
+    wait_until(lambda: phase(following, "FOREIGN_KEY") == "DONE", what="the copy")
+    with source_db.connect(autocommit=False) as conn:
+        conn.execute("UPDATE item SET n = -1 WHERE id = 3")
+        wait_until(lambda: any("promoting again in" in body["text"] for body in following.bodies("EVENT")), what="the first try")
+        refused = following.promote("--recopy-limit", "1kB", "--keep-slot", check=False)
+        assert refused.code != 0 and "PROMOTE_REFUSED" in refused.stderr and "scratch" in refused.stderr, refused
+        conn.commit()
+    assert following.end() == 0, following.said()
+    assert_equal(source_db, dest_db)
+    assert_source_clean(following)

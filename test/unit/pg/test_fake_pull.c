@@ -73,12 +73,14 @@ static void expect_state(const char *const values[4]) {
         (FakeReply){.sql_has = "confirmed_flush_lsn, restart_lsn", .values = values, .n_rows = 1, .n_columns = 4});
 }
 
+static const char *const small[] = {"f"};
 static const char *const at_begin[] = {"0/100", "0/80", "0/3000000", "946684800000007"};
 
 /* Up to the reader, and what comes of that. */
 static void expect_puller(FakeReply copy) {
     expect_session(puller, 150020);
     fake_conn_expect(puller, (FakeReply){.sql_has = "synchronized_standby_slots", .n_columns = 1});
+    fake_conn_expect(puller, (FakeReply){.sql_has = "reltoastrelid", .values = small, .n_rows = 1, .n_columns = 1});
     fake_conn_expect(puller, (FakeReply){.sql_has = "logical_decoding_work_mem"});
     fake_conn_expect(puller, (FakeReply){.sql_has = "temp_file_limit", .sqlstate = "42501", .message = "no"});
     fake_conn_expect(puller, (FakeReply){.sql_has = "tcp_keepalives_idle"});
@@ -247,6 +249,20 @@ static void test_settings_that_a_copy_does_not_keep(void **state) {
     assert_streams();
 }
 
+static void test_large_values_are_expected(void **state) {
+    static const char *const large[] = {"t"};
+
+    (void)state;
+    expect_first(far_behind);
+    expect_session(puller, 150020);
+    fake_conn_expect(puller, (FakeReply){.sql_has = "synchronized_standby_slots", .n_columns = 1});
+    fake_conn_expect(puller, (FakeReply){.sql_has = "reltoastrelid", .values = large, .n_rows = 1, .n_columns = 1});
+    expect_stream(first, "START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+    open_it();
+    assert_true(puller->finished);
+    assert_streams();
+}
+
 static const struct {
     int version;
     bool sound;
@@ -382,6 +398,7 @@ int main(void) {
         cmocka_unit_test(test_not_worth_it),
         cmocka_unit_test_setup_teardown(test_no_slot_left, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_settings_that_a_copy_does_not_keep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_values_are_expected, set_up, tear_down),
         cmocka_unit_test(test_old_minor_releases),
         cmocka_unit_test_setup_teardown(test_the_reader_begins_at_the_ledger, set_up, tear_down),
         cmocka_unit_test(test_a_chunk_that_fails),
