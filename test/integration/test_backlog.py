@@ -99,13 +99,15 @@ def test_killed_while_it_is_fetched(point, source_db, dest_db, pgcrane):
     assert_promoted_equal(following)
 
 
-def test_source_killed_while_it_is_fetched(own_cluster, dest_db, pgcrane):
-    source = own_cluster("backlogkilled").createdb()
-    following = behind(pgcrane, source, dest_db)
+@pytest.mark.parametrize("side", ("source", "destination"))
+def test_server_killed_while_it_is_fetched(side, own_cluster, source_db, dest_db, pgcrane):
+    struck = own_cluster("backlogkilled").createdb()
+    source, dest = (struck, dest_db) if side == "source" else (source_db, struck)
+    following = behind(pgcrane, source, dest)
     following.again(env={"PGCRANE_FAILPOINT": "follow.receive:sleep=3000:9000"})
     wait_until(lambda: readers(source), what="the reader")
-    source.cluster.kill9()
-    source.cluster.start()
+    struck.cluster.kill9()
+    struck.cluster.start()
     assert_promoted_equal(following)
 
 

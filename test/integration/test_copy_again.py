@@ -11,7 +11,7 @@ TABLES = """CREATE TABLE changed (id int PRIMARY KEY, a text);
  INSERT INTO other SELECT n, 'start' FROM generate_series(1, 2000) n"""
 
 
-@pytest.mark.parametrize("point", (None, "again.before_marker", "again.before_commit"))
+@pytest.mark.parametrize("point", (None, "again.before_snapshot", "again.before_marker", "again.before_commit"))
 def test_a_column_added_on_both_sides(point, source_db, dest_db, pgcrane):
     """Paused when the source has it, copied again when the destination has it too; what came meanwhile is there once."""
     source_db.sql(TABLES)

@@ -313,7 +313,7 @@ def test_copy_again_locks_one_table_at_a_time(following):
 
 
 def test_numbers_of_status(source_db, dest_db, pgcrane):
-    """Lag, what the slot holds, and how long until --max-retained, at the rate at which the source writes."""
+    """Lag, what the slot holds, and how long until --max-retained; rates, and the rows of each table."""
     following = make(pgcrane, source_db, dest_db, "--max-retained", "1GB").start()
     following.wait_caught_up()
     wait_until(lambda: following.cdc()["limit_bytes"] == 1 << 30, what=f"the limit: {following.cdc()}")
@@ -343,6 +343,22 @@ def test_numbers_of_status(source_db, dest_db, pgcrane):
         writer.wait_for(5)
     following.wait_caught_up()
     wait_until(lambda: following.cdc()["lag_us"] < 2_000_000, what="no lag")
+    following.wait_applied()
+    time.sleep(1.5)  # and it is told twice a second
+    before = {table["name"]: table["updates"] for table in following.cdc()["tables"]}
+    with Writer(source_db) as writer:
+        begun, first = time.monotonic(), writer.committed
+
+        def rates_are_right():
+            """Each commit updates, inserts and deletes a row."""
+            rate = (writer.committed - first) / (time.monotonic() - begun)
+            return all(rate / 2 < following.cdc()[f"{kind}_rate"] < rate * 2 for kind in ("inserts", "updates", "deletes"))
+
+        wait_until(lambda: time.monotonic() > begun + 4 and rates_are_right(), 60, f"the rates: {following.cdc()}")
+        writer.stop()
+        following.wait_caught_up()
+        wait_until(lambda: {table["name"]: table["updates"] for table in following.cdc()["tables"]}.get("public.item", 0)
+                   == before.get("public.item", 0) + writer.committed, 30, f"the counts: {following.cdc()['tables']}")
     assert_promoted(following)
 
 

@@ -488,7 +488,7 @@ def test_start_over(following):
     assert_promoted(again)
 
 
-LOAD_POINTS = ("ledger.created", "seam.slot_made", "snapshot.recorded", "schema.archived", "plan.written",
+LOAD_POINTS = ("ledger.created", "seam.slot_made", "snapshot.recorded", "schema.archived", "seam.shapes_noted", "plan.written",
                "copy.before_commit", "copy.after_commit", "index.before_commit", "fk.after_add", "fk.after_validate",
                "sequences.before")
 FOLLOW_POINTS = ("follow.before_apply", "follow.before_commit", "follow.after_commit", "follow.after_feedback",

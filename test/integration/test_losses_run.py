@@ -105,18 +105,19 @@ def test_one_small_transaction_is_there_at_once(followed):
     """Nothing waits in a buffer for the next one. (Elsewhere: not within 15 seconds, while its position said it was.)"""
     for i in range(200, 205):
         followed.source.sql(f"INSERT INTO t VALUES ({i}, 'alone')")
-        wait_until(lambda i=i: followed.dest.sql(f"SELECT 1 FROM t WHERE id = {i}"), 10, "one transaction")
+        wait_until(lambda i=i: followed.dest.sql(f"SELECT 1 FROM t WHERE id = {i}"), 3, "one transaction")
 
 
 def test_many_small_transactions(followed):
     """Elsewhere five per second, or a fixed wait of ten seconds."""
+    before = followed.transactions()
     with contextlib.closing(followed.source.connect()) as conn:
         for i in range(1000, 1500):
             conn.execute(f"INSERT INTO t VALUES ({i}, 'one of many')")
-    begun, before = time.monotonic(), followed.transactions()
+    begun = time.monotonic()
     followed.wait_applied()
-    assert time.monotonic() - begun < 20
-    assert ids(followed.dest)[-500:] == list(range(1000, 1500)) and before <= followed.transactions()
+    assert time.monotonic() - begun < 10
+    assert ids(followed.dest)[-500:] == list(range(1000, 1500)) and followed.transactions() == before + 500
     assert_promoted_equal(followed)
 
 
@@ -199,6 +200,7 @@ def test_promoted_twice(followed):
         thread.join(120)
     assert followed.end() == 0
     assert 0 in [result.code for result in results]
+    assert all(result.code == 0 or "PROMOT" in result.stderr or "ALREADY_DONE" in result.stderr for result in results), results
     later = followed.command("promote", "--json", check=False)
     assert later.code == 2 and "ALREADY_DONE" in later.stderr
     assert ids(followed.dest) == ids(followed.source) and ids(followed.dest)[-1] == 400

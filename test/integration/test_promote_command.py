@@ -316,7 +316,7 @@ def test_migrate_is_stopped_in_the_fence(prepared):
 
 # --- killed at each step ---
 
-BEFORE_OPEN = ("promote.after_lag", "promote.after_prepare", "promote.after_hook_before", "promote.after_fence_journal",
+BEFORE_OPEN = ("promote.after_lag", "promote.after_waiting", "promote.after_prepare", "promote.after_hook_before", "promote.after_fence_journal",
                "promote.after_fence_setting", "promote.after_lock", "promote.after_marker", "promote.after_drain",
                "promote.before_recopy_commit", "promote.after_rest", "promote.after_compare", "promote.after_proof",
                "promote.before_open_commit")

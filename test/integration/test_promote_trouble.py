@@ -25,7 +25,7 @@ HELP = {  # as src/engine/promote/promote.h has them
     "HOOK_AFTER": "run the hook after the destination is open",
 }
 BEFORE_OPEN = {  # fail point: the step in which it is
-    "promote.after_lag": "LAG", "promote.after_prepare": "PREPARE", "promote.after_hook_before": "HOOK_BEFORE",
+    "promote.after_lag": "LAG", "promote.after_waiting": "PREPARE", "promote.after_prepare": "PREPARE", "promote.after_hook_before": "HOOK_BEFORE",
     "promote.after_fence_journal": "FENCE", "promote.after_fence_setting": "FENCE", "promote.after_lock": "FENCE",
     "promote.after_marker": "FENCE", "promote.after_drain": "DRAIN", "promote.before_recopy_commit": "COPY_REST",
     "promote.after_rest": "COPY_REST", "promote.after_compare": "COMPARE", "promote.after_proof": "PROOF",

@@ -16,6 +16,7 @@ from support.migration import (FLAGS, OURS, Writers, assert_done, assert_fails, 
                                chunks_done, data_file, failure_of, finding, findings_of, has_ledger, killed_by_failpoint,
                                migrate_equal, sessions)
 from support.tcp_proxy import Proxy
+from support.trouble import Writer, assert_promoted, make
 
 KEPT_SHORT = ("--snapshot-lease", "10")
 
@@ -119,6 +120,23 @@ def test_tls(tls_source, dest_db, pgcrane):
     out, err = running.communicate(timeout=120)
     assert running.returncode == 0, out + err
     compare.assert_equal(database.uri, dest_db.uri)
+
+
+def test_tls_followed(tls_source, dest_db, pgcrane):
+    """Each session, the replication's too, is encrypted and verified, also when all are made anew."""
+    cluster, certificate = tls_source
+    database = cluster.createdb()
+    uri = database.uri.replace("127.0.0.1", "localhost")
+    following = make(pgcrane, database, dest_db,
+                     source_uri=f"{uri}?sslmode=verify-full&sslrootcert={certificate}&hostaddr=127.0.0.1")
+    with Writer(database) as writer:
+        following.start()
+        following.wait_caught_up()
+        rows = database.sql(f"SELECT ssl, backend_type FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE {OURS}")
+        assert len(rows) >= 2 and all(row[0] for row in rows) and "walsender" in [row[1] for row in rows], rows
+        cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+        writer.wait_for(10)
+        assert_promoted(following)
 
 
 def test_same_database(small, source, pgcrane):

@@ -1,0 +1,120 @@
+"""What strikes a followed migration in its other phases, and what it has to live with from the first to the last."""
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from support.cluster import ROOT, Database, wait_until
+from support.promote_command import phase
+from support.trouble import Writer, again, assert_promoted, failpoint, make, make_standby, promote_standby, wait_for_replay
+from support.tcp_proxy import Proxy
+
+POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("what", ("source", "destination", "keeper"))
+def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
+    """A server, or the holder of the snapshot, is gone in mid-copy: what is copied later shows another moment, and the stream
+    fits both."""
+    cluster = own_cluster("struck") if what != "keeper" else None
+    source = cluster.createdb() if what == "source" else source_db
+    dest = cluster.createdb() if what == "destination" else dest_db
+    following = make(pgcrane, source, dest)
+    with Writer(source) as writer:
+        following.start(env=failpoint(f"{point}:sleep=1500:1"))
+        wait_until(lambda: phase(following, POINTS[point]) == "RUNNING", what=f"the phase: {following.said()}")
+        if what == "keeper":
+            assert following.kill("keeper")
+        else:
+            cluster.kill9()
+            cluster.start()
+        wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
+        if not following.running():
+            following.end()
+            assert following.failure()["retryable"], following.failure()
+            following.again()
+        writer.wait_for(5)
+        assert_promoted(following)
+        pgcrane.end_all()
+
+
+def test_source_failed_over_without_the_slot(own_cluster, dest_db, pgcrane):
+    """Before 17 no slot goes along: at once, for good, and --restart helps."""
+    with contextlib.ExitStack() as made:
+        cluster = own_cluster("noslot")
+        standby = make_standby(cluster, made)
+        proxy = made.enter_context(Proxy(cluster))
+        database = cluster.createdb()
+        following = make(pgcrane, database, dest_db, source_uri=proxy.uri(database))
+        following.start()
+        following.wait_caught_up()
+        database.sql("UPDATE item SET v = 'both have it' WHERE id < 50")
+        following.wait_applied()
+        wait_for_replay(cluster, standby)
+        cluster.kill9()
+        promote_standby(standby)
+        proxy.target = ("127.0.0.1", standby.port)
+        proxy.reset_all()
+        following.source = Database(standby, database.name)
+        assert following.end() == 2, following.said()
+        failed = following.failure()
+        assert failed["reason"] == "SLOT_LOST" and not failed["retryable"] and "--restart" in failed["remedy"], failed
+        with Writer(following.source):
+            assert_promoted(again(pgcrane, following.source, dest_db, "--restart").start())
+
+
+TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
+
+
+@pytest.mark.parametrize("major", (15, 18))
+def test_timeouts_of_databases(major, make_cluster, pgcrane):
+    """700 ms for everything, on both sides; each of our sessions works and sits idle for longer."""
+    source, dest = (make_cluster(f"timeouts{side}{major}", major=major).createdb() for side in ("source", "dest"))
+    following = make(pgcrane, source, dest)
+    for database in (source, dest):
+        for setting in TIMEOUTS + (("transaction_timeout",) if major >= 17 else ()):
+            database.sql(f"ALTER DATABASE \"{database.name}\" SET {setting} = '700ms'")
+    with Writer(source) as writer:
+        following.start(env=failpoint("copy.after_copy:sleep=1500:1,follow.before_commit:sleep=1500:1,promote.after_lock:sleep=1500,"
+                                      "promote.before_open_commit:sleep=1500"))
+        following.wait_caught_up()
+        writer.wait_for(20)
+        assert_promoted(following)
+    source.drop(), dest.drop()
+
+
+LOST = ("folder", "job.json", "status.json", "control.sock")
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_state_folder_lost(what, source_db, dest_db, pgcrane):
+    """It answers `pgcrane status`; the migration itself is in the databases."""
+    following = make(pgcrane, source_db, dest_db)
+    with Writer(source_db) as writer:
+        following.start()
+        following.wait_caught_up()
+        following.kill("everything") if what == "control.sock" else following.stop()
+        following.end() if what == "control.sock" else None
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(pgcrane.state_dir) for name in names if name == what]
+        if what == "folder":
+            shutil.rmtree(pgcrane.state_dir)
+        elif what.endswith(".json"):
+            assert found
+            for path in found:
+                os.truncate(path, os.path.getsize(path) // 2)
+        writer.wait_for(5)
+        wait_until(lambda: not following.pids("worker"), what="the worker to end")
+        following.again()
+        assert_promoted(following)
+
+
+def test_soak_for_a_while(tmp_path):
+    """Forty seconds of test/cdc-soak with definitions: everything dies now and then, nothing is lost."""
+    command = [sys.executable, os.path.join(ROOT, "test", "cdc-soak"), "40", "--seed", "20261128", "--ddl"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-3000:]
+    assert "promoted" in result.stdout
