@@ -30,24 +30,25 @@ def is_of(item, majors):
     return any(word in majors for word in re.split("to|-", major_part(item)[1]))
 
 
-def other_turns(items):
-    """Of tests that differ in the major version alone, all but one; which one stays depends on the name only."""
+def other_turns(items, turn):
+    """Of tests that differ in the major version alone, all but one; it is another one at the next turn."""
     same = {}
     for item in items:
         before, first, behind = major_part(item)
         if first.rstrip("-") in MAJORS:
             same.setdefault(before + behind, []).append(item)
     for name, alike in same.items():
-        stays = zlib.crc32(name.encode()) % len(alike)
+        stays = (zlib.crc32(name.encode()) + turn) % len(alike)
         yield from alike[:stays] + alike[stays + 1:]
 
 
 def pytest_collection_modifyitems(config, items):
-    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions; PGCRANE_TEST_TURNS=1: each test with one of them."""
+    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions; PGCRANE_TEST_TURN=N: each test with one of them."""
     wanted = os.environ.get("PGCRANE_TEST_MAJORS", "").split()
     left_out = {item for item in items if wanted and is_of(item, MAJORS.difference(wanted))}
-    if os.environ.get("PGCRANE_TEST_TURNS"):
-        left_out.update(other_turns([item for item in items if item not in left_out]))
+    turn = os.environ.get("PGCRANE_TEST_TURN")
+    if turn:
+        left_out.update(other_turns([item for item in items if item not in left_out], int(turn)))
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
