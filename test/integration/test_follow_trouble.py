@@ -96,9 +96,10 @@ def test_network_slow(side, source_db, dest_db, pgcrane):
     with through_proxy(pgcrane, side, source_db, dest_db) as (proxy, following), Writer(source_db) as writer:
         following.start()
         following.wait_caught_up()
-        fault = proxy.fault("delay", seconds=0.03, times=60)
+        fault = proxy.fault("delay", seconds=0.5, times=30)
+        wait_until(lambda: following.cdc()["lag_us"] > 400_000, what=f"a lag: {following.cdc()}")
         writer.wait_for(50)
-        wait_until(lambda: fault.hits == 60, what="the delays")
+        wait_until(lambda: fault.hits == 30, what="the delays")
         assert_promoted(following)
 
 
