@@ -250,6 +250,14 @@ static bool check_not_finished(Run *run, Error *err) {
     return empty || error_set(err, REASON_ALREADY_DONE, "this migration is done already (its report: %s)", path);
 }
 
+/* Before anything can be found that stands in the way: a killed promote may have left the source read-only. */
+static bool settle_first(Run *run, Error *err) {
+    const MigrateOptions *options = &run->options;
+
+    return !run->ledger_exists || !options->follow || options->dry_run || options->restart ||
+           (step_ledger(run, err) && step_recover(run, err));
+}
+
 bool step_preflight(Run *run, Error *err) {
     FindingVec findings = {0};
     LedgerIdentity found;
@@ -261,6 +269,12 @@ bool step_preflight(Run *run, Error *err) {
         return false;
     if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_not_finished(run, err))
         return false;
+    if (!settle_first(run, err))
+        return false;
+    if (run->opened) {
+        tracker_phase_end(run->tracker, PHASE_PREFLIGHT);
+        return true;
+    }
     input.resuming = run->ledger_exists;
     if (!preflight_run(run->arena, &input, &findings, err))
         return error_wrap(err, "checking");
