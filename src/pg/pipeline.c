@@ -162,8 +162,6 @@ static bool judge(DbConn *conn, const Pending *pending, PGresult *result, Error 
     } else {
         int64_t rows = pending->expected < 0 ? -1 : strtoll(PQcmdTuples(result), NULL, 10);
 
-        if (pending->prepares != 0)
-            note_prepared(conn->pipeline, pending->prepares);
         if (rows == pending->expected || pending->expected < 0)
             return true;
         error_set(err, REASON_ROW_COUNT, "%" PRId64 " rows instead of %" PRId64 " were affected", rows,
@@ -182,6 +180,9 @@ static bool take_results(DbConn *conn, const Pending *pending, bool *good, Error
             return false;
         if (result == NULL)
             return true;
+        /* Also behind a wrong count of rows, which is no error to the server. */
+        if (pending->prepares != 0 && PQresultStatus(result) == PGRES_COMMAND_OK)
+            note_prepared(conn->pipeline, pending->prepares);
         if (*good && PQresultStatus(result) != PGRES_PIPELINE_ABORTED)
             *good = judge(conn, pending, result, err);
         bool lost = db_is_broken(conn);

@@ -109,8 +109,10 @@ bool repl_send_feedback(ReplStream *stream, bool ask, Error *err) {
 bool repl_stay_alive(ReplStream *stream, Error *err) {
     int64_t now = clock_now_us();
 
-    if (stream->pull != NULL)
+    if (stream->pull != NULL) {
+        pull_stay_alive(stream->pull);
         return true;
+    }
     stream->heard_us = now;
     stream->asked_us = 0;
     if (stream->unsent && !flush(stream, err))

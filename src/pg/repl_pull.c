@@ -329,6 +329,7 @@ static void size_next(Pull *pull) {
 static ReplResult end_chunk(Pull *pull, ReplData *ret_data, Error *err) {
     int64_t rows = 0;
 
+    db_set_deadline(pull->conn, clock_now_us() + ANSWER_US); /* its rows may have waited for the destination */
     if (!query_finish(pull->conn, &rows, err) || !read_state(pull, err)) {
         err->retryable = err->reason != REASON_CANCELLED; /* half given: it says nothing of the slot */
         return REPL_FAILED;
@@ -411,17 +412,16 @@ static ReplResult next_row(Pull *pull, ReplData *ret_data, Error *err) {
 
 /* REPL_DATA = look again. */
 static ReplResult wait_for_more(Pull *pull, int64_t deadline_us, Error *err) {
-    if (clock_now_us() - pull->heard_us > ANSWER_US) {
-        pull->conn->broken = true;
-        error_set(err, REASON_CONNECTION_LOST, "the source has said nothing for %lld seconds",
-                  (long long)(ANSWER_US / USEC_PER_SEC));
-        return REPL_FAILED;
-    }
     switch (stop_wait_fd(db_stop(pull->conn), PQsocket(pull->pg), POLLIN, deadline_us)) {
     case WAIT_STOPPED:
         return REPL_STOPPED;
     case WAIT_TIMEOUT:
-        return REPL_TIMEOUT;
+        if (clock_now_us() - pull->heard_us <= ANSWER_US)
+            return REPL_TIMEOUT;
+        pull->conn->broken = true;
+        error_set(err, REASON_CONNECTION_LOST, "the source has said nothing for %lld seconds",
+                  (long long)(ANSWER_US / USEC_PER_SEC));
+        return REPL_FAILED;
     case WAIT_READY:
         break;
     }
@@ -526,6 +526,10 @@ ReplResult pull_receive(Pull *pull, int64_t deadline_us, ReplData *ret_data, boo
 
 void pull_acknowledge(Pull *pull, uint64_t durable_lsn) {
     pull->durable = MAX(pull->durable, durable_lsn);
+}
+
+void pull_stay_alive(Pull *pull) {
+    pull->heard_us = clock_now_us();
 }
 
 uint64_t pull_position(const Pull *pull) {

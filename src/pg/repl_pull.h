@@ -20,4 +20,5 @@ NODISCARD bool pull_open(const DbTarget *source, const ReplStart *start, const R
 void pull_closep(Pull **pull); /* ends what runs, within DRAIN_TIMEOUT_US */
 ReplResult pull_receive(Pull *pull, int64_t deadline_us, ReplData *ret_data, bool *ret_over, Error *err);
 void pull_acknowledge(Pull *pull, uint64_t durable_lsn);
+void pull_stay_alive(Pull *pull); /* instead of pull_receive(), while there is no room for what it gives */
 uint64_t pull_position(const Pull *pull);

@@ -123,6 +123,8 @@ static bool start(Following *following, Error *err) {
     publications[1] = run->names.publication_keys;
     SeamPicture *schema_picture = NULL;
     Lsn limit = UINT64_MAX;
+
+    standbys_start(&following->standbys);
     /* What changed while nothing was followed is not to be applied before it is known. */
     if (!run_check_source(run, err) || !following_look_at_shapes(following, err) || !read_tables(following, err) ||
         !read_schema_picture(following, &schema_picture, err) || !standbys_look(run, &following->standbys, &limit, err))

@@ -6,8 +6,10 @@
  * the standbys have. Once a second the ledger's position and the destination's WAL position behind it are noted as a
  * pair; a position may be confirmed when every standby has flushed the WAL of its pair.
  *
- * A standby that goes away may be the one that is failed over to: for a while it is waited for. Not for ever, since the
- * source keeps its WAL for that long. Standbys that commits wait for (synchronous_standby_names) are there in any case.
+ * A standby that goes away, also one of several, may be the one that is failed over to: for a while it is waited for.
+ * Not for ever, since the source keeps its WAL for that long. The pairs end with the connection: behind a fail-over the
+ * WAL positions are those of another timeline. Standbys that commits wait for (synchronous_standby_names) are there in
+ * any case.
  */
 #include "common/clock.h"
 #include "worker/following.h"
@@ -19,10 +21,10 @@
 typedef struct Seen {
     Lsn position, wal; /* ours, and the destination's own, which is at or behind its commit */
     Lsn flushed;       /* by the slowest standby */
-    int64_t standbys, visible;
+    int64_t visible;   /* standbys, by their position */
 } Seen;
 
-/* Physical ones. Without the right to see more, their positions are NULL. */
+/* Physical ones. Without the right to see more, their positions are NULL, and nothing is limited. */
 static bool look(DbConn *dest, Seen *ret_seen, Error *err) {
     static const char *const sql =
         "WITH s AS (SELECT r.flush_lsn FROM pg_catalog.pg_stat_replication r"
@@ -30,7 +32,7 @@ static bool look(DbConn *dest, Seen *ret_seen, Error *err) {
         " WHERE l.slot_type IS DISTINCT FROM 'logical' AND (r.state IS NULL OR r.state IN ('streaming', 'catchup')))"
         " SELECT p.lsn, pg_catalog.pg_current_wal_insert_lsn(),"
         " COALESCE((SELECT flush_lsn FROM s ORDER BY flush_lsn LIMIT 1), '0/0'),"
-        " (SELECT pg_catalog.count(*) FROM s), (SELECT pg_catalog.count(flush_lsn) FROM s)"
+        " (SELECT pg_catalog.count(flush_lsn) FROM s)"
         " FROM pgcrane.position p WHERE p.lane = 0";
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Seen seen = {0};
@@ -41,8 +43,7 @@ static bool look(DbConn *dest, Seen *ret_seen, Error *err) {
     if (!ok)
         return error_wrap(err, "looking for the destination's standbys");
     if (db_rows(row) == 1) {
-        seen.standbys = db_int64(row, 0, 3);
-        seen.visible = db_int64(row, 0, 4);
+        seen.visible = db_int64(row, 0, 3);
         if (!lsn_parse(db_text(row, 0, 0), &seen.position) || !lsn_parse(db_text(row, 0, 1), &seen.wal) ||
             !lsn_parse(db_text(row, 0, 2), &seen.flushed))
             return error_set(err, REASON_INTERNAL, "the destination's positions are none");
@@ -73,17 +74,42 @@ static void judge(Standbys *standbys, Lsn flushed) {
     standbys->count -= passed;
 }
 
-static void forget(Run *run, Standbys *standbys) {
-    if (standbys->seen_us != 0)
-        run_event(run, "warning",
-                  "the destination's standby has been away for a minute: from now on it may lack what the source does"
-                  " not keep for it");
-    *standbys = (Standbys){0};
+static void tell_away(Run *run) {
+    run_event(
+        run, "warning",
+        "a standby of the destination has been away for a minute: from now on it may lack what the source does not"
+        " keep for it");
+}
+
+/* Fewer than there were: one is away, and what it lacks is not known. One that has just come back has no position until
+ * its first answer, and is away until then. */
+static void weigh(Run *run, Standbys *standbys, const Seen *seen, int64_t now) {
+    bool is_away = seen->visible < standbys->most;
+
+    if (is_away && now - standbys->seen_us <= AWAY_US) {
+        note(standbys, seen);
+        return;
+    }
+    if (is_away)
+        tell_away(run);
+    if (seen->visible == 0) {
+        *standbys = (Standbys){0};
+        return;
+    }
+    standbys->most = seen->visible;
+    standbys->seen_us = now;
+    note(standbys, seen);
+    judge(standbys, seen->flushed);
+}
+
+void standbys_start(Standbys *standbys) {
+    standbys->count = 0;
+    standbys->due_us = 0;
 }
 
 /* Nothing at all is 0/1, since 0 would mean that there is no limit. */
 static Lsn limit_of(const Standbys *standbys) {
-    return standbys->seen_us == 0 ? UINT64_MAX : MAX(standbys->safe, 1);
+    return standbys->most == 0 ? UINT64_MAX : MAX(standbys->safe, 1);
 }
 
 bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err) {
@@ -95,13 +121,7 @@ bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err) {
         return true;
     if (!look(run->dest, &seen, err))
         return false;
-    if (seen.visible > 0) {
-        standbys->seen_us = now;
-        note(standbys, &seen);
-        judge(standbys, seen.flushed);
-    } else if (seen.standbys > 0 || now - standbys->seen_us > AWAY_US) {
-        forget(run, standbys);
-    }
+    weigh(run, standbys, &seen, now);
     standbys->due_us = now + LOOK_US;
     *ret_limit = limit_of(standbys);
     return true;

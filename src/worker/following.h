@@ -21,7 +21,8 @@ typedef struct Standbys {
     StandbyMark marks[64]; /* oldest first; not yet on every standby */
     size_t count;
     Lsn safe;        /* on every standby */
-    int64_t seen_us; /* when there was one; 0 = never, or given up */
+    int64_t most;    /* so many were there; 0 = none, or given up */
+    int64_t seen_us; /* all of them */
     int64_t due_us;
 } Standbys;
 
@@ -91,6 +92,7 @@ void following_look_end(Following *following);
 
 /* --- follow_standbys.c --- */
 /* When it is due. *ret_limit: what may be confirmed to the source, UINT64_MAX = all that is applied. */
+void standbys_start(Standbys *standbys); /* behind each connection to the destination */
 NODISCARD bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err);
 
 /* --- follow_conflict.c --- */

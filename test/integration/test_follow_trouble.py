@@ -234,6 +234,34 @@ def test_what_a_standby_lacks_is_not_confirmed(own_cluster, source_db, pgcrane):
         assert_promoted(following)
 
 
+def test_one_of_two_standbys_is_away(own_cluster, source_db, pgcrane):
+    """It may be the one that is failed over to: what it lacks is kept, though the other has everything."""
+    with contextlib.ExitStack() as made:
+        pair = Pair(made, own_cluster("twostandbys"))
+        other = make_standby(pair.cluster, made)
+        following = make(pgcrane, source_db, pair.database, dest_uri=pair.uri())
+        following.start()
+        following.wait_caught_up()
+        confirmed = ("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()")
+
+        def written(text):
+            source_db.sql("UPDATE item SET v = %s WHERE id < 50", (text,))
+            following.wait_applied()
+            return source_db.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
+
+        end = written("all have it")
+        wait_until(lambda: source_db.sql(confirmed, (end,))[0][0], what="the acknowledgement of what all have")
+        pair.standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
+        pair.standby.reload()
+        wait_until(lambda: len(pair.cluster.sql("SELECT 1 FROM pg_stat_replication")) == 1, what="the standby to let go")
+        end = written("one lacks it")
+        wait_for_replay(pair.cluster, other)
+        time.sleep(3)  # three times as long as it takes to be confirmed without standbys
+        assert not source_db.sql(confirmed, (end,))[0][0]
+        following.dest = pair.fail_over()
+        assert_promoted(following)
+
+
 def test_destination_went_back(own_cluster, source_db, pgcrane):
     """As above, but the source has thrown away what is missing: it says so, at once and for good; --restart helps."""
     with contextlib.ExitStack() as made:
