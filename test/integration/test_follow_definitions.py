@@ -123,7 +123,7 @@ POLICIES = ("SELECT tablename, policyname, qual FROM pg_policies ORDER BY 1, 2",
             "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text !~ '^part_' ORDER BY 1, 2", "SELECT tablename, rulename, definition FROM pg_rules WHERE schemaname = 'public' ORDER BY 1, 2")
 
 
-@pytest.mark.parametrize("majors", [(13, 18), (15, 18), (17, 17)], ids=str)
+@pytest.mark.parametrize("majors", [(13, 18), (15, 18), (17, 17)], ids=lambda pair: "{}to{}".format(*pair))
 def test_across_versions(majors, make_cluster, pgcrane):
     """The catalogues of all versions are read; what is written otherwise is made anew, not lost."""
     databases = [make_cluster(f"definitions{major}", major=major, config={"shared_buffers": "32MB"}).createdb() for major in majors]

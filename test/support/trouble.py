@@ -163,7 +163,5 @@ def make(program, source, dest, *flags, **uris):
 
 
 def again(program, source, dest, *flags, **uris):
-    major = max(source.cluster.major, dest.cluster.major)
-    if major > version_of(newest_client("pg_dump")):
-        flags = (*flags, "--pg-bindir", find_binaries(major))
-    return Following(program, source, dest, *flags, **uris)
+    clients = find_binaries(max(source.cluster.major, dest.cluster.major))
+    return Following(program, source, dest, "--pg-bindir", clients, *flags, **uris)
