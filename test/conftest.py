@@ -42,13 +42,27 @@ def other_turns(items, turn):
         yield from alike[:stays] + alike[stays + 1:]
 
 
+def other_shares(items, turn):
+    """Of the cases of a test that is marked turns(N), all but each Nth; those are others at the next turn."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("turns"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, alike in cases.items():
+        share = alike[0].get_closest_marker("turns").args[0]
+        first = (zlib.crc32(name.encode()) + turn) % share
+        yield from (item for i, item in enumerate(alike) if i % share != first)
+
+
 def pytest_collection_modifyitems(config, items):
-    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions; PGCRANE_TEST_TURN=N: each test with one of them."""
+    """PGCRANE_TEST_MAJORS="15 18": no tests of other major versions. PGCRANE_TEST_TURN=N: each test with one of them, and
+    of many cases alike a share."""
     wanted = os.environ.get("PGCRANE_TEST_MAJORS", "").split()
     left_out = {item for item in items if wanted and is_of(item, MAJORS.difference(wanted))}
     turn = os.environ.get("PGCRANE_TEST_TURN")
     if turn:
         left_out.update(other_turns([item for item in items if item not in left_out], int(turn)))
+        left_out.update(other_shares([item for item in items if item not in left_out], int(turn)))
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

@@ -87,6 +87,7 @@ def test_counted_exactly(source_db, dest_db, pgcrane):
     assert_promoted_equal(following)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("point", ("pull.before_chunk:kill:2", "pull.after_chunk:kill:2", "follow.receive:kill:9000",
                                    "follow.after_commit:kill:2"))
 def test_killed_while_it_is_fetched(point, source_db, dest_db, pgcrane):

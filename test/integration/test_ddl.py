@@ -164,6 +164,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize(("change", "name", "message", "fixable"), CHANGES, ids=[c[0][:40] for c in CHANGES])
 def test_drift_tells_each_difference_and_its_end(probe, change, name, message, fixable):
     probe.source.sql(CATALOGUE)

@@ -91,6 +91,7 @@ def test_nothing_differs(drift):
     assert drift() == []
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_is_told_until_both_are_alike(drift, kind):
     change, name, message, note = KINDS[kind]

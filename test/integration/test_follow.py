@@ -261,6 +261,7 @@ POINTS = ("follow.receive:kill:1", "follow.receive:kill:400", "follow.receive:ki
           "follow.after_commit:kill:2", "follow.after_feedback:kill:1")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("major", (15, 18))
 @pytest.mark.parametrize("point", POINTS)
 def test_killed(point, major, make_following, source_of, dest):

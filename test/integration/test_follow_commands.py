@@ -101,6 +101,7 @@ POINTS = ("ledger.created", "seam.identity_intended", "seam.identity_set", "seam
           "snapshot.recorded", "seam.after_marker", "copy.after_commit", "fk.after_add", "follow.after_commit")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", POINTS)
 def test_abort_after_a_kill(point, following, traces):
     """Wherever it died: nothing of ours is left on the source."""
@@ -109,6 +110,7 @@ def test_abort_after_a_kill(point, following, traces):
     aborted(following, traces)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("point", ("ddl.capture_removed:kill", *(f"seam.removed:kill:{n}" for n in (1, 2, 3, 4))))
 def test_abort_that_is_killed(point, following, traces):
     following.start()

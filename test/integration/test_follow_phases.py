@@ -15,6 +15,7 @@ from support.tcp_proxy import Proxy
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("what", ("source", "destination", "keeper"))
 def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
@@ -90,6 +91,7 @@ def test_timeouts_of_databases(major, make_cluster, pgcrane):
 LOST = ("folder", "job.json", "status.json", "control.sock")
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("what", LOST)
 def test_state_folder_lost(what, source_db, dest_db, pgcrane):
     """It answers `pgcrane status`; the migration itself is in the databases."""

@@ -77,6 +77,7 @@ def test_network_silent(side, source_db, dest_db, pgcrane):
         assert_promoted(following)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("direction", ("up", "down"))
 @pytest.mark.parametrize("side", SIDES)
 def test_network_half_open(side, direction, source_db, dest_db, pgcrane):
@@ -145,6 +146,7 @@ def test_retry_for(source_db, dest_db, pgcrane):
 # --- servers ---
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("how", ("fast", "immediate", "kill9"))
 @pytest.mark.parametrize("side", SIDES)
 def test_server_restarts(side, how, own_cluster, source_db, dest_db, pgcrane):
@@ -524,6 +526,7 @@ FOLLOW_POINTS = ("follow.before_apply", "follow.before_commit", "follow.after_co
                  "follow.inside_transaction")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", LOAD_POINTS + FOLLOW_POINTS)
 def test_killed_then_again(point, following):
     """In whatever phase it was: the same command goes on, and the application's writes of all the time are there."""

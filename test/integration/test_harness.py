@@ -83,6 +83,7 @@ def test_other_order_on_disk_is_equal(twins):
     assert_equal(twins[0].uri, twins[1].uri)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("change", CHANGES)
 def test_comparison_finds(twins, change):
     statement, named = CHANGES[change]

@@ -26,6 +26,7 @@ def failpoint(text):
 # --- the destination loses what it had said was done ---
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("victim", ("server", "backend"))
 def test_destination_forgets_asynchronous_commits(victim, source_db, own_cluster, pgcrane):
     """Lanes commit without waiting for the disk. After a crash the last ranges and indexes, which this very run has
@@ -116,6 +117,7 @@ def test_start_over_with_many_large_objects(source_db, own_cluster, pgcrane):
 # --- the source changes under us ---
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("change", (
     "ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b",
     "ALTER TABLE t RENAME a TO x; ALTER TABLE t ADD COLUMN a int",
@@ -203,6 +205,7 @@ def test_setting_that_the_destination_refuses(small, dest_db, pgcrane):
 # --- names, secrets ---
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("password", (" starts", "q'u\"o\\te", "#;=%&?@:/", "tab\there", "ümläut", "x" * 900),
                          ids=range(6))
 def test_odd_passwords(password, own_cluster, dest_db, pgcrane):
@@ -356,6 +359,7 @@ def test_alter_waiting_behind_us(source_db, dest_db, pgcrane):
     assert dest_db.sql("SELECT count(*) FROM t") == [(8000,)]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("name", ('a"b', "sp ace", "new\nline", "ünï", "%s%n", "a'b", "back\\slash", "{a,b}", "semi;--", "$x$"))
 def test_odd_names(name, source_db, dest_db, pgcrane):
     """The same name for everything that has one."""

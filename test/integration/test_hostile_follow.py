@@ -47,6 +47,7 @@ def test_unique_value_comes_again_without_identity(follow):
     promote_equal(following)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("change", (
     "DROP TABLE a; CREATE TABLE a (id int PRIMARY KEY, v text)",
     "ALTER TABLE a DROP v; ALTER TABLE a ADD v text",
@@ -216,6 +217,7 @@ def under_the_fence(database):
     wait_until(has_lock, what="the fence's lock")
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("fence", ("full", "locks"))
 def test_queue_behind_the_fence(fence, pgcrane, source_db, dest_db):
     """VACUUM FULL is no write for the server; it queues for the table, and our own readers queue behind it."""
@@ -293,6 +295,7 @@ REFUSED = {  # what the table is, what the source makes of it, a row that fits t
 }
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("case", REFUSED)
 def test_destination_refuses_what_the_source_takes(case, follow):
     """Its table has another definition: that table waits and says why, the others go on, until both are alike."""

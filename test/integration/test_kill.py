@@ -79,6 +79,7 @@ def killed_run(pgcrane, source_db, dest_db, rng, duration):
     return victim, running.returncode, out
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_random_kills(trial, killed_source, dest, dest_db, pgcrane, duration):
     length = measure(duration, killed_source, dest, pgcrane)

@@ -38,13 +38,13 @@ def peak_mb(following):
 
 
 @pytest.mark.parametrize("changes", (
-    # Half a gigabyte that does not compress, and changes of it in the same transaction.
+    # A quarter of a gigabyte that does not compress, and changes of it in the same transaction.
     """BEGIN; INSERT INTO big SELECT i, (SELECT string_agg(md5((i * 1000 + k)::text), '') FROM generate_series(1, 310) k)
-         FROM generate_series(1, 50000) i;
+         FROM generate_series(1, 25000) i;
        UPDATE big SET a = left(a, 50) WHERE id % 5 = 0; DELETE FROM big WHERE id % 7 = 0; COMMIT""",
     """DO $$ BEGIN FOR i IN 1..100000 LOOP
          BEGIN INSERT INTO big VALUES (i, 'sub'); IF i % 10 = 0 THEN RAISE 'undone'; END IF;
-         EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$"""), ids=("half-a-gigabyte", "subtransactions"))
+         EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$"""), ids=("quarter-gigabyte", "subtransactions"))
 def test_memory_is_bounded(changes, source_db, dest_db, pgcrane):
     source_db.sql("CREATE TABLE big (id int PRIMARY KEY, a text)")
     following = Following(pgcrane, source_db, dest_db).start()

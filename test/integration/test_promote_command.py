@@ -334,6 +334,7 @@ def killed_in_promote(following, point):
     assert following.end() == 2 and following.failure()["reason"] == "WORKER_LOST"
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", BEFORE_OPEN)
 def test_killed_before_open(point, prepared):
     """The same command again makes the source writable and follows it."""
@@ -345,6 +346,7 @@ def test_killed_before_open(point, prepared):
     assert_promoted(prepared)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("point", AFTER_OPEN)
 def test_killed_after_open(point, prepared):
     """The destination is the database: the same command only clears up."""

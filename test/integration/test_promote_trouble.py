@@ -98,6 +98,7 @@ def test_steps_are_told_to_people(prepared):
 # --- called off ---
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", BEFORE_OPEN)
 def test_called_off_at(point, prepared):
     """Ctrl-C in `pgcrane promote`: undone, followed on, promoted later."""
@@ -245,6 +246,7 @@ def test_session_is_killed_in_the_copy(prepared):
 # --- hooks that were left ---
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize(("point", "due"), (
     ("promote.after_hook_before", "undo"), ("promote.after_fence_setting", "undo"), ("promote.after_marker", "undo"),
     ("promote.before_hook_undo", "undo"), ("promote.after_open_commit", "after"), ("promote.before_hook_after", "after")))
