@@ -445,10 +445,42 @@ def test_automatic_goes_on_behind_one_that_was_asked_for(source_db, dest_db, pgc
     wait_until(lambda: phase(following, "FOREIGN_KEY") == "DONE", what="the copy")
     with source_db.connect(autocommit=False) as conn:
         conn.execute("UPDATE item SET n = -1 WHERE id = 3")
-        wait_until(lambda: any("promoting again in" in body["text"] for body in following.bodies("EVENT")), what="the first try")
+        wait_until(lambda: any("promoting again in" in body["text"] for body in following.bodies("EVENT"))
+                   and following.cdc()["state"] == "FOLLOWING", what="the pause behind the first try")
+        source_db.sql("UPDATE scratch SET v = 'no stream carries it'")
         refused = following.promote("--recopy-limit", "1kB", "--keep-slot", check=False)
         assert refused.code != 0 and "PROMOTE_REFUSED" in refused.stderr and "scratch" in refused.stderr, refused
         conn.commit()
     assert following.end() == 0, following.said()
     assert_equal(source_db, dest_db)
     assert_source_clean(following)
+
+
+def test_source_is_writable_before_anything_is_found(prepared, tmp_path):
+    """A promote that was killed, and then a check that refuses to go on: the source does not stay read-only for that."""
+    prepared.start(env=failpoint("promote.after_lock:kill"))
+    prepared.wait_caught_up()
+    assert prepared.command("promote", check=False).code == 2
+    prepared.end()
+    assert is_read_only(prepared.source)
+    flags = prepared.flags
+    prepared.flags = (*flags, "--pg-bindir", str(tmp_path))  # there is no pg_dump
+    prepared.again()
+    assert prepared.end() != 0 and prepared.failure()["reason"] == "PREFLIGHT_FAILED", prepared.said()
+    assert not is_read_only(prepared.source)
+    assert_writable(prepared.source)
+    prepared.flags = flags
+    prepared.again()
+    assert_promoted(prepared)
+
+
+def test_closing_is_not_refused_for_what_is_found(prepared, tmp_path):
+    """The destination is open: what is left of the promote is done, whatever a check would say of a copy."""
+    prepared.start(env=failpoint("promote.after_open_commit:kill"))
+    prepared.wait_caught_up()
+    assert prepared.command("promote", check=False).code == 2
+    prepared.end()
+    prepared.flags = (*prepared.flags, "--pg-bindir", str(tmp_path))
+    prepared.again()
+    assert prepared.end() == 0, prepared.said()
+    assert_source_clean(prepared)
