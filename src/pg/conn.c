@@ -291,12 +291,11 @@ static void take_notice(void *context, const char *message) {
 }
 
 static bool set_up(DbConn *conn, const DbTarget *target, Error *err) {
-    const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
     const char *optional = settings_optional(db_version(conn));
     Buf sql CLEANUP(buf_fini);
 
     buf_init(&sql, SETTINGS_SQL_MAX);
-    settings_build(&sql, conn->side, db_version(conn), encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0);
+    settings_build(&sql, conn->side, db_version(conn), db_is_sql_ascii(conn));
     if (!buf_ok(&sql, "the session settings", err) || !db_exec(conn, sql.data, err))
         return error_wrap(err, "session settings of the %s", db_side_name(conn->side));
     if (optional != NULL && !db_exec(conn, optional, err) && (conn->broken || err->reason == REASON_CANCELLED))
@@ -407,6 +406,12 @@ void db_close(DbConn *conn) {
 void db_closep(DbConn **conn) {
     db_close(*conn);
     *conn = NULL;
+}
+
+bool db_is_sql_ascii(const DbConn *conn) {
+    const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
+
+    return encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0;
 }
 
 int db_version(const DbConn *conn) {

@@ -47,8 +47,9 @@ void db_closep(DbConn **conn);
 /* "user@host:port/database" or "user@/database (socket)", never a password. In `arena`. Fails with BAD_CONNINFO. */
 NODISCARD bool db_display(Arena *arena, const char *conninfo, const char **ret_display, Error *err);
 
-int db_version(const DbConn *conn); /* 150020 */
-int db_major(const DbConn *conn);   /* 15 */
+int db_version(const DbConn *conn);       /* 150020 */
+int db_major(const DbConn *conn);         /* 15 */
+bool db_is_sql_ascii(const DbConn *conn); /* a database without an encoding: its bytes are never converted */
 DbSide db_conn_side(const DbConn *conn);
 const char *db_name(const DbConn *conn); /* database */
 const char *db_user(const DbConn *conn);

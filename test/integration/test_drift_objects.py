@@ -125,6 +125,103 @@ def test_what_the_destination_prints_differently_is_no_difference(drift):
     assert drift() == []
 
 
+# What both sides make with an expression, that of the source, that of the destination, the beginning of what is told.
+OTHER_EXPRESSIONS = {
+    "generated": ("CREATE TABLE shop.g (a int, b int, c int, r int GENERATED ALWAYS AS ({}) STORED)", "a * b + c", "a * (b + c)",
+                  "column r: default is "),
+    "check": ("CREATE TABLE shop.g (a bool, b bool, c bool, CONSTRAINT k CHECK ({}))", "a AND (b OR c)", "(a AND b) OR c",
+              "constraint k is "),
+    "index": ("CREATE TABLE shop.g (created timestamp); CREATE INDEX i ON shop.g (({}))", "created::date", "created", "index i is "),
+    "default": ("CREATE TABLE shop.g (a timestamp DEFAULT {})", "now()::date", "now()", "column a: default is "),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_EXPRESSIONS)
+def test_another_expression_of_the_same_words_is_told(drift, kind):
+    table, source, dest, message = OTHER_EXPRESSIONS[kind]
+    drift.source.sql(table.format(source))
+    drift.dest.sql(table.format(dest))
+    found = drift()
+    for database in (drift.source, drift.dest):
+        database.sql("DROP TABLE shop.g")
+    assert [d["message"].startswith(message) for d in found] == [True], found
+
+
+def test_tables_that_were_restored_are_no_difference(drift):
+    """As a dump writes them; a list of a varchar's values, and a BETWEEN before an AND, are printed in another way then."""
+    drift.source.sql("CREATE TABLE shop.r (a int DEFAULT -1, b varchar(9) DEFAULT 'x', n numeric(9,2) DEFAULT '1', w text[],"
+                     " g bool GENERATED ALWAYS AS (a BETWEEN 1 AND 2 AND b IN ('x', 'y')) STORED,"
+                     " CHECK (b IN ('x', 'y') OR n IN (1, 2.5)), CHECK ((a NOT BETWEEN 1 AND 2 OR n > '1'::numeric(9,2)) OR a = 3),"
+                     " CHECK (n = ANY (ARRAY[1, a])), CHECK (w <> ARRAY[b, lower('X')]::text[]));"
+                     " CREATE INDEX ON shop.r ((b IN ('x', 'y')), (CASE WHEN b IN ('x') THEN a END)) WHERE (a, n) = (1, 2) AND b = 'x';"
+                     " CREATE DOMAIN shop.rd AS varchar(9) DEFAULT 'x' CHECK (VALUE IN ('x', 'y'))")
+    dump = drift.source.dump_schema(("--table=shop.r",))
+    drift.dest.sql("\n".join(line for line in dump.splitlines() if not line.startswith(("\\", "SET ", "SELECT pg_catalog.set_config"))))
+    check = drift.source.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contypid = 'shop.rd'::regtype")[0][0]
+    drift.dest.sql(f"CREATE DOMAIN shop.rd AS varchar(9) DEFAULT 'x'; ALTER DOMAIN shop.rd ADD CONSTRAINT rd_check {check}")
+    found = drift()
+    for database in (drift.source, drift.dest):
+        database.sql("DROP TABLE shop.r; DROP DOMAIN shop.rd")
+    assert found == []
+
+
+# --- databases of their own ---
+
+
+@pytest.fixture
+def make_drift(drift, tmp_path):
+    """make_drift(encodings): two empty databases, of these encodings."""
+    with contextlib.ExitStack() as stack:
+        def make(*encodings):
+            databases = [side.cluster.createdb(options=f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+                         for side, encoding in zip((drift.source, drift.dest), encodings or ("UTF8", "UTF8"))]
+            for database in databases:
+                stack.callback(database.drop)
+            return Drift(tmp_path / "drift", *databases)
+        yield make
+
+
+def test_the_maker_of_a_domain_may_have_another_search_path(make_drift):
+    drift = make_drift()
+    function = "CREATE SCHEMA shop; CREATE FUNCTION shop.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+    drift.source.sql(function + "SET search_path = shop; CREATE DOMAIN shop.d AS int DEFAULT one()")
+    drift.dest.sql(function + "CREATE DOMAIN shop.d AS int DEFAULT shop.one()")
+    assert drift() == []
+    drift.dest.sql("ALTER DOMAIN shop.d SET DEFAULT 2")
+    assert [d["message"] for d in drift()] == ["default is shop.one() on the source, 2 on the destination"]
+
+
+def test_plpgsql_is_everywhere(make_drift):
+    drift = make_drift()
+    drift.source.sql("DROP EXTENSION plpgsql; CREATE EXTENSION plpgsql")
+    assert drift() == []
+
+
+def test_a_schema_of_an_extension_is_the_extensions(make_drift):
+    """What somebody made there is not."""
+    drift = make_drift()
+    for database in (drift.source, drift.dest):
+        database.sql("CREATE EXTENSION file_fdw")
+    drift.source.sql("CREATE SCHEMA theirs; ALTER EXTENSION file_fdw ADD SCHEMA theirs; GRANT USAGE ON SCHEMA theirs TO PUBLIC")
+    assert drift() == []
+    drift.source.sql("CREATE SEQUENCE theirs.mine")
+    assert [(d["object"], d["message"]) for d in drift()] == [("theirs.mine", "sequence is missing on the destination")]
+
+
+@pytest.mark.parametrize("encodings, words", [(("LATIN1", "UTF8"), (b"\xe9", b"\xc3\xa9")),
+                                              (("SQL_ASCII", "SQL_ASCII"), (b"\xe9", b"\xe9")),
+                                              (("SQL_ASCII", "UTF8"), (b"\xc3\xa9", b"\xc3\xa9"))],
+                         ids=("latin1", "no encoding", "one encoding"))
+def test_a_body_is_the_same_in_every_encoding(make_drift, encodings, words):
+    drift = make_drift(*encodings)
+    for database, word in zip((drift.source, drift.dest), words):
+        with contextlib.closing(database.connect()) as conn:
+            conn.execute(b"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT ''" + word + b"''::text'")
+    assert drift() == []
+    drift.source.sql("CREATE OR REPLACE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT ''e''::text'")
+    assert [d["object"] for d in drift()] == ["public.f()"]
+
+
 # --- a whole migration ---
 
 

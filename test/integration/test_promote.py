@@ -224,6 +224,17 @@ def test_equal_tables_are_not_copied_again(promoter):
     assert rows(promoter.dest, "keyless") == rows(promoter.source, "keyless")
 
 
+@pytest.mark.parametrize("encoding", ("LATIN1", "SQL_ASCII"))
+def test_equal_tables_of_two_encodings_are_not_copied_again(make_promoter, source_of, encoding):
+    promoter = make_promoter(source_of(15), options=f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    promoter.both("CREATE TABLE words (w text)")
+    promotion = promoter.follow()
+    promoter.source.sql("SET client_encoding = 'UTF8'; INSERT INTO words VALUES (U&'\\00e9' || 'tude')" if encoding == "LATIN1"
+                        else "INSERT INTO words VALUES (E'\\xc3\\xa9tude')")
+    assert promotion.opens()["tables_copied"] == 0
+    assert rows(promoter.dest, "words") == [("\u00e9tude",)]
+
+
 def test_large_tables_that_differ_are_refused_early(promoter):
     promotion = promoter.follow("recopy-limit=10kB")
     promoter.source.sql("INSERT INTO keyless SELECT generate_series(1, 10000); UPDATE keyless SET v = 0 WHERE v = 1")

@@ -184,8 +184,8 @@ def source_of(make_cluster):
 @pytest.fixture
 def make_promoter(dest_db, tmp_path):
     with contextlib.ExitStack() as stack:
-        def make(cluster, into=dest_db):
-            database = cluster.createdb()
+        def make(cluster, into=dest_db, options=""):
+            database = cluster.createdb(options=options)
             stack.callback(database.drop)
             promoter = Promoter(tmp_path / "promote", database, into)
             stack.callback(promoter.program.end_all)

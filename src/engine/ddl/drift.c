@@ -204,7 +204,7 @@ typedef struct Side {
     DbConn *conn;
     const DriftParams *params;
     Arena *arena;
-    bool same_major; /* as the other side */
+    ObjectsWay way;
     FactList facts;
     DbResult *rows;
     ObjectFacts objects;
@@ -217,7 +217,7 @@ static void *read_side(void *context) {
     Side *side = context;
 
     side->ok = drift_read(side->conn, side->arena, side->params, &side->facts, &side->rows, &side->err) &&
-               (!side->params->objects || objects_read(side->conn, side->arena, side->params, side->same_major,
+               (!side->params->objects || objects_read(side->conn, side->arena, side->params, &side->way,
                                                        &side->objects, &side->object_rows, &side->err));
     return NULL;
 }
@@ -242,9 +242,12 @@ bool drift_error_passes(const Error *err) {
 bool drift_compare(DbConn *source, DbConn *dest, Arena *arena, const DriftParams *params, DriftVec *ret_drifts,
                    Error *err) {
     enum { MAJOR = 10000 };
-    bool same_major = db_version(source) / MAJOR == db_version(dest) / MAJOR;
-    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new(), .same_major = same_major};
-    CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new(), .same_major = same_major};
+    const ObjectsWay way = {
+        .printed = db_version(source) / MAJOR == db_version(dest) / MAJOR,
+        .as_utf8 = !db_is_sql_ascii(source) && !db_is_sql_ascii(dest),
+    };
+    CLEANUP(side_fini) Side here = {.conn = source, .params = params, .arena = arena_new(), .way = way};
+    CLEANUP(side_fini) Side there = {.conn = dest, .params = params, .arena = arena_new(), .way = way};
     Comparing comparing = {.arena = arena};
     pthread_t thread;
 

@@ -44,8 +44,8 @@ void drift_filter(const DriftParams *params, FactList *facts);
 /* Order of the facts; 0 = the same thing on both sides. */
 int fact_compare(const Fact *a, const Fact *b);
 
-/* Do two expressions of the catalogue mean the same? Restoring a definition moves casts and parentheses about
- * (status IN ('a', 'b') of a varchar is written in two ways), so both are left out of the comparison. */
+/* Are two expressions of the catalogue the same, but for what restoring a definition moves in its text (status IN
+ * ('a', 'b') of a varchar is written in two ways)? */
 bool drift_same_text(const char *a, const char *b);
 
 /* SQL that makes attribute `attr` of the destination's fact as the source's, "" when that is not simple. */

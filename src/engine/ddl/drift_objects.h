@@ -33,9 +33,15 @@ typedef struct ObjectFacts {
     size_t len;
 } ObjectFacts;
 
-/* One query. *ret_result owns the text. printed: with what the server has to print from a parsed form. */
-NODISCARD bool objects_read(DbConn *conn, Arena *arena, const DriftParams *params, bool printed, ObjectFacts *ret_facts,
-                            DbResult **ret_result, Error *err);
+/* What both sides have to do alike. */
+typedef struct ObjectsWay {
+    bool printed; /* with what the server has to print from a parsed form */
+    bool as_utf8; /* text is hashed as UTF-8, not as the bytes that the database holds */
+} ObjectsWay;
+
+/* One query. *ret_result owns the text. */
+NODISCARD bool objects_read(DbConn *conn, Arena *arena, const DriftParams *params, const ObjectsWay *way,
+                            ObjectFacts *ret_facts, DbResult **ret_result, Error *err);
 
 /* Order of the facts; 0 = the same thing on both sides. */
 int object_compare(const ObjectFact *a, const ObjectFact *b);

@@ -2,8 +2,12 @@
  * One side's objects as facts: one query, which is one moment.
  *
  * Each kind is one SELECT: number, schema, name, part, attributes, and for a sequence the table that owns it. Left out:
- * what extensions own, our own schemas, temporary things, what the server makes by itself (the constructors of a
- * range), and whose the schema public is: that came with the server, and changed with 15.
+ * what extensions own (what somebody made in a schema of theirs is not), our own schemas, temporary things, what the
+ * server makes by itself (the constructors of a range), whose the schema public is (that came with the server, and
+ * changed with 15), and the extension plpgsql, which each database has, though it may be made anew there.
+ *
+ * Text is hashed in one encoding, or the databases of two never have the same body of a function. Bytes of a database
+ * without an encoding cannot be converted, and are not when they travel: then they are hashed as they are.
  *
  * Grants are those to others than the owner. What PUBLIC has by default is no grant, and its absence is: so a list that
  * is written out and the same list left to its default are alike. MAINTAIN is left out: 17 has it in ALL, 16 does not.
@@ -49,7 +53,7 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " UNION ALL SELECT " REGCLASS("pg_proc") ", oid, schema, name, proowner, proacl, true FROM fun" \
     " UNION ALL SELECT " REGCLASS("pg_type") ", oid, schema, name, typowner, typacl, true FROM typ" \
     " UNION ALL SELECT " REGCLASS("pg_namespace") ", oid, '', nspname::text, nspowner, nspacl, false FROM ns" \
-    "  WHERE nspname <> 'public')"
+    "  WHERE nspname <> 'public' AND " NOT_OWNED("pg_namespace", "oid") ")"
 
 #define NOTHING ", NULL, NULL, NULL"
 
@@ -59,8 +63,9 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
 
 #define NAMESPACES_SQL \
     " UNION ALL SELECT 1, '', nspname::text, '', NULL, NULL" NOTHING ", NULL, NULL FROM ns" \
+    " WHERE " NOT_OWNED("pg_namespace", "oid") \
     " UNION ALL SELECT 2, '', extname::text, '', NULL, NULL" NOTHING ", NULL, NULL" \
-    " FROM pg_catalog.pg_extension WHERE oid >= 16384"
+    " FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'"
 
 #define SEQUENCES_SQL \
     " UNION ALL SELECT 3, r.schema, r.name, ''," \
@@ -96,12 +101,13 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     "  CASE WHEN f.prosecdef THEN 'security definer' END, CASE WHEN f.proleakproof THEN 'leakproof' END," \
     "  CASE WHEN f.provariadic <> 0 THEN 'variadic' END, 'cost', f.procost, 'rows', f.prorows," \
     "  pg_catalog.array_to_string(f.proconfig, ' '), g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.agginitval)," \
-    " pg_catalog.md5(pg_catalog.concat_ws(' ', f.probin, f.prosrc))," \
+    " CASE WHEN $6::boolean THEN pg_catalog.md5(pg_catalog.convert_to(b.body, 'UTF8')) ELSE pg_catalog.md5(b.body) END," \
     " CASE WHEN $3::boolean AND (f.pronargdefaults > 0 OR f.proallargtypes IS NOT NULL OR f.proargnames IS NOT NULL)" \
     "  THEN pg_catalog.pg_get_function_arguments(f.oid) END," \
     " CASE WHEN $3::boolean THEN %2$s END, NULL, NULL" \
     " FROM fun f JOIN pg_catalog.pg_language l ON l.oid = f.prolang" \
-    " LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid"
+    " LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid" \
+    " CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(' ', f.probin, f.prosrc) AS body) AS b"
 
 #define DATABASE_SQL \
     " UNION ALL SELECT 8, '', i.type || ' ' || i.identity, '', NULL, NULL" NOTHING ", NULL, NULL FROM (" \
@@ -198,12 +204,12 @@ static const char *boolean(bool value) {
     return value ? "true" : "false";
 }
 
-bool objects_read(DbConn *conn, Arena *arena, const DriftParams *params, bool printed, ObjectFacts *ret_facts,
+bool objects_read(DbConn *conn, Arena *arena, const DriftParams *params, const ObjectsWay *way, ObjectFacts *ret_facts,
                   DbResult **ret_result, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     ObjectFacts facts = {0};
-    const char *const values[] = {params->ignore_schema, boolean(!params->no_owner), boolean(printed),
-                                  boolean(!params->no_identity), boolean(!params->no_acl)};
+    const char *const values[] = {params->ignore_schema,         boolean(!params->no_owner), boolean(way->printed),
+                                  boolean(!params->no_identity), boolean(!params->no_acl),   boolean(way->as_utf8)};
 
     if (!db_query(conn, query_text(arena, db_version(conn)), (int)COUNT_OF(values), values, &rows, err))
         return error_wrap(err, "reading the objects of the %s", db_side_name(db_conn_side(conn)));

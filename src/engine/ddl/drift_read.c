@@ -2,9 +2,10 @@
  * One side's catalogue as facts: one query, which is one moment.
  *
  * Definitions are read as text, with an empty search_path and fixed settings (pg/settings.c), so both sides write them
- * alike. Left out: what extensions own, our own schemas, temporary things, invalid indexes (pg_dump leaves them out,
- * too), indexes that belong to a constraint, named NOT NULL constraints (18; the column says it), constraints that
- * partitions have from their root's foreign keys (their names are made up anew).
+ * alike. They are printed anew: the text that pg_type keeps of a default is from its maker's search_path. Left out:
+ * what extensions own, our own schemas, temporary things, invalid indexes (pg_dump leaves them out, too), indexes that
+ * belong to a constraint, named NOT NULL constraints (18; the column says it), constraints that partitions have from
+ * their root's foreign keys (their names are made up anew).
  */
 #include "engine/ddl/drift_internal.h"
 #include "engine/seam/seam.h"
@@ -59,7 +60,8 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " CASE t.typtype WHEN 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod)" \
     "  WHEN 'r' THEN (SELECT pg_catalog.format_type(g.rngsubtype, NULL) FROM pg_catalog.pg_range g" \
     "   WHERE g.rngtypid = t.oid) END," \
-    " CASE WHEN t.typnotnull THEN 'NOT NULL' END, t.typdefault," \
+    " CASE WHEN t.typnotnull THEN 'NOT NULL' END," \
+    " pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass)," \
     " CASE WHEN t.typtype = 'd' THEN " COLLATION_SQL("t.typcollation", "t.typbasetype") " END" \
     " FROM typ t"
 

@@ -3,9 +3,9 @@
  * extension's configuration tables, and those that the ledger marks suspect.
  *
  * They are compared by a sum of their rows' hashes, which no order of rows changes, over text that the same session
- * settings make on both sides. While the source is being written to, a table differs for certain when it reads the same
- * before and after, and the destination, having applied all up to the first reading, reads something else. Under the
- * fence there is nothing to presume.
+ * settings make on both sides, in one encoding (unless a side has none: its bytes travel as they are). While the source
+ * is being written to, a table differs for certain when it reads the same before and after, and the destination, having
+ * applied all up to the first reading, reads something else. Under the fence there is nothing to presume.
  */
 #include "engine/promote/promote_internal.h"
 
@@ -183,11 +183,14 @@ static bool is_missing(const DbConn *conn, const Error *err) {
 static bool read_hash(Promote *promote, DbConn *conn, const RestTable *table, const char **ret_hash, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     char *hash = NULL;
+    bool raw = db_is_sql_ascii(promote->params->source) || db_is_sql_ascii(promote->params->dest);
+    const char *text =
+        arena_printf(scratch, raw ? "ROW(%s)::text" : "pg_catalog.convert_to(ROW(%s)::text, 'UTF8')", table->columns);
     const char *sql = arena_printf(
         scratch,
         "SELECT pg_catalog.count(*) || ' rows, ' || coalesce(pg_catalog.sum(('x' || pg_catalog.substr(pg_catalog.md5("
-        "ROW(%s)::text), 1, 16))::bit(64)::bigint), 0) FROM %s %s",
-        table->columns, table->from, table->condition);
+        "%s), 1, 16))::bit(64)::bigint), 0) FROM %s %s",
+        text, table->from, table->condition);
 
     if (!db_query_value(conn, promote->arena, sql, 0, NULL, &hash, err) && is_missing(conn, err))
         return error_set(err, REASON_PROMOTE_REFUSED,
