@@ -197,8 +197,8 @@ static bool wait_for_open(Run *run, Error *err) {
     return error_wrap(err, "asking whether the destination was opened");
 }
 
-/* As on_event(), of a hook: what is to be done by hand stands in the report, too. */
-static void on_hook_event(void *context, const char *level, const char *text) {
+/* As on_event(), of what is done afterwards: what is to be done by hand stands in the report, too. */
+static void on_event_afterwards(void *context, const char *level, const char *text) {
     Run *run = context;
 
     run_event(run, level, "%s", text);
@@ -218,7 +218,7 @@ bool run_settle_promote(Run *run, Error *err) {
         run_event(run, "info", "the destination is open already: closing what is left");
     if (undone)
         run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
-    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, on_hook_event, run, err))
+    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, on_event_afterwards, run, err))
         return false;
     run->promote_unsettled = false;
     return true;
@@ -331,5 +331,5 @@ bool step_close_source(Run *run, Error *err) {
     if (!run_ledger_is_gone(run, &gone, err) || gone)
         return gone;
     return forget_fence(run, err) && failpoint("close.before_remove", err) && clear_source(run, err) &&
-           promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, err);
+           promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, on_event_afterwards, run, err);
 }

@@ -26,8 +26,8 @@ def make_pair(server_of, tmp_path):
     with contextlib.ExitStack() as stack:
         program = apply_program(tmp_path)
 
-        def make(major):
-            databases = [server_of(major).createdb() for _ in range(2)]
+        def make(major, of_dest=None):
+            databases = [server_of(found).createdb() for found in (major, of_dest or major)]
             for database in databases:
                 stack.callback(database.drop)
             return Pair(program, *databases)
@@ -316,6 +316,18 @@ def test_full_toast(any_pair):
     pair.run("UPDATE f SET n = n + 100; UPDATE f SET doc = doc || 'x' WHERE n < 110; DELETE FROM f WHERE n = 120")
     assert pair.apply()["serial"] == 0
     pair.equal()
+
+
+def test_destination_of_before_12(make_pair):
+    """It has no plan_cache_mode."""
+    pair = make_pair(15, 10)
+    pair.define("CREATE TABLE k (id int PRIMARY KEY, v text); CREATE TABLE f (a int, v text); ALTER TABLE f REPLICA IDENTITY FULL;"
+                " INSERT INTO k SELECT g, 'row' FROM generate_series(1, 100) g; INSERT INTO f SELECT g % 50, 'row' FROM generate_series(1, 100) g")
+    pair.start()
+    pair.run("UPDATE k SET v = 'changed' WHERE id < 50; DELETE FROM k WHERE id > 90; UPDATE f SET v = 'changed' WHERE a < 20; DELETE FROM f WHERE a = 30")
+    pair.apply()
+    for query in ("SELECT * FROM k ORDER BY id", "SELECT * FROM f ORDER BY a, v"):
+        assert pair.dest.sql(query) == pair.run(query)
 
 
 def test_full_does_not_read_the_table_for_each_row(pair):

@@ -263,6 +263,26 @@ def test_keys_are_validated_when_it_is_open(follow_plain):
     assert following.bodies("REPORT")[-1]["not_moved"] == []
 
 
+def test_key_whose_tables_are_in_use(follow_plain):
+    """Whoever writes to them does not wait behind us, and the key is validated when its turn comes."""
+    following = follow_plain(KEYS)
+    following.stop()
+    following.start(env={"PGCRANE_FAILPOINT": "close.before_remove:sleep=3000:1"})
+    following.wait_caught_up()
+    promoting = following.program.popen("promote", "--state-dir", following.program.state_dir)
+    wait_until(lambda: following.dest.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"), 60, "OPEN")
+    with contextlib.closing(following.dest.connect(autocommit=False)) as conn:
+        conn.execute("UPDATE t SET id = id WHERE id = 1; LOCK TABLE old IN SHARE UPDATE EXCLUSIVE MODE")
+        wait_until(lambda: any("is not validated yet" in body["text"] for body in following.bodies("EVENT")), 60, following.said())
+        for number in range(100, 110):
+            following.dest.sql(f"SET lock_timeout = '4s'; INSERT INTO t VALUES ({number}); INSERT INTO old VALUES ({number}, {number})")
+        conn.rollback()
+    promoting.communicate(timeout=60)
+    assert following.end() == 0, following.said()
+    assert following.dest.sql(ACTING[0]) == following.source.sql(ACTING[0])
+    assert following.bodies("REPORT")[-1]["not_moved"] == []
+
+
 def test_key_that_is_violated(follow_plain):
     """Open is open: that it could not be validated is in the report."""
     following = follow_plain(KEYS)

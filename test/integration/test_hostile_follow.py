@@ -376,6 +376,47 @@ def test_value_refused_for_no_reason_that_is_known(follow):
     assert following.failure()["reason"] == "CONFLICT", following.failure()
 
 
+def test_view_whose_owner_may_only_read(source, dest, follow):
+    """LOCK of a view locks what it reads, too, and with its owner's rights: a trigger on it is tried without."""
+    for cluster in (source, dest):
+        with contextlib.suppress(psycopg.Error):
+            cluster.sql("CREATE ROLE reader")
+    following = follow(TABLE.format("a") + "; GRANT SELECT ON a TO reader; CREATE VIEW seen AS SELECT * FROM a; ALTER VIEW seen OWNER TO reader;"
+                       " CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$")
+    following.source.sql("CREATE TRIGGER nothing INSTEAD OF INSERT ON seen FOR EACH ROW EXECUTE FUNCTION nothing()")
+    promote_equal(following)
+    assert following.dest.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 'seen'::regclass") == [("nothing",)]
+
+
+def test_rules_in_a_circle(follow):
+    """A rule of a table reads the view that reads the table: that is no order for REFRESH."""
+    following = follow(TABLE.format("a") + "; CREATE TABLE log (n bigint); CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM a;"
+                       " CREATE MATERIALIZED VIEW of_m AS SELECT n + 1 AS n FROM m;"
+                       " CREATE RULE note AS ON DELETE TO a DO ALSO INSERT INTO log SELECT n FROM m")
+    following.source.sql("INSERT INTO a VALUES (1000, 'new'); REFRESH MATERIALIZED VIEW m; REFRESH MATERIALIZED VIEW of_m")
+    promote_equal(following, "--lag-timeout", "30")
+    assert following.dest.sql("SELECT m.n, of_m.n FROM m, of_m") == [(101, 102)]
+
+
+@pytest.mark.parametrize("enable", ("ENABLE", "ENABLE ALWAYS"))
+def test_event_trigger_that_forbids_to_drop(enable, follow):
+    """It is the user's, and there when the destination is open: our own schema goes all the same."""
+    following = follow(TABLE.format("a") + "; CREATE FUNCTION keep() RETURNS event_trigger LANGUAGE plpgsql AS"
+                       " $$BEGIN RAISE EXCEPTION 'nothing is dropped here'; END$$;"
+                       " CREATE EVENT TRIGGER keep ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'DROP TABLE') EXECUTE FUNCTION keep();"
+                       f" ALTER EVENT TRIGGER keep {enable}")
+    following.promote(check=False)
+    if following.end() != 0:  # only 17 can silence one that fires always
+        assert enable == "ENABLE ALWAYS" and following.dest.cluster.major < 17, following.said()
+        failure = following.failure()
+        assert "nothing is dropped here" in failure["message"] and "(keep)" in failure["remedy"], failure
+        following.dest.sql("ALTER EVENT TRIGGER keep DISABLE")
+        following.again()
+        assert following.end() == 0, following.said()
+    assert following.dest.sql("SELECT to_regnamespace('pgcrane')::text, evtenabled <> 'D' OR %s FROM pg_event_trigger",
+                              (following.dest.cluster.major < 17,)) == [(None, True)]
+
+
 def test_two_migrations_of_one_source(follow, pgcrane, source_db, dest_db, dest, tmp_path):
     """The second copies nothing of what the first has made on the source, and each goes on when the other is done."""
     following = follow(TABLE.format("a"), "--ddl")

@@ -3,6 +3,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 import psycopg
 import pytest
@@ -155,6 +156,33 @@ def test_a_table_made_after_the_comparison(promoter, point, proven):
     text = answer["error"] if proven is None else " ".join(answer["notes"])
     assert "a table was made on the source" in text
     assert is_opened(promoter.dest) == (proven is False)
+
+
+@pytest.mark.parametrize("statement,table,options", [("SELECT * FROM t FOR UPDATE", "public.t", ()),
+                                                     ("SELECT lo_from_bytea(0, 'here')", "pg_largeobject", ("large-objects=yes",))])
+def test_who_is_in_the_way_is_named(promoter, statement, table, options):
+    """Rows that are only locked keep the fence out, too, and so do large objects; a number that was taken does not."""
+    promotion = promoter.follow("fence=locks", "fence-timeout=1", *options)
+    with contextlib.closing(promoter.source.connect(autocommit=False)) as conn:
+        conn.execute(f"SELECT nextval('numbers'); {statement}")
+        error = promotion.fails("PROMOTE_UNDONE")
+        assert f"session {conn.info.backend_pid} " in error and f" on {table}" in error and "numbers" not in error, error
+    assert_as_before(promoter)
+
+
+def test_locks_that_took_long_leave_time_to_drain(promoter):
+    """What --fence-timeout has left is used up by somebody else; the destination needs a moment all the same."""
+    promotion = promoter.follow("fence=locks", "fence-timeout=2", "lag-limit=5", env={"PGCRANE_FAILPOINT": "follow.before_commit:sleep=1200"})
+    with contextlib.closing(promoter.source.connect(autocommit=False)) as conn:
+        conn.execute("LOCK t IN ROW EXCLUSIVE MODE")
+        promotion.tell()
+        wait_until(lambda: promoter.source.cluster.sql(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgcrane %% fence'"
+            " AND wait_event_type = 'Lock'", (promoter.source.name,)), what="the fence to wait for t")
+        time.sleep(1.2)
+        conn.rollback()
+    wait_until(promotion.answers, what="the promote")
+    assert promotion.answers()[-1].get("proven"), promotion.lines
 
 
 # --- what no lock holds ---

@@ -1,4 +1,5 @@
 """A promote in trouble: called off at each step, servers that stay away, hooks that were left, automatic ones."""
+import contextlib
 import os
 import re
 import signal
@@ -402,6 +403,32 @@ def test_waits_for_the_lag(held):
     code, said = outcome(command)
     assert code == 0 and following.end() == 0, said
     assert_equal(following.source, following.dest)
+
+
+@pytest.mark.parametrize("auto", (False, True))
+def test_definitions_that_are_on_their_way(auto, source_db, dest_db, pgcrane):
+    """With --ddl a destination that is some seconds behind is so in its tables, too: no difference."""
+    following = make(pgcrane, source_db, dest_db, "--ddl", *(("--promote", "auto") if auto else ()))
+    following.start(env=failpoint("promote.after_lag:sleep=3000:1"))
+    if not auto:
+        following.wait_caught_up()
+    command = None if auto else begin(following)
+    wait_step(following, "LAG")
+    time.sleep(1)  # it is within the limit
+    with contextlib.closing(dest_db.connect(autocommit=False)) as conn:
+        conn.execute("LOCK TABLE item IN SHARE ROW EXCLUSIVE MODE")
+        source_db.sql("UPDATE item SET n = n + 1 WHERE id = 1")
+        source_db.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
+        source_db.sql("INSERT INTO fresh VALUES (1)")
+        wait_step(following, "PREPARE")
+        time.sleep(2)
+        assert dest_db.sql("SELECT to_regclass('fresh')::text") == [(None,)]
+        conn.rollback()
+    if command is not None:
+        code, said = outcome(command)
+        assert code == 0, said
+    assert following.end() == 0, following.said()
+    assert_equal(source_db, dest_db)
 
 
 @pytest.mark.parametrize("limit", (0, 5))

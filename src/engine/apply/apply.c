@@ -30,9 +30,11 @@ bool apply_session_setup(DbConn *dest, bool *ret_replica, Error *err) {
 
     /* Generic plans with index nested loops: a custom plan of a large array may choose to hash the whole table. */
     if (!db_exec(dest,
-                 "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off;"
-                 " SET enable_mergejoin = off; SET enable_seqscan = off",
-                 err))
+                 "SET synchronous_commit = on; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+                 " SET enable_seqscan = off",
+                 err) ||
+        (db_version(dest) >= APPLY_PLAN_CACHE_VERSION &&
+         !db_exec(dest, "SET plan_cache_mode = force_generic_plan", err)))
         return error_wrap(err, "setting up the applier's session");
     *ret_replica = db_exec(dest, "SET session_replication_role = replica", &refused);
     if (!*ret_replica)

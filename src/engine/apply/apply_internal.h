@@ -3,6 +3,8 @@
 
 #include "engine/apply/apply.h"
 
+enum { APPLY_PLAN_CACHE_VERSION = 120000 }; /* before it there is no plan_cache_mode */
+
 static inline const ApplyTable *table_of(const BatchPart *part) {
     return (const ApplyTable *)(const void *)part->table;
 }

@@ -112,14 +112,19 @@ static bool send_group(DbConn *dest, Arena *arena, const char *label, const Appl
 /* Rows are looked for in the whole table when no index helps: once, by a plan for as many rows as there are. */
 static bool send_full(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
                       Error *err) {
-    static const char *const sets[] = {
-        "SELECT pg_catalog.set_config('enable_seqscan', 'on', true), pg_catalog.set_config('enable_hashjoin', 'on', "
-        "true), pg_catalog.set_config('plan_cache_mode', 'force_custom_plan', true)",
-        "SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', "
-        "true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)"};
+#define SEQSCAN_ON                                                                                                     \
+    "SELECT pg_catalog.set_config('enable_seqscan', 'on', true), pg_catalog.set_config('enable_hashjoin', 'on', true)"
+#define SEQSCAN_OFF                                                                                                    \
+    "SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', "    \
+    "true)"
+    bool has_mode = db_version(dest) >= APPLY_PLAN_CACHE_VERSION;
+    const char *on =
+        has_mode ? SEQSCAN_ON ", pg_catalog.set_config('plan_cache_mode', 'force_custom_plan', true)" : SEQSCAN_ON;
+    const char *off =
+        has_mode ? SEQSCAN_OFF ", pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)" : SEQSCAN_OFF;
 
-    return plain(dest, label, sets[0], err) && send_group(dest, arena, label, table, group, err) &&
-           plain(dest, label, sets[1], err);
+    return plain(dest, label, on, err) && send_group(dest, arena, label, table, group, err) &&
+           plain(dest, label, off, err);
 }
 
 /* A row that is larger than a piece goes in several: nothing of its size is made once more. */

@@ -82,5 +82,9 @@ NODISCARD bool ledger_note_schema_snapshot(DbConn *dest, const Ledger *ledger, i
 /* Picture and W of that snapshot; id 0 when none is noted. */
 NODISCARD bool ledger_schema_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snapshot, Error *err);
 
-/* Drops the schema. Inside the last transaction of a migration, or for a start over. */
+/* Drops the schema. Inside the last transaction of a migration, or for a start over. The user's event triggers are not
+ * asked, where our role has a say in that; where not, the remedy names those that may have refused it. */
 NODISCARD bool ledger_drop(DbConn *dest, Error *err);
+/* The destination's event triggers that fire on this command ("DROP SCHEMA"), quoted and separated by commas; "" when
+ * there are none, or nobody knows. */
+const char *ledger_event_triggers(DbConn *dest, Arena *arena, const char *command);

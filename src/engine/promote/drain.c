@@ -12,6 +12,9 @@
 
 #define LAG_GOOD_US (100 * USEC_PER_MSEC) /* no need to try for better */
 #define SLICE_US (3 * USEC_PER_SEC)
+#define DRAIN_MIN_US                                                                                                   \
+    (2 * USEC_PER_SEC) /* as limits.c has it: who was waited for at the fence has left nothing else                    \
+                        */
 enum { LAG_TRIES = 5 };
 
 bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t deadline_us, Error *err) {
@@ -55,6 +58,13 @@ static bool wait_telling(const Promote *promote, Lsn lsn, int64_t deadline, Erro
     }
 }
 
+bool promote_wait_now(const Promote *promote, const char *why, Error *err) {
+    int64_t deadline = clock_now_us() + promote->params->options->lag_timeout * USEC_PER_SEC;
+    Lsn lsn = 0;
+
+    return seam_marker(promote->params->source, why, &lsn, err) && wait_telling(promote, lsn, deadline, err);
+}
+
 bool promote_wait_lag(Promote *promote, Error *err) {
     const MigrateOptions *options = promote->params->options;
     int64_t deadline = clock_now_us() + options->lag_timeout * USEC_PER_SEC;
@@ -78,7 +88,9 @@ bool promote_wait_lag(Promote *promote, Error *err) {
 }
 
 bool promote_drain(Promote *promote, Error *err) {
-    if (!promote_wait_applied(promote, promote->result.marker, promote->deadline_us, err)) {
+    int64_t deadline = MAX(promote->deadline_us, clock_now_us() + DRAIN_MIN_US);
+
+    if (!promote_wait_applied(promote, promote->result.marker, deadline, err)) {
         if (err->reason == REASON_TIMED_OUT)
             error_set(err, REASON_TIMED_OUT, "the marker was not applied within --fence-timeout (%lld s)",
                       (long long)promote->params->options->fence_timeout);

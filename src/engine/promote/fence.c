@@ -113,7 +113,7 @@ static bool end_sessions(const Promote *promote, const Sessions *sessions, int *
 
 /* ---- Locks ---- */
 
-/* In the way of our locks: granted ones on user tables that conflict with EXCLUSIVE. */
+/* In the way of our locks: granted ones on what we lock that conflict with EXCLUSIVE. */
 static const char *who_blocks(const Promote *promote) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     Error ignored;
@@ -122,12 +122,17 @@ static const char *who_blocks(const Promote *promote) {
         "SELECT coalesce(pg_catalog.string_agg(w, '; '), '') FROM (SELECT DISTINCT coalesce(" PROMOTE_WHO
         ", 'a prepared transaction') || ' on ' || l.relation::pg_catalog.regclass AS w"
         " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
-        " WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')"
+        " WHERE l.locktype = 'relation' AND l.granted AND l.mode <> 'AccessShareLock'"
+        " AND l.relation IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p'))"
         " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
-        " AND l.relation >= 16384 AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
+        " AND (l.relation >= 16384 OR ($2 = 'objects' AND l.relation IN"
+        "  ('pg_catalog.pg_largeobject'::pg_catalog.regclass,"
+        "   'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass)))"
+        " AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
         " AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ' || $1 || ' ') <> 1 LIMIT 5) AS s";
 
-    if (!db_query_value(promote->params->source, scratch, sql, 1, (const char *const[]){promote->params->job_id}, &who,
+    if (!db_query_value(promote->params->source, scratch, sql, 2,
+                        (const char *const[]){promote->params->job_id, promote->objects_locked ? "objects" : ""}, &who,
                         &ignored))
         return "";
     return arena_strdup(promote->arena, who);

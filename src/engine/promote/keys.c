@@ -10,6 +10,7 @@
  */
 #include "engine/promote/waiting.h"
 
+#include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "pg/quote.h"
@@ -18,7 +19,7 @@
 
 #define NOTE "a comment on a foreign key"
 
-enum { PARTITIONED_VERSION = 180000 };
+enum { PARTITIONED_VERSION = 180000, PAUSE_MAX_S = 5 };
 
 /* clang-format off */
 static const char leaves_sql[] =
@@ -88,8 +89,19 @@ bool waiting_add_keys(const Promote *promote, const WaitingWork *work, Error *er
 
 /* ---- Afterwards ---- */
 
-static bool run_left(DbConn *dest, const Ledger *ledger, const char *no, const char *sql, Error *err) {
-    if (ledger_begin(dest, ledger, err) && db_exec(dest, sql, err) &&
+typedef struct AfterOpen {
+    DbConn *dest;
+    const Ledger *ledger;
+    void (*event)(void *context, const char *level, const char *text);
+    void *context;
+} AfterOpen;
+
+/* The destination is in use: whoever comes after us waits behind our lock while we wait for it. */
+static bool run_left(const AfterOpen *after, const char *no, const char *sql, Error *err) {
+    DbConn *dest = after->dest;
+
+    if (ledger_begin(dest, after->ledger, err) && db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) &&
+        db_exec(dest, sql, err) &&
         db_query(dest, "DELETE FROM pgcrane.after_open WHERE no = $1::integer", 1, (const char *const[]){no}, NULL,
                  err) &&
         ledger_commit(dest, err))
@@ -99,31 +111,57 @@ static bool run_left(DbConn *dest, const Ledger *ledger, const char *no, const c
     return false;
 }
 
-static void tell_failed(Arena *arena, const char *what, const char *sql, const Error *why, NotMovedVec *not_moved) {
+/* A lock is tried for again and again, until it comes or somebody stops us: giving up would end the run, or leave the
+ * key as it is, because of a transaction that happens to be long. */
+static bool run_left_patiently(const AfterOpen *after, const char *no, const char *what, const char *sql, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+
+    for (int i = 1; !run_left(after, no, sql, err); i++) {
+        if (err->reason != REASON_LOCK_BUSY || db_is_broken(after->dest))
+            return false;
+        log_error_value(LOG_INFO, err);
+        if (i == 1)
+            after->event(after->context, "warning",
+                         arena_printf(scratch, "%s is not validated yet: %s; trying until its tables can be locked",
+                                      what, err->message));
+        if (stop_wait_fd(db_stop(after->dest), -1, 0, clock_now_us() + MIN(i, PAUSE_MAX_S) * USEC_PER_SEC) ==
+            WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+    return true;
+}
+
+static void tell_failed(DbConn *dest, Arena *arena, const char *what, const char *sql, const Error *why,
+                        NotMovedVec *not_moved) {
+    bool by_rows = strncmp(why->sqlstate, "23", 2) == 0;
+    const char *triggers = by_rows ? "" : ledger_event_triggers(dest, arena, "ALTER TABLE");
+    const char *mend =
+        triggers[0] == '\0' ? "mend the rows" : arena_printf(arena, "see to the event triggers (%s)", triggers);
     NotMoved item = {.kind = "not validated",
                      .object = arena_strdup(arena, what),
-                     .reason =
-                         arena_printf(arena, "%s; mend the rows, then on the destination: %s", why->message, sql)};
+                     .reason = arena_printf(arena, "%s; %s, then on the destination: %s", why->message, mend, sql)};
 
     log_error_value(LOG_ERROR, why);
     if (strcmp(what, NOTE) != 0) /* of a key that is in the list itself */
         vec_push(arena, not_moved, item);
 }
 
-bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved, Error *err) {
+bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
+                         void (*event)(void *context, const char *level, const char *text), void *context, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const AfterOpen after = {.dest = dest, .ledger = ledger, .event = event, .context = context};
 
     if (!db_query(dest, "SELECT no, what, sql FROM pgcrane.after_open ORDER BY no", 0, NULL, &rows, err))
         return error_wrap(err, "reading what is left to do after the promote");
     for (int i = 0; i < db_rows(rows); i++) {
-        if (run_left(dest, ledger, db_text(rows, i, 0), db_text(rows, i, 2), err)) {
+        if (run_left_patiently(&after, db_text(rows, i, 0), db_text(rows, i, 1), db_text(rows, i, 2), err)) {
             if (!failpoint("promote.after_validate", err))
                 return false;
             continue;
         }
         if (err->sqlstate[0] == '\0' || err->retryable)
             return error_wrap(err, "validating %s", db_text(rows, i, 1));
-        tell_failed(arena, db_text(rows, i, 1), db_text(rows, i, 2), err, not_moved);
+        tell_failed(dest, arena, db_text(rows, i, 1), db_text(rows, i, 2), err, not_moved);
     }
     return true;
 }

@@ -98,9 +98,10 @@ NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteRes
 
 /* Takes back what a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
 NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
-/* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved. Once more does
- * no harm. */
+/* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved, and one whose
+ * tables are locked is told as an event and tried again until the connection's stop. Once more does no harm. */
 NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
+                                   void (*event)(void *context, const char *level, const char *text), void *context,
                                    Error *err);
 /* The hook that an interrupted promote has left: the one after, when the destination is `opened`, else the one that
  * undoes. Its failure is an event of level "error"; false only when the ledger cannot be read or written. */

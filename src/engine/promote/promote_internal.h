@@ -79,6 +79,8 @@ void promote_uninterrupted(const Promote *promote);
 /* drain.c */
 NODISCARD bool promote_wait_lag(Promote *promote, Error *err);
 NODISCARD bool promote_drain(Promote *promote, Error *err);
+/* Until what the source has by now is on the destination, told when it lasts; --lag-timeout at most. */
+NODISCARD bool promote_wait_now(const Promote *promote, const char *why, Error *err);
 NODISCARD bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t deadline_us, Error *err);
 
 /* prepare.c */

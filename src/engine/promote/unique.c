@@ -16,7 +16,7 @@
 
 #define QUICK_US (500 * USEC_PER_MSEC)
 
-enum { NULLS_VERSION = 150000 };
+enum { INCLUDE_VERSION = 110000, NULLS_VERSION = 150000 };
 
 /* Keys as the index computes them: an exclusion constraint may be of expressions, and of some rows only. A root's is
  * that of its leaves. Columns: schema, table, constraint, keys, rows, group, match (NULL = all equal). */
@@ -31,7 +31,7 @@ static const char list_sql[] =
     "  pg_catalog.string_agg('k' || g, ', ' ORDER BY g) AS list,"
     "  pg_catalog.string_agg('a.k' || g || ' OPERATOR(' || pg_catalog.quote_ident(m.nspname) || '.' || o.oprname"
     "   || ') b.k' || g, ' AND ') AS match" /* NULL where there are no operators */
-    "  FROM pg_catalog.generate_series(1, i.indnkeyatts) AS g"
+    "  FROM pg_catalog.generate_series(1, %s) AS g"
     "  LEFT JOIN pg_catalog.pg_operator o ON o.oid = c.conexclop[g]"
     "  LEFT JOIN pg_catalog.pg_namespace m ON m.oid = o.oprnamespace,"
     "  LATERAL (SELECT pg_catalog.pg_get_indexdef(i.indexrelid, g, false) AS def) AS d) AS k"
@@ -69,7 +69,8 @@ static bool list_constraints(Promote *promote, Error *err) {
     DbConn *dest = promote->params->dest;
     Arena *arena = promote->arena;
     const char *sql =
-        arena_printf(scratch, list_sql, db_version(dest) >= NULLS_VERSION ? "i.indnullsnotdistinct" : "false");
+        arena_printf(scratch, list_sql, db_version(dest) >= NULLS_VERSION ? "i.indnullsnotdistinct" : "false",
+                     db_version(dest) >= INCLUDE_VERSION ? "i.indnkeyatts" : "i.indnatts");
 
     promote->unique.len = 0;
     if (!db_query(dest, sql, 0, NULL, &rows, err))
@@ -119,12 +120,8 @@ static bool check(Promote *promote, UniqueRule *rule, StringVec *problems, Error
 }
 
 /* What was counted may not be committed yet, and our session would not see it. */
-static bool wait_for_counted(Promote *promote, Error *err) {
-    const PromoteParams *params = promote->params;
-    Lsn lsn = 0;
-
-    return seam_marker(params->source, "constraints", &lsn, err) &&
-           promote_wait_applied(promote, lsn, clock_now_us() + params->options->lag_timeout * USEC_PER_SEC, err);
+static bool wait_for_counted(const Promote *promote, Error *err) {
+    return promote_wait_now(promote, "constraints", err);
 }
 
 bool promote_unique_check(Promote *promote, StringVec *problems, Error *err) {

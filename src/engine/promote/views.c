@@ -31,7 +31,8 @@ static bool refresh(Promote *promote, const char *name, Error *err) {
     return true;
 }
 
-/* The level of a view: how many views lie between it and the tables, by the longest way. */
+/* The level of a view: how many views lie between it and the tables, by the longest way. Only by what it is defined as:
+ * rules of tables may go in a circle. */
 static bool list(const Promote *promote, Arena *arena, StringVec *ret_names, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const DriftParams *drift = &promote->params->drift;
@@ -39,7 +40,8 @@ static bool list(const Promote *promote, Arena *arena, StringVec *ret_names, Err
     static const char sql[] =
         "WITH RECURSIVE reads AS (SELECT DISTINCT r.ev_class AS reader, d.refobjid AS what FROM pg_catalog.pg_rewrite r"
         " JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid"
-        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class),"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class"
+        " WHERE r.rulename = '_RETURN'),"
         " levels AS (SELECT c.oid AS view, 0 AS level FROM pg_catalog.pg_class c WHERE c.relkind = 'm'"
         " UNION SELECT reads.reader, levels.level + 1 FROM levels JOIN reads ON reads.what = levels.view)"
         " SELECT n.nspname, c.relname FROM levels JOIN pg_catalog.pg_class c ON c.oid = levels.view"

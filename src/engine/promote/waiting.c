@@ -280,11 +280,13 @@ enum { LOCK_TRIES = 40 };
 #define LOCK_PAUSE_US (50 * USEC_PER_MSEC)
 
 /* The applier must never wait for us while we wait for it. With a plain table there is one lock, so we may wait; one
- * with partitions has many, which we take all at once or not at all. A foreign table cannot be locked. */
+ * with partitions has many, which we take all at once or not at all. A foreign table cannot be locked. LOCK of a view
+ * locks what it reads, too, with the rights of the view's owner, who may have none to that; a trigger or rule on it
+ * needs the view alone. */
 static bool lock_table(const Promote *promote, const Acting *table, Error *err) {
     DbConn *dest = promote->params->dest;
 
-    if (table == NULL || table->relkind == 'f')
+    if (table == NULL || table->relkind == 'f' || table->relkind == 'v')
         return db_exec(dest, "BEGIN; SET LOCAL lock_timeout = '3s'", err);
     if (table->relkind == 'r')
         return db_execf(dest, err, "BEGIN; SET LOCAL lock_timeout = '3s'; LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE",

@@ -408,12 +408,40 @@ static void test_last_snapshot(void **state) {
     assert_int_equal(snapshot.id, 0);
 }
 
+#define DROP_SCRIPT                                                                                                    \
+    FAKE_OK("SAVEPOINT ledger_drop"), FAKE_OK("SET LOCAL session_replication_role = replica"),                         \
+        FAKE_OK("DROP SCHEMA pgcrane CASCADE"), FAKE_OK("SET LOCAL session_replication_role TO DEFAULT")
+
 static void test_drop(void **state) {
+    const FakeReply script[] = {DROP_SCRIPT};
+
     (void)state;
-    fake_side_play(&dest, FAKE_OK("DROP SCHEMA pgcrane CASCADE"), FAKE_FAIL("DROP", "2BP01", "still needed"));
+    fake_side_play(&dest, DROP_SCRIPT);
     assert_true(ledger_drop(dest.conn, &err));
+    fake_side_played(&dest);
+    fake_side_close(&dest);
+    fake_side_each_fails(script, COUNT_OF(script), COUNT_OF(script), ledger_drop);
+    fake_side_open(&dest, DB_DEST);
+}
+
+/* Neither setting is ours to change: then the drop is tried as it is. */
+static void test_drop_without_a_say(void **state) {
+    (void)state;
+    fake_side_play(&dest, FAKE_OK("SAVEPOINT"), FAKE_FAIL("session_replication_role", "42501", "permission denied"),
+                   FAKE_OK("ROLLBACK TO SAVEPOINT"), FAKE_OK("DROP SCHEMA pgcrane CASCADE"));
+    assert_true(ledger_drop(dest.conn, &err));
+    fake_side_played(&dest);
+}
+
+static void test_drop_is_refused(void **state) {
+    (void)state;
+    fake_side_play(&dest, FAKE_OK("SAVEPOINT"), FAKE_OK("SET LOCAL session_replication_role = replica"),
+                   FAKE_FAIL("DROP", "P0001", "no drops here"), FAKE_OK("ROLLBACK TO SAVEPOINT"),
+                   FAKE_ROW("FROM pg_catalog.pg_event_trigger", "keep, \"Never\""));
     assert_false(ledger_drop(dest.conn, &err));
-    assert_string_equal(err.message, "dropping the ledger: still needed");
+    fake_side_played(&dest);
+    assert_string_equal(err.message, "dropping the ledger: no drops here");
+    assert_non_null(strstr(err.remedy, "keep, \"Never\""));
 }
 
 int main(void) {
@@ -442,6 +470,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_archive_too_large, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_last_snapshot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_drop, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_drop_without_a_say, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_drop_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_add_snapshot, set_up, tear_down),
     };
     const struct CMUnitTest failures[] = {
