@@ -17,6 +17,11 @@
  * Before 15 the limit is generous: a server says nothing then while it decodes a transaction of which nothing is
  * published.
  *
+ * Shutdown. A server that shuts down keeps each stream until all that it sent is confirmed, and asks for that again as
+ * soon as it is answered. When the destination cannot follow for a while, that would hold it for as long: who insists
+ * on one position for `insists_us` is taken for such a server, and left. One that is idle asks too, but not before half
+ * of its wal_sender_timeout has passed since it heard of us, which is later than our next feedback.
+ *
  * A large backlog is fetched by SQL before the stream begins (repl_pull.c); whoever receives does not notice.
  */
 #include "pg/repl.h"
@@ -36,14 +41,24 @@
 #define SILENCE_DEFAULT_US (600 * USEC_PER_SEC)
 #define SILENCE_SHORT_US (120 * USEC_PER_SEC)
 #define SLOT_WAIT_DEFAULT_US (10 * USEC_PER_SEC)
+#define INSISTS_DEFAULT_US (10 * USEC_PER_SEC)
+#define INSISTS_PAUSE_US USEC_PER_SEC
 #define CLOSE_TIMEOUT_US USEC_PER_SEC
 #define GATHER_RECENT_US 500
 #define GATHER_NS (300 * 1000)
 #define SECONDS_1970_TO_2000 INT64_C(946684800)
 
 enum { GATHER_ENOUGH = 8 << 10 };
+enum { INSISTS_COUNT = 50 };
 enum { VERSION_ANSWERS = 150000 }; /* answers also while it decodes what is not published */
 enum { DATA_HEADER = 25, KEEPALIVE_SIZE = 18, FEEDBACK_SIZE = 34, START_SQL_MAX = 1 << 20 };
+
+/* Keepalives that ask for a reply, one soon after the other, all with one position that is not durable yet. */
+typedef struct Insisting {
+    uint64_t lsn;
+    int64_t since_us, last_us;
+    int count;
+} Insisting;
 
 struct ReplStream {
     const DbTarget *source;
@@ -59,6 +74,8 @@ struct ReplStream {
     size_t gathered;  /* bytes of messages since the socket was read */
     int64_t asked_us; /* when it was asked to say something, 0 = it was heard since */
     bool unsent;      /* libpq holds some of our feedback */
+    Insisting insisting;
+    int64_t insists_us;
 };
 
 static uint64_t get_u64(const char *bytes) {
@@ -163,6 +180,30 @@ static bool parse(const char *bytes, size_t len, ReplData *ret_data, Error *err)
                      (unsigned char)bytes[0], len);
 }
 
+static bool insists(ReplStream *stream, const ReplData *data, int64_t now) {
+    Insisting *insisting = &stream->insisting;
+    int64_t pause_us = MIN(INSISTS_PAUSE_US, stream->feedback_interval_us);
+
+    if (!data->is_keepalive || data->end_lsn <= stream->durable_lsn) {
+        insisting->count = 0;
+        return false;
+    }
+    if (!data->reply_requested)
+        return false;
+    if (insisting->count == 0 || insisting->lsn != data->end_lsn || now - insisting->last_us >= pause_us)
+        *insisting = (Insisting){.lsn = data->end_lsn, .since_us = now};
+    insisting->last_us = now;
+    insisting->count = MIN(insisting->count + 1, INSISTS_COUNT);
+    return insisting->count == INSISTS_COUNT && now - insisting->since_us >= stream->insists_us;
+}
+
+static ReplResult leave(ReplStream *stream, Error *err) {
+    stream->conn->broken = true;
+    error_set(err, REASON_CONNECTION_LOST,
+              "the source is shutting down, and the destination does not have yet what it has sent");
+    return REPL_FAILED;
+}
+
 static ReplResult take_message(ReplStream *stream, size_t len, ReplData *ret_data, Error *err) {
     ReplData data;
     int64_t now = clock_now_us();
@@ -172,6 +213,8 @@ static ReplResult take_message(ReplStream *stream, size_t len, ReplData *ret_dat
     stream->gathered += len;
     if (!parse(stream->buffer, len, &data, err))
         return REPL_FAILED;
+    if (insists(stream, &data, now))
+        return leave(stream, err);
     if (data.reply_requested ? !send_feedback(stream, false, err) : !keep_up(stream, now, err))
         return REPL_FAILED;
     *ret_data = data;
@@ -373,6 +416,8 @@ static bool open_stream(ReplStream *stream, DbConn *conn, const ReplStart *start
     stream->silence_us = answers ? MAX(SILENCE_SHORT_US, interval_us * 6) : SILENCE_DEFAULT_US;
     if (start->silence_us > 0)
         stream->silence_us = start->silence_us;
+    stream->insists_us = start->insists_us > 0 ? start->insists_us : INSISTS_DEFAULT_US;
+    stream->insisting = (Insisting){0};
     stream->heard_us = clock_now_us();
     stream->feedback_due_us = stream->heard_us + stream->feedback_interval_us;
     return true;

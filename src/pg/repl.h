@@ -31,6 +31,7 @@ typedef struct ReplStart {
     int64_t feedback_interval_us;    /* 0 = 10 s, or a third of the server's wal_sender_timeout when that is less */
     int64_t slot_wait_us;            /* how long another process may still hold the slot, 0 = 10 s */
     int64_t silence_us;              /* without a word for so long the connection is given up, 0 = 10 min */
+    int64_t insists_us;              /* a source that shuts down may ask for what is not durable yet, 0 = 10 s */
 } ReplStart;
 
 typedef struct ReplData {

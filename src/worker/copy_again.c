@@ -11,7 +11,11 @@
  * to make them alike first. So does one that was rewritten between snapshot and lock: the next round takes it.
  *
  * The source's transaction is open for the whole round; each table's lock is held in a subtransaction of its own.
+ *
+ * Nobody follows meanwhile, and who wants to alter the table on the source waits for us: so nothing here waits for
+ * others for long. An old transaction at the barrier ends the round, a lock on the destination's table passes it over.
  */
+#include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ledger/relations.h"
@@ -23,6 +27,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BARRIER_US (10 * USEC_PER_SEC)
+#define SQLSTATE_LOCK_TIMEOUT "55P03"
+
 typedef struct Again {
     Run *run;
     Arena *arena;
@@ -31,6 +38,8 @@ typedef struct Again {
     size_t count;
     const DriftVec *drifts; /* as last compared */
     bool held;              /* a table waits for nothing but these */
+    SeamBlocked blocked;
+    void *blocked_context;
     const char *picture;
     Lsn w;
 } Again;
@@ -45,12 +54,20 @@ static bool is_suspect(const PlanTable *table, void *context, bool *ret_wanted, 
     return true;
 }
 
+/* Whatever was passed while changes were still followed: those that committed since then, and which the stream has had
+ * already, need not be visible yet. */
+static bool pass_barrier(const Again *again, bool *ret_passed, Error *err) {
+    *ret_passed = false;
+    return failpoint("again.before_snapshot", err) &&
+           seam_barrier_within(again->run->source, &again->run->stop, BARRIER_US, again->blocked,
+                               again->blocked_context, ret_passed, err);
+}
+
 static bool open_snapshot(Again *again, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Run *run = again->run;
 
-    if (!failpoint("again.before_snapshot", err) || !run_before_snapshot(run, err) ||
-        !db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
+    if (!db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
         !db_exec(again->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
         return false;
     const char *sql = arena_printf(again->arena, "SELECT %s", snapshot_picture_sql(db_version(again->source)));
@@ -86,13 +103,19 @@ static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Err
 }
 
 /* TRUNCATE where it can be had; tables that others refer to by a foreign key refuse it in replica role, too. */
-static bool empty_table(DbConn *dest, const PlanTable *table, Error *err) {
+static bool truncate_or_delete(DbConn *dest, const PlanTable *table, Error *err) {
     if (!db_exec(dest, "SAVEPOINT emptying", err))
         return false;
     if (db_execf(dest, err, "TRUNCATE ONLY %s", table->quoted))
         return true;
     return strcmp(err->sqlstate, "0A000") == 0 && db_exec(dest, "ROLLBACK TO emptying", err) &&
            db_execf(dest, err, "DELETE FROM ONLY %s", table->quoted);
+}
+
+/* Who reads it on the destination must not keep the source's table from being altered. */
+static bool empty_table(DbConn *dest, const PlanTable *table, Error *err) {
+    return db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) && truncate_or_delete(dest, table, err) &&
+           db_exec(dest, "SET LOCAL lock_timeout = 0", err);
 }
 
 static bool pump(Again *again, const PlanTable *table, Error *err) {
@@ -142,16 +165,24 @@ static bool note_copied(Again *again, const PlanTable *table, Error *err) {
                         5, relation, 1, err);
 }
 
-static bool copy_table(Again *again, const PlanTable *table, Error *err) {
+/* *ret_copied false: the destination's table was in use, and stays suspect for now. */
+static bool copy_table(Again *again, const PlanTable *table, bool *ret_copied, Error *err) {
     Run *run = again->run;
     const char *role = run->replica_role ? "SET LOCAL session_replication_role = replica" : "SELECT 1";
 
-    if (ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
-        empty_table(run->dest, table, err) && pump(again, table, err) && note_copied(again, table, err) &&
-        note_shape(again, table, err) && failpoint("again.before_commit", err) && ledger_commit(run->dest, err))
+    *ret_copied = false;
+    bool emptied = ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
+                   empty_table(run->dest, table, err);
+    bool in_use = !emptied && !db_is_broken(run->dest) && strcmp(err->sqlstate, SQLSTATE_LOCK_TIMEOUT) == 0;
+    if (emptied && pump(again, table, err) && note_copied(again, table, err) && note_shape(again, table, err) &&
+        failpoint("again.before_commit", err) && ledger_commit(run->dest, err)) {
+        *ret_copied = true;
         return true;
+    }
     db_rollback(run->dest);
-    return false;
+    if (in_use)
+        log_info("not copied again now: %s: %s", table->display, err->message);
+    return in_use;
 }
 
 /* Does the destination have it in a form that takes all its rows? */
@@ -180,12 +211,17 @@ static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Erro
 
 static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
     Plan plan = {0};
+    bool passed = false;
 
+    if (!pass_barrier(again, &passed, err))
+        return false;
+    if (!passed)
+        return true;
     if (!open_snapshot(again, err) || !plan_read(again->source, again->arena, is_suspect, again, &plan, err))
         return false;
     for (size_t i = 0; i < plan.count; i++) {
         const PlanTable *table = &plan.tables[i];
-        bool ready = false;
+        bool ready = false, copied = false;
 
         if (!is_ready(again, table, &ready, err))
             return false;
@@ -193,9 +229,9 @@ static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
             continue;
         run_event(again->run, "info", "copying table %s again (%lld MB)", table->display,
                   (long long)(table->bytes >> 20));
-        if (!copy_table(again, table, err) || !unlock_table(again, err))
+        if (!copy_table(again, table, &copied, err) || !unlock_table(again, err))
             return false;
-        (*ret_copied)++;
+        *ret_copied += copied;
     }
     return true;
 }
@@ -207,9 +243,10 @@ static bool any_suspect(const LedgerRelation *relations, size_t count) {
     return false;
 }
 
-bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err) {
+bool run_copy_again(Run *run, const DriftVec *drifts, SeamBlocked blocked, void *context, size_t *ret_copied,
+                    Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena, .drifts = drifts};
+    Again again = {.run = run, .arena = arena, .drifts = drifts, .blocked = blocked, .blocked_context = context};
     LedgerRelation *relations = NULL;
 
     *ret_copied = 0;

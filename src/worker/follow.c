@@ -13,7 +13,9 @@
  * Tables that the stream cannot keep right by itself are marked `suspect` in the ledger, in the transaction that would
  * have applied the change: made on the source after the copy, a change of identity, a definition that could not be
  * repeated. As soon as both sides have such a table it is copied again (copy_again.c), with following stopped: what the
- * slot holds from then on is decided by the new snapshot's picture.
+ * slot holds from then on is decided by the new snapshot's picture. That needs a barrier with following stopped. One
+ * old transaction would hold it for hours, so another barrier is passed first, while changes are followed: only who
+ * began after that can be in the way of the second, and for a few seconds.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -24,6 +26,8 @@
 
 #define LOOK_US (200 * USEC_PER_MSEC)
 #define SUSPECTS_US (5 * USEC_PER_SEC)
+#define SUSPECTS_MAX_US (60 * USEC_PER_SEC)
+#define BLOCKED_US (10 * USEC_PER_SEC) /* before somebody is told */
 #define RETRY_PAUSE_US (1 * USEC_PER_SEC)
 #define RECONNECT_US (5 * USEC_PER_SEC) /* short: how long in all is --retry-for's to say */
 #define IDLE_RESETS_US (10 * USEC_PER_SEC)
@@ -148,6 +152,7 @@ static bool start(Following *following, Error *err) {
 static void stop_following(Following *following) {
     follow_stopp(&following->follow);
     following->heard_us = 0;
+    following->barrier = 0; /* the next source may be another server */
     following->samples_count = 0;
     arena_reset(following->arena);
     following->tables = NULL;
@@ -183,11 +188,54 @@ static bool wait_for_definitions(Following *following, Error *err) {
     return !ready || busy;
 }
 
-/* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
- * that waits for people must not stop the others now and then. */
-static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
+/* Once for all that waits. */
+static void on_blocked(void *context, const char *who) {
+    Following *following = context;
+
+    if (!following->blocked_told)
+        run_event(following->run, "warning",
+                  "a table waits to be copied again until older transactions of the source end: %s", who);
+    following->blocked_told = true;
+}
+
+/* Has everything ended that ran on the source when it was first asked? If not, it is asked again soon. */
+static bool pass_first_barrier(Following *following, bool *ret_passed, Error *err) {
+    DbConn *source = following->run->source;
+
+    if (following->barrier == 0) {
+        following->barrier_us = clock_now_us();
+        following->barrier_look_us = LOOK_US;
+        if (!seam_barrier_begin(source, &following->barrier, err))
+            return false;
+    }
+    if (!seam_barrier_look(source, following->barrier, ret_passed, err))
+        return false;
+    if (*ret_passed)
+        return true;
+    int64_t now = clock_now_us();
+    following->suspects_due_us = now + following->barrier_look_us;
+    following->barrier_look_us = MIN(following->barrier_look_us * 2, SUSPECTS_US);
+    return now - following->barrier_us < BLOCKED_US || following->blocked_told ||
+           seam_barrier_tell(source, following->barrier, on_blocked, following, err);
+}
+
+static bool copy_again(Following *following, Error *err) {
     size_t copied = 0;
-    bool ready = false, held = false, busy = false, has = false;
+
+    following_tell_state(following, CDC_COPYING_AGAIN);
+    bool ok = run_copy_again(following->run, &following->drifts, on_blocked, following, &copied, err) ||
+              wait_for_definitions(following, err);
+    following->mend_pause_us = copied > 0 ? 0 : MIN(MAX(following->mend_pause_us * 2, SUSPECTS_US), SUSPECTS_MAX_US);
+    if (copied > 0)
+        following->blocked_told = false;
+    following->suspects_due_us = clock_now_us() + MAX(following->mend_pause_us, SUSPECTS_US);
+    return ok;
+}
+
+/* Stops, copies what is suspect, and leaves it to the caller to start anew. Only when something can be mended: a table
+ * that waits for people must not stop the others now and then. at_once: no old transactions are waited for before. */
+static bool mend_suspects(Following *following, bool at_once, bool *ret_stopped, Error *err) {
+    bool ready = false, held = false, busy = false, has = false, passed = at_once;
 
     *ret_stopped = false;
     if (clock_now_us() < following->suspects_due_us)
@@ -204,12 +252,17 @@ static bool mend_suspects(Following *following, bool *ret_stopped, Error *err) {
         (!following_look_at_drift(following, &busy, err) ||
          !run_has_ready_suspects(following->run, &following->drifts, &ready, &held, err)))
         return false;
-    if (!ready)
+    if (!ready) {
+        following->barrier = 0; /* too old for the next that is */
+        return true;
+    }
+    if (!at_once && !pass_first_barrier(following, &passed, err))
+        return false;
+    if (!passed)
         return true;
     stop_following(following);
     *ret_stopped = true;
-    following_tell_state(following, CDC_COPYING_AGAIN);
-    return run_copy_again(following->run, &following->drifts, &copied, err) || wait_for_definitions(following, err);
+    return copy_again(following, err);
 }
 
 /* Once for each request: what became suspect since the last look is copied again while nobody has to wait for it. */
@@ -221,7 +274,7 @@ static bool mend_before_promote(Following *following, bool *ret_stopped, Error *
     following->suspects_due_us = 0;
     bool busy = false, has = false;
     return following_look_at_shapes(following, err) && relations_any_suspect(following->run->dest, &has, err) &&
-           (!has || following_look_at_drift(following, &busy, err)) && mend_suspects(following, ret_stopped, err);
+           (!has || following_look_at_drift(following, &busy, err)) && mend_suspects(following, true, ret_stopped, err);
 }
 
 /* Trouble is over when the position has moved from where it began, or when nothing has been left to apply for a while.
@@ -270,7 +323,7 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
         }
         if (until != 0)
             continue;
-        if (!following_look_around(following, err) || !mend_suspects(following, &stopped, err))
+        if (!following_look_around(following, err) || !mend_suspects(following, false, &stopped, err))
             return false;
         if (stopped)
             return true;

@@ -50,6 +50,13 @@ typedef struct Following {
     StringVec suspects; /* for people */
     Arena *suspects_arena;
     int64_t suspects_due_us, identities_due_us, sequences_due_us, drift_due_us;
+    /* Before tables are copied again: what runs on the source, waited for while changes are still followed (0 = not).
+     */
+    uint64_t barrier;
+    int64_t barrier_us;      /* since when */
+    int64_t barrier_look_us; /* pause between looks */
+    int64_t mend_pause_us;   /* grows while nothing could be copied */
+    bool blocked_told;
     int64_t drift_held_due_us; /* earlier: when a table waits for what was found then */
     Sample samples[FOLLOWING_SAMPLES];
     size_t samples_count;

@@ -178,8 +178,11 @@ void run_request_promote(Run *run, const json_t *body);
 bool run_call_off(Run *run);
 NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
 /* Copies the tables again that the ledger calls suspect, where both sides have them and none of `drifts` (as last
- * compared) makes the destination refuse their rows. Nothing is followed meanwhile. */
-NODISCARD bool run_copy_again(Run *run, const DriftVec *drifts, size_t *ret_copied, Error *err);
+ * compared) makes the destination refuse their rows. Nothing is followed meanwhile: so transactions of the source are
+ * waited for, and locks of the destination, for a few seconds only. *ret_copied 0: try again later. `blocked` is called
+ * with the transactions that were in the way. */
+NODISCARD bool run_copy_again(Run *run, const DriftVec *drifts, SeamBlocked blocked, void *context, size_t *ret_copied,
+                              Error *err);
 /* Is there one that could be copied now? Else, *ret_held: one waits for nothing but `drifts`. Asked while following. */
 NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */

@@ -361,6 +361,27 @@ def test_source_shuts_down(major, own_cluster, make_following, dest):
     following.drain()
 
 
+@pytest.mark.parametrize("major", (min(MAJORS), max(MAJORS)))
+def test_source_shuts_down_while_the_destination_waits(major, own_cluster, make_following, dest):
+    """What the applier waits for cannot be confirmed: then the stream is left, or the source would stay for as long."""
+    cluster = own_cluster("leaving", major=major, config={"shared_buffers": "16MB"})
+    following = make_following(cluster, dest)
+    following.write(*MIXED)
+    following.drain()
+    with following.dest.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE t")
+        following.write("UPDATE t SET v = 'not yet'")
+        run = following.start("start", "wait-failure")
+        wait_until(lambda: following.dest.sql("SELECT 1 FROM pg_locks WHERE NOT granted"), what="the applier to wait")
+        size = cluster.log_size()
+        cluster.stop("fast", timeout=30)
+        assert "database system is shut down" in cluster.log_text(size), "it waited for us"
+        assert run.end() == 1
+        assert run.values("reason") == ["CONNECTION_LOST"] and run.values("retryable") == [True], run.lines
+    cluster.start()
+    following.drain()
+
+
 @pytest.mark.parametrize("which", ("source", "destination"))
 def test_server_crashes(which, own_cluster, make_following, source_of, dest):
     cluster = own_cluster("crashing", config={"shared_buffers": "16MB", "fsync": "on"})

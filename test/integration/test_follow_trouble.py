@@ -167,6 +167,25 @@ def test_server_restarts(side, how, own_cluster, source_db, dest_db, pgcrane):
         pgcrane.end_all()
 
 
+def test_source_shuts_down_while_the_destination_waits(own_cluster, dest_db, pgcrane):
+    """What the applier waits for cannot be confirmed: the source's shutdown does not wait for it."""
+    cluster = own_cluster("leaving")
+    following = make(pgcrane, cluster.createdb(), dest_db).start()
+    following.wait_caught_up()
+    with dest_db.connect(autocommit=False) as conn:
+        conn.execute("LOCK TABLE item IN EXCLUSIVE MODE")
+        following.source.sql("UPDATE item SET v = 'not yet'")
+        wait_until(lambda: dest_db.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'item'::regclass"), 30,
+                   "the applier to wait")
+        size = cluster.log_size()
+        cluster.stop("fast", timeout=30)
+        assert "database system is shut down" in cluster.log_text(size), "it waited for us"
+        following.wait_state("RETRYING")
+        cluster.start()
+    assert_promoted(following)
+    pgcrane.end_all()
+
+
 class Pair:
     """A server, a standby of it, and an address that leads to the one or the other."""
 

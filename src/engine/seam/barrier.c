@@ -80,40 +80,64 @@ static bool read_xmin(DbConn *source, Arena *arena, uint64_t *ret_xmin, Error *e
     return true;
 }
 
-static bool tell(DbConn *source, uint64_t limit, SeamBlocked blocked, void *context, Error *err) {
+bool seam_barrier_tell(DbConn *source, uint64_t barrier, SeamBlocked blocked, void *context, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *who = "";
 
-    if (!seam_blockers(source, arena, limit, &who, err))
+    if (!seam_blockers(source, arena, barrier, &who, err))
         return false;
-    log_info("barrier %" PRIu64 " waits for: %s", limit, who);
+    log_info("barrier %" PRIu64 " waits for: %s", barrier, who);
     if (blocked != NULL && who[0] != '\0')
         blocked(context, who);
     return true;
 }
 
-bool seam_barrier(DbConn *source, const Stop *stop, SeamBlocked blocked, void *context, Error *err) {
+bool seam_barrier_begin(DbConn *source, uint64_t *ret_barrier, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    int64_t pause = POLL_MIN_US, next_tell = clock_now_us() + BLOCKED_EVERY_US;
-    uint64_t own = 0, xmin = 0;
 
-    if (!take_xid(source, arena, &own, err))
+    return take_xid(source, arena, ret_barrier, err);
+}
+
+bool seam_barrier_look(DbConn *source, uint64_t barrier, bool *ret_passed, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    uint64_t xmin = 0;
+
+    if (!read_xmin(source, arena, &xmin, err))
+        return false;
+    *ret_passed = xmin > barrier;
+    if (*ret_passed)
+        log_info("barrier %" PRIu64 " passed, oldest running is %" PRIu64, barrier, xmin);
+    return true;
+}
+
+bool seam_barrier_within(DbConn *source, const Stop *stop, int64_t limit_us, SeamBlocked blocked, void *context,
+                         bool *ret_passed, Error *err) {
+    const int64_t began = clock_now_us(), tell_every = limit_us > 0 ? limit_us : BLOCKED_EVERY_US;
+    int64_t pause = POLL_MIN_US, next_tell = began + tell_every;
+    uint64_t barrier = 0;
+
+    if (!seam_barrier_begin(source, &barrier, err))
         return false;
     for (;;) {
-        arena_reset(arena);
-        if (!read_xmin(source, arena, &xmin, err))
+        if (!seam_barrier_look(source, barrier, ret_passed, err))
             return false;
-        if (xmin > own)
-            break;
+        if (*ret_passed)
+            return failpoint("seam.barrier_passed", err);
         if (clock_now_us() >= next_tell) {
-            if (!tell(source, own, blocked, context, err))
+            if (!seam_barrier_tell(source, barrier, blocked, context, err))
                 return false;
-            next_tell = clock_now_us() + BLOCKED_EVERY_US;
+            if (limit_us > 0)
+                return true;
+            next_tell = clock_now_us() + tell_every;
         }
         if (stop_wait_fd(stop, -1, 0, clock_now_us() + pause) == WAIT_STOPPED)
             return error_set(err, REASON_CANCELLED, "stopped while transactions of the source were waited for");
         pause = MIN(pause * 2, POLL_MAX_US);
     }
-    log_info("barrier %" PRIu64 " passed, oldest running is %" PRIu64, own, xmin);
-    return failpoint("seam.barrier_passed", err);
+}
+
+bool seam_barrier(DbConn *source, const Stop *stop, SeamBlocked blocked, void *context, Error *err) {
+    bool passed = false;
+
+    return seam_barrier_within(source, stop, 0, blocked, context, &passed, err);
 }

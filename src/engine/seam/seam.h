@@ -68,6 +68,13 @@ void seam_judge_stream(const char *slot, Error *err);
 /* Waits until every transaction that was running when it was called, prepared ones included, has ended on the server's
  * own books. */
 NODISCARD bool seam_barrier(DbConn *source, const Stop *stop, SeamBlocked blocked, void *context, Error *err);
+/* For so long only (0: no limit). *ret_passed false: not yet, and `blocked` was called once, at the end. */
+NODISCARD bool seam_barrier_within(DbConn *source, const Stop *stop, int64_t limit_us, SeamBlocked blocked,
+                                   void *context, bool *ret_passed, Error *err);
+/* In steps, for who has something else to do meanwhile. Once passed it stays so; it is of this server only. */
+NODISCARD bool seam_barrier_begin(DbConn *source, uint64_t *ret_barrier, Error *err);
+NODISCARD bool seam_barrier_look(DbConn *source, uint64_t barrier, bool *ret_passed, Error *err);
+NODISCARD bool seam_barrier_tell(DbConn *source, uint64_t barrier, SeamBlocked blocked, void *context, Error *err);
 
 /* A flushed commit on the source; *ret_end = its end. */
 NODISCARD bool seam_marker(DbConn *source, const char *content, Lsn *ret_end, Error *err);

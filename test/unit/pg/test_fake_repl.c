@@ -494,6 +494,94 @@ static void test_silence(void **state) {
     assert_int_equal(fake->puts, 1);
 }
 
+enum { ASKED = 120 };
+static const char *asking[ASKED];
+static size_t asking_lengths[ASKED];
+
+/* A server that asks for a reply, and again as soon as it has one. */
+static void open_asked(int64_t feedback_us, int64_t insists_us) {
+    ReplStart start = start_at(0x100);
+
+    fake_pq_reset();
+    fake = fake_conn_new();
+    expect_up_to_start(settled);
+    fake_conn_expect(fake, (FakeReply){.kind = FAKE_COPY_BOTH,
+                                       .sql_has = "START_REPLICATION",
+                                       .values = asking,
+                                       .n_rows = ASKED,
+                                       .lengths = asking_lengths,
+                                       .hangs = true});
+    start.feedback_interval_us = feedback_us;
+    start.insists_us = insists_us;
+    if (!repl_stream_open(&target, &start, &stop, &stream, &err))
+        fail_msg("%s", err.message);
+}
+
+static void ask_all(void) {
+    for (size_t i = 0; i < ASKED; i++) {
+        asking[i] = KEEPALIVE_ASKING;
+        asking_lengths[i] = sizeof(KEEPALIVE_ASKING) - 1;
+    }
+}
+
+/* How many come until the stream ends, each `pause_us` after the one before. */
+static size_t count_asked(int64_t pause_us) {
+    ReplData data;
+    size_t count = 0;
+
+    while (count < ASKED && receive(&data) == REPL_DATA) {
+        count++;
+        if (pause_us > 0)
+            (void)stop_wait_fd(NULL, -1, 0, clock_now_us() + pause_us);
+    }
+    return count;
+}
+
+static void test_source_that_shuts_down(void **state) {
+    (void)state;
+    ask_all();
+    open_asked(USEC_PER_SEC * 100, 10 * USEC_PER_MSEC);
+    assert_int_equal(count_asked(USEC_PER_MSEC), 49);
+    assert_int_equal(err.reason, REASON_CONNECTION_LOST);
+    assert_true(err.retryable);
+    assert_non_null(strstr(err.message, "the source is shutting down"));
+    assert_int_equal(fake->puts, 49);
+    repl_stream_closep(&stream);
+    assert_int_equal(fake->copy_ends, 0); /* it is not waited for */
+}
+
+static void test_source_that_only_asks(void **state) {
+    (void)state;
+    ask_all();
+    open_asked(USEC_PER_SEC * 100, 0); /* not for long enough */
+    assert_int_equal(count_asked(USEC_PER_MSEC), ASKED);
+    repl_stream_closep(&stream);
+
+    open_asked(USEC_PER_SEC * 100, USEC_PER_MSEC); /* it has been told */
+    repl_acknowledge(stream, 0x105);
+    assert_int_equal(count_asked(USEC_PER_MSEC), ASKED);
+    repl_stream_closep(&stream);
+
+    open_asked(USEC_PER_MSEC, USEC_PER_MSEC); /* when its time-out demands it */
+    assert_int_equal(count_asked(2 * USEC_PER_MSEC), ASKED);
+    repl_stream_closep(&stream);
+
+    for (size_t i = 0; i < ASKED; i += 40) { /* it goes on */
+        asking[i] = XLOG;
+        asking_lengths[i] = sizeof(XLOG) - 1;
+    }
+    open_asked(USEC_PER_SEC * 100, USEC_PER_MSEC);
+    assert_int_equal(count_asked(USEC_PER_MSEC), ASKED);
+    repl_stream_closep(&stream);
+
+    for (size_t i = 0; i < ASKED; i++) {
+        asking[i] = i % 40 == 0 ? "k\0\0\0\0\0\0\1\6\0\0\0\0\0\0\0\6\1" : KEEPALIVE_ASKING;
+        asking_lengths[i] = sizeof(KEEPALIVE_ASKING) - 1;
+    }
+    open_asked(USEC_PER_SEC * 100, USEC_PER_MSEC);
+    assert_int_equal(count_asked(USEC_PER_MSEC), ASKED);
+}
+
 static void test_stop(void **state) {
     ReplData data;
 
@@ -664,6 +752,8 @@ int main(void) {
         TEST(test_messages),
         TEST(test_first_feedback_is_the_start),
         TEST(test_silence),
+        TEST(test_source_that_shuts_down),
+        TEST(test_source_that_only_asks),
         TEST(test_stop),
         TEST(test_ends),
         TEST(test_messages_that_are_none),
