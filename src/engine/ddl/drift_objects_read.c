@@ -39,8 +39,8 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " FROM pg_catalog.pg_class c JOIN ns n ON n.oid = c.relnamespace" \
     " WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'" \
     " AND " NOT_OWNED("pg_class", "c.oid") ")," \
-    " fun AS (" \
-    " SELECT n.nspname::text AS schema, p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')' AS name, p.*" \
+    " fun AS (" /* before 12 an oid is a system column, which * does not have: hence the id */ \
+    " SELECT n.nspname::text AS schema, p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')' AS name, p.oid AS id, p.*" \
     " FROM pg_catalog.pg_proc p JOIN ns n ON n.oid = p.pronamespace" \
     " WHERE " NOT_OWNED("pg_proc", "p.oid") ")," \
     " typ AS (" \
@@ -50,7 +50,7 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND " NOT_OWNED("pg_type", "t.oid") ")," \
     " obj (classid, oid, schema, name, owner, acl, by_default) AS (" \
     " SELECT " REGCLASS("pg_class") "::oid, oid, schema, name, relowner, relacl, false FROM rel" \
-    " UNION ALL SELECT " REGCLASS("pg_proc") ", oid, schema, name, proowner, proacl, true FROM fun" \
+    " UNION ALL SELECT " REGCLASS("pg_proc") ", id, schema, name, proowner, proacl, true FROM fun" \
     " UNION ALL SELECT " REGCLASS("pg_type") ", oid, schema, name, typowner, typacl, true FROM typ" \
     " UNION ALL SELECT " REGCLASS("pg_namespace") ", oid, '', nspname::text, nspowner, nspacl, false FROM ns" \
     "  WHERE nspname <> 'public' AND " NOT_OWNED("pg_namespace", "oid") ")"
@@ -103,10 +103,10 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     "  pg_catalog.array_to_string(f.proconfig, ' '), g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.agginitval)," \
     " CASE WHEN $6::boolean THEN pg_catalog.md5(pg_catalog.convert_to(b.body, 'UTF8')) ELSE pg_catalog.md5(b.body) END," \
     " CASE WHEN $3::boolean AND (f.pronargdefaults > 0 OR f.proallargtypes IS NOT NULL OR f.proargnames IS NOT NULL)" \
-    "  THEN pg_catalog.pg_get_function_arguments(f.oid) END," \
+    "  THEN pg_catalog.pg_get_function_arguments(f.id) END," \
     " CASE WHEN $3::boolean THEN %2$s END, NULL, NULL" \
     " FROM fun f JOIN pg_catalog.pg_language l ON l.oid = f.prolang" \
-    " LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.oid" \
+    " LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = f.id" \
     " CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(' ', f.probin, f.prosrc) AS body) AS b"
 
 #define DATABASE_SQL \
@@ -165,9 +165,8 @@ static const char *query_text(Arena *arena, int version) {
             ? "CASE f.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' WHEN 'w' THEN 'window function'"
               " ELSE 'function' END"
             : "CASE WHEN f.proisagg THEN 'aggregate' WHEN f.proiswindow THEN 'window function' ELSE 'function' END",
-        version >= BODY_VERSION
-            ? "CASE WHEN f.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(f.oid) END"
-            : "NULL");
+        version >= BODY_VERSION ? "CASE WHEN f.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(f.id) END"
+                                : "NULL");
 }
 
 int object_compare(const ObjectFact *a, const ObjectFact *b) {

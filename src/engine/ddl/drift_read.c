@@ -31,7 +31,7 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " AND c.oid NOT IN (SELECT objid FROM ext WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass)" \
     " AND c.reltype NOT IN (SELECT objid FROM ext WHERE classid = 'pg_catalog.pg_type'::pg_catalog.regclass))," \
     " typ AS (" \
-    " SELECT t.*, n.nspname FROM pg_catalog.pg_type t JOIN ns n ON n.oid = t.typnamespace" \
+    " SELECT t.oid AS id, t.*, n.nspname FROM pg_catalog.pg_type t JOIN ns n ON n.oid = t.typnamespace" \
     " WHERE t.typtype IN ('e', 'd', 'r')" \
     " AND t.oid NOT IN (SELECT objid FROM ext WHERE classid = 'pg_catalog.pg_type'::pg_catalog.regclass))"
 
@@ -41,6 +41,7 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " WHERE co.oid = " collation " AND " collation " <> (SELECT typcollation FROM pg_catalog.pg_type WHERE oid = " \
     type "))"
 
+/* Before 12 an oid is a system column, which * does not have: hence the id. */
 #define RELATIONS_SQL \
     " SELECT 1, r.oid, r.nspname::text, r.relname::text, ''," \
     " CASE r.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table'" \
@@ -53,13 +54,13 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " FROM rel r"
 
 #define TYPES_SQL \
-    " UNION ALL SELECT 2, t.oid, t.nspname::text, t.typname::text, ''," \
+    " UNION ALL SELECT 2, t.id, t.nspname::text, t.typname::text, ''," \
     " CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' ELSE 'range' END," \
     " (SELECT pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)" \
-    "  FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)," \
+    "  FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.id)," \
     " CASE t.typtype WHEN 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod)" \
     "  WHEN 'r' THEN (SELECT pg_catalog.format_type(g.rngsubtype, NULL) FROM pg_catalog.pg_range g" \
-    "   WHERE g.rngtypid = t.oid) END," \
+    "   WHERE g.rngtypid = t.id) END," \
     " CASE WHEN t.typnotnull THEN 'NOT NULL' END," \
     " pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass)," \
     " CASE WHEN t.typtype = 'd' THEN " COLLATION_SQL("t.typcollation", "t.typbasetype") " END" \
@@ -90,9 +91,9 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " FROM rel r JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid" \
     " LEFT JOIN rel f ON f.oid = k.confrelid" \
     " WHERE k.contype = ANY ($2::\"char\"[]) AND (k.contype <> 'f' OR %2$s = 0)" \
-    " UNION ALL SELECT 5, t.oid, t.nspname::text, t.typname::text, k.conname::text," \
+    " UNION ALL SELECT 5, t.id, t.nspname::text, t.typname::text, k.conname::text," \
     " pg_catalog.pg_get_constraintdef(k.oid), NULL, NULL, NULL, NULL, NULL" \
-    " FROM typ t JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid WHERE k.contype = 'c'"
+    " FROM typ t JOIN pg_catalog.pg_constraint k ON k.contypid = t.id WHERE k.contype = 'c'"
 
 #define INDEXES_SQL \
     " UNION ALL SELECT 6, r.oid, r.nspname::text, r.relname::text, c.relname::text," \
