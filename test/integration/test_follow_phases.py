@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from support.cluster import ROOT, Database, wait_until
+from support.cluster import ROOT, Database, find_binaries, wait_until
+from support.following import Following
 from support.promote_command import phase
-from support.trouble import Writer, again, assert_promoted, failpoint, make, make_standby, promote_standby, wait_for_replay
+from support.trouble import SCHEMA, Writer, again, assert_promoted, failpoint, make, make_standby, promote_standby, wait_for_replay
 from support.tcp_proxy import Proxy
 
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
@@ -120,3 +121,25 @@ def test_soak_for_a_while(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-3000:]
     assert "promoted" in result.stdout
+
+
+@pytest.mark.parametrize("majors", ((10, 15), (10, 10)), ids=lambda pair: "from{}to{}".format(*pair))
+def test_oldest_version(majors, make_cluster, pgcrane):
+    """The catalogues of 10, whose oids are no columns, are read and compared."""
+    source, dest = (make_cluster(f"oldest{side}{major}", major=major).createdb() for side, major in enumerate(majors))
+    source.sql("CREATE TYPE mood AS ENUM ('a', 'b'); CREATE DOMAIN small AS int CHECK (VALUE < 100) DEFAULT 7;"
+               " CREATE FUNCTION one(small) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW v AS SELECT 1 AS a;"
+               " CREATE TABLE typed (id int PRIMARY KEY, m mood, s small)")
+    source.sql(SCHEMA)
+    following = Following(pgcrane, source, dest, "--pg-bindir", find_binaries(15))
+    with Writer(source) as writer:
+        following.start()
+        following.wait_caught_up()
+        source.sql("INSERT INTO typed VALUES (1, 'b', 3); UPDATE typed SET m = 'a'")
+        writer.wait_for(10)
+        promoted = following.promoted(following.promote())
+    assert promoted["ok"] and promoted["proven"], promoted
+    for table in ("item", "part", "keyless", "typed"):
+        rows = f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
+        assert source.sql(rows) == dest.sql(rows), table
+    source.drop(), dest.drop()

@@ -72,17 +72,22 @@ static const char *tablespace_sql(Arena *arena, const TocEntry *entry) {
                         entry->tablespace[0] == '\0' ? "''" : sql_ident(arena, entry->tablespace));
 }
 
-static KeySplit split_constraint(Arena *arena, const TocEntry *entry) {
+/* Before 11 there is no ONLY for an index, and no key of a partitioned table that would want it. */
+static const char *only(const RestoreOptions *options) {
+    return options->server_version != 0 && options->server_version < 110000 ? "" : "ONLY ";
+}
+
+static KeySplit split_constraint(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
     KeyText key;
 
     if (!parse_key(entry->defn, &key))
         return (KeySplit){0};
     const char *name = arena_strndup(arena, key.name.text, key.name.len);
     const char *table = arena_strndup(arena, key.table.text, key.table.len);
-    const char *build =
-        arena_printf(arena, "%sCREATE UNIQUE INDEX %s ON ONLY %s USING btree %.*s%s%s%s;", tablespace_sql(arena, entry),
-                     name, table, (int)key.columns.len, key.columns.text, clause(arena, "INCLUDE", key.include),
-                     key.nulls_not_distinct ? " NULLS NOT DISTINCT" : "", clause(arena, "WITH", key.with));
+    const char *build = arena_printf(
+        arena, "%sCREATE UNIQUE INDEX %s ON %s%s USING btree %.*s%s%s%s;", tablespace_sql(arena, entry), name,
+        only(options), table, (int)key.columns.len, key.columns.text, clause(arena, "INCLUDE", key.include),
+        key.nulls_not_distinct ? " NULLS NOT DISTINCT" : "", clause(arena, "WITH", key.with));
     const char *complete =
         arena_printf(arena, "ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s%s%s;\n%s", table, name,
                      key.primary ? "PRIMARY KEY" : "UNIQUE", name, key.deferrable ? " DEFERRABLE" : "",
@@ -111,9 +116,8 @@ static KeySplit split_index(Arena *arena, const TocEntry *entry) {
 }
 
 KeySplit key_split(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
-    (void)options; /* indexes and constraints have neither owner nor grants of their own */
     if (strcmp(entry->desc, "CONSTRAINT") == 0)
-        return split_constraint(arena, entry);
+        return split_constraint(arena, entry, options);
     if (strcmp(entry->desc, "INDEX") == 0)
         return split_index(arena, entry);
     return (KeySplit){0};

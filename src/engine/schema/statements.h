@@ -14,6 +14,7 @@
 typedef struct RestoreOptions {
     bool no_owner;
     bool no_acl;
+    int server_version; /* of the destination, as PQserverVersion(); 0 = a new one */
 } RestoreOptions;
 
 /* In which pass an entry runs; within a pass in archive order unless its kind runs in parallel. */
