@@ -99,6 +99,44 @@ def test_identity_comes_during_the_load(pgcrane, source_db, dest_db):
     promote_equal(following)
 
 
+LEAVES = ("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (50);"
+          "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (50) TO (101); INSERT INTO p SELECT g, 'old' FROM generate_series(1, 100) g")
+
+
+@pytest.mark.parametrize("flags", ((), ("--ddl",)), ids=("plain", "ddl"))
+@pytest.mark.parametrize("stopped", (False, True), ids=("followed", "stopped"))
+def test_leaf_is_no_partition_for_a_moment(stopped, flags, follow):
+    """What a root publishes is asked at each change: a leaf has to stand for itself as well."""
+    following = follow(LEAVES + ";" + TABLE.format("a"), *flags)
+    if stopped:
+        following.stop()
+    following.source.sql("BEGIN; ALTER TABLE p DETACH PARTITION p1; UPDATE p1 SET v = 'new' WHERE id < 20; DELETE FROM p1 WHERE id = 30;"
+                         " INSERT INTO p1 VALUES (0, 'x'); ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (50); COMMIT")
+    if stopped:
+        following.again().wait_caught_up()
+    following.wait_applied()
+    promote_equal(following)
+
+
+def test_root_loses_its_key_with_ddl(follow):
+    """Its leaves, too: they leave the publication by the same command, and the application goes on."""
+    following = follow(LEAVES, "--ddl")
+    following.source.sql("ALTER TABLE p DROP CONSTRAINT p_pkey")
+    following.source.sql("UPDATE p SET v = 'new' WHERE id % 3 = 0; DELETE FROM p1 WHERE id = 30")
+    following.source.sql("ALTER TABLE p ADD PRIMARY KEY (id)")
+    following.wait_applied()
+    promote_equal(following)
+
+
+def test_leaf_may_not_be_unlogged_for_a_moment(follow):
+    """The server refuses it for what is published by its own name; a root hides it."""
+    following = follow(LEAVES)
+    with pytest.raises(psycopg.Error, match="publication"):
+        following.source.sql("ALTER TABLE p1 SET UNLOGGED")
+    following.source.sql("UPDATE p SET v = 'new'")
+    promote_equal(following)
+
+
 def test_unlogged_becomes_logged(follow):
     following = follow(TABLE.format("a").replace("TABLE", "UNLOGGED TABLE"))
     following.source.sql("UPDATE a SET v = 'changed' WHERE id < 50; ALTER TABLE a SET LOGGED")

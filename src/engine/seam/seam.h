@@ -28,7 +28,8 @@ bool seam_names_a_job(const char *text);
 /* The same for a name in SQL: name ~ SEAM_OF_A_JOB. */
 #define SEAM_OF_A_JOB "'^pgcrane_[0-9a-f]{16}_'"
 
-/* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
+/* One table to publish. Roots of partitions (a partition made later is then streamed too), and the leaves that have an
+ * identity: what happens to one while it is detached is streamed, too. */
 typedef struct SeamTable {
     const char *schema, *name;
     const char *quoted;
