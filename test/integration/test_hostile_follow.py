@@ -137,6 +137,36 @@ def test_leaf_may_not_be_unlogged_for_a_moment(follow):
     promote_equal(following)
 
 
+@pytest.mark.parametrize("table", (
+    "CREATE TABLE g (id int UNIQUE, n int, twice int GENERATED ALWAYS AS (n * 2) STORED); ALTER TABLE g REPLICA IDENTITY FULL",
+    "CREATE TABLE g (id int UNIQUE, n int, half int GENERATED ALWAYS AS (id / 2) STORED, PRIMARY KEY (half, id))",
+), ids=("full", "key"))
+def test_identity_that_cannot_be_published(table, follow):
+    """The stream tells of an identity, and carries no updates or deletes: what is gone on the source is in the way."""
+    following = follow(f"{table}; INSERT INTO g SELECT g, g FROM generate_series(1, 100) g; {TABLE.format('a')}")
+    following.source.sql("DELETE FROM g WHERE id = 1; INSERT INTO g VALUES (1, 5)")
+    following.source.sql("BEGIN; DELETE FROM g WHERE id = 200; INSERT INTO g VALUES (200, 1); DELETE FROM g WHERE id = 200;"
+                         " INSERT INTO g VALUES (200, 2); UPDATE g SET n = 3 WHERE id = 200; COMMIT; DELETE FROM a WHERE id = 1")
+    following.wait_applied()
+    assert following.dest.sql("SELECT count(*) FROM a") == [(99,)] and following.dest.sql("SELECT count(*) FROM g") == [(101,)]
+    promote_equal(following)
+
+
+def test_identity_can_be_published_at_last(follow):
+    """Updates come of a table that had none: it stops, and is copied again."""
+    following = follow("CREATE TABLE g (id int PRIMARY KEY, n int, v text GENERATED ALWAYS AS ('x') STORED); ALTER TABLE g REPLICA IDENTITY FULL;"
+                       f" INSERT INTO g SELECT g, g FROM generate_series(1, 100) g; {TABLE.format('a')}")
+    following.source.sql("DELETE FROM g WHERE id < 10; INSERT INTO g VALUES (1, 5)")
+    following.source.sql("ALTER TABLE g REPLICA IDENTITY DEFAULT")
+    keys = "SELECT 1 FROM pg_publication_tables WHERE pubname LIKE 'pgcrane%keys' AND tablename = 'g'"
+    wait_until(lambda: following.source.sql(keys), 60, "g to be published")
+    following.source.sql("UPDATE g SET n = -n; DELETE FROM g WHERE id = 20; DELETE FROM a WHERE id = 1")
+    following.dest.sql("ALTER TABLE g REPLICA IDENTITY DEFAULT")
+    warned(following, "its updates and deletes were not published all the time")
+    following.wait_applied()
+    promote_equal(following)
+
+
 def test_unlogged_becomes_logged(follow):
     following = follow(TABLE.format("a").replace("TABLE", "UNLOGGED TABLE"))
     following.source.sql("UPDATE a SET v = 'changed' WHERE id < 50; ALTER TABLE a SET LOGGED")
