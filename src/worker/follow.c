@@ -57,7 +57,8 @@ static bool add_table(Following *following, const LedgerRelation *relation, Erro
     if (relation->w == 0)
         return error_set(err, REASON_LEDGER_MISMATCH, "table %s.%s was copied without a position", relation->schema,
                          relation->name);
-    *table = (FollowTable){.oid = relation->oid, .is_paused = relation->suspect != NULL};
+    *table =
+        (FollowTable){.oid = relation->oid, .is_paused = relation->suspect != NULL, .is_keyless = !relation->keyed};
     /* One that was made while we followed has no name in the ledger. */
     if (!following->run->options.ddl && relation->name[0] != '\0') {
         table->schema = relation->schema;

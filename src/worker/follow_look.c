@@ -47,6 +47,14 @@ static void on_found(void *context, const char *table, const char *why) {
     run_event(following->run, "warning", "table %s: %s", table, why);
 }
 
+/* Nobody knows what is published: the next look publishes all. */
+static void forget_identities(Following *following) {
+    arena_free(following->identities_arena);
+    following->identities_arena = NULL;
+    following->identities = NULL;
+    following->identities_count = 0;
+}
+
 static bool is_wanted(void *context, const char *schema, const char *name) {
     const Following *following = context;
 
@@ -69,21 +77,18 @@ bool following_look_at_shapes(Following *following, Error *err) {
     };
     size_t marked = 0;
 
-    return shapes_check(&check, &marked, err);
+    if (!shapes_check(&check, &marked, err))
+        return false;
+    /* It may have been taken out of a publication by somebody else: the next look puts in again what is missing. */
+    if (marked > 0)
+        forget_identities(following);
+    return true;
 }
 
 /* What was not published until now lacks updates (shapes.c). */
 static bool publish(Following *following, Arena *arena, SeamTable **ret_tables, size_t *ret_count, Error *err) {
     return following_look_at_shapes(following, err) && run_publish(following->run, arena, ret_tables, ret_count, err) &&
            following_look_at_shapes(following, err);
-}
-
-/* Nobody knows what is published: the next look publishes all. */
-static void forget_identities(Following *following) {
-    arena_free(following->identities_arena);
-    following->identities_arena = NULL;
-    following->identities = NULL;
-    following->identities_count = 0;
 }
 
 /* Tables that lost theirs have left the publication of updates already (watch.c): then all is looked at, and what has

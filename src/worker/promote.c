@@ -166,6 +166,7 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
         .dest_target = &run->dest_target,
         .job_id = run->identity.job_id,
         .names = run->names,
+        .published = run->published,
         .follow = subject->follow,
         .tables = subject->tables,
         .tables_count = subject->count,

@@ -82,6 +82,7 @@ typedef struct Run {
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
+    const char *published; /* the publications as they were made (seam_check_published()); NULL = not known yet */
     Watch *watch;
     atomic_int_fast64_t heard_us; /* when anything was last heard of the source, by stream or watch; 0 = not yet */
     bool replica_role;            /* the destination lets us leave triggers and foreign keys out */

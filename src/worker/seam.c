@@ -178,13 +178,37 @@ static bool keep_options(Run *run, Error *err) {
            keep_option(run, "--identity-full", run->options.identity_full, err);
 }
 
+#define PUBLISHED_STEP "published "
+
+/* As they were when they were first seen with the slot in use, over all runs. */
+static bool keep_published(Run *run, Error *err) {
+    static const char *const sql = "SELECT pg_catalog.substr(name, 1 + pg_catalog.length('" PUBLISHED_STEP "'))"
+                                   " FROM pgcrane.step WHERE name LIKE '" PUBLISHED_STEP "%'";
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->dest, sql, 0, NULL, &row, err))
+        return error_wrap(err, "reading the ledger");
+    if (db_rows(row) > 0) {
+        run->published = arena_strdup(run->arena, db_text(row, 0, 0));
+        return seam_check_published(run->source, &run->names, run->published, err);
+    }
+    if (!seam_read_published(run->source, run->arena, &run->names, &run->published, err))
+        return false;
+    if (ledger_begin(run->dest, &run->ledger, err) &&
+        ledger_mark_step(run->dest, arena_printf(run->arena, PUBLISHED_STEP "%s", run->published), err) &&
+        ledger_commit(run->dest, err))
+        return true;
+    db_rollback(run->dest);
+    return false;
+}
+
 bool step_seam(Run *run, Error *err) {
     bool found = false;
 
     tracker_phase_begin(run->tracker, PHASE_SEAM);
     bool ok = keep_options(run, err) && journal_get_stream(run->dest, run->arena, &found, &run->stream, err) &&
               (found ? run_check_source(run, err) : check_never_made(run, err) && make_seam(run, err)) &&
-              position_init(run->dest, &run->ledger, 0, run->stream.l0, err);
+              keep_published(run, err) && position_init(run->dest, &run->ledger, 0, run->stream.l0, err);
     tracker_phase_end(run->tracker, PHASE_SEAM);
     return ok && watch_start(run, err);
 }

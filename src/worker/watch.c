@@ -3,7 +3,8 @@
  * the run, at what following does there: through the load, while tables are copied again, while the destination is away
  * and while a promote waits.
  *
- * The slot: what it costs the source. It is lost, or fills a disk, during a long load too.
+ * The slot: what it costs the source. It is lost, or fills a disk, during a long load too. And its publications: what
+ * they leave out is as lost (seam_check_published()).
  *
  * Replica identities: a published table that loses its identity makes the application's own UPDATE fail until it has
  * left the publication of updates. That must not wait for the main thread, nor for the destination. What the stream
@@ -108,6 +109,9 @@ static bool look(Watch *watch, DbConn **source, Error *err) {
     }
     note_reading(watch, &reading);
     if (!check_limit(watch, &reading, err))
+        return false;
+    if (!seam_check_published(*source, &watch->run->names, watch->run->published, err) && !db_is_broken(*source) &&
+        err->reason == REASON_SLOT_LOST)
         return false;
     if (!look_at_identities(watch, *source, err)) {
         log_error_value(LOG_WARNING, err);

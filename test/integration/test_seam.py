@@ -206,7 +206,7 @@ def test_slot(any_probe):
 
 
 def test_partition_made_later_is_streamed(any_probe):
-    """The root is published, not the leaves that were there."""
+    """The root is published, not only the leaves that were there."""
     source = any_probe.source
     source.sql("CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)")
     any_probe("publish-lists", "slot", "barrier")

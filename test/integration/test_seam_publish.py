@@ -61,7 +61,7 @@ IDENTITIES = {
     "with_key": True, "with_include": True, "keyless": False, "keyless_unique": False, "deferrable_key": False,
     "by_index": True, "index_dropped": False, "by_full": True, "by_nothing": False, "generated_key": False,
     "generated_beside": True, "generated_full": False, "parent": True, "child": True, 'Odd "x" name': True,
-    "root_key": True, "root_bare": False, "root_bare_1": True, "root_mixed": False, "root_mixed_1": True,
+    "root_key": True, "root_key_1": True, "root_key_2_1": True, "root_bare": False, "root_bare_1": True, "root_mixed": False, "root_mixed_1": True,
     "root_full": False, "root_full_1": True,
 }
 IDENTITIES_18 = {"virtual_full": False, "virtual_beside": True}
@@ -114,6 +114,28 @@ def test_partitions_before_13(make_probe, source_of):
     assert count(probe.source, "I") == 2 and count(probe.source, "U") == 1 and count(probe.source, "D") == 1
     probe("remove")
     assert_nothing_left(probe)
+
+
+@pytest.mark.parametrize("step", ("publish", "publish-lists"))
+def test_root_and_leaf_are_published_once(step, any_probe):
+    """Both are in one publication: each change comes once, also while the leaf is none."""
+    source = any_probe.source
+    source.sql("CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+               "CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO root VALUES (1, 'a'), (2, 'a')")
+    any_probe(step, "slot", "barrier", "marker=x")
+    assert published(source, KEYS) == {"root", "leaf"}
+    assert published(source, ALL) == ({"root", "leaf"} if step == "publish-lists" else set())
+    source.sql("INSERT INTO root VALUES (3, 'b'); UPDATE root SET v = 'c' WHERE id = 1; DELETE FROM root WHERE id = 2")
+    assert [count(source, kind) for kind in "IUD"] == [1, 1, 1]
+    source.sql("BEGIN; ALTER TABLE root DETACH PARTITION leaf; INSERT INTO leaf VALUES (4, 'b'); UPDATE leaf SET v = 'd' WHERE id = 1;"
+               " DELETE FROM leaf WHERE id = 3; ALTER TABLE root ATTACH PARTITION leaf FOR VALUES FROM (0) TO (10); COMMIT")
+    assert [count(source, kind) for kind in "IUD"] == [2, 2, 2]
+    source.sql("TRUNCATE root")
+    assert count(source, "T") == 1
+    source.sql("ALTER TABLE root DROP CONSTRAINT root_pkey")
+    any_probe(step)
+    assert published(source, KEYS) == set()
+    source.sql("INSERT INTO root VALUES (5, 'e'); UPDATE root SET v = 'f'")
 
 
 # Leaves take only ids of their range, and none that came in through their root.

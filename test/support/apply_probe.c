@@ -107,7 +107,7 @@ static bool on_relation(Probe *probe, const PgoRelation *relation, Error *err) {
     ApplyTable *table = NULL;
     ApplyTable **at = find_table(probe, relation->oid);
 
-    if (!apply_batch(probe, err) || !apply_table_load(probe->dest, probe->arena, relation, &table, err))
+    if (!apply_batch(probe, err) || !apply_table_load(probe->dest, probe->arena, relation, false, &table, err))
         return false;
     if (at == NULL && probe->tables_count == TABLES_MAX)
         return error_set(err, REASON_INTERNAL, "too many tables");

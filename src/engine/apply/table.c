@@ -114,7 +114,7 @@ static bool map_columns(Arena *arena, const PgoRelation *relation, const Catalog
                              "column %s of table %s is %s on the destination, not on the source", column->name,
                              table->display, dest->type);
         stream[i] = (BatchColumn){.name = arena_strdup(arena, column->name),
-                                  .is_key = column->is_key,
+                                  .is_key = column->is_key && !table->is_keyless,
                                   .is_generated = dest->is_generated,
                                   .is_always_identity = dest->is_always};
         columns[i] = (ApplyColumn){.quoted = sql_ident(arena, column->name),
@@ -125,7 +125,7 @@ static bool map_columns(Arena *arena, const PgoRelation *relation, const Catalog
                                    .is_indexed = dest->is_indexed};
         table->has_always_identity |= dest->is_always;
         table->sent_columns += !dest->is_generated;
-        if (column->is_key || relation->identity == 'f')
+        if (stream[i].is_key || table->batch.identity == 'f')
             table->keys[table->keys_count++] = i;
     }
     table->columns = columns;
@@ -133,7 +133,8 @@ static bool map_columns(Arena *arena, const PgoRelation *relation, const Catalog
     return true;
 }
 
-bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, ApplyTable **ret_table, Error *err) {
+bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, bool is_keyless, ApplyTable **ret_table,
+                      Error *err) {
     const char *schema = relation->schema[0] == '\0' ? "pg_catalog" : relation->schema;
     CatalogColumnVec columns = {0};
     ApplyTable *table = arena_new_of(arena, ApplyTable);
@@ -141,8 +142,10 @@ bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, A
     table->trouble = arena_new_of(arena, ApplyTrouble);
     table->quoted = sql_qualified(arena, schema, relation->name);
     table->display = sql_display(arena, schema, relation->name);
-    table->batch = (BatchTable){
-        .relation = relation->oid, .identity = relation->identity, .columns_count = relation->columns_count};
+    table->is_keyless = is_keyless;
+    table->batch = (BatchTable){.relation = relation->oid,
+                                .identity = is_keyless ? 'n' : relation->identity,
+                                .columns_count = relation->columns_count};
     if (!read_columns(dest, arena, table, &columns, err) || !map_columns(arena, relation, &columns, table, err))
         return false;
     *ret_table = table;

@@ -44,10 +44,13 @@ typedef struct ApplyTable {
     bool has_always_identity;
     ApplyTrouble *trouble;
     bool is_partitioned; /* it has no rows itself: in the stream only in a TRUNCATE */
+    bool is_keyless;
 } ApplyTable;
 
-NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, ApplyTable **ret_table,
-                                Error *err);
+/* is_keyless: its updates and deletes are not in the stream, though it may have an identity that the stream tells of:
+ * to us it has none. */
+NODISCARD bool apply_table_load(DbConn *dest, Arena *arena, const PgoRelation *relation, bool is_keyless,
+                                ApplyTable **ret_table, Error *err);
 
 /* Is everything that was learnt of it the same? Whether it failed before does not count. */
 bool apply_table_same(const ApplyTable *a, const ApplyTable *b);

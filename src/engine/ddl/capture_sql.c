@@ -182,7 +182,7 @@
     " END $f$;\n"
 
 /* Only tables that this very command has locked already, and the roots of partitions among them; after DROP INDEX those
- * that lost their identity, which it has locked, too. */
+ * that lost their identity, which it has locked, too, and so for what is below a table that was altered. */
 #define PUBLICATIONS_SQL \
     "CREATE FUNCTION %1$s.keep_publications(command text, oids oid[]) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
@@ -200,7 +200,10 @@
     "   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = i.oid" \
     "   WHERE (r.prrelid IS NOT NULL) <> (i.is_listed AND (i.has_identity OR p.pubname = %3$s))" \
     "    AND CASE WHEN command = 'DROP INDEX' THEN r.prrelid IS NOT NULL" \
-    "     ELSE i.oid = ANY (oids) OR i.oid IN (SELECT h.inhparent FROM pg_inherits h WHERE h.inhrelid = ANY (oids)) END" \
+    "     ELSE i.oid = ANY (oids) OR i.oid IN (SELECT h.inhparent FROM pg_inherits h WHERE h.inhrelid = ANY (oids))" \
+    "      OR (r.prrelid IS NOT NULL AND i.oid IN (WITH RECURSIVE down AS (SELECT h.inhrelid FROM pg_inherits h" \
+    "        WHERE h.inhparent = ANY (oids) UNION SELECT h.inhrelid FROM down JOIN pg_inherits h" \
+    "        ON h.inhparent = down.inhrelid) SELECT inhrelid FROM down)) END" \
     "  LOOP" \
     "   EXECUTE format('ALTER PUBLICATION %%I %%s TABLE ONLY %%s', found.pubname," \
     "    CASE WHEN found.wanted THEN 'ADD' ELSE 'DROP' END, found.quoted);" \

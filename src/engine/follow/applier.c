@@ -129,11 +129,19 @@ static bool check_name(const Item *item, Error *err) {
 /* Into the item's arena first: a table that has not changed stays what it is, since nothing of the other arena is ever
  * freed. */
 static bool load_changed(Applier *applier, const Item *item, ApplyTable **ret_table, Error *err) {
+    bool is_keyless = item->followed != NULL && item->followed->is_keyless;
+
     if (!apply_table_load(applier->dest, item->before == NULL ? applier->follow->tables_arena : item->arena,
-                          item->relation, ret_table, err))
+                          item->relation, is_keyless, ret_table, err))
         return false;
     return item->before == NULL || apply_table_same(item->before, *ret_table) ||
-           apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, ret_table, err);
+           apply_table_load(applier->dest, applier->follow->tables_arena, item->relation, is_keyless, ret_table, err);
+}
+
+/* Now that one is in the stream: those before it, since the copy, were not. */
+static bool check_keyed(const Item *item, Error *err) {
+    return !item->got_keyed ||
+           error_set(err, REASON_TABLE_CHANGED, "its updates and deletes were not published all the time");
 }
 
 /* A table that does not fit stops itself, not the others. */
@@ -141,7 +149,7 @@ static bool load_table(Applier *applier, const Item *item, Answer *answer, Error
     const FollowHooks *hooks = &applier->follow->params.hooks;
     ApplyTable *table = NULL;
 
-    if (check_name(item, err) && load_changed(applier, item, &table, err)) {
+    if (check_keyed(item, err) && check_name(item, err) && load_changed(applier, item, &table, err)) {
         answer->table = item->before != NULL && apply_table_same(item->before, table) ? item->before : table;
         return true;
     }

@@ -24,6 +24,7 @@ typedef struct FollowTable {
     SeamPicture picture; /* of the snapshot it was copied under */
     /* Nothing of it is applied: it waits for a copy, its rows there may be anything. */
     bool is_paused;
+    bool is_keyless; /* its updates and deletes are not in the stream, whatever its replica identity is */
     /* What its copy is called, when nobody repeats a change of its name on the destination; NULL = any name fits. */
     const char *schema, *name;
 } FollowTable;

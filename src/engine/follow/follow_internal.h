@@ -34,6 +34,7 @@ typedef struct Item {
     const FollowTable *followed; /* TABLE: what the relation is a copy's; NULL: none's */
     const ApplyTable *before;    /* TABLE: what it was when it was resolved last, NULL = never */
     bool asks;                   /* TABLE: the hook judges whether it is applied */
+    bool got_keyed;              /* TABLE: it is keyless, and an update or delete of it came */
     bool commits;                /* the destination's transaction ends with this item */
     Lsn to;                      /* the position then; this and the next two only when it commits */
     int64_t transactions;

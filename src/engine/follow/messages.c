@@ -94,8 +94,9 @@ static bool resolve(Receiver *receiver, Known *known, Error *err) {
     return true;
 }
 
-/* The table that a change of this relation goes to; NULL: the copy has the change, or nobody wants it. */
-static bool find_table(Receiver *receiver, uint32_t oid, const ApplyTable **ret_table, Error *err) {
+/* The table that a change of this relation goes to; NULL: the copy has the change, or nobody wants it. A keyless table
+ * of which an update or delete comes has got an identity: what came before is missing, so it stops. */
+static bool find_table(Receiver *receiver, uint32_t oid, PgoType type, const ApplyTable **ret_table, Error *err) {
     Known *known = oid_map_get(&receiver->known, oid);
 
     if (known == NULL || known->definition == NULL)
@@ -108,6 +109,11 @@ static bool find_table(Receiver *receiver, uint32_t oid, const ApplyTable **ret_
     }
     if (!known->is_resolved && !resolve(receiver, known, err))
         return false;
+    if (known->table != NULL && known->table->is_keyless && (type == PGO_UPDATE || type == PGO_DELETE)) {
+        known->got_keyed = true;
+        if (!resolve(receiver, known, err))
+            return false;
+    }
     receiver->ignored += !known->apply;
     *ret_table = known->table;
     return true;
@@ -195,7 +201,7 @@ static bool take_row(Receiver *receiver, const PgoMessage *message, size_t len, 
         return misplaced(message, err);
     if (receiver->is_dropped)
         return true;
-    if (!find_table(receiver, message->row.relation, &table, err))
+    if (!find_table(receiver, message->row.relation, message->type, &table, err))
         return false;
     if (table == NULL)
         return true;
@@ -219,7 +225,7 @@ static bool take_truncate(Receiver *receiver, const PgoMessage *message, size_t 
     if (!receiver->in_transaction)
         return misplaced(message, err);
     for (uint32_t i = 0; !receiver->is_dropped && i < truncate->relations_count; i++) {
-        if (!find_table(receiver, truncate->relations[i], &tables[count], err))
+        if (!find_table(receiver, truncate->relations[i], message->type, &tables[count], err))
             return false;
         count += tables[count] != NULL;
     }

@@ -108,6 +108,7 @@ bool receiver_ask(Receiver *receiver, const Known *known, bool asks, Answer *ret
     receiver->item->followed = known->followed;
     receiver->item->before = known->table;
     receiver->item->asks = asks;
+    receiver->item->got_keyed = known->got_keyed;
     if (!receiver_push(receiver, ITEM_TABLE, false, err))
         return false;
     while (!queue_take_answer(receiver->follow, clock_now_us() + FULL_SLICE_US, ret_answer))

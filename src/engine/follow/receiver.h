@@ -12,6 +12,7 @@ typedef struct Known {
     uint64_t ddl;                  /* Receiver.ddl when it came */
     bool is_resolved;              /* the next two are of this definition */
     bool apply;
+    bool got_keyed; /* it is keyless, and an update or delete of it came */
     const ApplyTable *table;
 } Known;
 

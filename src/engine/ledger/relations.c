@@ -11,7 +11,8 @@
 bool relations_read(DbConn *dest, Arena *arena, LedgerRelation **ret_relations, size_t *ret_count, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *sql = "SELECT r.oid, r.schema_name, r.table_name, s.picture, coalesce(s.w, '0/0'), r.suspect,"
-                      " NOT EXISTS (SELECT FROM pgcrane.chunk c WHERE c.relation = r.oid AND c.rows IS NULL), s.id = 0"
+                      " NOT EXISTS (SELECT FROM pgcrane.chunk c WHERE c.relation = r.oid AND c.rows IS NULL), s.id = 0,"
+                      " r.keyed"
                       " FROM pgcrane.relation r JOIN pgcrane.snapshot s ON s.id = r.snapshot ORDER BY r.oid";
 
     if (!db_query(dest, sql, 0, NULL, &rows, err))
@@ -29,6 +30,7 @@ bool relations_read(DbConn *dest, Arena *arena, LedgerRelation **ret_relations, 
             .suspect = db_is_null(rows, row, 5) ? NULL : arena_strdup(arena, db_text(rows, row, 5)),
             .copied = db_bool(rows, row, 6),
             .is_new = db_bool(rows, row, 7),
+            .keyed = db_bool(rows, row, 8),
         };
         if (!lsn_parse(db_text(rows, row, 4), &relations[i].w))
             return error_set(err, REASON_LEDGER_MISMATCH, "the ledger's snapshot has no readable position");

@@ -11,6 +11,7 @@ typedef struct LedgerRelation {
     Lsn w;               /* of that snapshot */
     bool copied;         /* all its ranges are in */
     bool is_new;         /* never copied: made on the source while it was followed */
+    bool keyed;          /* its updates and deletes are in the stream, and were since its copy */
     const char *suspect; /* NULL, or why it has to be compared or copied again before the promote */
 } LedgerRelation;
 

@@ -62,6 +62,7 @@ typedef struct PromoteParams {
     const DbTarget *source_target, *dest_target;
     const char *job_id;
     SeamNames names;
+    const char *published; /* as of seam_check_published(); may be NULL */
     Follow *follow;
     const FollowTable *tables; /* all that are followed */
     size_t tables_count;

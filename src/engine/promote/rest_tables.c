@@ -361,8 +361,9 @@ static bool any_differs(const Promote *promote) {
 bool promote_rest_settle(Promote *promote, Error *err) {
     StringVec problems = {0};
 
-    /* Listed anew: a table may have become another since. */
-    if (!promote_rest_list(promote, true, err))
+    /* Listed anew: a table may have become another since. Nor may the stream have lacked something. */
+    if (!seam_check_published(promote->params->source, &promote->params->names, promote->params->published, err) ||
+        !promote_rest_list(promote, true, err))
         return false;
     if (promote->rest.len == 0)
         return true;

@@ -13,6 +13,10 @@
  * has a primary key itself, which leaves made later inherit (REPLICA IDENTITY is not inherited). Where that is not so,
  * the leaves that have one stand for themselves, and a leaf made later is found by looking again. Unlogged leaves are
  * never in a stream and do not count. Before 13 a root cannot be published: all leaves stand for themselves.
+ *
+ * A leaf with an identity is listed beside its root, too. The server asks at each change what the table is a partition
+ * of just then: one that is detached, changed and attached again has nothing of its changes published by the root, and
+ * nobody who looks later sees it; and one that is not listed itself may be unlogged for a while.
  */
 #include "engine/seam/seam_internal.h"
 
@@ -53,7 +57,7 @@
     " pg_catalog.bool_and(own) AND pg_catalog.bool_or(oid = root) AS all_own" \
     " FROM facts WHERE relkind = 'r' OR oid = root GROUP BY root)" \
     " SELECT f.oid, f.nspname, f.relname," \
-    " NOT f.relispartition OR (f.relkind = 'r' AND (NOT t.has_root OR (f.own AND NOT t.all_own))) AS is_listed," \
+    " NOT f.relispartition OR (f.relkind = 'r' AND (f.own OR NOT t.has_root)) AS is_listed," \
     " CASE WHEN f.relkind = 'r' AND f.relispartition THEN f.own ELSE t.all_own END AS has_identity" \
     " FROM facts f JOIN trees t USING (root)"
 

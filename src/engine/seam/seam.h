@@ -28,7 +28,8 @@ bool seam_names_a_job(const char *text);
 /* The same for a name in SQL: name ~ SEAM_OF_A_JOB. */
 #define SEAM_OF_A_JOB "'^pgcrane_[0-9a-f]{16}_'"
 
-/* One table to publish. Roots of partitions, not leaves (a partition made later is then streamed too). */
+/* One table to publish. Roots of partitions (a partition made later is then streamed too), and the leaves that have an
+ * identity: what happens to one while it is detached is streamed, too. */
 typedef struct SeamTable {
     const char *schema, *name;
     const char *quoted;
@@ -47,6 +48,12 @@ const char *seam_identities_sql(Arena *arena, int server_version);
  * is in use, all_tables is what the publication was made with. */
 NODISCARD bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                             const SeamTable *tables, size_t count, bool all_tables, Error *err);
+
+/* What the two publications are, but for their tables: to be compared only. SLOT_LOST when one is not there. */
+NODISCARD bool seam_read_published(DbConn *source, Arena *arena, const SeamNames *names, const char **ret_published,
+                                   Error *err);
+/* SLOT_LOST when that is something else now: nobody knows what was left out meanwhile. NULL = nothing to compare. */
+NODISCARD bool seam_check_published(DbConn *source, const SeamNames *names, const char *published, Error *err);
 
 /* Tables that lost their identity leave the publication of updates, since the application's updates of them fail until
  * then: *ret_tables, for people. What the stream lacks of them from then on is shapes_check()'s to find (shapes.h): the

@@ -21,10 +21,10 @@ enum { GENERATED_VERSION = 120000, PARTS_MAX = 64 << 20 };
 static const char *read_sql(Arena *arena, int version, uint32_t only) {
     return arena_printf(
         arena,
-        "WITH RECURSIVE published (oid) AS ("
-        " SELECT r.prrelid FROM pg_catalog.pg_publication_rel r"
-        "  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1"
-        " UNION SELECT i.inhrelid FROM published b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid"
+        "WITH RECURSIVE published (name, oid) AS ("
+        " SELECT p.pubname, r.prrelid FROM pg_catalog.pg_publication_rel r"
+        "  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname IN ($1, $2)"
+        " UNION SELECT b.name, i.inhrelid FROM published b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid"
         "  JOIN pg_catalog.pg_class l ON l.oid = i.inhrelid WHERE l.relispartition),"
         " columns AS (SELECT a.attrelid, pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' '"
         "  || a.atttypid || ' ' || a.atttypmod || ' ' || a.attcollation || ' ' || %s, ',' ORDER BY a.attnum)) AS"
@@ -32,7 +32,9 @@ static const char *read_sql(Arena *arena, int version, uint32_t only) {
         "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered"
         "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
         " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
-        " c.oid IN (SELECT oid FROM published),"
+        " c.oid IN (SELECT oid FROM published WHERE name = $1),"
+        " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
+        "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT p.puballtables),"
         " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
         "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
         " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -59,7 +61,8 @@ static bool read_shape(const DbResult *row, void *context, Error *err) {
         .columns = arena_strdup(arena, db_text(row, 0, 4)),
         .altered = arena_strdup(arena, db_text(row, 0, 5)),
         .keyed = db_bool(row, 0, 6),
-        .is_extensions = db_bool(row, 0, 7),
+        .is_unlisted = db_bool(row, 0, 7),
+        .is_extensions = db_bool(row, 0, 8),
     };
 
     (void)err;
@@ -70,9 +73,9 @@ static bool read_shape(const DbResult *row, void *context, Error *err) {
 bool shapes_read(DbConn *source, Arena *arena, const SeamNames *names, uint32_t only, Shapes *ret_shapes, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     Reading reading = {.arena = arena};
-    const char *const params[] = {names->publication_keys};
+    const char *const params[] = {names->publication_keys, names->publication_all};
 
-    if (!db_query_each(source, read_sql(scratch, db_version(source), only), 1, params, read_shape, &reading, err))
+    if (!db_query_each(source, read_sql(scratch, db_version(source), only), 2, params, read_shape, &reading, err))
         return error_wrap(err, "reading the shapes of the source's tables");
     *ret_shapes = (Shapes){.items = reading.shapes.items, .count = reading.shapes.len};
     return true;
@@ -174,6 +177,8 @@ static const char *why_suspect(const Looking *looking, const Line *line, const S
         return "it lost its replica identity while it was followed";
     if (!line->keyed && shape->keyed)
         return "its updates and deletes were not published all the time";
+    if (shape->is_unlisted && !shape->is_extensions && line->columns[0] != '\0')
+        return "somebody took it out of the publication of inserts";
     return NULL;
 }
 

@@ -10,6 +10,8 @@
  *             number it tells a rewrite by ALTER TABLE from TRUNCATE, VACUUM FULL and CLUSTER
  *   keyed     whether its updates and deletes were published, without a break
  *
+ * Besides: where the inserts are published by a list, whether it is in that now.
+ *
  * What differs becomes suspect: it is copied again, or compared under the fence.
  */
 #pragma once
@@ -20,6 +22,7 @@ typedef struct Shape {
     uint32_t oid, filenode;
     const char *schema, *name, *columns, *altered;
     bool keyed;
+    bool is_unlisted;   /* its inserts are not published, though they could be */
     bool is_extensions; /* it belongs to an extension */
 } Shape;
 
