@@ -10,7 +10,8 @@ import pytest
 from support.cluster import ROOT, Database, find_binaries, wait_until
 from support.following import Following
 from support.promote_command import phase
-from support.trouble import SCHEMA, Writer, again, assert_promoted, failpoint, make, make_standby, promote_standby, wait_for_replay
+from support.trouble import (SCHEMA, Writer, again, assert_equal, assert_promoted, assert_source_clean, failpoint, make,
+                             make_standby, promote_standby, wait_for_replay)
 from support.tcp_proxy import Proxy
 
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
@@ -77,15 +78,22 @@ def test_timeouts_of_databases(major, make_cluster, pgcrane):
     """700 ms for everything, on both sides; each of our sessions works and sits idle for longer."""
     source, dest = (make_cluster(f"timeouts{side}{major}", major=major).createdb() for side in ("source", "dest"))
     following = make(pgcrane, source, dest)
+    settings = TIMEOUTS + (("transaction_timeout",) if major >= 17 else ())
     for database in (source, dest):
-        for setting in TIMEOUTS + (("transaction_timeout",) if major >= 17 else ()):
+        for setting in settings:
             database.sql(f"ALTER DATABASE \"{database.name}\" SET {setting} = '700ms'")
     with Writer(source) as writer:
         following.start(env=failpoint("copy.after_copy:sleep=1500:1,follow.before_commit:sleep=1500:1,promote.after_lock:sleep=1500,"
                                       "promote.before_open_commit:sleep=1500"))
         following.wait_caught_up()
         writer.wait_for(20)
-        assert_promoted(following)
+        promoted = following.promoted(following.promote())
+    assert promoted["ok"] and promoted["proven"], promoted
+    for database in (source, dest):  # the comparison's own sessions sit idle, too
+        for setting in settings:
+            database.cluster.sql(f"ALTER DATABASE \"{database.name}\" RESET {setting}")
+    assert_equal(source, dest)
+    assert_source_clean(following)
     source.drop(), dest.drop()
 
 
