@@ -83,7 +83,7 @@ def test_an_old_transaction_is_waited_for_while_following(source_db, dest_db, pg
         wait_until(told, 60, f"the old transaction to be named: {following.said()}")
         for turn in range(10):
             source_db.sql("UPDATE other SET a = %s WHERE id = 1", (f"turn {turn}",))
-            following.wait_applied(timeout=5)
+            following.wait_applied(timeout=30)
         assert len(told()) == 1 and not copying(following), following.said()
         old.commit()
     wait_until(lambda: copying(following), 60, f"the copy: {following.said()}")
