@@ -13,7 +13,7 @@ import pytest
 from support import compare
 from support.cluster import SUPERUSER, wait_until
 from support.migration import (FLAGS, OURS, Writers, assert_done, assert_fails, assert_nothing_left, assert_one_moment,
-                               chunks_done, data_file, failure_of, finding, findings_of, has_ledger, killed_by_failpoint,
+                               chunks_done, data_file, failure_of, finding, findings_of, follow, has_ledger, killed_by_failpoint,
                                migrate_equal, sessions)
 from support.tcp_proxy import Proxy
 from support.trouble import Writer, assert_promoted, make
@@ -502,12 +502,13 @@ def test_huge_value(source_db, dest_db, pgcrane):
     source_db.sql("CREATE TABLE huge (id int PRIMARY KEY, v text); INSERT INTO huge SELECT g, 'small' FROM generate_series(1, 100) g;"
                   "INSERT INTO huge VALUES (1000, repeat('0123456789', 50000000))")
     running = pgcrane.popen("migrate", source_db.uri, dest_db.uri, *FLAGS)
+    lines, reader = follow(running)  # nobody who does not read: a full pipe would hold it up
     most = 0
     while running.poll() is None:
         most = max(most, resident_bytes(pgcrane))
         time.sleep(0.02)
-    out, err = running.communicate()
-    assert running.returncode == 0, out + err
+    reader.join()
+    assert running.returncode == 0, f"{lines[-3:]} {running.stderr.read()}"
     rows = "SELECT count(*), sum(length(v)), md5(string_agg(md5(v), '' ORDER BY id)) FROM huge"
     assert source_db.sql(rows) == dest_db.sql(rows)
     assert most < 100e6 + 3 * 500e6, f"{most} bytes resident"
