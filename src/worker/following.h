@@ -98,8 +98,8 @@ NODISCARD bool following_look_at_unrepeated(Following *following, Error *err);
 void following_look_end(Following *following);
 
 /* --- follow_standbys.c --- */
-/* When it is due. *ret_limit: what may be confirmed to the source, UINT64_MAX = all that is applied. */
 void standbys_start(Standbys *standbys); /* behind each connection to the destination */
+/* When it is due. *ret_limit: what may be confirmed to the source, UINT64_MAX = all that is applied. */
 NODISCARD bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err);
 
 /* --- follow_conflict.c --- */

@@ -173,12 +173,7 @@ def test_who_is_in_the_way_is_named(promoter, statement, table, options):
 def test_locks_that_took_long_leave_time_to_drain(promoter):
     """What --fence-timeout has left is used up by somebody else; the destination needs a moment all the same."""
     promotion = promoter.follow("fence=locks", "fence-timeout=2", "lag-limit=5", env={"PGCRANE_FAILPOINT": "follow.before_commit:sleep=1200"})
-    with contextlib.closing(promoter.source.connect(autocommit=False)) as conn:
-        conn.execute("LOCK t IN ROW EXCLUSIVE MODE")
-        promotion.tell()
-        wait_until(lambda: promoter.source.cluster.sql(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgcrane %% fence'"
-            " AND wait_event_type = 'Lock'", (promoter.source.name,)), what="the fence to wait for t")
+    with waiting_for_locks(promoter, promotion) as conn:
         time.sleep(1.2)
         conn.rollback()
     wait_until(promotion.answers, what="the promote")

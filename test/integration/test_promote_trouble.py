@@ -272,13 +272,18 @@ def test_killed_between_hooks(point, due, prepared, tmp_path):
     assert ran() == ["before", due]
 
 
-def test_hook_left_fails(prepared, tmp_path):
-    """Told as an error, and in the report; the migration comes to its end."""
-    prepared.start(env=failpoint("promote.after_release:kill"))
+def killed_in_promote(prepared, point, *flags):
+    """The worker dies there."""
+    prepared.start(env=failpoint(f"{point}:kill"))
     prepared.wait_caught_up()
-    flags, ran = hooks(tmp_path, after="exit 9")
     assert prepared.command("promote", *flags, check=False).code == 2
     prepared.end()
+
+
+def test_hook_left_fails(prepared, tmp_path):
+    """Told as an error, and in the report; the migration comes to its end."""
+    flags, ran = hooks(tmp_path, after="exit 9")
+    killed_in_promote(prepared, "promote.after_release", *flags)
     prepared.again()
     assert prepared.end() == 0, prepared.said()
     assert ran() == ["before", "after"]
@@ -286,11 +291,8 @@ def test_hook_left_fails(prepared, tmp_path):
 
 
 def test_abort_runs_the_hook_left(prepared, tmp_path):
-    prepared.start(env=failpoint("promote.after_marker:kill"))
-    prepared.wait_caught_up()
     flags, ran = hooks(tmp_path)
-    assert prepared.command("promote", *flags, check=False).code == 2
-    prepared.end()
+    killed_in_promote(prepared, "promote.after_marker", *flags)
     prepared.abort()
     assert ran() == ["before", "undo"] and not is_read_only(prepared.source)
     assert_writable(prepared.source)
@@ -485,10 +487,7 @@ def test_automatic_goes_on_behind_one_that_was_asked_for(source_db, dest_db, pgc
 
 def test_source_is_writable_before_anything_is_found(prepared, tmp_path):
     """A promote that was killed, and then a check that refuses to go on: the source does not stay read-only for that."""
-    prepared.start(env=failpoint("promote.after_lock:kill"))
-    prepared.wait_caught_up()
-    assert prepared.command("promote", check=False).code == 2
-    prepared.end()
+    killed_in_promote(prepared, "promote.after_lock")
     assert is_read_only(prepared.source)
     flags = prepared.flags
     prepared.flags = (*flags, "--pg-bindir", str(tmp_path))  # there is no pg_dump
@@ -503,10 +502,7 @@ def test_source_is_writable_before_anything_is_found(prepared, tmp_path):
 
 def test_closing_is_not_refused_for_what_is_found(prepared, tmp_path):
     """The destination is open: what is left of the promote is done, whatever a check would say of a copy."""
-    prepared.start(env=failpoint("promote.after_open_commit:kill"))
-    prepared.wait_caught_up()
-    assert prepared.command("promote", check=False).code == 2
-    prepared.end()
+    killed_in_promote(prepared, "promote.after_open_commit")
     prepared.flags = (*prepared.flags, "--pg-bindir", str(tmp_path))
     prepared.again()
     assert prepared.end() == 0, prepared.said()
