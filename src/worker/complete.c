@@ -253,5 +253,6 @@ bool run_report(Run *run, Error *err) {
         json_decref(json);
         return ok;
     }
-    return wire_send(run->wire, WIRE_REPORT, json, err);
+    run->report = json;
+    return true;
 }

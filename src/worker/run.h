@@ -76,6 +76,7 @@ typedef struct Run {
     LoadResult result;
     int64_t chunks_kept;
     NotMovedVec not_moved;
+    json_t *report; /* of a run that is done: sent when the reporter has ended, before DONE */
     StringVec notes;
     /* following */
     bool is_abort;
@@ -132,7 +133,7 @@ bool run_is_source_only(const Run *run);
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* As run_reconnect(), but tried for another time than the usual minute. */
 NODISCARD bool run_reconnect_within(Run *run, int64_t patience_us, Error *err);
-/* REPORT to the control plane, and report.json in the state folder. */
+/* report.json in the state folder; without a ledger also run->report, for the control plane. */
 NODISCARD bool run_report(Run *run, Error *err);
 
 /* --- following (seam.c, watch.c, follow.c, promote.c) --- */

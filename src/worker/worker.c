@@ -330,11 +330,13 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
     if (!ok && err->reason == REASON_RETAINED_LIMIT)
         give_up_slot(run);
     atomic_store(&reporter->running, false);
-    run_send_progress(run); /* how it ended: the last picture may be of a moment before */
     close_run(run);
     atomic_store(&reporter->ended, true);
     (void)pthread_join(thread, NULL);
-    return ok;
+    run_send_progress(run); /* how it ended: the reporter's last picture may be of a moment before */
+    if (!ok || run->report == NULL)
+        return ok;
+    return wire_send(run->wire, WIRE_REPORT, run->report, err);
 }
 
 int worker_main(int argc, char **argv) {

@@ -63,6 +63,9 @@ def base_folder():
     return tempfile.gettempdir()
 
 
+FETCHED = set()  # folders of servers that were fetched: their clients count among those of this machine
+
+
 def has_server(folder):
     return all(os.access(os.path.join(folder, name), os.X_OK) for name in ("postgres", "initdb"))
 
@@ -86,6 +89,7 @@ def find_binaries(major):
             return folder
     folder = fetched_binaries(major)
     if folder and has_server(folder):
+        FETCHED.add(folder)
         return folder
     pytest.skip(f"no PostgreSQL {major} here (folders may be named in PGCRANE_TEST_PG_DIRS)")
     return None
@@ -98,10 +102,11 @@ def version_of(program):
 
 
 def newest_client(program):
-    """Path of the newest pg_dump, psql, ... on this machine."""
+    """Path of the newest pg_dump, psql, ... on this machine: at least of the newest server that a test has started."""
     found = [p for p in glob.glob(f"/usr/lib/postgresql/*/bin/{program}") if os.access(p, os.X_OK)]
     for folder in filter(None, os.environ.get("PGCRANE_TEST_PG_DIRS", "").split(":")):
         found += [p for p in glob.glob(f"{folder}/*/bin/{program}") if os.access(p, os.X_OK)]
+    found += [p for p in (f"{folder}/{program}" for folder in FETCHED) if os.access(p, os.X_OK)]
     if not found:
         pytest.skip(f"no {program} on this machine")
     return max(found, key=version_of)
