@@ -31,27 +31,28 @@ def is_of(item, majors):
 
 
 def other_turns(items, turn):
-    """Of tests that differ in the major version alone, all but one; it is another one at the next turn."""
+    """Of tests that differ in the major version alone, all but one: which one stays is drawn anew for each turn."""
     same = {}
     for item in items:
         before, first, behind = major_part(item)
         if first.rstrip("-") in MAJORS:
             same.setdefault(before + behind, []).append(item)
     for name, alike in same.items():
-        stays = (zlib.crc32(name.encode()) + turn) % len(alike)
+        stays = zlib.crc32(f"{name} {turn}".encode()) % len(alike)
         yield from alike[:stays] + alike[stays + 1:]
 
 
 def other_shares(items, turn):
-    """Of the cases of a test that is marked turns(N), all but each Nth; those are others at the next turn."""
+    """Of tests and modules that are marked turns(N), all but each Nth case; those are others at the next turn. A test of one
+    case comes every N turns. A test's own mark counts before its module's."""
     cases = {}
     for item in items:
         if item.get_closest_marker("turns"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for name, alike in cases.items():
         share = alike[0].get_closest_marker("turns").args[0]
-        first = (zlib.crc32(name.encode()) + turn) % share
-        yield from (item for i, item in enumerate(alike) if i % share != first)
+        first = zlib.crc32(name.encode()) + turn
+        yield from (item for i, item in enumerate(alike) if (first + i) % share != 0)
 
 
 def pytest_collection_modifyitems(config, items):

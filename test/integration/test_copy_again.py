@@ -5,6 +5,8 @@ from support import compare
 from support.cluster import wait_until
 from support.following import Following
 
+pytestmark = pytest.mark.turns(2)
+
 TABLES = """CREATE TABLE changed (id int PRIMARY KEY, a text);
  INSERT INTO changed SELECT n, 'start' FROM generate_series(1, 2000) n;
  CREATE TABLE other (id int PRIMARY KEY, a text);
@@ -40,6 +42,7 @@ def test_a_column_added_on_both_sides(point, source_db, dest_db, pgcrane):
     assert not problems, problems
 
 
+@pytest.mark.turns(4)
 def test_a_mark_that_is_committed_late(source_db, dest_db, pgcrane):
     """Who looks at the ledger between the mark and its commit finds none, and looks again."""
     source_db.sql(TABLES)

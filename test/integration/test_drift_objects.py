@@ -12,6 +12,8 @@ from support.cluster import wait_until
 from support.following import Following
 from support.program import Program, find_program, json_lines
 
+pytestmark = pytest.mark.turns(2)
+
 COMMON = """
 CREATE SCHEMA shop;
 CREATE TYPE shop.mood AS ENUM ('good', 'bad');
@@ -289,6 +291,7 @@ def test_a_missing_sequence_stops_a_promote(pgcrane, source_db, dest_db):
 # --- definitions that change all the time ---
 
 
+@pytest.mark.turns(4)
 def test_definitions_that_change_all_the_time_do_not_end_the_run(pgcrane, source_db, dest_db):
     source_db.sql("CREATE TABLE t (id int PRIMARY KEY)")
     stop, rounds = threading.Event(), []

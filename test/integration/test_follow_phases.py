@@ -14,6 +14,8 @@ from support.trouble import (SCHEMA, Writer, again, assert_equal, assert_promote
                              make_standby, promote_standby, wait_for_replay)
 from support.tcp_proxy import Proxy
 
+pytestmark = pytest.mark.turns(2)
+
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
 
 

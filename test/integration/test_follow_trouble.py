@@ -10,6 +10,8 @@ from support.tcp_proxy import Proxy
 from support.trouble import (Writer, again, assert_promoted, assert_source_clean, cut_off, failpoint, make, make_standby,
                              promote_standby, wait_for_replay)
 
+pytestmark = pytest.mark.turns(2)
+
 SIDES = ("source", "destination")
 
 
@@ -283,6 +285,7 @@ def test_one_of_two_standbys_is_away(own_cluster, source_db, pgcrane):
         assert_promoted(following)
 
 
+@pytest.mark.turns(4)
 def test_destination_went_back(own_cluster, source_db, pgcrane):
     """As above, but the source has thrown away what is missing: it says so, at once and for good; --restart helps."""
     with contextlib.ExitStack() as made:

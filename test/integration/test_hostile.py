@@ -12,6 +12,8 @@ from support.cluster import wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, findings_of, has_ledger,
                                killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
+pytestmark = pytest.mark.turns(2)
+
 
 @pytest.fixture
 def small(source_db):
@@ -298,6 +300,7 @@ def test_data_only_table_made_after_the_copy(small, dest_db, pgcrane):
 # --- little room ---
 
 
+@pytest.mark.turns(3)
 def test_few_locks(own_cluster, pgcrane):
     """A lock table of the smallest size at the destination, many tables, and a snapshot lost on the way."""
     config = {"max_locks_per_transaction": "10", "max_connections": "20", "max_prepared_transactions": "0"}

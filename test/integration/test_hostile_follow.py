@@ -12,6 +12,8 @@ from support.cluster import wait_until
 from support.following import Following
 from support.program import Program
 
+pytestmark = pytest.mark.turns(2)
+
 BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
 TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH
 

@@ -4,6 +4,8 @@ import pytest
 from support import compare
 from support.following import Following
 
+pytestmark = pytest.mark.turns(2)
+
 CHANGES = """BEGIN;
  INSERT INTO big SELECT n, 'new ' || n FROM generate_series(1001, 150000) n;
  UPDATE big SET a = 'moved' WHERE id % 2 = 0;

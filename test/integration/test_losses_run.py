@@ -147,6 +147,7 @@ def test_another_databases_log(followed):
 
 
 @pytest.mark.slow
+@pytest.mark.turns(2)
 def test_200_megabytes_in_one_value(pgcrane, source_db, dest_db):
     """One text, inserted while following, changed beside, and its row given another key."""
     source_db.sql("CREATE TABLE t (id int PRIMARY KEY, n int, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL")

@@ -14,6 +14,8 @@ from support.tcp_proxy import Proxy
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make,
                              rows_and_sequences)
 
+pytestmark = pytest.mark.turns(2)
+
 
 @pytest.fixture
 def prepared(source_db, dest_db, pgcrane):
@@ -418,6 +420,7 @@ def test_network_cut_in_the_fence(side, source_db, dest_db, pgcrane):
         assert_promoted(following)
 
 
+@pytest.mark.turns(4)
 def test_source_stays_away_in_the_fence(own_cluster, dest_db, pgcrane):
     """Nobody can make it writable again now: that is said, with what to do by hand; the migration does it when the
     source is back."""

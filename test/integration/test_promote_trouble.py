@@ -13,6 +13,8 @@ from support.promote_command import has_locks, hooks, phase
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, differences,
                              failpoint, make)
 
+pytestmark = pytest.mark.turns(2)
+
 HELP = {  # as src/engine/promote/promote.h has them
     "LAG": "wait until the destination has caught up",
     "PREPARE": "refresh materialized views, compare both catalogues, tables without identity",
@@ -333,6 +335,7 @@ def test_automatic_with_hooks(source_db, dest_db, pgcrane, tmp_path):
     assert_source_clean(following)
 
 
+@pytest.mark.turns(4)
 def test_automatic_that_is_undone_again_and_again(source_db, dest_db, pgcrane, tmp_path):
     """Three times, with pauses; then the run ends, says why and what to do, and the same command goes on."""
     flags, ran = hooks(tmp_path)
