@@ -11,6 +11,7 @@ from support import compare
 from support.cluster import wait_until
 from support.following import Following
 from support.program import Program
+from support.seam import slots
 
 pytestmark = pytest.mark.turns(2)
 
@@ -529,6 +530,23 @@ def test_event_trigger_that_forbids_to_drop(enable, follow):
         assert following.end() == 0, following.said()
     assert following.dest.sql("SELECT to_regnamespace('pgcrane')::text, evtenabled <> 'D' OR %s FROM pg_event_trigger",
                               (following.dest.cluster.major < 17,)) == [(None, True)]
+
+
+@pytest.mark.parametrize("enable", ("ENABLE", "ENABLE ALWAYS"))
+def test_event_trigger_of_the_source_that_forbids_to_drop(enable, follow):
+    """It means the user's objects: slot, publications and event triggers of ours go all the same, or it is said who forbids it."""
+    following = follow(TABLE.format("a"), "--ddl")
+    following.source.sql("CREATE FUNCTION keep() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'nothing is dropped here'; END$$;"
+                         f" CREATE EVENT TRIGGER keep ON sql_drop EXECUTE FUNCTION keep(); ALTER EVENT TRIGGER keep {enable}")
+    result = following.abort(check=False)
+    if enable == "ENABLE ALWAYS" and following.source.cluster.major < 17:  # only 17 can silence one that fires always
+        assert result.code != 0 and "nothing is dropped here" in result.stderr and "(keep)" in result.stderr, result.stderr
+        assert not slots(following.source)
+        following.source.sql("ALTER EVENT TRIGGER keep DISABLE")
+        result = following.abort(check=False)
+    assert result.code == 0, result.stderr
+    assert not slots(following.source) and not following.source.sql("SELECT 1 FROM pg_publication")
+    assert following.source.sql("SELECT evtname FROM pg_event_trigger") == [("keep",)]
 
 
 def test_two_migrations_of_one_source(follow, pgcrane, source_db, dest_db, dest, tmp_path):

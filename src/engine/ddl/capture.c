@@ -13,6 +13,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ddl/capture_internal.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -29,18 +30,22 @@ const char *ddl_capture_schema(Arena *arena, const SeamNames *names) {
     return arena_printf(arena, "%s_ddl", names->slot);
 }
 
-static bool run_once(DbConn *source, const char *sql, Error *err) {
-    if (db_exec(source, BEGIN_SQL, err) && db_exec(source, sql, err) && db_exec(source, "COMMIT", err))
+/* silent: the user's event triggers do not see it. */
+static bool run_once(DbConn *source, bool silent, const char *sql, Error *err) {
+    const char *set;
+
+    if (db_exec(source, BEGIN_SQL, err) && (!silent || event_triggers_silence(source, &set, err)) &&
+        db_exec(source, sql, err) && db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
     return false;
 }
 
 /* All or nothing, again while others hold a lock. */
-static bool run_patiently(DbConn *source, const char *sql, Error *err) {
+static bool run_patiently(DbConn *source, bool silent, const char *sql, Error *err) {
     int64_t deadline = clock_now_us() + LOCK_PATIENCE_US;
 
-    while (!run_once(source, sql, err)) {
+    while (!run_once(source, silent, sql, err)) {
         bool again = !db_is_broken(source) && (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT);
 
         if (!again || clock_now_us() > deadline)
@@ -84,7 +89,7 @@ bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, con
 
     if (!journal_intend(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err) || !failpoint("ddl.capture_intended", err))
         return false;
-    if (!run_patiently(source, sql, err))
+    if (!run_patiently(source, false, sql, err))
         return error_wrap(err, "creating the event triggers of schema %s on the source", schema);
     log_info("capturing DDL: schema %s made", schema);
     return failpoint("ddl.capture_made", err) && journal_made(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
@@ -102,7 +107,7 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
                         " WHERE evtname IN ($2 || '_end', $2 || '_drop', $2 || '_rw')) AS ours",
                         2, (const char *const[]){schema, names->slot}, &found, err))
         return error_wrap(err, "looking for the event triggers on the source");
-    if (strcmp(found, "0") != 0 && !run_patiently(source, capture_drop_sql(arena, names), err)) {
+    if (strcmp(found, "0") != 0 && !run_patiently(source, true, capture_drop_sql(arena, names), err)) {
         error_remedy(err, "on the source, as who may: %s", capture_drop_sql(arena, names));
         return error_wrap(err, "removing the event triggers of schema %s from the source", schema);
     }

@@ -35,6 +35,7 @@
 #include "common/failpoint.h"
 #include "common/hash.h"
 #include "common/log.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <stdio.h>
@@ -470,54 +471,15 @@ bool ledger_schema_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot *ret_snap
 
 /* ---- The end ---- */
 
-enum { EVENT_TRIGGERS_VERSION = 170000 };
-
-/* The first is a superuser's, and silences those that are ENABLE ALWAYS, too. */
-static const struct {
-    const char *name, *value;
-    int version;
-} silencers[] = {{"event_triggers", "off", EVENT_TRIGGERS_VERSION}, {"session_replication_role", "replica", 0}};
-
-const char *ledger_event_triggers(DbConn *dest, Arena *arena, const char *command) {
-    Error ignored;
-    char *names = NULL;
-
-    if (!db_query_value(dest, arena,
-                        "SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(evtname), ', ' ORDER BY evtname),"
-                        " '') FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'"
-                        " AND evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')"
-                        " AND $1 = ANY (coalesce(evttags, ARRAY[$1]))",
-                        1, (const char *const[]){command}, &names, &ignored))
-        return "";
-    return names;
-}
-
-/* *ret_set = what is to be set back, NULL when our role may set neither. */
-static bool silence(DbConn *dest, const char **ret_set, Error *err) {
-    *ret_set = NULL;
-    if (!db_exec(dest, "SAVEPOINT ledger_drop", err))
-        return false;
-    for (size_t i = 0; i < COUNT_OF(silencers); i++) {
-        if (db_version(dest) < silencers[i].version)
-            continue;
-        if (db_execf(dest, err, "SET LOCAL %s = %s", silencers[i].name, silencers[i].value)) {
-            *ret_set = silencers[i].name;
-            return true;
-        }
-        if (err->retryable || db_is_broken(dest) || !db_exec(dest, "ROLLBACK TO SAVEPOINT ledger_drop", err))
-            return false;
-    }
-    return true;
-}
-
 static bool fail_drop(DbConn *dest, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     Error ignored;
 
     error_wrap(err, "dropping the ledger");
-    if (err->retryable || db_is_broken(dest) || !db_exec(dest, "ROLLBACK TO SAVEPOINT ledger_drop", &ignored))
+    if (err->retryable || db_is_broken(dest) ||
+        !db_exec(dest, "ROLLBACK TO SAVEPOINT " EVENT_TRIGGERS_SAVEPOINT, &ignored))
         return false;
-    const char *names = ledger_event_triggers(dest, scratch, "DROP SCHEMA");
+    const char *names = event_triggers_on(dest, scratch, "DROP SCHEMA");
 
     if (names[0] != '\0')
         error_remedy(err,
@@ -532,7 +494,7 @@ static bool fail_drop(DbConn *dest, Error *err) {
 bool ledger_drop(DbConn *dest, Error *err) {
     const char *set = NULL;
 
-    if (!silence(dest, &set, err))
+    if (!event_triggers_silence(dest, &set, err))
         return error_wrap(err, "dropping the ledger");
     if (!db_exec(dest, "DROP SCHEMA pgcrane CASCADE", err))
         return fail_drop(dest, err);

@@ -85,6 +85,3 @@ NODISCARD bool ledger_schema_snapshot(DbConn *dest, Arena *arena, LedgerSnapshot
 /* Drops the schema. Inside the last transaction of a migration, or for a start over. The user's event triggers are not
  * asked, where our role has a say in that; where not, the remedy names those that may have refused it. */
 NODISCARD bool ledger_drop(DbConn *dest, Error *err);
-/* The destination's event triggers that fire on this command ("DROP SCHEMA"), quoted and separated by commas; "" when
- * there are none, or nobody knows. */
-const char *ledger_event_triggers(DbConn *dest, Arena *arena, const char *command);

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -134,7 +135,7 @@ static bool run_left_patiently(const AfterOpen *after, const char *no, const cha
 static void tell_failed(DbConn *dest, Arena *arena, const char *what, const char *sql, const Error *why,
                         NotMovedVec *not_moved) {
     bool by_rows = strncmp(why->sqlstate, "23", 2) == 0;
-    const char *triggers = by_rows ? "" : ledger_event_triggers(dest, arena, "ALTER TABLE");
+    const char *triggers = by_rows ? "" : event_triggers_on(dest, arena, "ALTER TABLE");
     const char *mend =
         triggers[0] == '\0' ? "mend the rows" : arena_printf(arena, "see to the event triggers (%s)", triggers);
     NotMoved item = {.kind = "not validated",

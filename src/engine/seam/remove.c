@@ -11,6 +11,7 @@
 #include "engine/ledger/journal.h"
 #include "engine/seam/identity_full.h"
 #include "engine/seam/seam_internal.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <stdio.h>
@@ -29,12 +30,25 @@ typedef struct Removal {
 
 static bool drop_publication_once(DbConn *source, const char *name, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *set;
 
-    if (db_exec(source, SEAM_BEGIN_SQL, err) &&
+    if (db_exec(source, SEAM_BEGIN_SQL, err) && event_triggers_silence(source, &set, err) &&
         db_execf(source, err, "DROP PUBLICATION IF EXISTS %s", sql_ident(arena, name)) &&
         db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
+    return false;
+}
+
+static bool blame_event_triggers(DbConn *source, const char *name, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *triggers = db_is_broken(source) ? "" : event_triggers_on(source, arena, "DROP PUBLICATION");
+
+    if (triggers[0] != '\0')
+        error_remedy(err,
+                     "event triggers of the source may have refused it (%.300s): ALTER EVENT TRIGGER ... DISABLE there,"
+                     " DROP PUBLICATION %s, then ENABLE",
+                     triggers, sql_ident(arena, name));
     return false;
 }
 
@@ -44,7 +58,9 @@ static bool drop_publication(DbConn *source, const char *name, Error *err) {
     while (!drop_publication_once(source, name, err)) {
         bool again = !db_is_broken(source) && (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT);
 
-        if (!again || clock_now_us() > deadline)
+        if (!again)
+            return blame_event_triggers(source, name, err);
+        if (clock_now_us() > deadline)
             return false;
         if (!seam_pause(source, err))
             return false;

@@ -1,0 +1,20 @@
+/*
+ * The user's event triggers, where we drop what is ours.
+ *
+ * One that forbids DROP does not mean our objects, and would end the clearing up and every later try of it. In a
+ * session that replays (session_replication_role = replica) none fires but those that are ENABLE ALWAYS; from
+ * PostgreSQL 17 on event_triggers = off silences these, too, and is a superuser's.
+ */
+#pragma once
+
+#include "pg/conn.h"
+
+/* Set by event_triggers_silence(), before anything: where a transaction that failed behind it may go back to. */
+#define EVENT_TRIGGERS_SAVEPOINT "pgcrane_silence"
+
+/* Inside a transaction: no event trigger fires until it ends, where our role has a say in that. *ret_set = the setting
+ * to set back to DEFAULT when there is more to come in this transaction, NULL when our role may set neither. */
+NODISCARD bool event_triggers_silence(DbConn *conn, const char **ret_set, Error *err);
+/* Those of others that fire on this command ("DROP SCHEMA"), quoted and separated by commas; "" when there are none, or
+ * nobody knows. Not inside a transaction that has failed. */
+const char *event_triggers_on(DbConn *conn, Arena *arena, const char *command);
