@@ -322,8 +322,13 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
             *ret_done = true;
             return true;
         }
-        if (until != 0)
+        if (until != 0) {
+            /* A source that shuts down would wait for a stream that waits for the destination; it ends sessions first.
+             */
+            if (!db_exec(run->source, "SELECT 1", err))
+                return false;
             continue;
+        }
         if (!following_look_around(following, err) || !mend_suspects(following, false, &stopped, err))
             return false;
         if (stopped)
