@@ -1,5 +1,6 @@
 """What strikes a followed migration in its other phases, and what it has to live with from the first to the last."""
 import contextlib
+import glob
 import os
 import shutil
 import subprocess
@@ -37,6 +38,42 @@ def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
         else:
             cluster.kill9()
             cluster.start()
+        wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
+        if not following.running():
+            following.end()
+            assert following.failure()["retryable"], following.failure()
+            following.again()
+        writer.wait_for(5)
+        assert_promoted(following)
+        pgcrane.end_all()
+
+
+SEAM_POINTS = ("seam.publication_made", "seam.slot_intended", "seam.slot_made", "seam.slot_checked", "seam.slot_bound",
+               "seam.before_slot", "seam.after_slot", "seam.barrier_passed", "seam.before_marker", "seam.marked",
+               "seam.after_marker")
+
+
+def sleeps(following, point):
+    for name in glob.glob(os.path.join(following.program.state_dir, "**", "worker.log"), recursive=True):
+        with open(name, encoding="utf-8") as log:
+            if f"fail point {point}: sleeping" in log.read():
+                return True
+    return False
+
+
+@pytest.mark.turns(6)
+@pytest.mark.parametrize("point", SEAM_POINTS)
+@pytest.mark.parametrize("what", ("source", "destination"))
+def test_a_server_dies_at_a_step_of_the_seam(what, point, own_cluster, source_db, dest_db, pgcrane):
+    """The program lives: it goes on by itself, or says that it can be tried again, and then it can."""
+    cluster = own_cluster("dying")
+    following = make(pgcrane, cluster.createdb() if what == "source" else source_db,
+                     cluster.createdb() if what == "destination" else dest_db)
+    with Writer(following.source) as writer:
+        following.start(env=failpoint(f"{point}:sleep=1500:1"))
+        wait_until(lambda: sleeps(following, point), 30, f"the step: {following.said()}")
+        cluster.kill9()
+        cluster.start()
         wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
         if not following.running():
             following.end()
