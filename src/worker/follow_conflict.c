@@ -5,8 +5,9 @@
  * the table has another definition there: a label, NOT NULL, a constraint that the source no longer has. Then it is the
  * only table that cannot go on: it rests (suspect) until both sides are alike, and is copied again.
  *
- * A table that the main thread has marked since following began rests from the next start on only: that it lacks
- * changes is known, and what is refused until then is no news.
+ * A table that the main thread has marked since following began, or that is found to be another one than was copied
+ * when it is looked at now, rests from the next start on only: that it lacks changes is known, and what is refused
+ * until then is no news.
  *
  * The transaction that failed was rolled back as a whole, so the ledger's position is before it, and following starts
  * again from there, without this table. The applier's connection sees the destination only and may not wait for the
@@ -67,7 +68,8 @@ bool following_rest_table(Following *following, Error *err) {
     if (err->reason != REASON_CONFLICT || err->retryable || stop_requested(&run->stop) || following->follow == NULL ||
         !follow_conflict(following->follow, &conflict))
         return false;
-    if (!relation_is_suspect(run->dest, conflict.table, &is_suspect, err))
+    /* It may be another table than the one that was copied: truncated, say, by a source that publishes no TRUNCATE. */
+    if (!following_look_at_shapes(following, err) || !relation_is_suspect(run->dest, conflict.table, &is_suspect, err))
         return false;
     if (is_suspect) {
         log_info("table %s is suspect: it rests from now on", conflict.display);

@@ -10,19 +10,20 @@
 
 #include <string.h>
 
-enum { TRUNCATE_VERSION = 110000, VIA_ROOT_VERSION = 130000 };
+enum { VIA_ROOT_VERSION = 130000 };
 
 bool seam_read_published(DbConn *source, Arena *arena, const SeamNames *names, const char **ret_published, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *const params[] = {names->publication_all, names->publication_keys};
     int version = db_version(source);
-    const char *sql = arena_printf(arena,
-                                   "SELECT pg_catalog.concat_ws(' ', oid, CASE WHEN puballtables THEN 'all' END,"
-                                   " CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,"
-                                   " CASE WHEN pubdelete THEN 'delete' END, %s, %s)"
-                                   " FROM pg_catalog.pg_publication WHERE pubname IN ($1, $2) ORDER BY pubname = $2",
-                                   version >= TRUNCATE_VERSION ? "CASE WHEN pubtruncate THEN 'truncate' END" : "NULL",
-                                   version >= VIA_ROOT_VERSION ? "CASE WHEN pubviaroot THEN 'root' END" : "NULL");
+    const char *sql =
+        arena_printf(arena,
+                     "SELECT pg_catalog.concat_ws(' ', oid, CASE WHEN puballtables THEN 'all' END,"
+                     " CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,"
+                     " CASE WHEN pubdelete THEN 'delete' END, %s, %s)"
+                     " FROM pg_catalog.pg_publication WHERE pubname IN ($1, $2) ORDER BY pubname = $2",
+                     version >= SEAM_TRUNCATE_VERSION ? "CASE WHEN pubtruncate THEN 'truncate' END" : "NULL",
+                     version >= VIA_ROOT_VERSION ? "CASE WHEN pubviaroot THEN 'root' END" : "NULL");
 
     if (!db_query(source, sql, 2, params, &rows, err))
         return error_wrap(err, "looking for the publications");

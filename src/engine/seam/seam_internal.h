@@ -3,6 +3,9 @@
 
 #include "engine/seam/seam.h"
 
+/* Before 11 a publication has no TRUNCATE. */
+enum { SEAM_TRUNCATE_VERSION = 110000 };
+
 /* Nothing of ours waits longer than this for a lock on the source. Longer than deadlock_timeout's default of one
  * second: only after that does an autovacuum in our way give up by itself. */
 #define SEAM_LOCK_TIMEOUT "3s"

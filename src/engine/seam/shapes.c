@@ -9,6 +9,7 @@
 
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "engine/seam/seam_internal.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -138,6 +139,7 @@ typedef struct Looking {
     VEC(Line) lines; /* by oid */
     Buf sql;         /* what is to be done in the ledger */
     size_t marked;
+    bool truncates_unseen; /* not in the stream: a new file is the only trace */
 } Looking;
 
 static bool read_line(const DbResult *row, void *context, Error *err) {
@@ -171,6 +173,8 @@ static const char *why_suspect(const Looking *looking, const Line *line, const S
     if (definitions && line->columns[0] != '\0' && strcmp(line->altered, shape->altered) != 0 &&
         line->filenode != shape->filenode)
         return "it was rewritten by ALTER TABLE on the source";
+    if (looking->truncates_unseen && line->columns[0] != '\0' && line->filenode != shape->filenode)
+        return "it was truncated or rewritten on the source, and PostgreSQL 10 publishes no TRUNCATE";
     /* Taken out by whoever saw it first (publish.c): that its line says "keyed" is what tells of it, after a crash,
      * too. */
     if (line->keyed && !shape->keyed && line->columns[0] != '\0')
@@ -270,7 +274,8 @@ static bool look(Looking *looking, Error *err) {
 
 bool shapes_check(const ShapesCheck *check, size_t *ret_marked, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Looking looking = {.check = check, .arena = arena};
+    Looking looking = {
+        .check = check, .arena = arena, .truncates_unseen = db_version(check->source) < SEAM_TRUNCATE_VERSION};
 
     buf_init(&looking.sql, PARTS_MAX);
     bool ok = look(&looking, err);

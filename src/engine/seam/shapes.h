@@ -7,7 +7,8 @@
  *
  *   columns   a hash of its columns, their numbers included: a column dropped and added again is another one
  *   altered   a hash of which transactions last changed its columns' lines in the catalogue. Together with the file
- *             number it tells a rewrite by ALTER TABLE from TRUNCATE, VACUUM FULL and CLUSTER
+ *             number it tells a rewrite by ALTER TABLE from TRUNCATE, VACUUM FULL and CLUSTER. PostgreSQL 10 publishes
+ *             no TRUNCATE: there each new file makes a table suspect
  *   keyed     whether its updates and deletes were published, without a break
  *
  * Besides: where the inserts are published by a list, whether it is in that now.
