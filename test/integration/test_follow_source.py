@@ -108,6 +108,27 @@ def test_key_dropped_and_made_again_while_the_destination_is_away(source_db, des
         assert_promoted(following)
 
 
+def test_key_dropped_and_made_again_while_another_table_waits_to_be_published(following):
+    """Whoever publishes has looked before, and finds a table missing that was published then: it lacks what came between."""
+    source = following.source
+    source.sql("CREATE TABLE other (id int, v text)")
+    following.start()
+    following.wait_caught_up()
+    with contextlib.closing(source.connect(autocommit=False)) as conn:
+        conn.execute("ALTER TABLE other ADD PRIMARY KEY (id)")
+        conn.commit()
+        conn.execute("LOCK TABLE other IN SHARE UPDATE EXCLUSIVE MODE")
+        wait_until(lambda: source.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'other'::regclass"),
+                   what=f"it to be published: {events(following)}")
+        drop_key(source)
+        source.sql("ALTER TABLE part ADD CONSTRAINT part_pkey PRIMARY KEY (id)")
+        conn.rollback()
+    following.dest.sql("ALTER TABLE other ADD PRIMARY KEY (id)")
+    wait_until(lambda: copied_again(following, "part") and ("part",) in source.sql(PUBLISHED),
+               what=f"the table to be followed again: {events(following)}")
+    assert_promoted(following)
+
+
 def test_key_dropped_while_a_promote_waits(following):
     """For the lag to become small, which it does not while the destination's table is locked."""
     following.start()

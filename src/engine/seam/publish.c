@@ -23,7 +23,7 @@
 
 #include <string.h>
 
-enum { GROUP_MAX = 1000, LIST_SQL_MAX = 4 << 20, TRUNCATE_VERSION = 110000, VIA_ROOT_VERSION = 130000 };
+enum { GROUP_MAX = 1000, LIST_SQL_MAX = 4 << 20, VIA_ROOT_VERSION = 130000 };
 #define LOCK_PATIENCE_US (60 * USEC_PER_SEC)
 
 typedef struct Publishing {
@@ -54,7 +54,7 @@ static bool find_publication(const Publishing *job, Publication *wanted, bool *r
                      "SELECT puballtables, pg_catalog.concat_ws(', ', CASE WHEN pubinsert THEN 'insert' END,"
                      " CASE WHEN pubupdate THEN 'update' END, CASE WHEN pubdelete THEN 'delete' END, %s), %s"
                      " FROM pg_catalog.pg_publication WHERE pubname = $1",
-                     version >= TRUNCATE_VERSION ? "CASE WHEN pubtruncate THEN 'truncate' END" : "NULL",
+                     version >= SEAM_TRUNCATE_VERSION ? "CASE WHEN pubtruncate THEN 'truncate' END" : "NULL",
                      version >= VIA_ROOT_VERSION ? "pubviaroot" : "false");
 
     if (!db_query(source, sql, 1, (const char *const[]){wanted->name}, &row, err))
@@ -100,14 +100,14 @@ static bool ensure_publication(const Publishing *job, Publication *publication, 
 
 /* --- Tables ------------------------------------------------------------------------------------------------------- */
 
-/* Which of the group are there and not published yet: of a column of quoted names. */
+/* Which of the group are there and not published yet: quoted names, oids. */
 static bool find_missing(DbConn *source, const char *publication, const SeamTable *const *group, size_t count,
                          DbResult **ret_rows, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(buf_fini) Buf sql;
 
     buf_init(&sql, LIST_SQL_MAX);
-    buf_append_str(&sql, "SELECT quoted FROM pg_catalog.unnest(ARRAY[");
+    buf_append_str(&sql, "SELECT quoted, pg_catalog.to_regclass(quoted)::oid FROM pg_catalog.unnest(ARRAY[");
     for (size_t i = 0; i < count; i++)
         buf_printf(&sql, "%s%s", i > 0 ? "," : "", sql_literal(arena, group[i]->quoted));
     buf_printf(&sql,
@@ -157,13 +157,39 @@ static bool drop_keyless(DbConn *source, const char *publication, Error *err) {
     return alter_publication(source, publication, "DROP", lost, err);
 }
 
-static bool publish_group(DbConn *source, const Publication *publication, const SeamTable *const *group, size_t count,
-                          Error *err) {
+/* One that was published before, was taken out by the watch while it had no identity and has one again lacks what came
+ * between. Nobody else can tell when it happened since the caller looked (shapes.c). Under the lock that keeps the
+ * identity, before the commit: when that fails, a table is copied that need not be. */
+static bool mark_returning(const Publishing *job, const DbResult *added, Error *err) {
+    CLEANUP(buf_fini) Buf sql;
+    DbConn *dest = job->dest;
+
+    if (db_rows(added) == 0)
+        return true;
+    buf_init(&sql, LIST_SQL_MAX);
+    buf_append_str(&sql, "UPDATE pgcrane.relation SET keyed = false, suspect = coalesce(suspect,"
+                         " 'its updates and deletes were not published all the time')"
+                         " WHERE keyed AND columns IS NOT NULL AND oid IN (0");
+    for (int i = 0; i < db_rows(added); i++)
+        buf_printf(&sql, ",%s", db_text(added, i, 1));
+    buf_append_str(&sql, ")");
+    if (!buf_ok(&sql, "a list of tables", err) || !ledger_begin(dest, job->ledger, err))
+        return false;
+    if (db_exec(dest, sql.data, err) && ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return error_wrap(err, "noting tables that are published again");
+}
+
+static bool publish_group(const Publishing *job, const Publication *publication, const SeamTable *const *group,
+                          size_t count, Error *err) {
     CLEANUP(db_result_freep) DbResult *missing = NULL;
+    DbConn *source = job->source;
 
     if (db_exec(source, SEAM_BEGIN_SQL, err) && find_missing(source, publication->name, group, count, &missing, err) &&
         alter_publication(source, publication->name, "ADD", missing, err) &&
-        (!publication->keys || drop_keyless(source, publication->name, err)) && db_exec(source, "COMMIT", err))
+        (!publication->keys || (mark_returning(job, missing, err) && drop_keyless(source, publication->name, err))) &&
+        db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
     return error_wrap(err, "publishing tables in %s", publication->name);
@@ -177,16 +203,16 @@ static bool may_try_again(DbConn *source, const Error *err) {
                                      strcmp(err->sqlstate, "42710") == 0 || strcmp(err->sqlstate, "42704") == 0);
 }
 
-static bool publish_patiently(DbConn *source, const Publication *publication, const SeamTable *const *group,
+static bool publish_patiently(const Publishing *job, const Publication *publication, const SeamTable *const *group,
                               size_t count, Error *err) {
     int64_t deadline = clock_now_us() + LOCK_PATIENCE_US;
     Error stopped;
 
-    while (!publish_group(source, publication, group, count, err)) {
-        if (!may_try_again(source, err) || clock_now_us() > deadline)
+    while (!publish_group(job, publication, group, count, err)) {
+        if (!may_try_again(job->source, err) || clock_now_us() > deadline)
             return false;
         log_info("again: %s", err->message);
-        if (!seam_pause(source, &stopped)) {
+        if (!seam_pause(job->source, &stopped)) {
             *err = stopped;
             return false;
         }
@@ -194,7 +220,7 @@ static bool publish_patiently(DbConn *source, const Publication *publication, co
     return failpoint("seam.group_published", err);
 }
 
-static bool publish_tables(DbConn *source, const Publication *publication, const SeamTable *tables, size_t count,
+static bool publish_tables(const Publishing *job, const Publication *publication, const SeamTable *tables, size_t count,
                            Error *err) {
     const SeamTable *group[GROUP_MAX];
     size_t len = 0;
@@ -203,13 +229,13 @@ static bool publish_tables(DbConn *source, const Publication *publication, const
         if (!publication->keys || tables[i].has_identity)
             group[len++] = &tables[i];
         if (len == GROUP_MAX) {
-            if (!publish_patiently(source, publication, group, len, err))
+            if (!publish_patiently(job, publication, group, len, err))
                 return false;
             len = 0;
         }
     }
     /* The last one even when it is empty: it takes out what has lost its identity. */
-    return publish_patiently(source, publication, group, len, err);
+    return publish_patiently(job, publication, group, len, err);
 }
 
 bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names, const SeamTable *tables,
@@ -219,15 +245,14 @@ bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const Seam
     JournalStream stream;
     Publication all = {
         .name = names->publication_all,
-        .operations = db_version(source) >= TRUNCATE_VERSION ? "insert, truncate" : "insert",
+        .operations = db_version(source) >= SEAM_TRUNCATE_VERSION ? "insert, truncate" : "insert",
         .all_tables = all_tables,
     };
     Publication keys = {.name = names->publication_keys, .operations = "update, delete", .keys = true};
 
     return journal_get_stream(dest, arena, &job.is_streaming, &stream, err) && ensure_publication(&job, &all, err) &&
-           ensure_publication(&job, &keys, err) &&
-           (all.all_tables || publish_tables(source, &all, tables, count, err)) &&
-           publish_tables(source, &keys, tables, count, err);
+           ensure_publication(&job, &keys, err) && (all.all_tables || publish_tables(&job, &all, tables, count, err)) &&
+           publish_tables(&job, &keys, tables, count, err);
 }
 
 bool seam_unpublish_keyless(DbConn *source, const SeamNames *names, Arena *arena, StringVec *ret_tables, Error *err) {
