@@ -29,6 +29,8 @@
 
 #define BARRIER_US (10 * USEC_PER_SEC)
 #define SQLSTATE_LOCK_TIMEOUT "55P03"
+/* Which of the servers behind an address it is: two do not start within the same microsecond. */
+#define STARTED_SQL "pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::text"
 
 typedef struct Again {
     Run *run;
@@ -63,6 +65,22 @@ static bool pass_barrier(const Again *again, bool *ret_passed, Error *err) {
                                again->blocked_context, ret_passed, err);
 }
 
+/* An address of several hosts may have led to a standby, whose snapshot shows another moment than barrier and marker
+ * are of. */
+static bool is_same_server(const Again *again, const char *started, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(again->run->source, "SELECT " STARTED_SQL, 0, NULL, &row, err))
+        return false;
+    if (strcmp(db_text(row, 0, 0), started) == 0)
+        return true;
+    error_set(err, REASON_CONNECTION_LOST,
+              "the source's address has led to another server (started %s) than before (started %s)", started,
+              db_text(row, 0, 0));
+    err->retryable = true;
+    return false;
+}
+
 static bool open_snapshot(Again *again, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Run *run = again->run;
@@ -70,8 +88,9 @@ static bool open_snapshot(Again *again, Error *err) {
     if (!db_open(&run->source_target, "copy again", &run->stop, &again->source, err) ||
         !db_exec(again->source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
         return false;
-    const char *sql = arena_printf(again->arena, "SELECT %s", snapshot_picture_sql(db_version(again->source)));
-    if (!db_query(again->source, sql, 0, NULL, &row, err))
+    const char *sql =
+        arena_printf(again->arena, "SELECT %s, " STARTED_SQL, snapshot_picture_sql(db_version(again->source)));
+    if (!db_query(again->source, sql, 0, NULL, &row, err) || !is_same_server(again, db_text(row, 0, 1), err))
         return error_wrap(err, "taking a snapshot to copy tables again");
     again->picture = arena_strdup(again->arena, db_text(row, 0, 0));
     return failpoint("again.before_marker", err) && seam_marker(run->source, "copy again", &again->w, err);
