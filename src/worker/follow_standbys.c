@@ -105,6 +105,8 @@ static void weigh(Run *run, Standbys *standbys, const Seen *seen, int64_t now) {
 void standbys_start(Standbys *standbys) {
     standbys->count = 0;
     standbys->due_us = 0;
+    /* Nobody has looked meanwhile: one that comes back more slowly than its primary has not been away for a minute. */
+    standbys->seen_us = clock_now_us();
 }
 
 /* Nothing at all is 0/1, since 0 would mean that there is no limit. */
