@@ -20,7 +20,7 @@
 
 #define NOTE "a comment on a foreign key"
 
-enum { PARTITIONED_VERSION = 180000, PAUSE_MAX_S = 5 };
+enum { TREE_VERSION = 120000, PARTITIONED_VERSION = 180000, PAUSE_MAX_S = 5 };
 
 /* clang-format off */
 static const char leaves_sql[] =
@@ -56,6 +56,12 @@ static bool add_not_valid(const Promote *promote, Arena *arena, const Acting *ke
                                     arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s", table, name), err);
 }
 
+/* No pg_partition_tree() to list them, and no NOT VALID: the rows are checked under the fence. */
+static bool add_at_once(const Promote *promote, const Acting *key, Arena *arena, Error *err) {
+    return db_execf(promote->params->dest, err, "ALTER TABLE %s ADD CONSTRAINT %s %s", key->quoted,
+                    sql_ident(arena, key->name), key->definition);
+}
+
 static bool add_to_leaves(const Promote *promote, Arena *arena, const Acting *key, Error *err) {
     CLEANUP(db_result_freep) DbResult *leaves = NULL;
     DbConn *dest = promote->params->dest;
@@ -77,9 +83,11 @@ bool waiting_add_keys(const Promote *promote, const WaitingWork *work, Error *er
     for (size_t i = 0; i < work->keys.len; i++) {
         const Acting *key = &work->keys.items[i];
         bool by_leaves = key->relkind == 'p' && db_version(dest) < PARTITIONED_VERSION;
+        bool ok = !by_leaves                        ? add_not_valid(promote, work->arena, key, key->quoted, err)
+                  : db_version(dest) < TREE_VERSION ? add_at_once(promote, key, work->arena, err)
+                                                    : add_to_leaves(promote, work->arena, key, err);
 
-        if (by_leaves ? !add_to_leaves(promote, work->arena, key, err)
-                      : !add_not_valid(promote, work->arena, key, key->quoted, err))
+        if (!ok)
             return error_wrap(err, "adding %s", acting_display(work->arena, key));
     }
     for (size_t i = 0; i < work->key_notes.len; i++)
