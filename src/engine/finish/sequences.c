@@ -54,14 +54,18 @@ static bool is_owner_wanted(const LoadParams *params, const DbResult *rows, int 
 }
 
 /* One that was made since the definitions were read is there when it was made there, too: while it was followed. Under
- * filters its owner says whether it is one of ours: serial and identity columns own theirs. */
+ * filters its owner says whether it is one of ours (serial and identity columns own theirs), or, where nobody owns it,
+ * its own name. */
 static bool is_wanted_of_archive(const LoadParams *params, const Oids *chosen, const Oids *all, const DbResult *rows,
                                  int row) {
     uint32_t oid = (uint32_t)db_int64(rows, row, 0);
 
     if (has(all, oid))
         return has(chosen, oid);
-    return params->filtered ? is_owner_wanted(params, rows, row) : true;
+    if (!params->filtered || is_owner_wanted(params, rows, row))
+        return true;
+    return db_int64(rows, row, 4) == 0 && params->wanted != NULL &&
+           params->wanted(params->wanted_context, db_text(rows, row, 1), db_text(rows, row, 2));
 }
 
 /* The tables copied and what they are partitions or children of: a partitioned table has no rows, and so is not in the
