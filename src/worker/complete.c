@@ -114,7 +114,7 @@ bool step_refresh(Run *run, Error *err) {
               /* A migration that is followed fills its views at the promote. */
               (run->options.schema_only || run->options.data_only || run->options.follow || refresh_views(run, err)) &&
               (run->options.data_only ||
-               finish_database(&run->load, run->source, run->dest, &run->not_moved, run->arena, err));
+               finish_database(&run->load, run->source, run->dest, false, &run->not_moved, run->arena, err));
     tracker_phase_end(run->tracker, PHASE_FINISH);
     return ok;
 }

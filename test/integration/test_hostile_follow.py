@@ -287,6 +287,33 @@ def test_sequences_made_while_followed(follow):
     promote_equal(following)
 
 
+def test_sequence_of_nobody_under_a_filter(follow):
+    """Made while it was followed, and used by a default, as object-relational mappers do."""
+    following = follow("CREATE SCHEMA s; " + TABLE.format("s.a") + "; " + TABLE.format("left_out"), "--ddl", "--schema", "s")
+    for statement in ("CREATE SEQUENCE s.number", "CREATE TABLE s.n (id bigint PRIMARY KEY DEFAULT nextval('s.number'))",
+                      "INSERT INTO s.n SELECT FROM generate_series(1, 20)"):
+        following.source.sql(statement)
+    following.wait_applied()
+    following.promote()
+    following.dest.sql("INSERT INTO s.n DEFAULT VALUES")
+    assert following.dest.sql("SELECT max(id), to_regclass('left_out')::text FROM s.n") == [(21, None)]
+
+
+def test_settings_of_the_database_change_while_followed(follow):
+    """They are taken over before the promote; what a fence has set is not."""
+    following = follow(TABLE.format("a"))
+    source, dest = (d.name for d in (following.source, following.dest))
+    following.source.sql(f"ALTER DATABASE {source} SET search_path = a, public; ALTER ROLE postgres IN DATABASE {source} SET work_mem = '5MB';"
+                         f" COMMENT ON DATABASE {source} IS 'later'; REVOKE CONNECT ON DATABASE {source} FROM PUBLIC;"
+                         f" ALTER DATABASE {source} SET default_transaction_read_only = off")
+    following.promote()
+    with following.dest.connect() as conn:
+        assert conn.execute("SHOW search_path").fetchone() == ("a, public",) and conn.execute("SHOW work_mem").fetchone() == ("5MB",)
+        assert conn.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
+        assert conn.execute("SELECT shobj_description(oid, 'pg_database'), has_database_privilege('pg_monitor', oid, 'CONNECT')"
+                            " FROM pg_database WHERE datname = %s", (dest,)).fetchone() == ("later", False)
+
+
 def test_many_large_objects_while_followed(follow):
     """More than a transaction of the destination could lock at once."""
     following = follow(TABLE.format("a") + "; SELECT count(lo_from_bytea(0, '\\x00')) FROM generate_series(1, 6000)")

@@ -29,7 +29,8 @@
     "   ELSE pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) END"                                                  \
     "  ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END)"                        \
     " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
-    " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+    " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
+    " AND (NOT %2$s OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"
 
 #define COMMENT_SQL                                                                                                    \
     "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, "              \
@@ -78,13 +79,14 @@ static bool copy_statements(DbConn *source, DbConn *dest, const char *query, Not
     return true;
 }
 
-bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena,
-                     Error *err) {
+bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again, NotMovedVec *not_moved,
+                     Arena *arena, Error *err) {
     const char *name = sql_literal(arena, db_name(dest));
 
     if (!failpoint("database.before", err) || !ledger_begin(dest, params->ledger, err))
         return false;
-    bool ok = copy_statements(source, dest, arena_printf(arena, SETTINGS_SQL, name), not_moved, arena, err) &&
+    const char *settings = arena_printf(arena, SETTINGS_SQL, name, again ? "true" : "false");
+    bool ok = copy_statements(source, dest, settings, not_moved, arena, err) &&
               copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err);
 
     if (ok && !params->restore.no_acl)

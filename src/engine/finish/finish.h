@@ -34,6 +34,7 @@ NODISCARD bool finish_view_settings(DbConn *source, DbConn *dest, ViewSettings *
 NODISCARD bool finish_view_settings_back(DbConn *dest, ViewSettings *settings, Error *err);
 
 /* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set
- * is listed. */
-NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved,
-                               Arena *arena, Error *err);
+ * is listed. again: once more before a promote, without default_transaction_read_only, which may be the fence of
+ * another migration's; what was reset on the source meanwhile stays. */
+NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again,
+                               NotMovedVec *not_moved, Arena *arena, Error *err);

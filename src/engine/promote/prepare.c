@@ -101,6 +101,29 @@ static bool compare_caught_up(Promote *promote, StringVec *problems, Error *err)
     }
 }
 
+static bool is_listed(const NotMovedVec *list, const char *object) {
+    for (size_t i = 0; i < list->len; i++)
+        if (strcmp(list->items[i].object, object) == 0)
+            return true;
+    return false;
+}
+
+/* Settings, grants and comment of the database change while it is followed, too, and nobody is told: no event trigger
+ * fires for them. */
+static bool take_over_settings(Promote *promote, Error *err) {
+    const PromoteParams *params = promote->params;
+    NotMovedVec refused = {0};
+
+    if (params->options->dry_run || params->load->data_only)
+        return true;
+    if (!finish_database(params->load, params->source, params->dest, true, &refused, promote->arena, err))
+        return false;
+    for (size_t i = 0; i < refused.len; i++)
+        if (!is_listed(params->not_moved, refused.items[i].object))
+            vec_push(promote->arena, params->not_moved, refused.items[i]);
+    return true;
+}
+
 bool promote_prepare(Promote *promote, Error *err) {
     StringVec problems = {0};
 
@@ -113,8 +136,8 @@ bool promote_prepare(Promote *promote, Error *err) {
         !promote_rest_presume(promote, &problems, err) || !promote_unique_check(promote, &problems, err) ||
         !waiting_prepare(promote, &problems, err) || !promote_refuse(promote, "not ready to promote", &problems, err))
         return false;
-    return prepare_objects(promote, err) && prepare_views(promote, err) && promote_wait_lag(promote, err) &&
-           failpoint("promote.after_prepare", err);
+    return prepare_objects(promote, err) && prepare_views(promote, err) && take_over_settings(promote, err) &&
+           promote_wait_lag(promote, err) && failpoint("promote.after_prepare", err);
 }
 
 int64_t promote_estimate_us(const Promote *promote) {
