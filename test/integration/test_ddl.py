@@ -181,6 +181,23 @@ def test_drift_tells_each_difference_and_its_end(probe, change, name, message, f
         assert probe.drift() == {}
 
 
+def test_drift_of_an_index_of_a_partitioned_table(probe):
+    """What is told makes a valid one; one that not all partitions have a part of is no constraint yet, and is told."""
+    for side in (probe.source, probe.dest):
+        side.sql("CREATE TABLE root (a int, b text) PARTITION BY LIST (a); CREATE TABLE leaf_1 PARTITION OF root FOR VALUES IN (1);"
+                 " CREATE TABLE leaf_2 PARTITION OF root FOR VALUES IN (2)")
+    probe.source.sql("CREATE UNIQUE INDEX whole ON root (a, b)")
+    probe.dest.sql("CREATE UNIQUE INDEX whole ON ONLY root (a, b)")
+    assert "public.root" in probe.drift()
+    probe.dest.sql("DROP INDEX whole")
+    assert "public.root" in probe.drift()
+    for fix in [drift["fix"] for drift in probe.values("drift")]:
+        with contextlib.suppress(psycopg.errors.DuplicateTable):  # the root's brings those of the partitions
+            probe.dest.sql(fix)
+    assert probe.drift() == {}
+    assert probe.dest.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'whole'::regclass") == [(True,)]
+
+
 def test_drift_leaves_out_what_is_not_ours(probe):
     probe.source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE skip_one (a int REFERENCES t)")
     probe.dest.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE skip_two (a int)")

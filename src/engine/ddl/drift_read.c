@@ -95,9 +95,13 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     " pg_catalog.pg_get_constraintdef(k.oid), NULL, NULL, NULL, NULL, NULL" \
     " FROM typ t JOIN pg_catalog.pg_constraint k ON k.contypid = t.id WHERE k.contype = 'c'"
 
+/* One of a partitioned table is valid when all partitions have theirs: what ON makes. ON ONLY, as it is printed, makes one
+ * that is not, and is no constraint then. */
 #define INDEXES_SQL \
     " UNION ALL SELECT 6, r.oid, r.nspname::text, r.relname::text, c.relname::text," \
-    " pg_catalog.pg_get_indexdef(c.oid), NULL, NULL, NULL, NULL, NULL" \
+    " CASE WHEN r.relkind = 'p' AND i.indisvalid" \
+    "  THEN pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(c.oid), ' ON ONLY ', ' ON ')" \
+    "  ELSE pg_catalog.pg_get_indexdef(c.oid) END, NULL, NULL, NULL, NULL, NULL" \
     " FROM rel r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid" \
     " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid" \
     " WHERE $3::boolean AND i.indisready AND (i.indisvalid OR r.relkind = 'p')" \
