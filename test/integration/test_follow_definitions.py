@@ -327,3 +327,18 @@ def test_configuration_of_an_extension(pgcrane, source_db, dest_db):
     assert promoted["proven"]
     assert_same(following, "SELECT * FROM conf ORDER BY id", "SELECT * FROM t ORDER BY id")
     assert dest_db.sql("SELECT count(*) FROM conf") == [(3,)]
+
+
+def test_configuration_of_an_extension_made_while_followed(pgcrane, source_db, dest_db):
+    """It is in no plan, and in no stream: the promote makes it alike, too."""
+    source_db.sql(ROWS.format("t"))
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    for database in (source_db, dest_db):
+        database.sql(CONFIGURATION.replace("ARRAY['']", "ARRAY['WHERE id < 100']"))
+    source_db.sql("INSERT INTO conf VALUES (1, 'followed'), (100, 'of the extension itself')")
+    dest_db.sql("INSERT INTO conf VALUES (2, 'default'), (100, 'its own')")
+    following.wait_applied()
+    promoted = following.promoted(following.promote())
+    assert promoted["proven"]
+    assert dest_db.sql("SELECT * FROM conf ORDER BY id") == [(1, "followed"), (100, "its own")]

@@ -66,6 +66,12 @@ static bool is_listed(const Promote *promote, const char *from) {
     return false;
 }
 
+static const char *condition_of(const Promote *promote, const DbResult *row, const PlanTable *plan) {
+    if (plan == NULL)
+        return db_is_null(row, 0, 8) ? "" : arena_strdup(promote->arena, db_text(row, 0, 8));
+    return plan->condition == NULL ? "" : plan->condition;
+}
+
 static void add_table(Promote *promote, const DbResult *row, const PlanTable *plan, const char *why) {
     const char *quoted = sql_qualified(promote->arena, db_text(row, 0, 1), db_text(row, 0, 2));
     const char *via = plan == NULL ? NULL : plan->via;
@@ -75,7 +81,7 @@ static void add_table(Promote *promote, const DbResult *row, const PlanTable *pl
         .from = via != NULL ? via : arena_printf(promote->arena, "ONLY %s", quoted),
         .target = via != NULL ? via : quoted,
         .columns = arena_strdup(promote->arena, db_text(row, 0, 6)),
-        .condition = plan == NULL || plan->condition == NULL ? "" : plan->condition,
+        .condition = condition_of(promote, row, plan),
         .why = why,
         .never_streamed = db_bool(row, 0, 3) || db_bool(row, 0, 7),
         .bytes = db_int64(row, 0, 5),
@@ -85,7 +91,15 @@ static void add_table(Promote *promote, const DbResult *row, const PlanTable *pl
         vec_push(promote->arena, &promote->rest, table);
 }
 
-/* Columns: oid, schema, name, is unlogged, updates are published, bytes, columns, is an extension's. */
+/* Configuration of an extension that was made while it was followed is not in the plan. */
+static bool is_left_out(const Promote *promote, const DbResult *row, const PlanTable *plan) {
+    if (!db_bool(row, 0, 7))
+        return !is_wanted(promote, row);
+    return plan == NULL && (promote->params->load->filtered || db_is_null(row, 0, 8));
+}
+
+/* Columns: oid, schema, name, is unlogged, updates are published, bytes, columns, is an extension's, the condition of
+ * its rows when it is an extension's configuration. */
 static bool list_table(const DbResult *row, void *context, Error *err) {
     Listing *listing = context;
     uint32_t oid = (uint32_t)db_int64(row, 0, 0);
@@ -93,7 +107,7 @@ static bool list_table(const DbResult *row, void *context, Error *err) {
     const char *suspect = suspect_reason(listing, oid);
 
     (void)err;
-    if (db_bool(row, 0, 7) ? plan == NULL : !is_wanted(listing->promote, row))
+    if (is_left_out(listing->promote, row, plan))
         return true;
     if (suspect != NULL)
         add_table(listing->promote, row, plan, suspect);
@@ -113,17 +127,21 @@ static bool list_table(const DbResult *row, void *context, Error *err) {
 static const char *list_sql(Arena *arena, int version) {
     return arena_printf(
         arena,
-        "SELECT t.*, pg_catalog.pg_table_size(t.oid), coalesce((SELECT pg_catalog.string_agg("
+        "SELECT t.oid, t.nspname, t.relname, t.is_unlogged, t.is_published, pg_catalog.pg_table_size(t.oid), "
+        "coalesce((SELECT pg_catalog.string_agg("
         "  pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
-        "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), ''), e.is_extensions"
+        "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), ''), e.is_extensions, f.condition"
         " FROM (SELECT c.oid, n.nspname, c.relname, c.relpersistence = 'u' AS is_unlogged,"
         "  (n.nspname, c.relname) IN (SELECT p.schemaname, p.tablename FROM pg_catalog.pg_publication_tables p"
         "   WHERE p.pubname = $1) AS is_published"
         "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         "  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
-        "  AND n.nspname NOT IN ('information_schema', 'pgcrane')) AS t,"
-        " LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e'"
+        "  AND n.nspname NOT IN ('information_schema', 'pgcrane')) AS t"
+        " CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = t.oid AND d.deptype = "
+        "'e'"
         "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass) AS is_extensions) AS e"
+        " LEFT JOIN (SELECT x.oid, coalesce(x.condition, '') AS condition FROM pg_catalog.pg_extension,"
+        "  LATERAL unnest(extconfig, extcondition) AS x (oid, condition)) AS f ON f.oid = t.oid"
         " WHERE t.is_unlogged OR NOT t.is_published OR e.is_extensions OR t.oid = ANY ($2::oid[]) ORDER BY t.oid",
         version >= GENERATED_VERSION ? " AND a.attgenerated = ''" : "");
 }
