@@ -78,6 +78,18 @@ bool relation_add_suspect(DbConn *dest, uint32_t oid, const char *schema, const 
            error_wrap(err, "noting a new table in the ledger");
 }
 
+bool relation_mark(DbConn *dest, uint32_t oid, const char *schema, const char *name, const char *reason, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%u", oid);
+    if (!db_query(dest, "SELECT 1 FROM pgcrane.relation WHERE oid = $1::oid", 1, (const char *const[]){text}, &row,
+                  err))
+        return error_wrap(err, "reading a table's line in the ledger");
+    return db_rows(row) == 1 ? relation_set_suspect(dest, oid, reason, err)
+                             : relation_add_suspect(dest, oid, schema, name, reason, err);
+}
+
 bool relations_any_suspect(DbConn *dest, bool *ret_any, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 

@@ -27,6 +27,10 @@ NODISCARD bool relation_add_followed(DbConn *dest, uint32_t oid, Error *err);
  * transaction; names it if it was known by its oid only. */
 NODISCARD bool relation_add_suspect(DbConn *dest, uint32_t oid, const char *schema, const char *name,
                                     const char *reason, Error *err);
+/* A table that is to be copied again whatever is known of it: as relation_set_suspect(), or, when the ledger does not
+ * have it, as relation_add_suspect(). */
+NODISCARD bool relation_mark(DbConn *dest, uint32_t oid, const char *schema, const char *name, const char *reason,
+                             Error *err);
 /* Do its changes apply? False also when the ledger has no such table. */
 NODISCARD bool relation_is_followed(DbConn *dest, uint32_t oid, bool *ret_followed, Error *err);
 NODISCARD bool relation_is_suspect(DbConn *dest, uint32_t oid, bool *ret_suspect, Error *err);
