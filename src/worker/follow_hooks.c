@@ -72,10 +72,19 @@ static bool on_table_changed(void *context, DbConn *dest, const PgoRelation *rel
     return relation_set_suspect(dest, relation->oid, why, err);
 }
 
-static bool mark_tables(DbConn *dest, const DdlResult *result, Error *err) {
+/* Those that it names, and whose rows it reaches besides: partitions, inheritors. A root of partitions has no line and
+ * needs none. What has rows and is migrated gets a mark in any case, if need be with a line. */
+static bool mark_tables(const Following *following, DbConn *dest, const DdlResult *result, Error *err) {
     for (size_t i = 0; i < result->tables_count; i++)
         if (!relation_set_suspect(dest, result->tables[i], result->reason, err))
             return false;
+    for (size_t i = 0; i < result->rows_count; i++) {
+        const DdlResultTable *table = &result->rows[i];
+
+        if (run_wanted(following->run, table->schema, table->name) &&
+            !relation_mark(dest, table->oid, table->schema, table->name, result->reason, err))
+            return false;
+    }
     return true;
 }
 
@@ -94,7 +103,7 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
     CLEANUP(arena_freep) Arena *arena = arena_new();
     DdlResult result = {0};
 
-    if (!ddl_replay(dest, arena, message->content, message->len, run_wanted, following->run, &result, err))
+    if (!ddl_replay(&following->ddl_stream, dest, arena, message->content, message->len, &result, err))
         return error_wrap(err, "applying a change of definitions");
     switch (result.outcome) {
     case DDL_IGNORED:
@@ -112,7 +121,7 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
                   result.reason);
         if (is_to_be_noted(&result) && !unrepeated_add(dest, &result, err))
             return false;
-        return mark_tables(dest, &result, err);
+        return mark_tables(following, dest, &result, err);
     }
     UNREACHABLE();
 }
@@ -122,8 +131,12 @@ static bool on_message(void *context, DbConn *dest, const PgoLogical *message, E
 }
 
 FollowHooks following_hooks(Following *following) {
+    Run *run = following->run;
+
+    /* Without --ddl nobody asked for commands: what comes is another migration's. */
+    following->ddl_stream = (DdlStream){.slot = run->names.slot, .wanted = run_wanted, .context = run};
     return (FollowHooks){.context = following,
                          .unknown_table = on_unknown_table,
                          .table_changed = on_table_changed,
-                         .message = on_message};
+                         .message = run->options.ddl ? on_message : NULL};
 }

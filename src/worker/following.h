@@ -1,6 +1,7 @@
 /* What the files around following share (follow.c has the story); nobody else includes this. */
 #pragma once
 
+#include "engine/ddl/replay.h"
 #include "worker/run.h"
 
 #include <stdatomic.h>
@@ -65,7 +66,8 @@ typedef struct Following {
     atomic_int_fast64_t ddl;
     bool mended_for_promote;
     Teller teller;
-    int promotes_undone; /* automatic ones */
+    DdlStream ddl_stream; /* the applier's, of one start */
+    int promotes_undone;  /* automatic ones */
     int64_t promote_due_us;
     /* Trouble: where the position was when it began, and whether it is behind us. */
     Lsn trouble_at;

@@ -342,7 +342,8 @@ def test_commands_are_repeated_and_both_sides_are_equal(make_probe, major):
         psql(probe.source, text)
         found = replay(probe)
         assert found, text
-        suspects = [r for r in found if r[0] != "applied"]
+        # A table with a key that comes with other statements is published by the program, a moment later.
+        suspects = [r for r in found if r[0] != "applied" and "not published at once" not in r[2]]
         if "ADD PRIMARY KEY" in text or "REPLICA IDENTITY" in text:  # what the table did before was not in the stream
             assert len(suspects) == 1 and "got a replica identity" in suspects[0][2], (text, suspects)
         else:
@@ -370,6 +371,7 @@ SUSPECTS = [
     ("ALTER TABLE t ADD COLUMN x serial", "other values", True),
     ("ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS IDENTITY", "other values", True),
     ("ALTER TABLE t ALTER COLUMN n TYPE text USING volatile_one(n)::text", "other values", True),
+    ("ALTER TABLE t ALTER COLUMN n TYPE bigint USING n::int * 2 + 1", "other values", True),
     ("ALTER TABLE t ADD COLUMN only_here int", "the destination refused it", False),
 ]
 
@@ -428,7 +430,8 @@ def test_what_acts_is_calm_until_the_promote(probe):
     "ALTER TABLE t ADD COLUMN x int DEFAULT 5 NOT NULL CHECK (volatile_one(x) > 0)",
     "ALTER TABLE t ADD COLUMN x varchar(10) DEFAULT 'a b'::varchar(10), ADD COLUMN y int DEFAULT -1",
     "ALTER TABLE t ALTER COLUMN at SET DEFAULT now()",
-    "ALTER TABLE t ALTER COLUMN n TYPE bigint USING n * 2 + 1",
+    "ALTER TABLE t ALTER COLUMN n TYPE bigint",
+    "ALTER TABLE t ADD COLUMN x numeric(8, 2) DEFAULT 1.5, ADD COLUMN y jsonb DEFAULT '{\"a\": [1]}', ADD COLUMN z text[] DEFAULT '{a,b}', ADD COLUMN w boolean DEFAULT true",
     "ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS (n + 1) STORED",
     "ALTER TABLE t ADD CONSTRAINT one UNIQUE USING INDEX t_one",
     "ALTER TABLE t CLUSTER ON t_one",
@@ -485,7 +488,8 @@ def test_a_number_is_not_given_to_the_wrong_statement(probe):
 
 def test_an_enum_label_and_rows_with_it(probe):
     install(probe)
-    psql(probe.source, "CREATE TYPE mood AS ENUM ('good'); CREATE TABLE m (id int PRIMARY KEY, v mood)")
+    psql(probe.source, "CREATE TYPE mood AS ENUM ('good')")
+    psql(probe.source, "CREATE TABLE m (id int PRIMARY KEY, v mood)")
     psql(probe.source, "ALTER TYPE mood ADD VALUE 'bad'")
     assert [r[0] for r in replay(probe)] == ["applied"] * 3
     probe.dest.sql("INSERT INTO m VALUES (1, 'bad')")
@@ -529,7 +533,7 @@ def test_an_application_without_rights_on_our_schema_is_not_hindered(make_probe,
     psql(probe.source, "SET search_path = app; CREATE TABLE mine (id int PRIMARY KEY); ALTER TABLE mine ADD x text;"
                        " CREATE TEMP TABLE mine2 (id int); DROP TABLE mine", user="ddl_app")
     psql(probe.source, "SET session_replication_role = replica; CREATE TABLE quiet (id int)")
-    tags = [json.loads(m)["tag"] for m in messages(probe)]
+    tags = [m["tag"] for m in map(json.loads, messages(probe)) if "suspect" not in m]  # "mine" is published later
     assert tags == ["CREATE TABLE", "ALTER TABLE", "DROP TABLE", "CREATE TABLE"]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         probe.source.sql(f"SELECT pgcrane_{JOB}_ddl.emit('{{}}')", user="ddl_app")
@@ -539,7 +543,7 @@ def test_what_goes_wrong_inside_is_told_and_fails_nothing(probe):
     install(probe)
     probe.source.sql(f"ALTER FUNCTION pgcrane_{JOB}_ddl.found_end() RENAME TO broken")
     psql(probe.source, "CREATE TABLE t (id int)")
-    probe.source.sql(f"ALTER FUNCTION pgcrane_{JOB}_ddl.note(text, text, boolean, json, json) RENAME TO broken2")
+    probe.source.sql(f"ALTER FUNCTION pgcrane_{JOB}_ddl.note(text, text, boolean, json, json, json, json) RENAME TO broken2")
     psql(probe.source, "DROP TABLE t")
     found = [json.loads(m) for m in messages(probe)]
     assert len([m for m in found if "failed" in m and m["tag"] == "CREATE TABLE"]) == 1, found
@@ -562,13 +566,19 @@ def published(probe, suffix):
         " WHERE p.pubname = %s", (f"pgcrane_{JOB}_{suffix}",))}
 
 
+def apart(database, text):
+    """Each statement as a string of its own: a table comes into the publication at once only where it is alone."""
+    for statement in text.split(";"):
+        psql(database, statement)
+
+
 @pytest.mark.parametrize("major", [15, 18])
 @pytest.mark.parametrize("publish", ["publish", "publish-lists"])
 def test_the_publications_follow_in_the_same_transaction(make_probe, publish, major):
     probe = make_probe(major, major)
     probe.source.sql("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL); CREATE UNIQUE INDEX t_n ON t (n)")
     probe(publish, "install")
-    psql(probe.source, "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE keyless (id int);"
+    apart(probe.source, "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE keyless (id int);"
                        " UPDATE keyless SET id = 1; CREATE TABLE p (id int PRIMARY KEY) PARTITION BY LIST (id);"
                        " CREATE TABLE p_1 PARTITION OF p FOR VALUES IN (1)")
     assert published(probe, "keys") == {"t", "keyed", "p", "p_1"}
@@ -579,14 +589,14 @@ def test_the_publications_follow_in_the_same_transaction(make_probe, publish, ma
         conn.execute("UPDATE t SET n = 2")
         conn.commit()
     assert published(probe, "keys") == {"keyed", "p", "p_1"}
-    psql(probe.source, "ALTER TABLE t REPLICA IDENTITY USING INDEX t_n; UPDATE t SET n = 3")
+    apart(probe.source, "ALTER TABLE t REPLICA IDENTITY USING INDEX t_n; UPDATE t SET n = 3")
     assert published(probe, "keys") == {"t", "keyed", "p", "p_1"}
-    psql(probe.source, "DROP INDEX t_n; UPDATE t SET n = 4; ALTER TABLE keyless ADD PRIMARY KEY (id)")
+    apart(probe.source, "DROP INDEX t_n; UPDATE t SET n = 4; ALTER TABLE keyless ADD PRIMARY KEY (id)")
     assert published(probe, "keys") == {"keyless", "keyed", "p", "p_1"}
-    psql(probe.source, "ALTER TABLE p DROP CONSTRAINT p_pkey; INSERT INTO p VALUES (1); UPDATE p SET id = 1")  # of the leaf, too
+    apart(probe.source, "ALTER TABLE p DROP CONSTRAINT p_pkey; INSERT INTO p VALUES (1); UPDATE p SET id = 1")  # of the leaf, too
     assert published(probe, "keys") == {"keyless", "keyed"}
-    psql(probe.source, "ALTER TABLE p ADD PRIMARY KEY (id); UPDATE p SET id = 1")
-    psql(probe.source, "CREATE SCHEMA s; CREATE TABLE s.x (id int PRIMARY KEY); DROP TABLE keyed")
+    apart(probe.source, "ALTER TABLE p ADD PRIMARY KEY (id); UPDATE p SET id = 1")
+    apart(probe.source, "CREATE SCHEMA s; CREATE TABLE s.x (id int PRIMARY KEY); DROP TABLE keyed")
     assert published(probe, "keys") == {"keyless", "p", "s.x"}
 
 

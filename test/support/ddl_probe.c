@@ -95,21 +95,23 @@ static const char *outcome_name(DdlOutcome outcome) {
 }
 
 static void say_result(const DdlResult *result) {
-    json_t *tables = json_array();
+    json_t *tables = json_array(), *rows = json_array();
 
     for (size_t i = 0; i < result->tables_count; i++)
         json_array_append_new(tables, json_integer(result->tables[i]));
-    say(json_pack("{s:{s:s, s:s, s:s, s:o}}", "replayed", "outcome", outcome_name(result->outcome), "what",
-                  result->what, "reason", result->reason, "tables", tables));
+    for (size_t i = 0; i < result->rows_count; i++)
+        json_array_append_new(rows, json_string(result->rows[i].name));
+    say(json_pack("{s:{s:s, s:s, s:s, s:o, s:o}}", "replayed", "outcome", outcome_name(result->outcome), "what",
+                  result->what, "reason", result->reason, "tables", tables, "rows", rows));
 }
 
-static bool replay_one(Probe *probe, const char *content, size_t len, Error *err) {
+static bool replay_one(Probe *probe, DdlStream *stream, const char *content, size_t len, Error *err) {
     DdlResult result = {0};
     char *before = NULL, *after = NULL;
 
     if (!db_exec(probe->dest, "BEGIN", err) ||
         !db_query_value(probe->dest, probe->arena, SESSION_SQL, 0, NULL, &before, err) ||
-        !ddl_replay(probe->dest, probe->arena, content, len, is_wanted, NULL, &result, err) ||
+        !ddl_replay(stream, probe->dest, probe->arena, content, len, &result, err) ||
         !db_query_value(probe->dest, probe->arena, SESSION_SQL, 0, NULL, &after, err) ||
         !db_exec(probe->dest, "COMMIT", err))
         return false;
@@ -122,10 +124,11 @@ static bool replay_one(Probe *probe, const char *content, size_t len, Error *err
 static bool run_replay(Probe *probe, Error *err) {
     char *line = NULL;
     size_t size = 0;
+    DdlStream stream = {.slot = probe->names.slot, .wanted = is_wanted};
     bool good = db_exec(probe->dest, "SET session_replication_role = replica", err);
 
     for (ssize_t len = 0; good && (len = getline(&line, &size, stdin)) > 0;)
-        good = replay_one(probe, line, (size_t)len, err);
+        good = replay_one(probe, &stream, line, (size_t)len, err);
     free(line);
     return good;
 }

@@ -7,12 +7,14 @@
  * superuser, or a server where the role may make event triggers: ddl_capture_allowed() asks.
  * - The functions never fail the application's command: whatever goes wrong inside becomes a message that says so (the
  *   table is then suspect), never an error.
- * - A table that gains or loses its replica identity is moved in or out of the publication of updates and deletes in
- * the same transaction, so that nothing is missed between.
+ * - A table that loses its replica identity leaves the publication of updates and deletes in the same transaction. One
+ * that gains one comes in when the command is a transaction of its own; otherwise a message says that it needs a copy,
+ * and whoever follows publishes it (capture_sql.c has the reason).
  * - The schema and the event triggers ("..._end", "..._drop", "..._rw" behind the slot's name) are in a dump of the
  * source: whoever makes one leaves them out.
  * - Not before PostgreSQL 14: its stream has no messages (ddl_capture_allowed() says no).
- * - Messages have the prefix "pgcrane.ddl" and a JSON body (ddl/replay.h).
+ * - Messages have the prefix "pgcrane.ddl" and a JSON body (ddl/replay.h), which names the slot: others are not
+ * concerned.
  */
 #pragma once
 

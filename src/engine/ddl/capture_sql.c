@@ -8,9 +8,24 @@
  *
  * One command, one message. sql_drop comes before ddl_command_end: DROP commands are noted by the first (only there it
  * is told what was dropped), all others by the second. A rewrite is told before either, and is remembered in the
- * setting until the command's end. The transaction's own setting "pgcrane.ddl" also counts the commands of each tag in
- * one query string, so that the receiving side finds the n-th; a subtransaction that is rolled back takes its counts
- * and its messages along. A command inside a function is known by its context: more than our own line.
+ * setting until the command's end. The transaction's own setting "pgcrane.ddl_SLOT" also counts the commands of each
+ * tag in one query string, so that the receiving side finds the n-th; a subtransaction that is rolled back takes its
+ * counts and its messages along. RESET ALL clears the setting: the receiving side sees the count begin again, since
+ * each message says which string it is of. A command inside a function is known by its context: more than our own line.
+ * All of it has the slot's name in it: another migration of this database has a capture of its own.
+ *
+ * Rows. A command reaches more tables than the one it names: partitions and other inheritors at any depth, as they are
+ * at its end (ALTER TABLE neither attaches nor detaches together with what changes columns), and tables of the
+ * composite type it names. They are told ("rows"), and so are the columns that this transaction wrote to the catalogue
+ * of the named ones ("columns": their age is none), each with whether the rows that are there certainly got the same
+ * value everywhere, should it be a new one: it has no default, also none of a domain's, or one that is a constant of a
+ * plain type. That is read from the expression's tree, so that no spelling of a literal matters.
+ *
+ * Publications. In 15 and later ALTER PUBLICATION holds a lock until the application's transaction ends, and every
+ * other one waits for it. So a table comes in here only in a transaction of this one statement; in any other the
+ * program publishes it a moment later, and the table is suspect, since its updates until then are not in the stream. A
+ * table that lost its identity leaves here in any case, since UPDATE would fail: two open transactions that both do
+ * that are in each other's way, and the second one's table leaves by the program (watch.c) when the first has ended.
  *
  * Nothing in here may fail the application's command: what raises an error is caught (its subtransaction is rolled
  * back) and told in a message; should that fail too, the comparison of the catalogues finds it (drift.h). Only a cancel
@@ -35,7 +50,8 @@
 
 /* clang-format off */
 /* %1$s: schema, quoted; %2$s: names of the event triggers, a prefix; %3$s, %4$s: publications as literals;
- * %5$s: the identities' query; %6$s: schema as a literal. */
+ * %5$s: the identities' query; %6$s: schema as a literal; %7$s: slot as a literal; %8$s: our setting as a literal. */
+#define HEAD "'v', 2, 'slot', %7$s, 'tag', "
 #define NOTE_SQL \
     "CREATE FUNCTION %1$s.emit(message json) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
@@ -46,28 +62,30 @@
     "CREATE FUNCTION %1$s.failed(tag text, why text) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
     " BEGIN" \
-    "  PERFORM %1$s.emit(json_build_object('v', 1, 'tag', tag, 'failed', why));" \
+    "  PERFORM %1$s.emit(json_build_object(" HEAD "tag, 'failed', why));" \
     " EXCEPTION WHEN OTHERS THEN NULL;" \
     " END $f$;\n" \
     "CREATE FUNCTION %1$s.state() RETURNS jsonb LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
     " DECLARE" \
-    "  string text := extract(epoch FROM statement_timestamp())::text || md5(coalesce(current_query(), ''));" \
-    "  state jsonb := coalesce(nullif(current_setting('pgcrane.ddl', true), ''), '{}')::jsonb;" \
+    "  string text := concat_ws('-', pg_backend_pid(), extract(epoch FROM statement_timestamp())," \
+    "   md5(coalesce(current_query(), '')));" \
+    "  state jsonb := coalesce(nullif(current_setting(%8$s, true), ''), '{}')::jsonb;" \
     " BEGIN" \
     "  IF state->>'string' IS DISTINCT FROM string THEN" \
     "   state := jsonb_build_object('string', string);" \
     "  END IF;" \
     "  RETURN state;" \
     " END $f$;\n" \
-    "CREATE FUNCTION %1$s.note(command text, path text, nested boolean, objects json, tables json) RETURNS void" \
+    "CREATE FUNCTION %1$s.note(command text, path text, nested boolean, objects json, tables json," \
+    "  below json, columns json) RETURNS void" \
     " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
     " DECLARE" \
     "  state jsonb := %1$s.state();" \
     "  query text := current_query();" \
     " BEGIN" \
-    "  PERFORM %1$s.emit(json_build_object('v', 1, 'tag', command," \
-    "   'query', CASE WHEN octet_length(query) <= " QUERY_MAX " THEN query END," \
+    "  PERFORM %1$s.emit(json_build_object(" HEAD "command," \
+    "   'string', state->>'string', 'query', CASE WHEN octet_length(query) <= " QUERY_MAX " THEN query END," \
     "   'ordinal', coalesce((state->>command)::int, 0) + 1, 'nested', nested," \
     "   'rewrite', coalesce((state->>'rewrite')::int, 0)," \
     "   'role', CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END," \
@@ -78,7 +96,7 @@
     "    'transform_null_equals', current_setting('transform_null_equals')," \
     "    'array_nulls', current_setting('array_nulls'), 'xmloption', current_setting('xmloption')," \
     "    'default_text_search_config', current_setting('default_text_search_config'))," \
-    "   'objects', objects, 'tables', tables));" \
+    "   'objects', objects, 'tables', tables, 'rows', below, 'columns', columns));" \
     " END $f$;\n"
 
 /* What a command is about, and which tables. Commands of an extension's script are the extension's. */
@@ -105,6 +123,52 @@
     "  WHERE t.oid = ANY (oids) AND t.relkind IN ('r', 'p');" \
     " END $f$;\n"
 
+/* Types whose constants are read the same way always and everywhere: bool, bytea, char, name, integers, text, json,
+ * floats, bpchar, varchar, numeric, uuid, jsonb, arrays of some. No dates, no reg..., nothing of the user's. */
+#define PLAIN_TYPES \
+    "16,17,18,19,20,21,23,25,114,700,701,1042,1043,1700,2950,3802,1000,1005,1007,1009,1015,1016,1231"
+
+/* No backslashes in patterns: the application may have standard_conforming_strings off. */
+#define ROWS_SQL \
+    "CREATE FUNCTION %1$s.is_constant(tree text) RETURNS boolean LANGUAGE sql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " SELECT strpos(tree, ':funcformat 0') = 0" \
+    "  AND NOT EXISTS (SELECT FROM regexp_matches(tree, '[{]([A-Z]+)', 'g') AS m" \
+    "   WHERE m[1] NOT IN ('CONST', 'FUNCEXPR', 'RELABELTYPE'))" \
+    "  AND NOT EXISTS (SELECT FROM regexp_matches(tree, ':(?:consttype|funcresulttype|resulttype) ([0-9]+)', 'g') AS m" \
+    "   WHERE NOT m[1]::bigint = ANY (ARRAY[" PLAIN_TYPES "]::bigint[]))" \
+    "  AND NOT EXISTS (SELECT FROM regexp_matches(tree, ':funcid ([0-9]+)', 'g') AS m" \
+    "   WHERE NOT EXISTS (SELECT FROM pg_proc p WHERE p.oid = m[1]::oid AND p.oid < 16384 AND p.provolatile = 'i'))" \
+    " $f$;\n" \
+    "CREATE FUNCTION %1$s.rows_of(command text, oids oid[], OUT below json, OUT columns json)" \
+    " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE named oid[];" \
+    " BEGIN" \
+    "  IF command NOT IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE') THEN" \
+    "   RETURN;" \
+    "  END IF;" \
+    "  named := ARRAY(SELECT unnest(oids) UNION SELECT t.oid FROM pg_class k JOIN pg_class t ON t.reloftype = k.reltype" \
+    "   WHERE k.oid = ANY (oids) AND k.relkind = 'c');" \
+    "  WITH RECURSIVE down AS (SELECT unnest(named) AS oid" \
+    "   UNION SELECT h.inhrelid FROM down JOIN pg_inherits h ON h.inhparent = down.oid)" \
+    "  SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
+    "  INTO below FROM down JOIN pg_class c ON c.oid = down.oid JOIN pg_namespace n ON n.oid = c.relnamespace" \
+    "  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_depend d" \
+    "   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');" \
+    "  SELECT json_agg(json_build_object('schema', n.nspname, 'name', c.relname, 'identity', a.attname, 'type'," \
+    "   CASE WHEN a.attidentity <> '' THEN 'unsure'" \
+    "    WHEN a.atthasdef THEN CASE WHEN %1$s.is_constant((SELECT d.adbin::text FROM pg_attrdef d" \
+    "     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)) THEN 'sure' ELSE 'unsure' END" \
+    "    WHEN EXISTS (WITH RECURSIVE chain AS (SELECT a.atttypid AS oid" \
+    "     UNION SELECT t.typbasetype FROM chain JOIN pg_type t ON t.oid = chain.oid WHERE t.typtype = 'd')" \
+    "     SELECT FROM chain JOIN pg_type t ON t.oid = chain.oid" \
+    "     WHERE t.typdefault IS NOT NULL OR t.typdefaultbin IS NOT NULL) THEN 'unsure' ELSE 'sure' END))" \
+    "  INTO columns FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid" \
+    "  JOIN pg_namespace n ON n.oid = c.relnamespace" \
+    "  WHERE a.attrelid = ANY (named) AND c.relkind IN ('r', 'p', 'f') AND a.attnum > 0 AND NOT a.attisdropped" \
+    "  AND age(a.xmin) <= 0;" \
+    " END $f$;\n"
+
 #define END_SQL \
     "CREATE FUNCTION %1$s.end_of(command text, path text, context text) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $f$" \
@@ -114,6 +178,7 @@
     "  the_tables json;" \
     "  touched oid[];" \
     "  is_extension boolean;" \
+    "  reached record;" \
     " BEGIN" \
     "  IF command LIKE '%% PUBLICATION' OR command LIKE '%% SUBSCRIPTION' THEN" \
     "   RETURN;" \
@@ -125,14 +190,15 @@
     "    RETURN;" \
     "   END IF;" \
     "   IF command NOT LIKE 'DROP %%' AND the_objects IS NOT NULL THEN" \
-    "    PERFORM %1$s.note(command, path, nested, the_objects, the_tables);" \
+    "    SELECT * INTO reached FROM %1$s.rows_of(command, touched);" \
+    "    PERFORM %1$s.note(command, path, nested, the_objects, the_tables, reached.below, reached.columns);" \
     "   END IF;" \
     "  EXCEPTION WHEN OTHERS THEN" \
     "   PERFORM %1$s.failed(command, SQLERRM);" \
     "  END;" \
     "  BEGIN" \
     "   PERFORM %1$s.count_up(command, nested);" \
-    "   PERFORM %1$s.keep_publications(command, touched);" \
+    "   PERFORM %1$s.keep_publications(command, touched, nested);" \
     "  EXCEPTION WHEN OTHERS THEN" \
     "   PERFORM %1$s.failed(command, SQLERRM);" \
     "  END;" \
@@ -144,7 +210,7 @@
     "  IF NOT nested THEN" \
     "   state := jsonb_set(state, ARRAY[command], to_jsonb(coalesce((state->>command)::int, 0) + 1));" \
     "  END IF;" \
-    "  PERFORM set_config('pgcrane.ddl', state::text, true);" \
+    "  PERFORM set_config(%8$s, state::text, true);" \
     " END $f$;\n"
 
 #define DROP_SQL \
@@ -164,7 +230,7 @@
     "  INTO objects, tables FROM pg_event_trigger_dropped_objects() d" \
     "  WHERE NOT d.is_temporary AND d.schema_name IS DISTINCT FROM %6$s;" \
     "  IF objects IS NOT NULL THEN" \
-    "   PERFORM %1$s.note(command, path, strpos(context, chr(10)) > 0, objects, tables);" \
+    "   PERFORM %1$s.note(command, path, strpos(context, chr(10)) > 0, objects, tables, NULL, NULL);" \
     "  END IF;" \
     " EXCEPTION WHEN OTHERS THEN" \
     "  PERFORM %1$s.failed(command, SQLERRM);" \
@@ -175,26 +241,65 @@
     " SET search_path = pg_catalog, pg_temp AS $f$" \
     " DECLARE state jsonb := %1$s.state();" \
     " BEGIN" \
-    "  PERFORM set_config('pgcrane.ddl', jsonb_set(state, '{rewrite}'," \
+    "  PERFORM set_config(%8$s, jsonb_set(state, '{rewrite}'," \
     "   to_jsonb(coalesce((state->>'rewrite')::int, 0) | reason))::text, true);" \
     " EXCEPTION WHEN OTHERS THEN" \
     "  PERFORM %1$s.failed('ALTER TABLE', SQLERRM);" \
     " END $f$;\n"
 
 /* Only tables that this very command has locked already, and the roots of partitions among them; after DROP INDEX those
- * that lost their identity, which it has locked, too, and so for what is below a table that was altered. */
+ * that lost their identity, which it has locked, too, and so for what is below a table that was altered.
+ *
+ * alone: this statement is the whole transaction, as far as can be told; the lock of the publication is short. In the
+ * extended protocol it cannot be told. */
 #define PUBLICATIONS_SQL \
-    "CREATE FUNCTION %1$s.keep_publications(command text, oids oid[]) RETURNS void LANGUAGE plpgsql" \
+    "CREATE FUNCTION %1$s.needs_copy(command text, the_table oid, why text) RETURNS void LANGUAGE plpgsql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " BEGIN" \
+    "  PERFORM %1$s.emit(json_build_object(" HEAD "command, 'suspect', why," \
+    "   'tables', (SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
+    "    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" \
+    "    WHERE c.oid = the_table OR c.oid IN (SELECT relid FROM pg_partition_tree(the_table)))," \
+    "   'rows', (SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
+    "    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" \
+    "    WHERE c.relkind = 'r' AND (c.oid = the_table" \
+    "     OR c.oid IN (SELECT relid FROM pg_partition_tree(the_table))))));" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.keep_one(command text, publication text, the_table oid, quoted text, wanted boolean," \
+    "  alone boolean) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
+    " BEGIN" \
+    "  IF alone OR NOT wanted THEN" \
+    "   BEGIN" \
+    "    EXECUTE format('ALTER PUBLICATION %%I %%s TABLE ONLY %%s', publication," \
+    "     CASE WHEN wanted THEN 'ADD' ELSE 'DROP' END, quoted);" \
+    "    IF wanted AND publication = %4$s AND command NOT LIKE 'CREATE %%' THEN" \
+    "     PERFORM %1$s.needs_copy(command, the_table," \
+    "      'it got a replica identity: earlier updates and deletes were not in the stream');" \
+    "    END IF;" \
+    "    RETURN;" \
+    "   EXCEPTION WHEN lock_not_available THEN NULL;" \
+    "   END;" \
+    "  END IF;" \
+    "  IF NOT wanted OR command NOT LIKE 'CREATE %%' OR NOT EXISTS (SELECT FROM pg_partition_ancestors(the_table) AS a" \
+    "   JOIN pg_publication_rel r ON r.prrelid = a.relid JOIN pg_publication p ON p.oid = r.prpubid" \
+    "   WHERE p.pubname = publication) THEN" \
+    "   PERFORM %1$s.needs_copy(command, the_table, CASE WHEN wanted AND command NOT LIKE 'CREATE %%'" \
+    "    THEN 'it got a replica identity: earlier updates and deletes were not in the stream'" \
+    "    ELSE 'it was not published at once, since a transaction was open' END);" \
+    "  END IF;" \
+    " END $f$;\n" \
+    "CREATE FUNCTION %1$s.keep_publications(command text, oids oid[], nested boolean) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
     " DECLARE" \
-    "  found record;" \
+    "  alone boolean := NOT nested AND statement_timestamp() = transaction_timestamp()" \
+    "   AND strpos(rtrim(current_query(), concat('; ', chr(9), chr(10), chr(13))), ';') = 0;" \
     " BEGIN" \
     "  IF command NOT IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE'," \
     "   'CREATE INDEX', 'DROP INDEX', 'ALTER INDEX') THEN" \
     "   RETURN;" \
     "  END IF;" \
-    "  FOR found IN" \
-    "   SELECT p.pubname, i.oid, i.nspname, i.relname, format('%%I.%%I', i.nspname, i.relname) AS quoted," \
+    "  PERFORM %1$s.keep_one(command, k.pubname, k.oid, k.quoted, k.wanted, alone) FROM (" \
+    "   SELECT p.pubname::text, i.oid, format('%%I.%%I', i.nspname, i.relname) AS quoted," \
     "    i.is_listed AND (i.has_identity OR p.pubname = %3$s) AS wanted" \
     "   FROM (%5$s) AS i JOIN pg_publication p ON p.pubname IN (%3$s, %4$s) AND NOT p.puballtables" \
     "   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = i.oid" \
@@ -204,17 +309,7 @@
     "      OR (r.prrelid IS NOT NULL AND i.oid IN (WITH RECURSIVE down AS (SELECT h.inhrelid FROM pg_inherits h" \
     "        WHERE h.inhparent = ANY (oids) UNION SELECT h.inhrelid FROM down JOIN pg_inherits h" \
     "        ON h.inhparent = down.inhrelid) SELECT inhrelid FROM down)) END" \
-    "  LOOP" \
-    "   EXECUTE format('ALTER PUBLICATION %%I %%s TABLE ONLY %%s', found.pubname," \
-    "    CASE WHEN found.wanted THEN 'ADD' ELSE 'DROP' END, found.quoted);" \
-    "   IF found.wanted AND found.pubname = %4$s AND command NOT LIKE 'CREATE %%' THEN" \
-    "    PERFORM %1$s.emit(json_build_object('v', 1, 'tag', command, 'suspect'," \
-    "     'it got a replica identity: earlier updates and deletes were not in the stream'," \
-    "     'tables', (SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
-    "      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" \
-    "      WHERE c.oid = found.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(found.oid)))));" \
-    "   END IF;" \
-    "  END LOOP;" \
+    "   OFFSET 0) AS k;" \
     " END $f$;\n"
 
 /* The triggers' own functions: in the application's search_path, so as bare as can be. */
@@ -245,12 +340,14 @@ static const char *open_ident(Arena *arena, const char *name) {
 const char *capture_create_sql(Arena *arena, const SeamNames *names, int server_version) {
     const char *schema = ddl_capture_schema(arena, names);
 
-    return arena_printf(arena,
-                        "CREATE SCHEMA %1$s;\n" NOTE_SQL FOUND_SQL END_SQL DROP_SQL REWRITE_SQL PUBLICATIONS_SQL
-                        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %1$s FROM PUBLIC;\n" TRIGGERS_SQL,
-                        sql_ident(arena, schema), open_ident(arena, names->slot),
-                        sql_literal(arena, names->publication_all), sql_literal(arena, names->publication_keys),
-                        seam_identities_sql(arena, server_version), sql_literal(arena, schema));
+    return arena_printf(
+        arena,
+        "CREATE SCHEMA %1$s;\n" NOTE_SQL FOUND_SQL ROWS_SQL END_SQL DROP_SQL REWRITE_SQL PUBLICATIONS_SQL
+        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %1$s FROM PUBLIC;\n" TRIGGERS_SQL,
+        sql_ident(arena, schema), open_ident(arena, names->slot), sql_literal(arena, names->publication_all),
+        sql_literal(arena, names->publication_keys), seam_identities_sql(arena, server_version),
+        sql_literal(arena, schema), sql_literal(arena, names->slot),
+        sql_literal(arena, arena_printf(arena, DDL_PREFIX "_%s", names->slot)));
 }
 
 const char *capture_drop_sql(Arena *arena, const SeamNames *names) {

@@ -21,6 +21,7 @@
 #include "engine/seam/seam.h"
 #include "pg/quote.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* As they are in a message; the role last, since nothing else may be set by anybody then. */
@@ -217,6 +218,23 @@ static const char *find_statement(Replay *replay, const char **ret_reason) {
     return ddl_find_statement(replay->arena, message, ret_reason);
 }
 
+static bool run_and_judge(Replay *replay, const char *sql, Error *err) {
+    const DdlMessage *message = replay->message;
+    const char *dropping = ddl_drop_sql(replay->arena, message, sql);
+    DdlColumnVec before, after;
+
+    if (!ddl_read_columns(replay->dest, replay->arena, message, &before, err) ||
+        !run(replay, dropping != NULL ? dropping : ddl_adapt(replay->arena, sql, message->tag), err))
+        return false;
+    if (replay->result->outcome != DDL_APPLIED)
+        return true;
+    replay->result->was_run = true;
+    if (!ddl_read_columns(replay->dest, replay->arena, message, &after, err))
+        return false;
+    const char *reason = ddl_why_values_differ(message, sql, &before, &after);
+    return reason == NULL || suspect(replay, reason);
+}
+
 static bool replay_statement(Replay *replay, Error *err) {
     const DdlMessage *message = replay->message;
     const char *reason = NULL;
@@ -228,13 +246,36 @@ static bool replay_statement(Replay *replay, Error *err) {
     if (!read_before(replay, err))
         return error_wrap(err, "repeating %s", replay->result->what);
     reason = ddl_why_not(message, sql, db_version(replay->dest));
-    if (reason != NULL)
-        return suspect(replay, reason);
-    if (!run(replay, ddl_adapt(replay->arena, sql, message->tag), err))
+    return reason != NULL ? suspect(replay, reason) : run_and_judge(replay, sql, err);
+}
+
+/* --- Counting ----------------------------------------------------------------------------------------------------- */
+
+static DdlCount *find_count(DdlStream *stream, const char *tag) {
+    for (size_t i = 0; i < stream->counts_len; i++)
+        if (strcmp(stream->counts[i].tag, tag) == 0)
+            return &stream->counts[i];
+    if (stream->counts_len == COUNT_OF(stream->counts))
+        return NULL;
+    DdlCount *count = &stream->counts[stream->counts_len++];
+    (void)snprintf(count->tag, sizeof(count->tag), "%s", tag);
+    count->ordinal = 0;
+    return count;
+}
+
+/* In one query string each number of a tag comes once and they grow, unless the setting that counts was cleared. */
+static bool is_recounted(DdlStream *stream, const DdlMessage *message) {
+    if (message->string[0] == '\0' || message->nested)
         return false;
-    replay->result->was_run = replay->result->outcome == DDL_APPLIED;
-    reason = ddl_why_values_differ(message, sql);
-    return reason == NULL || replay->result->outcome != DDL_APPLIED || suspect(replay, reason);
+    if (strncmp(stream->string, message->string, sizeof(stream->string) - 1) != 0) {
+        (void)snprintf(stream->string, sizeof(stream->string), "%s", message->string);
+        stream->counts_len = 0;
+    }
+    DdlCount *count = find_count(stream, message->tag);
+    if (count == NULL || message->ordinal <= count->ordinal)
+        return true;
+    count->ordinal = message->ordinal;
+    return false;
 }
 
 /* --- What it is about --------------------------------------------------------------------------------------------- */
@@ -272,10 +313,16 @@ static DdlResult describe(Arena *arena, const DdlMessage *message) {
         .objects_count = message->objects.len,
         .tables = arena_array(arena, uint32_t, message->tables.len),
         .tables_count = message->tables.len,
+        .rows = arena_array(arena, DdlResultTable, MAX(message->rows.len, 1)),
+        .rows_count = message->rows.len,
     };
 
     for (size_t i = 0; i < message->tables.len; i++)
         result.tables[i] = message->tables.items[i].oid;
+    for (size_t i = 0; i < message->rows.len; i++)
+        result.rows[i] = (DdlResultTable){.oid = message->rows.items[i].oid,
+                                          .schema = message->rows.items[i].schema,
+                                          .name = message->rows.items[i].name};
     for (size_t i = 0; i < message->objects.len; i++)
         result.objects[i] =
             (DdlResultObject){.kind = message->objects.items[i].kind, .identity = message->objects.items[i].identity};
@@ -292,17 +339,22 @@ static bool is_ignored(const DdlMessage *message) {
     return message->tables.len == 0 && message->query != NULL && seam_names_a_job(message->query);
 }
 
-bool ddl_replay(DbConn *dest, Arena *arena, const char *content, size_t len, DdlWanted wanted, void *context,
-                DdlResult *ret_result, Error *err) {
+bool ddl_replay(DdlStream *stream, DbConn *dest, Arena *arena, const char *content, size_t len, DdlResult *ret_result,
+                Error *err) {
     CLEANUP(json_freep) json_t *json = NULL;
     DdlMessage message;
 
-    if (!ddl_message_parse(arena, content, len, &json, &message, err))
+    *ret_result = (DdlResult){.outcome = DDL_IGNORED, .what = "", .reason = ""};
+    if (!ddl_message_parse(arena, content, len, stream->slot, &json, &message, err))
         return false;
+    if (strcmp(message.slot, stream->slot) != 0)
+        return true;
+    message.recounted = is_recounted(stream, &message);
     DdlResult result = describe(arena, &message);
     Replay replay = {.dest = dest, .arena = arena, .message = &message, .result = &result};
 
-    if (is_ignored(&message) || (message.failed == NULL && !is_wanted(arena, &message, wanted, context)))
+    if (is_ignored(&message) ||
+        (message.failed == NULL && !is_wanted(arena, &message, stream->wanted, stream->context)))
         result.outcome = DDL_IGNORED;
     else if (!replay_statement(&replay, err))
         return false;

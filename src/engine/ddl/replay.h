@@ -7,8 +7,9 @@
  * text (inside a function, CREATE TABLE AS) is not run: DDL_SUSPECT tells why, for
  * which table. So is what the destination refuses; only what may succeed later (a deadlock, a lost connection) is an
  * error.
- * - DDL_SUSPECT, too, when it was run but the rows that are there may have got other values (a volatile default, a
- * rewrite by a function): the shape is right, the table is to be copied again.
+ * - DDL_SUSPECT, too, when it was run but it is not certain that the rows that are there have the same values on both
+ * sides (replay_values.c): the shape is right, the tables are to be copied again, and so is all that inherits from
+ * them.
  * - Triggers, rules, policies, row level security and, without the replica role, foreign keys never act while the
  * stream is applied: what a command made of them that would is taken back. The promote makes them as the source has
  * them then.
@@ -16,7 +17,9 @@
  * with the source's transaction that has it, before rows of later ones.
  * - Materialized views are made WITH NO DATA.
  * - The session is as it was afterwards (role, search_path, settings), also after a failure inside the savepoint.
- * - Commands on objects that are not migrated (another schema filter, our own objects) are ignored.
+ * - Commands on objects that are not migrated (another schema filter, our own objects) are ignored, and so is what the
+ * capture of another migration says.
+ * - A count of commands that began again inside one query string (RESET ALL) is noticed: that command is not run.
  */
 #pragma once
 
@@ -29,12 +32,19 @@ typedef struct DdlResultObject {
     const char *kind, *identity; /* as the source's event trigger says them: "view", shop."My view" */
 } DdlResultObject;
 
+typedef struct DdlResultTable {
+    uint32_t oid; /* on the source */
+    const char *schema, *name;
+} DdlResultTable;
+
 typedef struct DdlResult {
     DdlOutcome outcome;
     const char *what;   /* "ALTER TABLE shop.orders", for people */
     const char *reason; /* of DDL_SUSPECT */
     uint32_t *tables;   /* source oids of the tables it is about; may be none */
     size_t tables_count;
+    DdlResultTable *rows; /* tables with rows that it reaches, whether it names them or not; not all are migrated */
+    size_t rows_count;
     const char *tag, *query; /* query: NULL when it was too long */
     DdlResultObject *objects;
     size_t objects_count;
@@ -44,5 +54,23 @@ typedef struct DdlResult {
 /* Does a table of this name belong to the migration? */
 typedef bool (*DdlWanted)(void *context, const char *schema, const char *name);
 
-NODISCARD bool ddl_replay(DbConn *dest, Arena *arena, const char *content, size_t len, DdlWanted wanted, void *context,
+enum { DDL_TAG_MAX = 64, DDL_STRING_MAX = 96, DDL_COUNTS_MAX = 32 };
+
+typedef struct DdlCount {
+    char tag[DDL_TAG_MAX];
+    int64_t ordinal; /* the last one seen */
+} DdlCount;
+
+/* One reading of the stream, from wherever it begins: made anew when it is read anew. */
+typedef struct DdlStream {
+    const char *slot; /* whose capture is ours */
+    DdlWanted wanted; /* NULL = all are */
+    void *context;
+    /* The replay's own: how far the commands of one query string are counted. */
+    char string[DDL_STRING_MAX];
+    DdlCount counts[DDL_COUNTS_MAX];
+    size_t counts_len;
+} DdlStream;
+
+NODISCARD bool ddl_replay(DdlStream *stream, DbConn *dest, Arena *arena, const char *content, size_t len,
                           DdlResult *ret_result, Error *err);

@@ -4,7 +4,8 @@
  * The event trigger knows the whole string that the client sent, the tag of the command, and its number among those of
  * that tag in this transaction. Counting is exact as long as the string leaves its transaction alone; a string with
  * COMMIT, ROLLBACK or savepoints in it restarts the count or takes it back, so there the name has to decide, and when
- * it does not (two of that name), the command is not repeated.
+ * it does not (two of that name), the command is not repeated. Nor is it when the count began again all the same
+ * (RESET ALL, DISCARD, wherever they hide): then it comes with a number that another command of the string had.
  */
 #include "engine/ddl/replay_internal.h"
 
@@ -145,6 +146,10 @@ const char *ddl_find_statement(Arena *arena, const DdlMessage *message, const ch
             *ret_reason = "the query that ran it has several such statements and ends transactions between them";
         return found;
     }
+    if (message->recounted) {
+        *ret_reason = "the query that ran it has reset the setting that counts its commands (RESET ALL, DISCARD ALL)";
+        return NULL;
+    }
     if (message->ordinal < 1 || (size_t)message->ordinal > candidates.len) {
         *ret_reason = "the query that ran it has fewer such statements than were run";
         return NULL;
@@ -181,6 +186,40 @@ static const char *with_no_data(Arena *arena, const char *sql) {
     if (sql_token_is_word(&last[2], "DATA") && sql_token_is_word(&last[1], "WITH"))
         end = last[1].text;
     return arena_printf(arena, "%.*s WITH NO DATA", (int)(end - sql), sql);
+}
+
+static bool is_droppable(const char *tag) {
+    static const char *const tags[] = {
+        "DROP TABLE",  "DROP VIEW",   "DROP MATERIALIZED VIEW", "DROP SEQUENCE", "DROP INDEX",    "DROP TYPE",
+        "DROP DOMAIN", "DROP SCHEMA", "DROP FOREIGN TABLE",     "DROP FUNCTION", "DROP PROCEDURE"};
+
+    for (size_t i = 0; i < COUNT_OF(tags); i++)
+        if (strcmp(tag, tags[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Temporary ones, those of another schema filter, and what was made without us are not here; the others go. */
+const char *ddl_drop_sql(Arena *arena, const DdlMessage *message, const char *sql) {
+    SqlScanner scanner = {.pos = sql};
+    SqlToken last = {.text = ""};
+    bool several = false;
+    int depth = 0;
+
+    if (!is_droppable(message->tag) || message->objects.len == 0)
+        return NULL;
+    for (SqlToken token = sql_next_token(&scanner); token.kind != SQL_TOKEN_END; token = sql_next_token(&scanner)) {
+        depth += sql_token_is_symbol(&token, '(') ? 1 : 0;
+        depth -= sql_token_is_symbol(&token, ')') ? 1 : 0;
+        several = several || (depth == 0 && sql_token_is_symbol(&token, ','));
+        last = token;
+    }
+    if (!several)
+        return NULL;
+    const char *dropping = arena_printf(arena, "%s IF EXISTS ", message->tag);
+    for (size_t i = 0; i < message->objects.len; i++)
+        dropping = arena_printf(arena, "%s%s%s", dropping, i > 0 ? ", " : "", message->objects.items[i].identity);
+    return sql_token_is_word(&last, "CASCADE") ? arena_printf(arena, "%s CASCADE", dropping) : dropping;
 }
 
 const char *ddl_adapt(Arena *arena, const char *sql, const char *tag) {

@@ -8,16 +8,19 @@
 enum { REWRITE_DEFAULT = 2, REWRITE_TYPE = 4 };
 
 typedef struct DdlObject {
-    const char *schema; /* NULL = it has none */
-    const char *name;   /* of a table: bare; of others: NULL */
-    const char *kind;   /* "view", "function", ...; "" of a table */
-    const char *identity;
+    const char *schema;   /* NULL = it has none */
+    const char *name;     /* of a table: bare; of others: NULL */
+    const char *kind;     /* "view", "function", ...; "" of a table; of a column: "sure" or "unsure" */
+    const char *identity; /* of a column: its bare name */
     uint32_t oid;
 } DdlObject;
 
 typedef VEC(DdlObject) DdlObjectVec;
 
 typedef struct DdlMessage {
+    const char *slot;   /* whose capture it is */
+    const char *string; /* which query string of which session; "" = no command */
+    bool recounted;     /* the source's count of that string began again: its ordinal says nothing */
     const char *tag;
     const char *query;   /* NULL = too long */
     const char *suspect; /* no command, but a reason why the tables need a copy; NULL = none */
@@ -27,10 +30,12 @@ typedef struct DdlMessage {
     const char *role;
     const json_t *settings; /* NULL = none */
     DdlObjectVec objects, tables;
+    DdlObjectVec rows;    /* tables whose rows it may have changed: those named, what inherits from them, typed ones */
+    DdlObjectVec columns; /* that it may have changed, and whether its default, if it is new, is surely the same here */
 } DdlMessage;
 
-/* Text in the arena; *ret_json owns the settings. */
-NODISCARD bool ddl_message_parse(Arena *arena, const char *content, size_t len, json_t **ret_json,
+/* Text in the arena; *ret_json owns the settings. A message of another slot has nothing but `slot`. */
+NODISCARD bool ddl_message_parse(Arena *arena, const char *content, size_t len, const char *slot, json_t **ret_json,
                                  DdlMessage *ret_message, Error *err);
 /* The bare name of an identity: shop."A b"(int) gives A b. Pure. */
 const char *ddl_bare_name(Arena *arena, const DdlObject *object);
@@ -41,11 +46,29 @@ const char *ddl_find_statement(Arena *arena, const DdlMessage *message, const ch
 bool ddl_statement_has_tag(const char *sql, const char *tag);
 /* The statement as it can be run in a transaction, on its own: not CONCURRENTLY, materialized views WITH NO DATA. */
 const char *ddl_adapt(Arena *arena, const char *sql, const char *tag);
+/* DROP of several objects: of those that were dropped, which may be fewer than it names. NULL: as it is. Pure. */
+const char *ddl_drop_sql(Arena *arena, const DdlMessage *message, const char *sql);
 
 /* Why it must not be run, NULL = it may. Pure. */
 const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version);
-/* Why the rows that are there may have other values afterwards, NULL = they have the same. Pure. */
-const char *ddl_why_values_differ(const DdlMessage *message, const char *sql);
+
+/* --- replay_values.c --- */
+
+typedef struct DdlColumn {
+    const char *schema, *table, *name;
+    uint32_t type;
+    int64_t number, modifier;
+    bool generated;
+} DdlColumn;
+
+typedef VEC(DdlColumn) DdlColumnVec;
+
+/* The columns of the tables that the message has columns of, as they are here now. */
+NODISCARD bool ddl_read_columns(DbConn *dest, Arena *arena, const DdlMessage *message, DdlColumnVec *ret_columns,
+                                Error *err);
+/* Why the rows that are there may have other values afterwards, NULL = they certainly have the same. Pure. */
+const char *ddl_why_values_differ(const DdlMessage *message, const char *sql, const DdlColumnVec *before,
+                                  const DdlColumnVec *after);
 
 /* --- replay_calm.c --- */
 

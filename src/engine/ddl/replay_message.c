@@ -21,16 +21,22 @@ static void read_objects(Arena *arena, const json_t *array, DdlObjectVec *ret_ob
     }
 }
 
-bool ddl_message_parse(Arena *arena, const char *content, size_t len, json_t **ret_json, DdlMessage *ret_message,
-                       Error *err) {
+bool ddl_message_parse(Arena *arena, const char *content, size_t len, const char *slot, json_t **ret_json,
+                       DdlMessage *ret_message, Error *err) {
     CLEANUP(json_freep) json_t *json = NULL;
 
     if (!json_parse(content, len, &json, err))
         return error_wrap(err, "reading a captured command");
-    if (json_get_int(json, "v", 0) != 1)
+    *ret_message = (DdlMessage){.slot = arena_strdup(arena, json_get_string(json, "slot", slot))};
+    *ret_json = NULL;
+    if (strcmp(ret_message->slot, slot) != 0)
+        return true;
+    if (json_get_int(json, "v", 0) != 2)
         return error_set(err, REASON_UNSUPPORTED, "a captured command of version %lld",
                          (long long)json_get_int(json, "v", 0));
     DdlMessage message = {
+        .slot = ret_message->slot,
+        .string = arena_strdup(arena, json_get_string(json, "string", "")),
         .tag = arena_strdup(arena, json_get_string(json, "tag", "")),
         .query = arena_strdup(arena, json_get_string(json, "query", NULL)),
         .suspect = arena_strdup(arena, json_get_string(json, "suspect", NULL)),
@@ -43,6 +49,8 @@ bool ddl_message_parse(Arena *arena, const char *content, size_t len, json_t **r
     };
     read_objects(arena, json_get_array(json, "objects"), &message.objects);
     read_objects(arena, json_get_array(json, "tables"), &message.tables);
+    read_objects(arena, json_get_array(json, "rows"), &message.rows);
+    read_objects(arena, json_get_array(json, "columns"), &message.columns);
     *ret_message = message;
     *ret_json = json;
     json = NULL;

@@ -114,36 +114,68 @@ static void statements_are_adapted(void **state) {
 
 static void values_that_may_differ(void **state) {
     (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     static const struct {
-        const char *sql;
-        int rewrite;
-        bool differ;
+        const char *sql, *kind;
+        uint32_t before, after; /* types; 0 = not there */
+        bool generated, differ;
     } cases[] = {
-        {"ALTER TABLE t ADD c int DEFAULT 5", 0, false},
-        {"ALTER TABLE t ADD c int DEFAULT (5 + 3) * -2, ADD d text DEFAULT f(1)", 0, true},
-        {"ALTER TABLE t ADD c varchar(3) DEFAULT 'a'::varchar(3) CHECK (f(c))", 0, false},
-        {"ALTER TABLE t ADD c varchar(3) DEFAULT 'a'::pg_catalog.varchar(3) REFERENCES x (y)", 0, false},
-        {"ALTER TABLE t ADD c timestamptz DEFAULT now()", 0, true},
-        {"ALTER TABLE t ADD c date DEFAULT CURRENT_DATE", 0, true},
-        {"ALTER TABLE t ADD c date DEFAULT 'Today'", 0, true},
-        {"ALTER TABLE t ADD c text DEFAULT 'now()'", 0, false},
-        {"ALTER TABLE t ALTER c SET DEFAULT now()", 0, false},
-        {"ALTER TABLE t ADD c serial", REWRITE_DEFAULT, true},
-        {"ALTER TABLE t ADD c int GENERATED ALWAYS AS (f(a)) STORED", REWRITE_DEFAULT, false},
-        {"ALTER TABLE t ADD c int GENERATED ALWAYS AS (a) STORED, ADD d bigserial", REWRITE_DEFAULT, true},
-        {"ALTER TABLE t ADD c of_a_domain", REWRITE_DEFAULT, true},
-        {"ALTER TABLE t ALTER c TYPE bigint", REWRITE_TYPE, false},
-        {"ALTER TABLE t ALTER c TYPE int USING c::int + 1", REWRITE_TYPE, false},
-        {"ALTER TABLE t ALTER c TYPE int USING length(c)", REWRITE_TYPE, true},
-        {"ALTER TABLE t ADD EXCLUDE USING gist (c WITH &&)", REWRITE_TYPE, false},
-        {"ALTER TABLE t SET LOGGED", 1, false},
+        {"ALTER TABLE t ADD c int DEFAULT 5", "sure", 0, 23, false, false},
+        {"ALTER TABLE t ADD c int DEFAULT f()", "unsure", 0, 23, false, true},
+        {"ALTER TABLE t ADD c float DEFAULT random(), ALTER c SET DEFAULT 5", "sure", 0, 701, false, true},
+        {"ALTER TABLE t ADD c int GENERATED ALWAYS AS (f(a)) STORED", "unsure", 0, 23, true, false},
+        {"ALTER TABLE t ADD IF NOT EXISTS c int DEFAULT 5", "sure", 23, 23, false, true},
+        {"ALTER TABLE t ALTER c SET DEFAULT now()", "unsure", 1184, 1184, false, false},
+        {"ALTER TABLE t ADD c int", "sure", 23, 0, false, true},
+        {"ALTER TABLE t ALTER c TYPE bigint", "unsure", 23, 20, false, false},
+        {"ALTER TABLE t ALTER c TYPE text", "sure", 1043, 25, false, false},
+        {"ALTER TABLE t ALTER c TYPE text", "sure", 17, 25, false, true},
+        {"ALTER TABLE t ALTER c TYPE text", "sure", 701, 25, false, true},
+        {"ALTER TABLE t ALTER c TYPE oid", "sure", 2205, 26, false, true},
+        {"ALTER TABLE t ALTER c TYPE int USING c + 1", "sure", 23, 23, false, true},
+        {"ALTER TABLE t ALTER c TYPE bigint, ADD EXCLUDE USING gist (c WITH &&)", "sure", 23, 20, false, false},
+        {"ALTER TABLE t ALTER c TYPE bigint, ADD UNIQUE USING INDEX x", "sure", 23, 20, false, false},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        const DdlMessage message = {.tag = "ALTER TABLE", .rewrite = cases[i].rewrite};
-        if ((ddl_why_values_differ(&message, cases[i].sql) != NULL) != cases[i].differ)
+        DdlMessage message = {.tag = "ALTER TABLE"};
+        DdlObject column = {.schema = "s", .name = "t", .identity = "c", .kind = cases[i].kind};
+        DdlColumn found = {.schema = "s", .table = "t", .name = "c", .number = 1, .generated = cases[i].generated};
+        DdlColumnVec before = {0}, after = {0};
+
+        vec_push(arena, &message.columns, column);
+        found.type = cases[i].before;
+        if (found.type != 0)
+            vec_push(arena, &before, found);
+        found.type = cases[i].after;
+        if (found.type != 0)
+            vec_push(arena, &after, found);
+        if ((ddl_why_values_differ(&message, cases[i].sql, &before, &after) != NULL) != cases[i].differ)
             fail_msg("%s", cases[i].sql);
     }
-    assert_null(ddl_why_values_differ(&(DdlMessage){.tag = "CREATE TABLE"}, "CREATE TABLE t (a date DEFAULT now())"));
+    DdlColumnVec none = {0};
+    DdlMessage message = {.tag = "ALTER TABLE"};
+    assert_null(ddl_why_values_differ(&message, "ALTER TABLE t SET LOGGED", &none, &none));
+    message.rewrite = REWRITE_DEFAULT;
+    assert_non_null(ddl_why_values_differ(&message, "ALTER TABLE t", &none, &none));
+}
+
+static void only_what_was_dropped_is_dropped(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    DdlMessage message = {.tag = "DROP TABLE"};
+    DdlObject one = {.identity = "s.\"A\""}, two = {.identity = "s.b"};
+
+    assert_null(ddl_drop_sql(arena, &message, "DROP TABLE x, y"));
+    vec_push(arena, &message.objects, one);
+    assert_null(ddl_drop_sql(arena, &message, "DROP TABLE \"A\""));
+    assert_string_equal(ddl_drop_sql(arena, &message, "DROP TABLE x, \"A\""), "DROP TABLE IF EXISTS s.\"A\"");
+    vec_push(arena, &message.objects, two);
+    assert_string_equal(ddl_drop_sql(arena, &message, "DROP TABLE x, \"A\", b CASCADE"),
+                        "DROP TABLE IF EXISTS s.\"A\", s.b CASCADE");
+    message.tag = "DROP FUNCTION";
+    assert_null(ddl_drop_sql(arena, &message, "DROP FUNCTION f(int, int)"));
+    message.tag = "DROP OWNED";
+    assert_null(ddl_drop_sql(arena, &message, "DROP OWNED BY a, b"));
 }
 
 static void what_is_refused(void **state) {
@@ -206,13 +238,15 @@ static void messages_are_read(void **state) {
     (void)state;
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *json = NULL;
-    const char *text = "{\"v\":1,\"tag\":\"DROP TABLE\",\"query\":null,\"ordinal\":2,\"nested\":true,\"rewrite\":4,"
-                       "\"role\":\"app\",\"settings\":{\"search_path\":\"a\"},\"objects\":[{\"identity\":\"s.t\","
-                       "\"oid\":4000000000,\"schema\":null}],\"tables\":null}";
+    const char *text =
+        "{\"v\":2,\"slot\":\"ours\",\"tag\":\"DROP TABLE\",\"query\":null,\"ordinal\":2,\"nested\":true,\"rewrite\":4,"
+        "\"role\":\"app\",\"settings\":{\"search_path\":\"a\"},\"objects\":[{\"identity\":\"s.t\","
+        "\"oid\":4000000000,\"schema\":null}],\"tables\":null}";
     DdlMessage message = {0};
     Error err = {0};
 
-    assert_true(ddl_message_parse(arena, text, strlen(text), &json, &message, &err));
+    assert_true(ddl_message_parse(arena, text, strlen(text), "ours", &json, &message, &err));
+    assert_string_equal(message.slot, "ours");
     assert_string_equal(message.tag, "DROP TABLE");
     assert_null(message.query);
     assert_true(message.nested && message.ordinal == 2 && message.rewrite == REWRITE_TYPE);
@@ -223,8 +257,11 @@ static void messages_are_read(void **state) {
     assert_string_equal(json_get_string(message.settings, "search_path", ""), "a");
 
     json_t *untouched = NULL;
-    assert_false(ddl_message_parse(arena, "{\"v\":2}", 7, &untouched, &message, &err));
-    assert_false(ddl_message_parse(arena, "{\"v\":", 5, &untouched, &message, &err));
+    assert_false(ddl_message_parse(arena, "{\"v\":1}", 7, "ours", &untouched, &message, &err));
+    assert_false(ddl_message_parse(arena, "{\"v\":", 5, "ours", &untouched, &message, &err));
+    assert_true(ddl_message_parse(arena, text, strlen(text), "theirs", &untouched, &message, &err));
+    assert_string_equal(message.slot, "ours");
+    assert_null(message.tag);
     assert_null(untouched);
 }
 
@@ -236,6 +273,7 @@ int main(void) {
         cmocka_unit_test(names_decide_where_transactions_end),
         cmocka_unit_test(statements_are_adapted),
         cmocka_unit_test(values_that_may_differ),
+        cmocka_unit_test(only_what_was_dropped_is_dropped),
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(what_waits_for_the_promote),
         cmocka_unit_test(messages_are_read),
