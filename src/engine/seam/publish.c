@@ -164,9 +164,9 @@ static bool mark_returning(const Publishing *job, const DbResult *added, Error *
     CLEANUP(buf_fini) Buf sql;
     DbConn *dest = job->dest;
 
+    buf_init(&sql, LIST_SQL_MAX);
     if (db_rows(added) == 0)
         return true;
-    buf_init(&sql, LIST_SQL_MAX);
     buf_append_str(&sql, "UPDATE pgcrane.relation SET keyed = false, suspect = coalesce(suspect,"
                          " 'its updates and deletes were not published all the time')"
                          " WHERE keyed AND columns IS NOT NULL AND oid IN (0");
