@@ -326,11 +326,30 @@ static void size_next(Pull *pull) {
         pull->is_over = true;
 }
 
-static ReplResult end_chunk(Pull *pull, ReplData *ret_data, Error *err) {
+/* The server drops its session's temporary slots after an error: there is no reader any more. */
+static ReplResult give_up(Pull *pull, const Error *why, bool *ret_over) {
+    log_info("the backlog is streamed: %s", why->message);
+    pull->state = PULL_IDLE;
+    pull->is_over = true;
+    *ret_over = true;
+    return REPL_DATA;
+}
+
+/* An answer of the server, not the end of the connection; and before the first piece of the COPY, which brings the
+ * header with it. */
+static bool gave_nothing(const Pull *pull, const Error *err) {
+    return err->sqlstate[0] != '\0' && err->reason != REASON_CONNECTION_LOST && err->reason != REASON_CANCELLED &&
+           !db_is_broken(pull->conn) && !pull->has_header && pull->rows == 0;
+}
+
+static ReplResult end_chunk(Pull *pull, ReplData *ret_data, bool *ret_over, Error *err) {
     int64_t rows = 0;
 
     db_set_deadline(pull->conn, clock_now_us() + ANSWER_US); /* its rows may have waited for the destination */
-    if (!query_finish(pull->conn, &rows, err) || !read_state(pull, err)) {
+    bool finished = query_finish(pull->conn, &rows, err);
+    if (!finished && gave_nothing(pull, err))
+        return give_up(pull, err, ret_over);
+    if (!finished || !read_state(pull, err)) {
         err->retryable = err->reason != REASON_CANCELLED; /* half given: it says nothing of the slot */
         return REPL_FAILED;
     }
@@ -432,24 +451,21 @@ static ReplResult wait_for_more(Pull *pull, int64_t deadline_us, Error *err) {
     return REPL_FAILED;
 }
 
-/* Nothing of the chunk was given. */
-static ReplResult give_up(Pull *pull, const PGresult *result, Error *err) {
+/* The statement failed before it was run; nothing of the chunk was given. */
+static ReplResult refused(Pull *pull, const PGresult *result, bool *ret_over, Error *err) {
     Error ignored;
     int64_t rows = 0;
 
     query_fail_result(pull->conn, result, err);
     if (err->reason == REASON_CONNECTION_LOST || err->reason == REASON_CANCELLED)
         return REPL_FAILED;
-    log_info("the backlog is streamed: %s", err->message);
     if (!db_is_broken(pull->conn))
         (void)!query_finish(pull->conn, &rows, &ignored);
-    pull->state = PULL_IDLE;
-    pull->is_over = true;
-    return REPL_DATA;
+    return give_up(pull, err, ret_over);
 }
 
-/* The server has an answer to the statement when all rows are made. */
-static ReplResult take_answer(Pull *pull, int64_t deadline_us, Error *err) {
+/* The server says that rows follow before it makes them: what goes wrong then comes at the end of the COPY. */
+static ReplResult take_answer(Pull *pull, int64_t deadline_us, bool *ret_over, Error *err) {
     while (PQisBusy(pull->pg)) {
         ReplResult waited = wait_for_more(pull, deadline_us, err);
         if (waited != REPL_DATA)
@@ -460,12 +476,12 @@ static ReplResult take_answer(Pull *pull, int64_t deadline_us, Error *err) {
     if (PQresultStatus(result) == PGRES_COPY_OUT)
         pull->state = PULL_ROWS;
     else
-        answer = give_up(pull, result, err);
+        answer = refused(pull, result, ret_over, err);
     PQclear(result);
     return answer;
 }
 
-static ReplResult take_rows(Pull *pull, int64_t deadline_us, ReplData *ret_data, Error *err) {
+static ReplResult take_rows(Pull *pull, int64_t deadline_us, ReplData *ret_data, bool *ret_over, Error *err) {
     for (;;) {
         ReplResult row = next_row(pull, ret_data, err);
         if (row != REPL_TIMEOUT)
@@ -473,7 +489,7 @@ static ReplResult take_rows(Pull *pull, int64_t deadline_us, ReplData *ret_data,
         release(pull);
         int len = PQgetCopyData(pull->pg, &pull->buffer, 1);
         if (len == -1)
-            return end_chunk(pull, ret_data, err);
+            return end_chunk(pull, ret_data, ret_over, err);
         if (len < 0) {
             query_fail_conn(pull->conn, err);
             return REPL_FAILED;
@@ -509,7 +525,7 @@ static ReplResult begin_chunk(Pull *pull, bool *ret_over, Error *err) {
 ReplResult pull_receive(Pull *pull, int64_t deadline_us, ReplData *ret_data, bool *ret_over, Error *err) {
     *ret_over = false;
     if (pull->state == PULL_ROWS)
-        return take_rows(pull, deadline_us, ret_data, err);
+        return take_rows(pull, deadline_us, ret_data, ret_over, err);
     if (stop_requested(db_stop(pull->conn)))
         return REPL_STOPPED;
     if (pull->state == PULL_IDLE) {
@@ -517,11 +533,8 @@ ReplResult pull_receive(Pull *pull, int64_t deadline_us, ReplData *ret_data, boo
         if (begun != REPL_DATA || *ret_over)
             return begun;
     }
-    ReplResult answer = take_answer(pull, deadline_us, err);
-    if (answer != REPL_DATA || pull->state == PULL_ROWS)
-        return answer == REPL_DATA ? take_rows(pull, deadline_us, ret_data, err) : answer;
-    *ret_over = true;
-    return REPL_DATA;
+    ReplResult answer = take_answer(pull, deadline_us, ret_over, err);
+    return answer == REPL_DATA && !*ret_over ? take_rows(pull, deadline_us, ret_data, ret_over, err) : answer;
 }
 
 void pull_acknowledge(Pull *pull, uint64_t durable_lsn) {

@@ -244,7 +244,8 @@ static int begin_statement(FakeConn *fake, const char *sql) {
     if (fake->reply.sql_has != NULL && strstr(sql, fake->reply.sql_has) == NULL)
         fail_msg("expected a statement with \"%s\", got: %s", fake->reply.sql_has, sql);
 
-    bool fails_at_once = fake->reply.sqlstate != NULL && fake->reply.n_rows == 0 && fake->reply.speaks_after == 0;
+    bool fails_at_once = fake->reply.sqlstate != NULL && fake->reply.n_rows == 0 && fake->reply.speaks_after == 0 &&
+                         !fake->reply.fails_late;
     fake->row = 0;
     fake->single_row = false;
     if (fake->reply.kind == FAKE_ROWS && (fake->reply.hangs || fake->reply.loses))

@@ -35,6 +35,7 @@ typedef struct FakeReply {
     const char *detail;
     const char *context;
     const char *severity; /* NULL = "ERROR" */
+    bool fails_late;      /* COPY OUT: announced before it fails, as whatever fails while it runs */
     bool hangs;           /* no answer (COPY OUT: none after the rows) until cancelled */
     bool loses;           /* the connection ends instead of the answer */
     bool garbage;         /* COPY OUT: libpq finds the stream malformed */

@@ -303,18 +303,34 @@ static void test_the_reader_begins_at_the_ledger(void **state) {
     assert_int_equal(repl_receive(stream, 1, &data, &err), REPL_TIMEOUT);
 }
 
+static const char *const chunk_errors[] = {"53400", "53100", "XX000", "55000", "57014"};
+
 /* Nothing of the chunk was given: the stream gives it, or says what is wrong with the slot. */
 static void test_a_chunk_that_fails(void **state) {
-    static const char *const states[] = {"53400", "53100", "XX000", "55000"};
-
-    for (size_t i = 0; i < COUNT_OF(states); i++) {
+    for (size_t i = 0; i < COUNT_OF(chunk_errors); i++) {
         set_up(state);
         expect_first(far_behind);
         expect_reader();
-        fake_conn_expect(puller, (FakeReply){.sql_has = "get_binary_changes", .sqlstate = states[i], .message = "no"});
+        fake_conn_expect(puller,
+                         (FakeReply){.sql_has = "get_binary_changes", .sqlstate = chunk_errors[i], .message = "no"});
         expect_streamer("START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
         open_it();
         assert_streams();
+        tear_down(state);
+    }
+}
+
+/* A server announces the COPY before it decodes, and says behind that what went wrong. */
+static void test_a_chunk_that_fails_while_it_is_decoded(void **state) {
+    for (size_t i = 0; i < COUNT_OF(chunk_errors); i++) {
+        set_up(state);
+        expect_first(far_behind);
+        expect_reader();
+        expect_chunk((FakeReply){.fails_late = true, .sqlstate = chunk_errors[i], .message = "no"});
+        expect_streamer("START_REPLICATION SLOT \"s\" LOGICAL 0/100 ");
+        open_it();
+        assert_streams();
+        assert_true(puller->finished);
         tear_down(state);
     }
 }
@@ -402,6 +418,7 @@ int main(void) {
         cmocka_unit_test(test_old_minor_releases),
         cmocka_unit_test_setup_teardown(test_the_reader_begins_at_the_ledger, set_up, tear_down),
         cmocka_unit_test(test_a_chunk_that_fails),
+        cmocka_unit_test(test_a_chunk_that_fails_while_it_is_decoded),
         cmocka_unit_test_setup_teardown(test_the_slot_cannot_be_moved, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_lost, set_up, tear_down),
         cmocka_unit_test(test_malformed),
