@@ -4,6 +4,11 @@
  * What has come of a message is kept in the Wire between calls, so that a deadline may fall into the middle of one. A
  * stream that broke stays broken: what made it so is left at the front of the buffer, and each further call fails
  * alike.
+ *
+ * What goes out passes through a queue of whole messages, of which the first may be partly sent; each send takes from
+ * its front what the socket accepts, so that messages stay whole and in order whoever sends. Nobody waits for the peer
+ * under the lock: wire_post() does not wait at all, since the threads of a worker may hold locks on the source, and the
+ * peer may be a terminal that nobody reads.
  */
 #include "wire/wire.h"
 
@@ -17,8 +22,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { HEADER_LEN = 4, READ_STEP = 64 * 1024 };
+enum { HEADER_LEN = 4, READ_STEP = 64 * 1024, COMPACT_MIN = 1024 * 1024 };
 #define MESSAGE_MAX ((size_t)64 * 1024 * 1024)
+#define QUEUE_MAX (4 * (HEADER_LEN + MESSAGE_MAX))
 
 static const char *const type_names[] = {
 #define X(name, direction, help) #name,
@@ -29,8 +35,12 @@ static const char *const type_names[] = {
 struct Wire {
     Arena *arena; /* holds this struct */
     int fd;
-    pthread_mutex_t send_lock;
     Buf received; /* not yet handed out */
+    pthread_mutex_t send_lock;
+    /* Under the lock: */
+    Buf queue;
+    size_t done;           /* bytes at the front of the queue that are sent */
+    uint64_t posted, sent; /* bytes, since the beginning */
 };
 
 const char *wire_type_name(WireType type) {
@@ -51,6 +61,7 @@ Wire *wire_new(int fd) {
     wire->fd = fd;
     pthread_mutex_init(&wire->send_lock, NULL);
     buf_init(&wire->received, HEADER_LEN + MESSAGE_MAX);
+    buf_init(&wire->queue, QUEUE_MAX);
     return wire;
 }
 
@@ -60,6 +71,7 @@ void wire_freep(Wire **wire) {
     fd_close(&(*wire)->fd);
     pthread_mutex_destroy(&(*wire)->send_lock);
     buf_fini(&(*wire)->received);
+    buf_fini(&(*wire)->queue);
     arena_free((*wire)->arena);
     *wire = NULL;
 }
@@ -94,33 +106,101 @@ bool wire_encode(WireType type, json_t *body, Buf *out, Error *err) {
     return buf_ok(out, "messages waiting to be sent", err);
 }
 
-/* MSG_NOSIGNAL: a peer that died is an error of this call, not the end of our process. */
-static bool send_all(int fd, const char *bytes, size_t len, Error *err) {
-    while (len > 0) {
-        ssize_t sent = send(fd, bytes, len, MSG_NOSIGNAL);
+/* Now and then, so that not every send moves what is left. */
+static void drop_sent(Wire *wire) {
+    if (wire->done == wire->queue.len)
+        buf_clear(&wire->queue);
+    else if (wire->done >= COMPACT_MIN && wire->done >= wire->queue.len / 2)
+        buf_consume(&wire->queue, wire->done);
+    else
+        return;
+    wire->done = 0;
+}
+
+/* What the socket takes at once. MSG_NOSIGNAL: a peer that died is an error of this call, not the end of our process.
+ */
+static bool send_some(Wire *wire, Error *err) {
+    bool ok = true, full = false;
+
+    while (ok && !full && wire->done < wire->queue.len) {
+        ssize_t sent =
+            send(wire->fd, wire->queue.data + wire->done, wire->queue.len - wire->done, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent >= 0) {
-            bytes += sent;
-            len -= (size_t)sent;
+            wire->done += (size_t)sent;
+            wire->sent += (uint64_t)sent;
         } else if (errno == EAGAIN) {
-            poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+            full = true;
         } else if (errno == EPIPE || errno == ECONNRESET) {
-            return error_set(err, REASON_WORKER_LOST, "the process at the other end of the wire has ended");
+            ok = error_set(err, REASON_WORKER_LOST, "the process at the other end of the wire has ended");
         } else if (errno != EINTR) {
-            return error_errno(err, REASON_SYSTEM, "cannot send a message");
+            ok = error_errno(err, REASON_SYSTEM, "cannot send a message");
         }
     }
+    drop_sent(wire);
+    return ok;
+}
+
+static bool append(Wire *wire, const Buf *message, Error *err) {
+    if (wire->queue.max - wire->queue.len < message->len)
+        return error_set(err, REASON_SYSTEM, "messages that nobody reads are larger than %zu bytes", wire->queue.max);
+    buf_append(&wire->queue, message->data, message->len);
+    wire->posted += message->len;
     return true;
 }
 
-bool wire_send(Wire *wire, WireType type, json_t *body, Error *err) {
-    CLEANUP(buf_fini) Buf out;
-    buf_init(&out, HEADER_LEN + MESSAGE_MAX);
-    if (!wire_encode(type, body, &out, err))
+/* *ret_end: how many bytes are sent when this message is; 0 = it was left out. */
+static bool post(Wire *wire, WireType type, json_t *body, size_t most, uint64_t *ret_end, Error *err) {
+    CLEANUP(buf_fini) Buf message;
+
+    *ret_end = 0;
+    buf_init(&message, HEADER_LEN + MESSAGE_MAX);
+    if (!wire_encode(type, body, &message, err))
         return false;
     pthread_mutex_lock(&wire->send_lock);
-    bool sent = send_all(wire->fd, out.data, out.len, err);
+    bool ok = send_some(wire, err);
+    if (ok && wire->posted - wire->sent <= most) {
+        ok = append(wire, &message, err);
+        *ret_end = wire->posted;
+        ok = ok && send_some(wire, err);
+    }
     pthread_mutex_unlock(&wire->send_lock);
-    return sent;
+    return ok;
+}
+
+bool wire_post(Wire *wire, WireType type, json_t *body, size_t most, bool *ret_posted, Error *err) {
+    uint64_t end = 0;
+    bool ok = post(wire, type, body, most, &end, err);
+
+    if (ret_posted != NULL)
+        *ret_posted = ok && end > 0;
+    return ok;
+}
+
+static bool flush(Wire *wire, uint64_t *ret_sent, bool *ret_pending, Error *err) {
+    pthread_mutex_lock(&wire->send_lock);
+    bool ok = send_some(wire, err);
+    *ret_sent = wire->sent;
+    *ret_pending = wire->posted > wire->sent;
+    pthread_mutex_unlock(&wire->send_lock);
+    return ok;
+}
+
+bool wire_flush(Wire *wire, bool *ret_pending, Error *err) {
+    uint64_t sent = 0;
+
+    return flush(wire, &sent, ret_pending, err);
+}
+
+bool wire_send(Wire *wire, WireType type, json_t *body, Error *err) {
+    uint64_t end = 0, sent = 0;
+    bool pending = false;
+    bool ok = post(wire, type, body, SIZE_MAX, &end, err) && flush(wire, &sent, &pending, err);
+
+    while (ok && sent < end) {
+        (void)poll(&(struct pollfd){.fd = wire->fd, .events = POLLOUT}, 1, -1);
+        ok = flush(wire, &sent, &pending, err);
+    }
+    return ok;
 }
 
 /* --- receive --- */

@@ -2,8 +2,9 @@
  * Messages over a socketpair: 4 bytes of length (big endian), then {"type": NAME, "body": {...}} as JSON, at most 64
  * MB.
  *
- * wire_send() blocks, may be called from any thread (one lock per Wire). wire_receive() belongs to one thread.
- * The peer's end of file is a WIRE_CLOSED result, not an error. Anything malformed is WIRE_BAD.
+ * wire_send() and wire_post() may be called from any thread (one lock per Wire). A message that was begun is always
+ * sent to its end before another. wire_receive() belongs to one thread. The peer's end of file is a WIRE_CLOSED result,
+ * not an error. Anything malformed is WIRE_BAD.
  */
 #pragma once
 
@@ -29,8 +30,15 @@ int wire_fd(const Wire *wire); /* to poll for reading, beside others */
 /* One message as it stands on the wire, appended to out (for peers that must not block us). Takes over `body` as
  * wire_send() does; a failure leaves out as it was. */
 NODISCARD bool wire_encode(WireType type, json_t *body, Buf *out, Error *err);
-/* Takes over the reference `body` (NULL = {}), also on failure. */
+/* Waits, for as long as it takes, until the socket has all of it. Takes over the reference `body` (NULL = {}), also on
+ * failure. */
 NODISCARD bool wire_send(Wire *wire, WireType type, json_t *body, Error *err);
+/* Never waits for the peer: what the socket does not take at once is kept for the next call, or for wire_flush(). A
+ * message that would wait behind more than `most` bytes is left out, which is no failure: *ret_posted (may be NULL).
+ * SIZE_MAX: it is kept in any case. Takes over `body` as wire_send() does. */
+NODISCARD bool wire_post(Wire *wire, WireType type, json_t *body, size_t most, bool *ret_posted, Error *err);
+/* Sends what waits, as far as the socket takes it at once. *ret_pending: there is more, when the socket is writable. */
+NODISCARD bool wire_flush(Wire *wire, bool *ret_pending, Error *err);
 
 typedef enum WireResult { WIRE_MESSAGE, WIRE_CLOSED, WIRE_NOTHING, WIRE_BROKEN } WireResult;
 /* One message; waits until deadline_us (0 = none; 1 = do not wait). *ret_body is a new reference. WIRE_BROKEN fills

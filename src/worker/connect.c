@@ -93,10 +93,10 @@ static void set_targets(Run *run) {
 }
 
 static bool tell_job(Run *run, Error *err) {
-    return wire_send(run->wire, WIRE_JOB,
-                     json_pack("{s:s, s:o, s:o}", "job_id", run->identity.job_id, "source",
-                               json_string_lossy(run->source_display), "dest", json_string_lossy(run->dest_display)),
-                     err);
+    return run_send(run, WIRE_JOB,
+                    json_pack("{s:s, s:o, s:o}", "job_id", run->identity.job_id, "source",
+                              json_string_lossy(run->source_display), "dest", json_string_lossy(run->dest_display)),
+                    err);
 }
 
 static bool choose_lane_setup(Run *run, Error *err) {
@@ -280,7 +280,7 @@ bool step_preflight(Run *run, Error *err) {
         return error_wrap(err, "checking");
     if (!run->options.data_only && !find_client(run, &findings, err))
         return false;
-    if (!wire_send(run->wire, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&findings)), err))
+    if (!run_send(run, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&findings)), err))
         return false;
     size_t errors = findings_count(&findings, SEVERITY_ERROR);
     if (errors > 0)
@@ -338,5 +338,5 @@ bool step_dry_run(Run *run, Error *err) {
         plan_split(arena, &plan, run->options.split_size, run->options.jobs);
     }
     run->finished = true;
-    return wire_send(run->wire, WIRE_PLAN, plan_to_json(run, &plan, &to_drop), err);
+    return run_send(run, WIRE_PLAN, plan_to_json(run, &plan, &to_drop), err);
 }

@@ -133,7 +133,7 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
                   failure == NULL ? json_null() : wire_error_to_json(failure), "opened", result->opened, "proven",
                   result->proven, "outage_us", (json_int_t)result->outage_us, "outage_with_hooks_us",
                   (json_int_t)result->outage_with_hooks_us, "steps", steps_to_json(result), "notes", notes);
-    return wire_send(run->wire, WIRE_PROMOTED, body, err);
+    return run_send(run, WIRE_PROMOTED, body, err);
 }
 
 /* One that still waits for its turn, such as for a server that is away, is over with that. */

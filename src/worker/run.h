@@ -96,7 +96,10 @@ typedef struct Run {
     bool promote_unsettled; /* the last one could not be taken back, or may have opened the destination */
 } Run;
 
-/* A line for people, at once. */
+/* What the control plane is told waits for its turn when nobody reads; nothing here waits for that. False: the peer is
+ * gone. Takes over `body`. */
+NODISCARD bool run_send(Run *run, WireType type, json_t *body, Error *err);
+/* A line for people, at once; left to the log alone when far too many before it were not read. */
 void run_event(Run *run, const char *level, const char *format, ...) PRINTF(3, 4);
 /* Asks through the control plane and waits. CANCELLED when stopped meanwhile. */
 NODISCARD bool run_confirm(Run *run, const char *title, const StringVec *lines, bool *ret_yes, Error *err);
@@ -172,7 +175,7 @@ NODISCARD bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_op
 NODISCARD bool run_settle_promote(Run *run, Error *err);
 /* What to do when that is for somebody else to do. Always false. */
 bool run_remedy_unsettled(const Run *run, Error *err);
-/* Sends a picture of the progress now, not when its turn comes. */
+/* Sends a picture of the progress now, not when its turn comes; none while earlier messages wait. */
 void run_send_progress(Run *run);
 /* A PROMOTE message (reporter's thread). */
 void run_request_promote(Run *run, const json_t *body);

@@ -2,9 +2,10 @@
  * The worker: one process that does all the work of one migration (worker.h).
  *
  * The main thread walks the table of steps; a reporter thread reads messages and signals and sends progress; lanes are
- * the engine's. A step that fails with a retryable error runs again after the control connections were opened anew; the
- * lanes (pool.c), following (follow.c) and automatic promotes (follow_promote.c) decide by themselves what they try
- * again. Every step first asks the ledger what is done.
+ * the engine's. None of them waits for the peer to read what they say: it may be a terminal that nobody looks at, while
+ * they hold locks on the source. The reporter sends what has to wait. A step that fails with a retryable error runs
+ * again after the control connections were opened anew; the lanes (pool.c), following (follow.c) and automatic promotes
+ * (follow_promote.c) decide by themselves what they try again. Every step first asks the ledger what is done.
  */
 #include "worker/worker.h"
 
@@ -22,7 +23,9 @@
 
 #include "common/fd.h"
 
-enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6 };
+enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
+#define LAST_WORDS_US (24 * 3600 * USEC_PER_SEC)
+#define LAST_WORDS_STOPPED_US (5 * USEC_PER_SEC)
 #define PROGRESS_US (200 * USEC_PER_MSEC)
 #define START_PATIENCE_US (30 * USEC_PER_SEC)
 #define STEP_PAUSE_US (1 * USEC_PER_SEC)
@@ -81,15 +84,22 @@ static bool is_wanted(const Run *run, const WorkerStep *step) {
 void run_event(Run *run, const char *level, const char *format, ...) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     va_list args;
+    bool posted = false;
     Error ignored; /* a control plane that is gone is noticed by the reporter */
 
     va_start(args, format);
     const char *text = arena_vprintf(arena, format, args);
     va_end(args);
     log_info("event %s: %s", level, text);
-    if (!wire_send(run->wire, WIRE_EVENT, json_pack("{s:s, s:o}", "level", level, "text", json_string_lossy(text)),
-                   &ignored))
+    json_t *body = json_pack("{s:s, s:o}", "level", level, "text", json_string_lossy(text));
+    if (!wire_post(run->wire, WIRE_EVENT, body, EVENTS_WAITING_MAX, &posted, &ignored))
         stop_request(&run->stop);
+    else if (!posted)
+        log_warning("the event was left out: nobody has read the ones before it");
+}
+
+bool run_send(Run *run, WireType type, json_t *body, Error *err) {
+    return wire_post(run->wire, type, body, SIZE_MAX, NULL, err);
 }
 
 static void answer_confirm(Run *run, bool yes) {
@@ -106,7 +116,7 @@ bool run_confirm(Run *run, const char *title, const StringVec *lines, bool *ret_
     for (size_t i = 0; i < lines->len; i++)
         (void)json_array_append_new(list, json_string_lossy(lines->items[i]));
     run->confirm.pending = true;
-    if (!wire_send(run->wire, WIRE_CONFIRM, json_pack("{s:s, s:o}", "title", title, "lines", list), err))
+    if (!run_send(run, WIRE_CONFIRM, json_pack("{s:s, s:o}", "title", title, "lines", list), err))
         return false;
     (void)pthread_mutex_lock(&run->confirm.lock);
     while (run->confirm.pending)
@@ -177,15 +187,20 @@ static void count_silence(Run *run, Arena *arena, CdcProgress *cdc) {
              arena_printf(arena, "nothing was heard of the source for %s", clock_duration(arena, silence)));
 }
 
-void run_send_progress(Run *run) {
+static void send_picture(Run *run, size_t most) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Progress progress;
     Error ignored;
 
     tracker_read(run->tracker, arena, &progress);
     count_silence(run, arena, &progress.cdc);
-    if (!wire_send(run->wire, WIRE_PROGRESS, progress_to_json(&progress), &ignored))
+    if (!wire_post(run->wire, WIRE_PROGRESS, progress_to_json(&progress), most, NULL, &ignored))
         stop_run(run);
+}
+
+/* A picture that would come late is of no use: the next one is newer. */
+void run_send_progress(Run *run) {
+    send_picture(run, 0);
 }
 
 static void *reporter_thread(void *argument) {
@@ -195,8 +210,12 @@ static void *reporter_thread(void *argument) {
 
     log_thread_name("reporter");
     while (!atomic_load(&reporter->ended)) {
+        bool pending = false;
+        Error ignored; /* the end of the peer is read below */
+        if (peer)
+            (void)!wire_flush(run->wire, &pending, &ignored);
         struct pollfd fds[] = {{.fd = reporter->signal_fd, .events = POLLIN},
-                               {.fd = peer ? wire_fd(run->wire) : -1, .events = POLLIN}};
+                               {.fd = peer ? wire_fd(run->wire) : -1, .events = pending ? POLLIN | POLLOUT : POLLIN}};
         struct signalfd_siginfo signal_info;
 
         (void)poll(fds, COUNT_OF(fds), (int)(PROGRESS_US / USEC_PER_MSEC));
@@ -294,17 +313,42 @@ static void close_run(Run *run) {
     db_closep(&run->dest);
 }
 
+/* Nothing is held any more: a terminal that is read tomorrow still learns how it ended. Until a signal says that it is
+ * enough, or has said so. */
+static bool send_rest(Run *run, int signal_fd, bool asked, Error *err) {
+    int64_t deadline_us = clock_now_us() + (asked ? LAST_WORDS_STOPPED_US : LAST_WORDS_US);
+    bool pending = true;
+
+    for (;;) {
+        struct signalfd_siginfo signal_info;
+        struct pollfd fds[] = {{.fd = wire_fd(run->wire), .events = POLLOUT},
+                               {.fd = asked ? -1 : signal_fd, .events = POLLIN}};
+
+        if (!wire_flush(run->wire, &pending, err))
+            return false;
+        if (!pending)
+            return true;
+        if (poll(fds, COUNT_OF(fds), clock_poll_timeout(deadline_us)) == 0)
+            return error_set(err, REASON_TIMED_OUT, "nobody reads what this run has said");
+        if ((fds[1].revents & POLLIN) != 0 && read(signal_fd, &signal_info, sizeof(signal_info)) > 0) {
+            asked = true;
+            deadline_us = clock_now_us() + LAST_WORDS_STOPPED_US;
+        }
+    }
+}
+
 /* DONE or FAILED is the last message; both come when all connections are closed, so that the peer may rely on nothing
  * being left. */
-static void say_end(Run *run, bool ok, const Error *err) {
-    Error ignored;
+static void say_end(Run *run, int signal_fd, bool ok, const Error *err) {
+    Error lost;
 
     if (ok)
         log_info("done");
     else
         log_error_value(LOG_ERROR, err);
-    if (!wire_send(run->wire, ok ? WIRE_DONE : WIRE_FAILED, ok ? NULL : wire_error_to_json(err), &ignored))
-        log_warning("nobody heard how it ended");
+    if (!run_send(run, ok ? WIRE_DONE : WIRE_FAILED, ok ? NULL : wire_error_to_json(err), &lost) ||
+        !send_rest(run, signal_fd, !ok && err->reason == REASON_CANCELLED, &lost))
+        log_warning("nobody heard how it ended: %s", lost.message);
 }
 
 static int open_signals(void) {
@@ -333,10 +377,10 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
     close_run(run);
     atomic_store(&reporter->ended, true);
     (void)pthread_join(thread, NULL);
-    run_send_progress(run); /* how it ended: the reporter's last picture may be of a moment before */
+    send_picture(run, SIZE_MAX); /* how it ended: the reporter's last picture may be of a moment before */
     if (!ok || run->report == NULL)
         return ok;
-    return wire_send(run->wire, WIRE_REPORT, run->report, err);
+    return run_send(run, WIRE_REPORT, run->report, err);
 }
 
 int worker_main(int argc, char **argv) {
@@ -352,7 +396,7 @@ int worker_main(int argc, char **argv) {
     (void)pthread_cond_init(&run.confirm.answered, NULL);
     (void)pthread_mutex_init(&run.request.lock, NULL);
     bool ok = stop_init(&run.stop, &err) && stop_init(&run.request.called_off, &err) && work(&run, &reporter, &err);
-    say_end(&run, ok, &err);
+    say_end(&run, reporter.signal_fd, ok, &err);
     wire_freep(&run.wire);
     tracker_freep(&run.tracker);
     arena_free(run.arena);

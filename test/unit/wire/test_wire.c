@@ -238,6 +238,120 @@ static void test_threads(void **state UNUSED) {
     wire_freep(&pair.wire);
 }
 
+static json_t *text_of(size_t len) {
+    char text[TEXT + 1] = "";
+    assert_true(len <= TEXT);
+    memset(text, 'z', len);
+    return json_pack("{s:s}", "text", text);
+}
+
+/* Posts pictures until one is left out: the socket is full, and the last of them may be partly sent. */
+static int fill(Wire *wire) {
+    int count = 0;
+    Error err;
+    for (bool posted = true; posted; count += posted) {
+        assert_true(wire_post(wire, WIRE_PROGRESS, text_of(TEXT - 777), 0, &posted, &err));
+        assert_true(count < 10000);
+    }
+    return count;
+}
+
+static bool is_pending(Wire *wire) {
+    bool pending = false;
+    Error err;
+    assert_true(wire_flush(wire, &pending, &err));
+    return pending;
+}
+
+/* Takes one message, while the sender goes on sending what waits. */
+static void take(Wire *wire, Wire *receiver, WireType expected, size_t len) {
+    CLEANUP(json_freep) json_t *body = NULL;
+    WireType type = WIRE_MAX_;
+    Error err;
+    WireResult result = WIRE_NOTHING;
+    for (int tries = 0; result == WIRE_NOTHING && tries < 100; tries++) {
+        (void)is_pending(wire);
+        result = wire_receive(receiver, NULL, 1, &type, &body, &err);
+    }
+    assert_int_equal(result, WIRE_MESSAGE);
+    assert_int_equal(type, expected);
+    assert_int_equal(strspn(json_get_string(body, "text", ""), "z"), len);
+}
+
+/* Nobody reads: nothing waits for that, what may be left out is, and what was begun arrives whole and in order. */
+static void test_nobody_reads(void **state UNUSED) {
+    Pair pair = pair_new();
+    Wire *receiver = wire_new(pair.peer);
+    bool posted = false;
+    Error err;
+    int64_t begin = clock_now_us();
+    int pictures = fill(pair.wire);
+    assert_true(pictures > 2);
+    assert_true(is_pending(pair.wire));
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(wire_post(pair.wire, WIRE_EVENT, text_of(i), 1000000, &posted, &err));
+        assert_true(posted);
+    }
+    assert_true(wire_post(pair.wire, WIRE_EVENT, text_of(9), 100, &posted, &err)); /* behind too much */
+    assert_false(posted);
+    assert_true(wire_post(pair.wire, WIRE_PROGRESS, text_of(9), 0, &posted, &err));
+    assert_false(posted);
+    assert_true(wire_post(pair.wire, WIRE_REPORT, text_of(TEXT), SIZE_MAX, NULL, &err));
+    assert_true(clock_now_us() - begin < 5 * USEC_PER_SEC);
+    for (int i = 0; i < pictures; i++)
+        take(pair.wire, receiver, WIRE_PROGRESS, TEXT - 777);
+    for (size_t i = 0; i < 5; i++)
+        take(pair.wire, receiver, WIRE_EVENT, i);
+    take(pair.wire, receiver, WIRE_REPORT, TEXT);
+    assert_false(is_pending(pair.wire));
+    assert_true(wire_post(pair.wire, WIRE_PROGRESS, text_of(1), 0, &posted, &err)); /* it is read again */
+    assert_true(posted);
+    take(pair.wire, receiver, WIRE_PROGRESS, 1);
+    wire_freep(&receiver);
+    wire_freep(&pair.wire);
+}
+
+/* A megabyte and more waits: what is sent of it goes from the front of the queue now and then. */
+static void test_a_long_queue(void **state UNUSED) {
+    Pair pair = pair_new();
+    Wire *receiver = wire_new(pair.peer);
+    Error err;
+    for (size_t i = 0; i < 300; i++)
+        assert_true(wire_post(pair.wire, WIRE_EVENT, text_of(TEXT - i), SIZE_MAX, NULL, &err));
+    for (size_t i = 0; i < 300; i++)
+        take(pair.wire, receiver, WIRE_EVENT, TEXT - i);
+    assert_false(is_pending(pair.wire));
+    wire_freep(&receiver);
+    wire_freep(&pair.wire);
+}
+
+static void *send_one(void *data) {
+    Error err;
+    if (!wire_send(data, WIRE_DONE, text_of(7), &err))
+        abort();
+    return NULL;
+}
+
+/* One thread waits for the peer: the others do not wait for that thread. */
+static void test_one_waits(void **state UNUSED) {
+    Pair pair = pair_new();
+    Wire *receiver = wire_new(pair.peer);
+    pthread_t thread;
+    bool posted = true;
+    Error err;
+    int pictures = fill(pair.wire);
+    assert_int_equal(pthread_create(&thread, NULL, send_one, pair.wire), 0);
+    clock_sleep_us(20000); /* let it wait; the outcome does not depend on it */
+    assert_true(wire_post(pair.wire, WIRE_PROGRESS, text_of(0), 0, &posted, &err));
+    assert_false(posted);
+    for (int i = 0; i < pictures; i++)
+        take(pair.wire, receiver, WIRE_PROGRESS, TEXT - 777);
+    take(pair.wire, receiver, WIRE_DONE, 7);
+    pthread_join(thread, NULL);
+    wire_freep(&receiver);
+    wire_freep(&pair.wire);
+}
+
 static void test_errors(void **state UNUSED) {
     Error err, back;
     error_set(&err, REASON_LOCK_BUSY, "caf\xe9 \xc3\xa9");
@@ -277,6 +391,9 @@ int main(void) {
         cmocka_unit_test(test_deadline_and_stop),
         cmocka_unit_test(test_refused_bodies),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_nobody_reads),
+        cmocka_unit_test(test_a_long_queue),
+        cmocka_unit_test(test_one_waits),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_names),
     };
