@@ -504,6 +504,29 @@ def test_row_in_the_way_in_a_table_without_identity(pair):
     assert pair.dest.sql("SELECT * FROM s ORDER BY code") == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
 
 
+DEFERRABLE = """CREATE TABLE s (id int PRIMARY KEY DEFERRABLE, email text UNIQUE, x int, EXCLUDE USING btree (x WITH =) DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO s SELECT g, 'mail ' || g, g FROM generate_series(1, 5) g"""
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("replica", (True, False))
+def test_row_in_the_way_and_a_deferrable_constraint(replica, rows, any_pair):
+    """ON CONFLICT is refused there. Without the replica role, the constraint itself would be checked at COMMIT only."""
+    pair = any_pair
+    pair.define(DEFERRABLE)
+    if not replica:
+        pair.as_plain_role()
+    pair.start()
+    pair.run("DELETE FROM s; INSERT INTO s VALUES (11, 'mail 1', 11), (12, 'new', 12), (13, 'mail 3', 13); INSERT INTO s VALUES (14, 'more', 14)")
+    pair.run("INSERT INTO s VALUES (1, 'same key', 21)")
+    pair.run("BEGIN; INSERT INTO s VALUES (15, 'same x', 2); INSERT INTO s VALUES (16, 'last', 16); COMMIT")
+    pair.apply(rows)
+    new = {row[0] for row in pair.dest.sql("SELECT email FROM s WHERE id > 10 OR email !~ '^mail'")}
+    assert new >= {"new", "more", "last"} and not any(word.startswith("mail") for word in new)
+    if not replica:
+        assert new == {"new", "more", "last"}
+
+
 def test_conflict_of_identity_full(pair):
     pair.define("CREATE TABLE f (a int, b text); ALTER TABLE f REPLICA IDENTITY FULL; INSERT INTO f VALUES (1, 'x'), (2, 'y')")
     pair.start()

@@ -12,7 +12,7 @@ EVERYTHING = 1000000
 WITH_IDENTITY = """SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^(pg_|information_schema)'
    AND (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END))"""
+        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisreplident END))"""
 
 
 class Pair:
@@ -20,6 +20,15 @@ class Pair:
 
     def __init__(self, program, source, dest):
         self.program, self.source, self.dest = program, source, dest
+        self.dest_uri = dest.uri
+
+    def as_plain_role(self):
+        """Applied by a role that may not set session_replication_role, and owns the tables."""
+        role = f"plain_{self.dest.name}"
+        self.dest.sql(f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {self.dest.name} TO {role}")
+        for (table,) in self.dest.sql("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"):
+            self.dest.sql(f"ALTER TABLE {table} OWNER TO {role}")
+        self.dest_uri = self.dest.uri_as(role)
 
     def define(self, text):
         self.source.sql(text)
@@ -37,7 +46,7 @@ class Pair:
         return self.source.sql(text, params)
 
     def apply(self, rows=EVERYTHING, code=0, env=None):
-        process = self.program.popen(self.source.uri, self.dest.uri, "apply", SLOT, f"{ALL},{KEYS}", str(rows), env=env)
+        process = self.program.popen(self.source.uri, self.dest_uri, "apply", SLOT, f"{ALL},{KEYS}", str(rows), env=env)
         out, errors = process.communicate(timeout=120)
         assert "Sanitizer" not in errors, errors
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{errors}"

@@ -14,7 +14,9 @@
  * In replica role neither foreign keys nor deferrable unique constraints are checked, as in any logical replication:
  * the source has checked them, and what is wrong in the destination besides is found when it is validated. Where the
  * role may not be set, constraints are deferred as far as they let themselves be: tables of one transaction are not
- * changed in the order of its statements.
+ * changed in the order of its statements. Of a table without identity, into which we only insert, the unique ones are
+ * not: rows that are gone on the source are still here, so a value that is there already is nothing unusual, and has to
+ * be known of its row. Which of the two rows stays does not matter, the table is compared when writes have stopped.
  */
 #include "engine/apply/apply.h"
 
@@ -124,7 +126,7 @@ static bool is_wide(const BatchPart *part) {
     return bytes > sample * WIDE_BYTES && (part->groups[0].op != BATCH_INSERT || bytes < sample * HUGE_BYTES);
 }
 
-/* Not inserts that would take more than a statement each, or one that a deferrable constraint forbids. */
+/* Not inserts that would take more than a statement each. */
 static bool is_better_alone(const BatchPart *part) {
     const ApplyTable *table = table_of(part);
     bool inserts = part->groups_count > 0 && part->groups[0].op == BATCH_INSERT;

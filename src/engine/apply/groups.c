@@ -175,6 +175,9 @@ static bool is_worth_a_copy(const ApplyTable *table, const BatchGroup *group) {
 
 static bool run_group(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
                       bool *open, Error *err) {
+    /* What is in the way of a loose insert has to be known now: at COMMIT nobody would know whose it was. */
+    if (apply_needs_savepoint(table, group->op) && !plain(dest, label, table->immediate_sql, err))
+        return false;
     if (is_worth_a_copy(table, group)) {
         *open = false;
         if (!db_pipeline_end(dest, err) || !copy_group(dest, arena, label, table, group, err))

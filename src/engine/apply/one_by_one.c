@@ -105,11 +105,27 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
 
 /* ---- Running ---- */
 
+static bool is_in_the_way(const DbConn *dest, const Error *err) {
+    return !db_is_broken(dest) && (strcmp(err->sqlstate, "23505") == 0 || strcmp(err->sqlstate, "23P01") == 0);
+}
+
+/* What ON CONFLICT DO NOTHING does, where it is refused. */
+static bool insert_or_leave(DbConn *dest, const ApplySingle *single, Error *err) {
+    if (!db_exec(dest, "SAVEPOINT row", err))
+        return false;
+    if (!db_query(dest, single->sql, single->params_count, single->params, NULL, err) &&
+        (!is_in_the_way(dest, err) || !db_exec(dest, "ROLLBACK TO row", err)))
+        return false;
+    return db_exec(dest, "RELEASE row", err);
+}
+
 static bool run_one(DbConn *dest, Arena *arena, const ApplyTable *table, const BatchChange *change, Error *err) {
     ApplySingle single;
 
     if (!apply_single(arena, table, change, &single, err))
         return false;
+    if (apply_needs_savepoint(table, change->op))
+        return insert_or_leave(dest, &single, err);
     if (apply_is_loose(table, change->op) ? db_query(dest, single.sql, single.params_count, single.params, NULL, err)
                                           : db_exec_rows(dest, single.sql, single.params_count, single.params, 1, err))
         return true;
@@ -152,6 +168,12 @@ static bool run_piece(DbConn *dest, const BatchPart *part, size_t from, size_t t
     return false;
 }
 
+/* Behind its earlier changes of the same transaction, of which each has been checked, so that it fails for none. */
+static bool make_immediate(DbConn *dest, const ApplyTable *table, Error *err) {
+    return !apply_needs_savepoint(table, BATCH_INSERT) || db_exec(dest, table->immediate_sql, err) ||
+           error_wrap(err, "checking the constraints of table %s at once", table->display);
+}
+
 static bool run_quick(DbConn *dest, const BatchPart *part, Error *err) {
     for (size_t i = 0; i < part->changes_count; i += PIECE)
         if (!run_piece(dest, part, i, MIN(i + PIECE, part->changes_count), err))
@@ -160,7 +182,7 @@ static bool run_quick(DbConn *dest, const BatchPart *part, Error *err) {
 }
 
 bool one_by_one_run(DbConn *dest, const BatchPart *part, Error *err) {
-    if (!db_exec(dest, "SAVEPOINT parts", err))
+    if (!make_immediate(dest, table_of(part), err) || !db_exec(dest, "SAVEPOINT parts", err))
         return false;
     if (!table_of(part)->has_always_identity && part->changes_count > 1) {
         if (run_quick(dest, part, err))

@@ -306,6 +306,10 @@ bool apply_is_loose(const ApplyTable *table, BatchOp op) {
     return op == BATCH_INSERT && table->keys_count == 0 && table->batch.columns_count > 0;
 }
 
+bool apply_needs_savepoint(const ApplyTable *table, BatchOp op) {
+    return apply_is_loose(table, op) && table->immediate_sql != NULL;
+}
+
 static void append_single_insert(SingleBuilder *single, const BatchChange *change) {
     const ApplyTable *table = single->table;
     bool first = true;
@@ -320,7 +324,7 @@ static void append_single_insert(SingleBuilder *single, const BatchChange *chang
         first = false;
     }
     buf_append_str(&single->sql, first ? " DEFAULT VALUES" : ")");
-    if (apply_is_loose(table, BATCH_INSERT))
+    if (apply_is_loose(table, BATCH_INSERT) && !apply_needs_savepoint(table, BATCH_INSERT))
         buf_append_str(&single->sql, " ON CONFLICT DO NOTHING");
 }
 

@@ -28,7 +28,11 @@ static const char columns_sql[] =
     " pg_catalog.format_type(b.oid, -1), b.typcategory = 'A' OR b.typdelim <> ',' OR b.typarray = 0,"
     " %s <> '', a.attidentity = 'a', e.equals,"
     " EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL"
-    " AND i.indkey[0] = a.attnum), a.atttypid, a.atttypmod"
+    " AND i.indkey[0] = a.attnum), a.atttypid, a.atttypmod,"
+    " (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(k.conname), ', "
+    "')"
+    " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace"
+    " WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x') AND k.condeferrable)"
     " FROM pg_catalog.pg_class c"
     " LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " LEFT JOIN LATERAL (WITH RECURSIVE chain (type, base) AS ("
@@ -61,6 +65,8 @@ static bool read_columns(DbConn *dest, Arena *arena, ApplyTable *table, CatalogC
     if (db_rows(rows) == 0)
         return error_set(err, REASON_TABLE_CHANGED, "table %s is not on the destination", table->display);
     table->is_partitioned = db_text(rows, 0, 0)[0] == 'p';
+    if (!db_is_null(rows, 0, 11))
+        table->immediate_sql = arena_printf(arena, "SET CONSTRAINTS %s IMMEDIATE", db_text(rows, 0, 11));
     for (int i = 0; i < db_rows(rows) && !db_is_null(rows, i, 1); i++) {
         CatalogColumn column = {
             .name = text_or_null(arena, rows, i, 1),
@@ -170,7 +176,7 @@ static bool same_column(const ApplyTable *a, const ApplyTable *b, uint16_t i) {
 bool apply_table_same(const ApplyTable *a, const ApplyTable *b) {
     if (strcmp(a->quoted, b->quoted) != 0 || a->is_partitioned != b->is_partitioned ||
         a->batch.relation != b->batch.relation || a->batch.identity != b->batch.identity ||
-        a->batch.columns_count != b->batch.columns_count)
+        a->batch.columns_count != b->batch.columns_count || !same_text(a->immediate_sql, b->immediate_sql))
         return false;
     for (uint16_t i = 0; i < a->batch.columns_count; i++)
         if (!same_column(a, b, i))

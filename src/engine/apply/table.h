@@ -45,6 +45,7 @@ typedef struct ApplyTable {
     ApplyTrouble *trouble;
     bool is_partitioned; /* it has no rows itself: in the stream only in a TRUNCATE */
     bool is_keyless;
+    const char *immediate_sql; /* checks its deferrable unique and exclusion constraints at once; NULL = it has none */
 } ApplyTable;
 
 /* is_keyless: its updates and deletes are not in the stream, though it may have an identity that the stream tells of:
@@ -75,6 +76,9 @@ char *apply_full_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses,
 /* An insert into a table without identity: its deletes and updates are not in the stream, so that a row that is gone on
  * the source may be in the way. Then nothing is inserted. Who follows compares such a table in the end. */
 bool apply_is_loose(const ApplyTable *table, BatchOp op);
+/* A loose one for which ON CONFLICT is no way, since a deferrable constraint forbids it: in a savepoint of its own, and
+ * behind immediate_sql, so that it fails by itself and not at COMMIT. */
+bool apply_needs_savepoint(const ApplyTable *table, BatchOp op);
 typedef struct ApplySingle {
     const char *sql;
     const char *const *params;
