@@ -369,6 +369,50 @@ static void test_no_senders_left(void **state) {
         repl_stream_closep(&streams[--made]);
 }
 
+/* --- Pipelines: what the server has prepared, and what it has not ------------------------------------------------- */
+
+static bool piped(const char *first, int64_t first_rows, const char *second, const char *id) {
+    const char *const params[] = {id};
+
+    must(db_pipeline_begin(conn, &err) &&
+         (first == NULL || db_pipeline_send(conn, "first", first, 0, NULL, first_rows, &err)) &&
+         db_pipeline_send(conn, "second", second, 1, params, 1, &err));
+    return db_pipeline_end(conn, &err);
+}
+
+/* A wrong count is an error to us alone: what stands behind it in the pipeline was prepared, and is not a second time.
+ */
+static void test_prepared_behind_a_wrong_count(void **state) {
+    static const char insert[] = "INSERT INTO t (id) VALUES ($1::int)";
+
+    (void)state;
+    sql("BEGIN");
+    must(piped(NULL, 0, insert, "1"));
+    assert_false(piped("UPDATE t SET x = 1 WHERE id = 99", 1, insert, "2")); /* prepares it */
+    assert_int_equal(err.reason, REASON_ROW_COUNT);
+    must(piped(NULL, 0, insert, "3"));
+    assert_string_equal(value("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t"), "1 2 3");
+    assert_string_equal(value("SELECT count(*)::text FROM pg_prepared_statements"), "1");
+    sql("ROLLBACK");
+}
+
+/* What stands behind an error the server has skipped: it is prepared when it comes again. */
+static void test_not_prepared_behind_an_error(void **state) {
+    static const char insert[] = "INSERT INTO t (id) VALUES ($1::int)";
+
+    (void)state;
+    sql("BEGIN; SAVEPOINT before");
+    must(piped(NULL, 0, insert, "1"));
+    assert_false(piped("SELECT 1 / (SELECT 0)", -1, insert, "2"));
+    assert_string_equal(err.sqlstate, "22012");
+    sql("ROLLBACK TO before");
+    must(piped(NULL, 0, insert, "3"));
+    must(piped(NULL, 0, insert, "4"));
+    assert_string_equal(value("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t"), "3 4");
+    assert_string_equal(value("SELECT count(*)::text FROM pg_prepared_statements"), "1");
+    sql("ROLLBACK");
+}
+
 static void test_wal_level(void **state) {
     const char *replica = getenv("PGCRANE_TEST_REPLICA");
     Lsn lsn = 0;
@@ -395,12 +439,20 @@ int main(void) {
     const struct CMUnitTest none[] = {cmocka_unit_test(test_needs_a_server)};
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_slot_is_as_wanted),     TEST(test_changes_come_with_our_settings),
-        TEST(test_binary_and_messages),   TEST(test_only_what_is_acknowledged_is_confirmed),
-        TEST(test_slot_in_use),           TEST(test_publication_gone),
-        TEST(test_invalidated_slot),      TEST(test_stop_while_waiting_for_transactions),
-        TEST(test_no_right_to_replicate), TEST(test_no_slots_left),
-        TEST(test_no_senders_left),       TEST(test_wal_level),
+        TEST(test_slot_is_as_wanted),
+        TEST(test_changes_come_with_our_settings),
+        TEST(test_binary_and_messages),
+        TEST(test_only_what_is_acknowledged_is_confirmed),
+        TEST(test_slot_in_use),
+        TEST(test_publication_gone),
+        TEST(test_invalidated_slot),
+        TEST(test_stop_while_waiting_for_transactions),
+        TEST(test_no_right_to_replicate),
+        TEST(test_no_slots_left),
+        TEST(test_no_senders_left),
+        TEST(test_wal_level),
+        TEST(test_prepared_behind_a_wrong_count),
+        TEST(test_not_prepared_behind_an_error),
     };
     return getenv("PGCRANE_TEST_SOURCE") == NULL ? cmocka_run_group_tests(none, NULL, NULL)
                                                  : cmocka_run_group_tests(tests, NULL, NULL);
