@@ -71,7 +71,7 @@ def test_a_pause(source_db, dest_db, pgcrane):
     following.reading.set()
 
     def told(table):
-        return any(f"table public.{table} " in body["text"] for body in following.bodies("EVENT"))
+        return any(f"table public.{table}: it lost" in body["text"] for body in following.bodies("EVENT"))
     wait_until(lambda: told("one") and told("two"), 30, f"the events: {following.bodies('EVENT')}")
     dest_db.sql("ALTER TABLE one DROP CONSTRAINT IF EXISTS one_pkey; ALTER TABLE two DROP CONSTRAINT IF EXISTS two_pkey")
     following.wait_caught_up()
