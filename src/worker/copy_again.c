@@ -8,7 +8,8 @@
  * A crash before that commit leaves the table suspect with its old rows and its old picture, after it the new ones.
  *
  * A table whose definition differs on the two sides, or that the destination does not have, stays suspect: somebody has
- * to make them alike first. So does one that was rewritten between snapshot and lock: the next round takes it.
+ * to make them alike first. Both sides are compared anew, as SX shows the source. So does one that was rewritten
+ * between snapshot and lock: the next round takes it.
  *
  * The source's transaction is open for the whole round; each table's lock is held in a subtransaction of its own.
  *
@@ -102,6 +103,23 @@ static bool unlock_table(const Again *again, Error *err) {
     return db_exec(again->source, "ROLLBACK TO again; RELEASE again", err);
 }
 
+/* As the snapshot has the source's definitions. What was compared before may be of another time: a label that has
+ * changed its meaning since would be copied as it is called now, into a type where it means what it did. And the shape
+ * noted would be that of now (note_shape), so that nobody would ever look. */
+static bool compare_definitions(Again *again, bool *ret_compared, Error *err) {
+    DriftVec *drifts = arena_new_of(again->arena, DriftVec);
+
+    *drifts = (DriftVec){0};
+    if (!db_exec(again->source, "SAVEPOINT again", err))
+        return false;
+    *ret_compared = run_compare_briefly(again->run, again->source, again->arena, drifts, err);
+    again->drifts = drifts;
+    if (*ret_compared)
+        return unlock_table(again, err); /* printing an expression locks its table */
+    log_info("not copied again now: %s", err->message);
+    return !db_is_broken(again->source) && !db_is_broken(again->run->dest) && drift_error_passes(err);
+}
+
 /* Same comparison as in the load: a rewritten or truncated table would be copied as empty. */
 static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
@@ -161,7 +179,7 @@ static bool note_shape(Again *again, const PlanTable *table, Error *err) {
     Shapes shapes = {0};
 
     return shapes_read(again->source, again->arena, &again->run->names, table->oid, &shapes, err) &&
-           (shapes.count != 1 || shape_renew(again->run->dest, &shapes.items[0], err));
+           (shapes.count != 1 || shape_renew(again->run->dest, &shapes, err));
 }
 
 static bool note_copied(Again *again, const PlanTable *table, Error *err) {
@@ -230,13 +248,17 @@ static bool is_ready(Again *again, const PlanTable *table, bool *ret_ready, Erro
 
 static bool copy_tables(Again *again, size_t *ret_copied, Error *err) {
     Plan plan = {0};
-    bool passed = false;
+    bool passed = false, compared = false;
 
     if (!pass_barrier(again, &passed, err))
         return false;
     if (!passed)
         return true;
-    if (!open_snapshot(again, err) || !plan_read(again->source, again->arena, is_suspect, again, &plan, err))
+    if (!open_snapshot(again, err) || !compare_definitions(again, &compared, err))
+        return false;
+    if (!compared)
+        return true;
+    if (!plan_read(again->source, again->arena, is_suspect, again, &plan, err))
         return false;
     for (size_t i = 0; i < plan.count; i++) {
         const PlanTable *table = &plan.tables[i];
@@ -262,10 +284,9 @@ static bool any_suspect(const LedgerRelation *relations, size_t count) {
     return false;
 }
 
-bool run_copy_again(Run *run, const DriftVec *drifts, SeamBlocked blocked, void *context, size_t *ret_copied,
-                    Error *err) {
+bool run_copy_again(Run *run, SeamBlocked blocked, void *context, size_t *ret_copied, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Again again = {.run = run, .arena = arena, .drifts = drifts, .blocked = blocked, .blocked_context = context};
+    Again again = {.run = run, .arena = arena, .blocked = blocked, .blocked_context = context};
     LedgerRelation *relations = NULL;
 
     *ret_copied = 0;

@@ -43,3 +43,22 @@ DriftParams run_drift_params(Run *run, Arena *arena) {
         .ignore_schema = ddl_capture_schema(arena, &run->names),
     };
 }
+
+/* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its. On
+ * the destination a TRUNCATE of the stream may be, for as long as its transaction lasts. */
+bool run_compare_briefly(Run *run, DbConn *source, Arena *arena, DriftVec *ret_drifts, Error *err) {
+    DbConn *const sides[] = {source, run->dest};
+    const DriftParams params = run_drift_params(run, arena);
+
+    bool ok = db_exec(source, "SET lock_timeout = '2s'", err) && db_exec(run->dest, "SET lock_timeout = '2s'", err) &&
+              drift_compare(source, run->dest, arena, &params, ret_drifts, err);
+    Error why = *err;
+    for (size_t i = 0; i < COUNT_OF(sides); i++)
+        if (!db_is_broken(sides[i]) && !db_exec(sides[i], "SET lock_timeout = 0", err)) {
+            if (ok)
+                why = *err; /* that side went away just now */
+            ok = false;
+        }
+    *err = why;
+    return ok;
+}

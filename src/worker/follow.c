@@ -224,8 +224,8 @@ static bool copy_again(Following *following, Error *err) {
     size_t copied = 0;
 
     following_tell_state(following, CDC_COPYING_AGAIN);
-    bool ok = run_copy_again(following->run, &following->drifts, on_blocked, following, &copied, err) ||
-              wait_for_definitions(following, err);
+    bool ok =
+        run_copy_again(following->run, on_blocked, following, &copied, err) || wait_for_definitions(following, err);
     following->mend_pause_us = copied > 0 ? 0 : MIN(MAX(following->mend_pause_us * 2, SUSPECTS_US), SUSPECTS_MAX_US);
     if (copied > 0)
         following->blocked_told = false;

@@ -151,33 +151,13 @@ static void tell_drifts(const Following *following, const DriftVec *drifts) {
         }
 }
 
-/* Expressions are printed under a lock: an ALTER of the application may be in the way, and we must not be in its. On
- * the destination a TRUNCATE of the stream may be, for as long as its transaction lasts. */
-static bool compare_briefly(Run *run, Arena *arena, DriftVec *drifts, Error *err) {
-    DbConn *const sides[] = {run->source, run->dest};
-    const DriftParams params = run_drift_params(run, arena);
-
-    bool ok = db_exec(run->source, "SET lock_timeout = '2s'", err) &&
-              db_exec(run->dest, "SET lock_timeout = '2s'", err) &&
-              drift_compare(run->source, run->dest, arena, &params, drifts, err);
-    Error why = *err;
-    for (size_t i = 0; i < COUNT_OF(sides); i++)
-        if (!db_is_broken(sides[i]) && !db_exec(sides[i], "SET lock_timeout = 0", err)) {
-            if (ok)
-                why = *err; /* that side went away just now */
-            ok = false;
-        }
-    *err = why;
-    return ok;
-}
-
 bool following_look_at_drift(Following *following, bool *ret_busy, Error *err) {
     Arena *arena = arena_new();
     DriftVec drifts = {0};
     int64_t began = clock_now_us();
 
     *ret_busy = false;
-    if (!compare_briefly(following->run, arena, &drifts, err)) {
+    if (!run_compare_briefly(following->run, following->run->source, arena, &drifts, err)) {
         arena_free(arena);
         *ret_busy = drift_error_passes(err);
         return drift_failed(following, err);

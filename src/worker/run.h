@@ -182,16 +182,19 @@ void run_request_promote(Run *run, const json_t *body);
 /* Stops the promote under way, or takes away the request for one that has not begun: true then. */
 bool run_call_off(Run *run);
 NODISCARD bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err);
-/* Copies the tables again that the ledger calls suspect, where both sides have them and none of `drifts` (as last
- * compared) makes the destination refuse their rows. Nothing is followed meanwhile: so transactions of the source are
- * waited for, and locks of the destination, for a few seconds only. *ret_copied 0: try again later. `blocked` is called
- * with the transactions that were in the way. */
-NODISCARD bool run_copy_again(Run *run, const DriftVec *drifts, SeamBlocked blocked, void *context, size_t *ret_copied,
-                              Error *err);
-/* Is there one that could be copied now? Else, *ret_held: one waits for nothing but `drifts`. Asked while following. */
+/* Copies the tables again that the ledger calls suspect, where both sides have them and no difference of the catalogues
+ * makes the destination refuse, or mistake, their rows: compared as the snapshot has the source's. Nothing is followed
+ * meanwhile: so transactions of the source are waited for, and locks of the destination, for a few seconds only.
+ * *ret_copied 0: try again later. `blocked` is called with the transactions that were in the way. */
+NODISCARD bool run_copy_again(Run *run, SeamBlocked blocked, void *context, size_t *ret_copied, Error *err);
+/* Is there one that could be copied now, by `drifts` as last compared? Else, *ret_held: one waits for nothing but
+ * `drifts`. Asked while following. */
 NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
 DriftParams run_drift_params(Run *run, Arena *arena);
+/* The comparison, without waiting for locks for long. source: run->source, or one in a transaction, which a failure
+ * ends. */
+NODISCARD bool run_compare_briefly(Run *run, DbConn *source, Arena *arena, DriftVec *ret_drifts, Error *err);
 
 /* A thread that reads what the slot costs, and takes tables that lost their identity out of the publication of updates.
  * Starting it twice is fine. */

@@ -78,17 +78,24 @@ static bool column_refuses(const Fact *source, const Fact *dest, int attr) {
            (attr == COLUMN_NOT_NULL && *dest->attrs[COLUMN_NOT_NULL] != '\0');
 }
 
-/* May the destination refuse, or lose a part of, rows that the source has? */
+/* A value of a composite type is its attributes' values one after the other, without names: each has its place. */
+static bool attribute_refuses(int attr) {
+    return attr == ON_ONE_SIDE || attr == COLUMN_TYPE;
+}
+
+/* May the destination refuse, lose a part of, or take for another, what rows of the source have? */
 static bool refuses(const Fact *source, const Fact *dest, int attr) {
+    bool of_type = source != NULL ? source->of_type : dest->of_type;
+
     switch (source != NULL ? source->kind : dest->kind) {
     case FACT_RELATION:
         return attr != RELATION_PERSISTENCE && attr != RELATION_PARENT;
     case FACT_TYPE:
         return attr != TYPE_DEFAULT;
     case FACT_COLUMN:
-        return column_refuses(source, dest, attr);
+        return of_type ? attribute_refuses(attr) : column_refuses(source, dest, attr);
     case FACT_ORDER:
-        return false;
+        return of_type;
     case FACT_CONSTRAINT: /* foreign keys are not checked while following */
         return dest != NULL && strncmp(dest->attrs[DEFINITION], "FOREIGN KEY", strlen("FOREIGN KEY")) != 0;
     case FACT_INDEX:

@@ -22,7 +22,8 @@ typedef struct Drift {
     const char *message; /* "column note is text on the source, varchar(10) on the destination" */
     const char *fix;     /* SQL for the destination, "" = none */
     bool note;           /* loses neither rows nor behaviour: told, but no reason against a promote */
-    bool refuses;        /* by it the destination may refuse, or lose a part of, what the source has in its rows */
+    bool refuses; /* by it the destination may refuse, lose a part of, or take for another, what rows of the source have
+                   */
 } Drift;
 typedef VEC(Drift) DriftVec;
 

@@ -30,18 +30,24 @@ static const char *read_sql(Arena *arena, int version, uint32_t only) {
         " columns AS (SELECT a.attrelid, pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' '"
         "  || a.atttypid || ' ' || a.atttypmod || ' ' || a.attcollation || ' ' || %s, ',' ORDER BY a.attnum)) AS"
         " hash,"
-        "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered"
-        "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
-        " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
-        " c.oid IN (SELECT oid FROM published WHERE name = $1),"
-        " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
-        "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT p.puballtables),"
-        " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
-        "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
-        " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " LEFT JOIN columns k ON k.attrelid = c.oid"
-        " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
-        " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
+        "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered,"
+        "  pg_catalog.string_agg(a.atttypid::text, ',' ORDER BY a.attnum)"
+        "   FILTER (WHERE " TYPE_IS_MADE(
+            "a.atttypid") ") AS types"
+                          "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY "
+                          "a.attrelid)"
+                          " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), "
+                          "coalesce(k.altered, '-'),"
+                          " c.oid IN (SELECT oid FROM published WHERE name = $1),"
+                          " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
+                          "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT "
+                          "p.puballtables),"
+                          " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
+                          "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), coalesce(k.types, '')"
+                          " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                          " LEFT JOIN columns k ON k.attrelid = c.oid"
+                          " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
+                          " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
         version >= GENERATED_VERSION ? "a.attgenerated::text" : "''",
         only == 0 ? "" : arena_printf(arena, " AND c.oid = %u", only));
 }
@@ -64,6 +70,7 @@ static bool read_shape(const DbResult *row, void *context, Error *err) {
         .keyed = db_bool(row, 0, 6),
         .is_unlisted = db_bool(row, 0, 7),
         .is_extensions = db_bool(row, 0, 8),
+        .types = arena_strdup(arena, db_text(row, 0, 9)),
     };
 
     (void)err;
@@ -79,13 +86,21 @@ bool shapes_read(DbConn *source, Arena *arena, const SeamNames *names, uint32_t 
     if (!db_query_each(source, read_sql(scratch, db_version(source), only), 2, params, read_shape, &reading, err))
         return error_wrap(err, "reading the shapes of the source's tables");
     *ret_shapes = (Shapes){.items = reading.shapes.items, .count = reading.shapes.len};
-    return true;
+    return type_shapes_read(source, arena, &ret_shapes->types, err);
 }
 
 /* ---- Noting ---- */
 
+/* "HASH", or "HASH LABEL HASH": the second part is of its types. */
+static const char *noted_columns(Arena *arena, const Shapes *shapes, const Shape *shape) {
+    const char *types = type_shapes_note(&shapes->types, arena, shape->types);
+
+    return types[0] == '\0' ? shape->columns : arena_printf(arena, "%s %s", shape->columns, types);
+}
+
 static bool note_lines(DbConn *dest, const Shapes *shapes, int32_t snapshot, Error *err) {
     CLEANUP(buf_fini) Buf sql;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     bool any = false;
 
     buf_init(&sql, PARTS_MAX);
@@ -95,7 +110,7 @@ static bool note_lines(DbConn *dest, const Shapes *shapes, int32_t snapshot, Err
         const Shape *shape = &shapes->items[i];
 
         buf_printf(&sql, "%s(%u::oid, %u::oid, '%s', '%s', %s)", any ? ", " : "", shape->oid, shape->filenode,
-                   shape->columns, shape->altered, shape->keyed ? "true" : "false");
+                   noted_columns(arena, shapes, shape), shape->altered, shape->keyed ? "true" : "false");
         any = true;
     }
     buf_printf(&sql,
@@ -114,10 +129,11 @@ bool shapes_note(DbConn *dest, const Ledger *ledger, const Shapes *shapes, int32
     return error_wrap(err, "noting the shapes of tables");
 }
 
-bool shape_renew(DbConn *dest, const Shape *shape, Error *err) {
+bool shape_renew(DbConn *dest, const Shapes *shapes, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    const Shape *shape = &shapes->items[0];
     const char *const params[] = {arena_printf(arena, "%u", shape->oid), arena_printf(arena, "%u", shape->filenode),
-                                  shape->columns, shape->altered, shape->keyed ? "true" : "false"};
+                                  noted_columns(arena, shapes, shape), shape->altered, shape->keyed ? "true" : "false"};
 
     return db_exec_rows(dest,
                         "UPDATE pgcrane.relation SET filenode = $2::oid, columns = $3, altered = $4,"
@@ -130,6 +146,7 @@ bool shape_renew(DbConn *dest, const Shape *shape, Error *err) {
 typedef struct Line {
     uint32_t oid, filenode;
     const char *schema, *name, *columns, *altered;
+    const char *types; /* NULL = not noted */
     bool keyed, is_suspect;
 } Line;
 
@@ -137,9 +154,11 @@ typedef struct Looking {
     const ShapesCheck *check;
     Arena *arena;
     VEC(Line) lines; /* by oid */
-    Buf sql;         /* what is to be done in the ledger */
+    Shapes shapes;
+    Buf sql; /* what is to be done in the ledger */
     size_t marked;
     bool truncates_unseen; /* not in the stream: a new file is the only trace */
+    bool lacks_types; /* a command on a type was not repeated */
 } Looking;
 
 static bool read_line(const DbResult *row, void *context, Error *err) {
@@ -155,10 +174,22 @@ static bool read_line(const DbResult *row, void *context, Error *err) {
         .keyed = db_bool(row, 0, 6),
         .is_suspect = db_bool(row, 0, 7),
     };
+    char *types = strchr(line.columns, ' ');
 
     (void)err;
+    if (types != NULL)
+        *types++ = '\0';
+    line.types = types != NULL ? types : line.columns[0] != '\0' ? "" : NULL;
     vec_push(arena, &looking->lines, line);
     return true;
+}
+
+static bool types_hold(const Looking *looking, const Line *line, const Shape *shape) {
+    const TypeShapes *types = &looking->shapes.types;
+
+    if (line->types == NULL) /* it came by a command: of what types it was at first, nobody noted */
+        return type_shapes_note(types, looking->arena, shape->types)[0] == '\0';
+    return type_shapes_hold(types, looking->arena, shape->types, line->types);
 }
 
 /* NULL = it is what it was. */
@@ -175,6 +206,10 @@ static const char *why_suspect(const Looking *looking, const Line *line, const S
         return "it was rewritten by ALTER TABLE on the source";
     if (looking->truncates_unseen && line->columns[0] != '\0' && line->filenode != shape->filenode)
         return "it was truncated or rewritten on the source, and PostgreSQL 10 publishes no TRUNCATE";
+    if (definitions && line->columns[0] != '\0' && !types_hold(looking, line, shape))
+        return "a type of its columns was changed on the source";
+    if (looking->lacks_types && !types_hold(looking, line, shape))
+        return "a type of its columns may have been changed on the source by a command that was not repeated";
     /* Taken out by whoever saw it first (publish.c): that its line says "keyed" is what tells of it, after a crash,
      * too. */
     if (line->keyed && !shape->keyed && line->columns[0] != '\0')
@@ -230,7 +265,8 @@ static void look_at_new(Looking *looking, const Shape *shape) {
     mark(looking, shape, why);
 }
 
-static void merge(Looking *looking, const Shapes *shapes) {
+static void merge(Looking *looking) {
+    const Shapes *shapes = &looking->shapes;
     size_t l = 0;
 
     for (size_t i = 0; i < shapes->count; i++) {
@@ -258,17 +294,32 @@ static bool write_marks(const Looking *looking, Error *err) {
     return false;
 }
 
+/* A table's own commands make it suspect when they are not repeated. What is about a type names no table; one that
+ * could not be captured may be any. Whether a type was changed, its shape tells. */
+static bool read_lacks_types(Looking *looking, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (looking->check->definitions)
+        return true;
+    if (!db_query(looking->check->dest,
+                  "SELECT EXISTS (SELECT FROM pgcrane.unrepeated WHERE tag IN ('ALTER TYPE', 'ALTER TABLE'))", 0, NULL,
+                  &row, err))
+        return error_wrap(err, "reading which commands were not repeated");
+    looking->lacks_types = db_bool(row, 0, 0);
+    return true;
+}
+
 static bool look(Looking *looking, Error *err) {
     const ShapesCheck *check = looking->check;
-    Shapes shapes = {0};
 
-    if (!shapes_read(check->source, looking->arena, check->names, 0, &shapes, err) ||
+    if (!read_lacks_types(looking, err) ||
+        !shapes_read(check->source, looking->arena, check->names, 0, &looking->shapes, err) ||
         !db_query_each(check->dest,
                        "SELECT oid, filenode, schema_name, table_name, coalesce(columns, ''), coalesce(altered, ''),"
                        " keyed, suspect IS NOT NULL FROM pgcrane.relation ORDER BY oid",
                        0, NULL, read_line, looking, err))
         return false;
-    merge(looking, &shapes);
+    merge(looking);
     return write_marks(looking, err);
 }
 

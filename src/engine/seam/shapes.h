@@ -5,7 +5,8 @@
  * rewritten by an ALTER TABLE, or was not published for a while looks like any other in it, and in a comparison of both
  * catalogues, too. So the ledger's line of a table keeps its shape, read under the snapshot it was copied under:
  *
- *   columns   a hash of its columns, their numbers included: a column dropped and added again is another one
+ *   columns   a hash of its columns, their numbers included: a column dropped and added again is another one.
+ *             Where they are of types that somebody made, also what those are made of (type_shapes.h)
  *   altered   a hash of which transactions last changed its columns' lines in the catalogue. Together with the file
  *             number it tells a rewrite by ALTER TABLE from TRUNCATE, VACUUM FULL and CLUSTER. PostgreSQL 10 publishes
  *             no TRUNCATE: there each new file makes a table suspect
@@ -18,10 +19,12 @@
 #pragma once
 
 #include "engine/seam/seam.h"
+#include "engine/seam/type_shapes.h"
 
 typedef struct Shape {
     uint32_t oid, filenode;
     const char *schema, *name, *columns, *altered;
+    const char *types; /* of its columns: oids of those that somebody made */
     bool keyed;
     bool is_unlisted;   /* its inserts are not published, though they could be */
     bool is_extensions; /* it belongs to an extension */
@@ -30,6 +33,7 @@ typedef struct Shape {
 typedef struct Shapes {
     Shape *items; /* by oid */
     size_t count;
+    TypeShapes types;
 } Shapes;
 
 /* Of all tables, or of one. In a transaction with a snapshot: as that shows them. */
@@ -38,14 +42,15 @@ NODISCARD bool shapes_read(DbConn *source, Arena *arena, const SeamNames *names,
 
 /* Into the lines of a snapshot that have none yet. Before the first of their rows is copied. */
 NODISCARD bool shapes_note(DbConn *dest, const Ledger *ledger, const Shapes *shapes, int32_t snapshot, Error *err);
-/* One that is copied again, in the caller's transaction. */
-NODISCARD bool shape_renew(DbConn *dest, const Shape *shape, Error *err);
+/* Of the only one in `shapes`, which is copied again, in the caller's transaction. */
+NODISCARD bool shape_renew(DbConn *dest, const Shapes *shapes, Error *err);
 
 typedef struct ShapesCheck {
     DbConn *source, *dest; /* idle */
     const Ledger *ledger;
     const SeamNames *names;
-    bool definitions; /* compare names and columns, too: nobody repeats what is done to them on the destination */
+    bool definitions; /* compare names and columns, too: nobody repeats what is done to them on the destination.
+                         Without: types only, and only once a command on a type was not repeated */
     bool new_tables;  /* what the ledger does not have is suspect */
     bool (*wanted)(void *context, const char *schema, const char *name); /* for those */
     void *context;
