@@ -15,7 +15,8 @@ typedef struct SessionSetting {
     const char *why;
 } SessionSetting;
 
-/* Roles and databases may have defaults for all of these (ALTER ROLE ... SET), which would reach our sessions. */
+/* Roles and databases may have defaults for all of these (ALTER ROLE ... SET), which would reach our sessions. Sessions
+ * that write rows to the destination take some of them from the source afterwards: engine/finish/write_settings.c. */
 static const SessionSetting settings[] = {
     /* Text forms: what one server writes, the other must read as the same value. */
     {"datestyle", "ISO", ON_BOTH, 0, "other styles do not say which number is the day"},

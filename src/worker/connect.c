@@ -89,7 +89,6 @@ static void set_targets(Run *run) {
     run->lane_source_target = run->source_target;
     run->lane_source_target.extra_setup = SOURCE_LANE_SETUP;
     run->lane_dest_target = run->dest_target;
-    run->lane_dest_target.extra_setup = DEST_LANE_SETUP;
 }
 
 static bool tell_job(Run *run, Error *err) {
@@ -104,9 +103,15 @@ static bool choose_lane_setup(Run *run, Error *err) {
 
     db_rollback(run->dest);
     run->replica_role = may;
-    if (may && run->options.data_only)
-        run->lane_dest_target.extra_setup = DATA_ONLY_LANE_SETUP;
-    return may || err->reason == REASON_NOT_PERMITTED;
+    if (!may && err->reason != REASON_NOT_PERMITTED)
+        return false;
+    if (!finish_write_settings(run->source, run->dest, run->arena, &run->write_settings, err))
+        return false;
+    const char *setup = may && run->options.data_only ? DATA_ONLY_LANE_SETUP : DEST_LANE_SETUP;
+    run->lane_dest_target.extra_setup = arena_printf(run->arena, "%s; %s", setup, run->write_settings.session);
+    run->apply_target = run->dest_target;
+    run->apply_target.extra_setup = run->write_settings.session;
+    return true;
 }
 
 bool run_is_source_only(const Run *run) {

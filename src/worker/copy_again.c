@@ -209,7 +209,7 @@ static bool copy_table(Again *again, const PlanTable *table, bool *ret_copied, E
 
     *ret_copied = false;
     bool emptied = ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
-                   empty_table(run->dest, table, err);
+                   db_exec(run->dest, run->write_settings.local, err) && empty_table(run->dest, table, err);
     bool in_use = !emptied && !db_is_broken(run->dest) && strcmp(err->sqlstate, SQLSTATE_LOCK_TIMEOUT) == 0;
     if (emptied && pump(again, table, err) && note_copied(again, table, err) && note_shape(again, table, err) &&
         failpoint("again.before_commit", err) && ledger_commit(run->dest, err)) {

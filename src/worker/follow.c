@@ -139,7 +139,7 @@ static bool start(Following *following, Error *err) {
         .schema_picture = schema_picture,
         .confirm_limit = limit,
         .source_target = &run->source_target,
-        .dest_target = &run->dest_target,
+        .dest_target = &run->apply_target,
         .ledger = &run->ledger,
         .slot = run->names.slot,
         .publications = publications,

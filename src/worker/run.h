@@ -49,6 +49,8 @@ typedef struct Run {
     MigrateOptions options;
     /* connect */
     DbTarget source_target, dest_target, lane_source_target, lane_dest_target;
+    DbTarget apply_target; /* the destination, for the stream's changes */
+    WriteSettings write_settings;
     DbConn *source, *dest; /* control connections */
     LedgerIdentity identity;
     const char *state_dir; /* of this job */

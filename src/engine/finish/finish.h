@@ -33,6 +33,16 @@ typedef struct ViewSettings {
 NODISCARD bool finish_view_settings(DbConn *source, DbConn *dest, ViewSettings *ret_settings, Error *err);
 NODISCARD bool finish_view_settings_back(DbConn *dest, ViewSettings *settings, Error *err);
 
+/* SQL that gives a session that writes rows, or builds indexes, the source database's own settings of how values are
+ * written: expressions of the destination then compute what they computed on the source. Both sessions idle. */
+typedef struct WriteSettings {
+    const char *session; /* for all of the session */
+    const char *local;   /* until the transaction ends */
+} WriteSettings;
+
+NODISCARD bool finish_write_settings(DbConn *source, DbConn *dest, Arena *arena, WriteSettings *ret_settings,
+                                     Error *err);
+
 /* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set
  * is listed. again: once more before a promote, without default_transaction_read_only, which may be the fence of
  * another migration's; what was reset on the source meanwhile stays. */

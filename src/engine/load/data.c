@@ -296,6 +296,18 @@ typedef struct RangeCopy {
     bool gate_held; /* of Data: a huge row is in our source connection */
 } RangeCopy;
 
+/* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable need
+ * not be. */
+static bool add_remedy(const PlanTable *table, DbSide side, Error *err) {
+    if (side != DB_DEST || strcmp(err->sqlstate, "23514") != 0)
+        return false;
+    return error_remedy(err,
+                        "what %s says of this row is computed otherwise here: it depends on settings of the session"
+                        " that wrote the row, or on a function; write the row anew on the source (an UPDATE of its"
+                        " key, under the database's own settings), change the definition, or leave the table out",
+                        table->is_partition ? "the partition's bound (or a CHECK)" : "a CHECK");
+}
+
 /* The destination's transaction: rows and their line together. */
 static bool copy_rows(Data *data, Lane *lane, RangeCopy *range, DbCopyResult *ret_copied, Error *err) {
     const PlanTable *table = range->table;
@@ -317,8 +329,10 @@ static bool copy_rows(Data *data, Lane *lane, RangeCopy *range, DbCopyResult *re
         return false;
     if (freeze && !db_execf(lane->dest, err, "TRUNCATE ONLY %s", table->quoted))
         return error_wrap(err, "emptying table %s on the destination", table->display);
-    if (!db_copy_pump(&copy, ret_copied, &side, err))
+    if (!db_copy_pump(&copy, ret_copied, &side, err)) {
+        (void)add_remedy(table, side, err);
         return error_wrap(err, "copying table %s (%s)", table->display, db_side_name(side));
+    }
     const char *mark = arena_printf(
         lane->arena, "UPDATE pgcrane.chunk SET rows = %lld WHERE relation = %u AND no = %d AND rows IS NULL",
         (long long)ret_copied->rows, table->oid, chunk->no);

@@ -32,22 +32,38 @@
     " pg_catalog.bool_and(a.atttypid IN (" BINARY_TYPES "," BINARY_ARRAY_TYPES ") OR %1$s <> '') AS binary"            \
     " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid"
 
-/* Leaves below a table that is partitioned by the hash of an enum: the hash is of the label's oid, which is another one
- * on the destination, so rows must find their leaf anew, from the root. */
+/*
+ * Leaves whose rows may belong to another one on the destination: they are written through the root, and find theirs
+ * anew. That is so where a hash is of an oid, which is another one there: an enum's label, a regclass, and whatever is
+ * made of such. Of an expression only the operator class tells the type, as far as that goes. And where a bytea or
+ * float is turned into text, which is as the settings of whoever wrote the row were.
+ */
 #define PARTITIONS_SQL                                                                                                 \
     " up (leaf, parent, depth) AS (SELECT i.inhrelid, i.inhparent, 1 FROM pg_catalog.pg_inherits i"                    \
     "  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition AND c.relkind = 'r'"                    \
     "  UNION ALL SELECT up.leaf, i.inhparent, up.depth + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = "     \
     "up.parent),"                                                                                                      \
-    " by_enum AS (SELECT DISTINCT p.partrelid FROM pg_catalog.pg_partitioned_table p, LATERAL unnest(p.partattrs) AS " \
-    "k (n)"                                                                                                            \
-    "  JOIN pg_catalog.pg_attribute a ON true JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"                         \
-    "  LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype"                                                        \
-    "  WHERE a.attrelid = p.partrelid AND a.attnum = k.n AND p.partstrat = 'h' AND (t.typtype = 'e' OR b.typtype = "   \
-    "'e')),"                                                                                                           \
+    " hashed (root, type) AS (SELECT p.partrelid, a.atttypid FROM pg_catalog.pg_partitioned_table p"                   \
+    "   JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])"           \
+    "   WHERE p.partstrat = 'h'"                                                                                       \
+    "  UNION SELECT h.root, v.type FROM hashed h JOIN pg_catalog.pg_type t ON t.oid = h.type, LATERAL ("               \
+    "   SELECT t.typelem UNION ALL SELECT t.typbasetype"                                                               \
+    "   UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a"                                                    \
+    "    WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped"                                        \
+    "   UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid%3$s)) AS v (type)"         \
+    "   WHERE v.type <> 0),"                                                                                           \
+    " elsewhere AS (SELECT h.root FROM hashed h JOIN pg_catalog.pg_type t ON t.oid = h.type"                           \
+    "   WHERE t.typtype = 'e' OR (t.typname LIKE 'reg%%' AND t.typnamespace = 'pg_catalog'::regnamespace)"             \
+    "  UNION SELECT p.partrelid FROM pg_catalog.pg_partitioned_table p"                                                \
+    "   CROSS JOIN LATERAL unnest(p.partattrs::int2[], p.partclass::oid[]) AS k (n, class)"                            \
+    "   JOIN pg_catalog.pg_opclass o ON o.oid = k.class WHERE p.partstrat = 'h' AND k.n = 0"                           \
+    "   AND o.opcintype IN ('anyenum'::regtype, 'anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype,"          \
+    "    'oid'::regtype)"                                                                                              \
+    "  UNION SELECT p.partrelid FROM pg_catalog.pg_partitioned_table p WHERE p.partexprs::text ~ "                     \
+    "'COERCEVIAIO :arg [{]VAR :varno [0-9]+ :varattno [0-9]+ :vartype (17|700|701|1186) '),"                           \
     " via AS (SELECT u.leaf, n.nspname AS schema, r.relname AS name"                                                   \
     "  FROM (SELECT leaf, (pg_catalog.array_agg(parent ORDER BY depth DESC))[1] AS root FROM up GROUP BY leaf"         \
-    "   HAVING pg_catalog.bool_or(parent IN (SELECT partrelid FROM by_enum))) u"                                       \
+    "   HAVING pg_catalog.bool_or(parent IN (SELECT root FROM elsewhere))) u"                                          \
     "  JOIN pg_catalog.pg_class r ON r.oid = u.root JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace)"
 
 /*
@@ -125,7 +141,8 @@ bool plan_read(DbConn *source, Arena *arena, PlanFilter filter, void *context, P
     bool generated = db_version(source) >= 120000; /* attgenerated and table access methods came together */
     ReadContext read = {.arena = arena, .filter = filter, .context = context};
     const char *sql =
-        arena_printf(arena, TABLES_SQL, generated ? "a.attgenerated" : "''", generated ? "c.relam" : "NULL::oid");
+        arena_printf(arena, TABLES_SQL, generated ? "a.attgenerated" : "''", generated ? "c.relam" : "NULL::oid",
+                     db_version(source) >= 140000 ? ", r.rngmultitypid" : "");
 
     if (!db_query_each(source, sql, 0, NULL, read_table, &read, err))
         return error_wrap(err, "listing the source's tables");

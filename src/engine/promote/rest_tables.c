@@ -112,8 +112,9 @@ static bool list_table(const DbResult *row, void *context, Error *err) {
     if (suspect != NULL)
         add_table(listing->promote, row, plan, suspect);
     else if (plan != NULL && plan->via != NULL)
-        add_table(listing->promote, row, plan,
-                  "partitioned by the hash of an enum: rows lie in other partitions there");
+        add_table(
+            listing->promote, row, plan,
+            "partitioned by the hash of an enum or an oid, or by a value's text: rows lie in other partitions there");
     else if (db_bool(row, 0, 3))
         add_table(listing->promote, row, plan, "unlogged: no stream carries it");
     else if (db_bool(row, 0, 7))
@@ -354,12 +355,15 @@ static bool copy_table(Promote *promote, const RestTable *table, Error *err) {
 
 static bool copy_tables(Promote *promote, Error *err) {
     const PromoteParams *params = promote->params;
+    WriteSettings settings;
     FollowStatus status;
 
     follow_status(params->follow, &status);
-    if (!ledger_begin(params->dest, params->load->ledger, err))
+    if (!finish_write_settings(params->source, params->dest, promote->arena, &settings, err) ||
+        !ledger_begin(params->dest, params->load->ledger, err))
         return false;
-    bool ok = !status.replica_role || db_exec(params->dest, "SET LOCAL session_replication_role = replica", err);
+    bool ok = db_exec(params->dest, settings.local, err) &&
+              (!status.replica_role || db_exec(params->dest, "SET LOCAL session_replication_role = replica", err));
 
     for (size_t i = 0; ok && i < promote->rest.len; i++)
         ok = !promote->rest.items[i].differs || copy_table(promote, &promote->rest.items[i], err);
