@@ -296,8 +296,8 @@ typedef struct RangeCopy {
     bool gate_held; /* of Data: a huge row is in our source connection */
 } RangeCopy;
 
-/* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable need
- * not be. */
+/* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable
+ * need not be. */
 static bool add_remedy(const PlanTable *table, DbSide side, Error *err) {
     if (side != DB_DEST || strcmp(err->sqlstate, "23514") != 0)
         return false;

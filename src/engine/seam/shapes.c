@@ -158,7 +158,7 @@ typedef struct Looking {
     Buf sql; /* what is to be done in the ledger */
     size_t marked;
     bool truncates_unseen; /* not in the stream: a new file is the only trace */
-    bool lacks_types; /* a command on a type was not repeated */
+    bool lacks_types;      /* a command on a type was not repeated */
 } Looking;
 
 static bool read_line(const DbResult *row, void *context, Error *err) {
@@ -192,6 +192,14 @@ static bool types_hold(const Looking *looking, const Line *line, const Shape *sh
     return type_shapes_hold(types, looking->arena, shape->types, line->types);
 }
 
+static const char *why_types(const Looking *looking, const Line *line, const Shape *shape) {
+    if (looking->check->definitions && line->columns[0] != '\0' && !types_hold(looking, line, shape))
+        return "a type of its columns was changed on the source";
+    if (looking->lacks_types && !types_hold(looking, line, shape))
+        return "a type of its columns may have been changed on the source by a command that was not repeated";
+    return NULL;
+}
+
 /* NULL = it is what it was. */
 static const char *why_suspect(const Looking *looking, const Line *line, const Shape *shape) {
     bool definitions = looking->check->definitions;
@@ -206,10 +214,9 @@ static const char *why_suspect(const Looking *looking, const Line *line, const S
         return "it was rewritten by ALTER TABLE on the source";
     if (looking->truncates_unseen && line->columns[0] != '\0' && line->filenode != shape->filenode)
         return "it was truncated or rewritten on the source, and PostgreSQL 10 publishes no TRUNCATE";
-    if (definitions && line->columns[0] != '\0' && !types_hold(looking, line, shape))
-        return "a type of its columns was changed on the source";
-    if (looking->lacks_types && !types_hold(looking, line, shape))
-        return "a type of its columns may have been changed on the source by a command that was not repeated";
+    const char *types = why_types(looking, line, shape);
+    if (types != NULL)
+        return types;
     /* Taken out by whoever saw it first (publish.c): that its line says "keyed" is what tells of it, after a crash,
      * too. */
     if (line->keyed && !shape->keyed && line->columns[0] != '\0')
