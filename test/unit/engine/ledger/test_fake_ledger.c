@@ -409,7 +409,7 @@ static void test_last_snapshot(void **state) {
 }
 
 #define DROP_SCRIPT                                                                                                    \
-    FAKE_OK("SAVEPOINT pgcrane_silence"), FAKE_OK("SET LOCAL session_replication_role = replica"),                         \
+    FAKE_OK("SAVEPOINT pgcrane_silence"), FAKE_OK("SET LOCAL session_replication_role = replica"),                     \
         FAKE_OK("DROP SCHEMA pgcrane CASCADE"), FAKE_OK("SET LOCAL session_replication_role TO DEFAULT")
 
 static void test_drop(void **state) {
