@@ -32,22 +32,18 @@ static const char *read_sql(Arena *arena, int version, uint32_t only) {
         " hash,"
         "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered,"
         "  pg_catalog.string_agg(a.atttypid::text, ',' ORDER BY a.attnum)"
-        "   FILTER (WHERE " TYPE_IS_MADE(
-            "a.atttypid") ") AS types"
-                          "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY "
-                          "a.attrelid)"
-                          " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), "
-                          "coalesce(k.altered, '-'),"
-                          " c.oid IN (SELECT oid FROM published WHERE name = $1),"
-                          " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
-                          "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT "
-                          "p.puballtables),"
-                          " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
-                          "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), coalesce(k.types, '')"
-                          " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                          " LEFT JOIN columns k ON k.attrelid = c.oid"
-                          " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
-                          " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
+        "   FILTER (WHERE a.atttypid" TYPE_IS_MADE ") AS types"
+        "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
+        " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
+        " c.oid IN (SELECT oid FROM published WHERE name = $1),"
+        " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
+        "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT p.puballtables),"
+        " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
+        "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), coalesce(k.types, '')"
+        " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN columns k ON k.attrelid = c.oid"
+        " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
+        " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
         version >= GENERATED_VERSION ? "a.attgenerated::text" : "''",
         only == 0 ? "" : arena_printf(arena, " AND c.oid = %u", only));
 }

@@ -12,29 +12,26 @@ enum { MULTIRANGE_VERSION = 140000 };
 /* From types that columns have to all that those are made of. UNION ends at what was met before. A label's xmin tells
  * that it was renamed and named back; a composite's attributes cannot be changed and changed back without another
  * number or type, and their names are not in the rows. */
-#define TYPES_SQL                                                                                                      \
-    "WITH RECURSIVE used (type) AS (SELECT DISTINCT a.atttypid FROM pg_catalog.pg_attribute a"                         \
-    "  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'"                                           \
-    "  WHERE a.attnum > 0 AND NOT a.attisdropped AND " TYPE_IS_MADE(                                                   \
-        "a.atttypid") "),"                                                                                             \
-                      " made_of (start, type) AS (SELECT type, type FROM used UNION SELECT m.start, v.type"            \
-                      "  FROM made_of m JOIN pg_catalog.pg_type t ON t.oid = m.type, LATERAL ("                        \
-                      "   SELECT t.typelem UNION ALL SELECT t.typbasetype"                                             \
-                      "   UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a"                                  \
-                      "    WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped"                      \
-                      "   UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid%s)) AS " \
-                      "v (type)"                                                                                       \
-                      "  WHERE " TYPE_IS_MADE(                                                                         \
-                          "v.type") ")"                                                                                \
-                                    " SELECT m.start, e.oid, pg_catalog.md5(e.xmin || ' ' || e.enumlabel)"             \
-                                    "  FROM made_of m JOIN pg_catalog.pg_enum e ON e.enumtypid = m.type"               \
-                                    " UNION ALL SELECT m.start, 0, pg_catalog.md5(pg_catalog.string_agg(a.attnum || "  \
-                                    "' ' || a.attname || ' '"                                                          \
-                                    "   || a.atttypid || ' ' || a.atttypmod, ',' ORDER BY a.attnum))"                  \
-                                    "  FROM made_of m JOIN pg_catalog.pg_type t ON t.oid = m.type"                     \
-                                    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 "    \
-                                    "AND NOT a.attisdropped"                                                           \
-                                    "  GROUP BY m.start, m.type ORDER BY 1, 2, 3"
+/* clang-format off */
+#define TYPES_SQL \
+    "WITH RECURSIVE used (type) AS (SELECT DISTINCT a.atttypid FROM pg_catalog.pg_attribute a" \
+    "  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'" \
+    "  WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid" TYPE_IS_MADE ")," \
+    " made_of (start, type) AS (SELECT type, type FROM used UNION SELECT m.start, v.type" \
+    "  FROM made_of m JOIN pg_catalog.pg_type t ON t.oid = m.type, LATERAL (" \
+    "   SELECT t.typelem UNION ALL SELECT t.typbasetype" \
+    "   UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a" \
+    "    WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped" \
+    "   UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid%s)) AS v (type)" \
+    "  WHERE v.type" TYPE_IS_MADE ")" \
+    " SELECT m.start, e.oid, pg_catalog.md5(e.xmin || ' ' || e.enumlabel)" \
+    "  FROM made_of m JOIN pg_catalog.pg_enum e ON e.enumtypid = m.type" \
+    " UNION ALL SELECT m.start, 0, pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' '" \
+    "   || a.atttypid || ' ' || a.atttypmod, ',' ORDER BY a.attnum))" \
+    "  FROM made_of m JOIN pg_catalog.pg_type t ON t.oid = m.type" \
+    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped" \
+    "  GROUP BY m.start, m.type ORDER BY 1, 2, 3"
+/* clang-format on */
 
 typedef struct Reading {
     Arena *arena;

@@ -24,8 +24,8 @@ typedef struct TypeShapes {
     size_t count;
 } TypeShapes;
 
-/* SQL: is it a type that somebody made? Those that came with the server do not change. */
-#define TYPE_IS_MADE(oid) oid " >= 16384"
+/* SQL, behind a type's oid: is it one that somebody made? Those that came with the server do not change. */
+#define TYPE_IS_MADE " >= 16384"
 
 /* Of all types that columns of tables have. */
 NODISCARD bool type_shapes_read(DbConn *source, Arena *arena, TypeShapes *ret_types, Error *err);
