@@ -314,6 +314,19 @@ def test_settings_of_the_database_change_while_followed(follow):
                             " FROM pg_database WHERE datname = %s", (dest,)).fetchone() == ("later", False)
 
 
+def test_owners_and_grants_of_large_objects_change_while_followed(follow):
+    following = follow(TABLE.format("a") + "; SELECT lo_from_bytea(7000000 + g, 'object') FROM generate_series(1, 5) g;"
+                       " GRANT SELECT ON LARGE OBJECT 7000005 TO pg_monitor WITH GRANT OPTION")
+    following.source.sql("GRANT SELECT ON LARGE OBJECT 7000001 TO PUBLIC; ALTER LARGE OBJECT 7000002 OWNER TO pg_read_all_stats;"
+                         " COMMENT ON LARGE OBJECT 7000003 IS 'noted'; GRANT UPDATE ON LARGE OBJECT 7000004 TO pg_monitor;"
+                         " REVOKE UPDATE ON LARGE OBJECT 7000004 FROM pg_monitor; REVOKE ALL ON LARGE OBJECT 7000005 FROM pg_monitor")
+    assert following.promoted(following.promote())["proven"]
+    attributes = ("SELECT oid::bigint, pg_get_userbyid(lomowner), obj_description(oid, 'pg_largeobject'), coalesce(lomacl, acldefault('L', lomowner))::text"
+                  " FROM pg_largeobject_metadata ORDER BY 1")
+    assert following.dest.sql(attributes) == following.source.sql(attributes)
+    assert following.dest.sql("SELECT count(*) FROM pg_largeobject_metadata WHERE lo_get(oid) = 'object'") == [(5,)]
+
+
 def test_many_large_objects_while_followed(follow):
     """More than a transaction of the destination could lock at once."""
     following = follow(TABLE.format("a") + "; SELECT count(lo_from_bytea(0, '\\x00')) FROM generate_series(1, 6000)")

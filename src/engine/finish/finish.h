@@ -20,9 +20,10 @@ NODISCARD bool finish_sequences_moved(const LoadParams *params, DbConn *source, 
                                       StringVec *readings, Error *err);
 
 /* Large objects made, changed or removed on the source since they were copied: made the same. source may be inside a
- * transaction (then an error ends it). */
-NODISCARD bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena,
-                                    int64_t *ret_changed, Error *err);
+ * transaction (then an error ends it). attributes: by owner, comment and grants, too. Not under the fence: default
+ * privileges of the destination can make a difference that no copy ends. */
+NODISCARD bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, bool attributes,
+                                    Arena *arena, int64_t *ret_changed, Error *err);
 
 /* Sessions fill materialized views: how a time is written, or a text split into words, is theirs to say. The control
  * session takes the source database's own settings, and is set back afterwards. */

@@ -18,12 +18,27 @@
 #define WINDOW "500"
 #define PIECE "8388608"
 
-/* %s: ours on this side, and the bounds of oids. The descriptor of lo_open() is the server's, and given back at once:
- * 262144 = for reading. */
+/* Owner, comment and grants, as far as they are copied: of the owner's own grants, whether there are any. Only where
+ * both owners and grants are moved: grants to who owns it on one side alone would look like a difference for ever. */
+#define ATTRIBUTES_SQL                                                                                                 \
+    " || ' ' || (SELECT pg_catalog.md5(pg_catalog.concat_ws(',', pg_catalog.pg_get_userbyid(x.lomowner),"              \
+    "  pg_catalog.obj_description(x.oid, 'pg_largeobject'), g.own, g.given, g.grantable))"                             \
+    "  FROM pg_catalog.pg_largeobject_metadata x, LATERAL (SELECT pg_catalog.bool_or(a.grantee = x.lomowner) AS own,"  \
+    "   pg_catalog.string_agg(DISTINCT t.text, ',' ORDER BY t.text) AS given,"                                         \
+    "   pg_catalog.string_agg(DISTINCT CASE WHEN a.is_grantable THEN t.text END, ',' ORDER BY"                         \
+    "    CASE WHEN a.is_grantable THEN t.text END) AS grantable"                                                       \
+    "   FROM pg_catalog.aclexplode(coalesce(x.lomacl, pg_catalog.acldefault('L', x.lomowner))) AS a,"                  \
+    "   LATERAL (SELECT CASE WHEN a.grantee <> x.lomowner THEN pg_catalog.concat(a.privilege_type, ' ',"               \
+    "    CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END) COLLATE \"C\" END AS text) AS t) "   \
+    "AS g"                                                                                                             \
+    "  WHERE x.oid = o.oid)"
+
+/* %s: more to be compared, ours on this side, and the bounds of oids. The descriptor of lo_open() is the server's, and
+ * given back at once: 262144 = for reading. */
 #define HASH_SQL                                                                                                       \
     "SELECT o.oid, s.size || ' ' || (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(pg_catalog.md5("             \
     "  pg_catalog.lo_get(o.oid, p.i * " PIECE ", " PIECE ")), '' ORDER BY p.i), ''))"                                  \
-    "  FROM pg_catalog.generate_series(0, s.size / " PIECE ") AS p (i))"                                               \
+    "  FROM pg_catalog.generate_series(0, s.size / " PIECE ") AS p (i))%s"                                             \
     " FROM (SELECT m.oid FROM pg_catalog.pg_largeobject_metadata m WHERE %s ORDER BY m.oid%s) AS o,"                   \
     " LATERAL (SELECT pg_catalog.lo_open(o.oid, 262144) AS fd OFFSET 0) AS f,"                                         \
     " LATERAL (SELECT pg_catalog.lo_lseek64(f.fd, 0, 2) AS size OFFSET 0) AS s,"                                       \
@@ -36,15 +51,22 @@ typedef struct Comparison {
     const LoadParams *params;
     DbConn *source, *dest;
     Arena *arena;
+    bool attributes;
     Buf changed;          /* oids, comma-separated: to be copied */
     Buf gone;             /* to be removed */
     int64_t count, noted; /* in all; since the last commit */
 } Comparison;
 
+static const char *attributes(const Comparison *comparison) {
+    const LoadParams *params = comparison->params;
+
+    return comparison->attributes && !params->restore.no_owner && !params->restore.no_acl ? ATTRIBUTES_SQL : "";
+}
+
 static bool read_source(Comparison *comparison, uint32_t after, DbResult **ret_rows, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
-    const char *sql =
-        arena_printf(scratch, HASH_SQL, arena_printf(scratch, "m.oid > %u::oid", after), " LIMIT " WINDOW);
+    const char *sql = arena_printf(scratch, HASH_SQL, attributes(comparison),
+                                   arena_printf(scratch, "m.oid > %u::oid", after), " LIMIT " WINDOW);
 
     return db_query(comparison->source, sql, 0, NULL, ret_rows, err) ||
            error_wrap(err, "reading large objects of the source");
@@ -57,7 +79,8 @@ static bool read_dest(Comparison *comparison, uint32_t after, uint32_t last, DbR
         arena_printf(scratch, "m.oid > %u::oid%s AND m.oid IN (SELECT l.oid FROM pgcrane.large_object l)", after,
                      last == 0 ? "" : arena_printf(scratch, " AND m.oid <= %u::oid", last));
 
-    return db_query(comparison->dest, arena_printf(scratch, HASH_SQL, bounds, ""), 0, NULL, ret_rows, err) ||
+    return db_query(comparison->dest, arena_printf(scratch, HASH_SQL, attributes(comparison), bounds, ""), 0, NULL,
+                    ret_rows, err) ||
            error_wrap(err, "reading large objects of the destination");
 }
 
@@ -134,9 +157,10 @@ static bool compare(Comparison *comparison, Error *err) {
     }
 }
 
-bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Arena *arena, int64_t *ret_changed,
-                          Error *err) {
-    Comparison comparison = {.params = params, .source = source, .dest = dest, .arena = arena};
+bool finish_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, bool attributes, Arena *arena,
+                          int64_t *ret_changed, Error *err) {
+    Comparison comparison = {
+        .params = params, .source = source, .dest = dest, .attributes = attributes, .arena = arena};
 
     buf_init(&comparison.changed, (size_t)1 << 20);
     buf_init(&comparison.gone, (size_t)1 << 20);

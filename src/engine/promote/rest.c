@@ -48,7 +48,8 @@ bool promote_copy_objects(Promote *promote, Error *err) {
 
     if (!params->load->large_objects)
         return true;
-    if (!finish_large_objects(params->load, source, params->dest, promote->arena, &changed, err))
+    if (!finish_large_objects(params->load, source, params->dest, promote->step == PROMOTE_PREPARE, promote->arena,
+                              &changed, err))
         return error_wrap(err, "comparing large objects");
     promote->result.large_objects += changed;
     promote->objects_changed = changed;
