@@ -16,7 +16,8 @@ from support.cluster import newest_client, quote_ident
 # Rows must have one text whatever the settings of server, database and role are.
 SESSION = ("SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3;"
            " SET bytea_output = 'hex'; SET xmloption = 'content'; SET lc_monetary = 'C'; SET row_security = off;"
-           " SET statement_timeout = 0; SET search_path = pg_catalog")
+           " SET search_path = pg_catalog; SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN"
+           " ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')")
 OWN_SCHEMA = "pgcrane"
 SHOWN = 5
 
