@@ -99,6 +99,18 @@ static bool is_to_be_noted(const DdlResult *result) {
     return !result->was_run && (result->tables_count == 0 || strcmp(result->tag, "SECURITY LABEL") == 0);
 }
 
+/* A table's beginning is in the stream, so that every change of it applies. No other command says that: a table that it
+ * is about and that the ledger does not have (any more: dropped on the source meanwhile, while we are behind; or moved
+ * into what is wanted) has rows that nobody copied. */
+static bool begins_tables(const char *tag) {
+    static const char *const tags[] = {"CREATE TABLE", "CREATE TABLE AS", "SELECT INTO", "CREATE SCHEMA"};
+
+    for (size_t i = 0; i < COUNT_OF(tags); i++)
+        if (strcmp(tag, tags[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     DdlResult result = {0};
@@ -109,7 +121,7 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
     case DDL_IGNORED:
         return true;
     case DDL_APPLIED:
-        for (size_t i = 0; i < result.tables_count; i++)
+        for (size_t i = 0; begins_tables(result.tag) && i < result.tables_count; i++)
             if (!relation_add_followed(dest, result.tables[i], err))
                 return false;
         (void)atomic_fetch_add(&following->ddl, 1);
