@@ -20,6 +20,18 @@ pytestmark = pytest.mark.turns(2)
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
 
 
+def goes_on(following, writer):
+    """By itself, or by the same command after an end that says so."""
+    wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
+    if not following.running():
+        following.end()
+        assert following.failure()["retryable"], following.failure()
+        following.again()
+    writer.wait_for(5)
+    assert_promoted(following)
+    following.program.end_all()
+
+
 @pytest.mark.turns(3)
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("what", ("source", "destination", "keeper"))
@@ -38,14 +50,7 @@ def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
         else:
             cluster.kill9()
             cluster.start()
-        wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
-        if not following.running():
-            following.end()
-            assert following.failure()["retryable"], following.failure()
-            following.again()
-        writer.wait_for(5)
-        assert_promoted(following)
-        pgcrane.end_all()
+        goes_on(following, writer)
 
 
 SEAM_POINTS = ("seam.publication_made", "seam.slot_intended", "seam.slot_made", "seam.slot_checked", "seam.slot_bound",
@@ -74,14 +79,7 @@ def test_a_server_dies_at_a_step_of_the_seam(what, point, own_cluster, source_db
         wait_until(lambda: sleeps(following, point), 30, f"the step: {following.said()}")
         cluster.kill9()
         cluster.start()
-        wait_until(lambda: not following.running() or following.cdc().get("state") == "FOLLOWING", 120, "what comes of it")
-        if not following.running():
-            following.end()
-            assert following.failure()["retryable"], following.failure()
-            following.again()
-        writer.wait_for(5)
-        assert_promoted(following)
-        pgcrane.end_all()
+        goes_on(following, writer)
 
 
 def test_source_failed_over_without_the_slot(own_cluster, dest_db, pgcrane):
