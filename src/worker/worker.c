@@ -399,6 +399,7 @@ int worker_main(int argc, char **argv) {
     say_end(&run, reporter.signal_fd, ok, &err);
     wire_freep(&run.wire);
     tracker_freep(&run.tracker);
+    arena_free(run.request.arena);
     arena_free(run.arena);
     return 0;
 }

@@ -278,6 +278,26 @@ def test_key_comes_after_updates_with_ddl(follow):
     promote_equal(following)
 
 
+def test_forgotten_table_comes_up_again_behind_us(follow):
+    """A table that waited for a copy and was dropped on the source is forgotten. What the backlog still says of it later
+    is about rows that nobody copied."""
+    following = follow(TABLE.format("a"), "--ddl")
+    following.source.sql(TABLE.format("n"))
+    wait_until(lambda: following.source.sql("SELECT 1 FROM pg_publication_tables WHERE tablename = 'n' AND pubname LIKE '%keys'"), 60,
+               "n in the publication")
+    following.wait_applied()
+    [(oid,)] = following.source.sql("SELECT 'n'::regclass::oid")
+    following.stop()
+    for text in ("ALTER TABLE n ADD w int", "UPDATE n SET w = 1, v = 'c' WHERE id = 7", "DELETE FROM n WHERE id = 8", "DROP TABLE n"):
+        following.source.sql(text)
+    # As forget_dropped() leaves it, here before its changes are applied for certain
+    following.dest.sql("DELETE FROM n")
+    assert following.dest.sql("DELETE FROM pgcrane.relation WHERE oid = %s RETURNING 1", (oid,)) == [(1,)]
+    following.again().wait_caught_up()
+    following.wait_applied()
+    promote_equal(following)
+
+
 def test_sequences_made_while_followed(follow):
     following = follow(TABLE.format("a"), "--ddl")
     for statement in ("CREATE TABLE n (id serial PRIMARY KEY, v text)", "INSERT INTO n (v) SELECT 'a' FROM generate_series(1, 10)",
