@@ -10,7 +10,7 @@ from support.tcp_proxy import Proxy
 from support.trouble import (Writer, again, assert_promoted, assert_source_clean, cut_off, failpoint, make, make_standby,
                              promote_standby, wait_for_replay)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 SIDES = ("source", "destination")
 

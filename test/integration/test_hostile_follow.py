@@ -13,7 +13,7 @@ from support.following import Following
 from support.program import Program
 from support.seam import slots
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
 TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH

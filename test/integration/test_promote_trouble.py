@@ -13,7 +13,7 @@ from support.promote_command import has_locks, hooks, phase
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, differences,
                              failpoint, make)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 HELP = {  # as src/engine/promote/promote.h has them
     "LAG": "wait until the destination has caught up",

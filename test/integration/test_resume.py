@@ -10,7 +10,7 @@ from support.cluster import ROOT, wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, bodies, chunks_done, data_file, failure_of,
                                has_ledger, killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 # Every fail point of src/, and at which passages it is tried (a number: that passage; 1 where there is but one).
 POINTS = {

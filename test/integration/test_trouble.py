@@ -18,7 +18,7 @@ from support.migration import (FLAGS, OURS, Writers, assert_done, assert_fails, 
 from support.tcp_proxy import Proxy
 from support.trouble import Writer, assert_promoted, make
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 KEPT_SHORT = ("--snapshot-lease", "10")
 
