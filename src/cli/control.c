@@ -261,7 +261,7 @@ static void note_progress(Control *control, const json_t *body, const Progress *
     JobState state = control->status.state;
     if (state == JOB_STARTING && is_past_checks(progress))
         state = JOB_RUNNING;
-    set_state(control, state, job_phase_name(progress));
+    set_state(control, state, job_phase_of(progress));
 }
 
 void control_message(Control *control, WireType type, const json_t *body, const Progress *progress) {

@@ -14,21 +14,11 @@
 
 enum { FILE_MAX = 64 * 1024 * 1024, SHOWN_MAX = 10 };
 
-static const char *const state_names[] = {
-#define X(name) #name,
-    JOB_STATES(X)
-#undef X
-};
-
-const char *job_state_name(JobState state) {
-    return state_names[state];
-}
-
 static bool has_begun(const Progress *progress, Phase phase) {
     return progress->phases[phase].state != PHASE_WAITING;
 }
 
-const char *job_phase_name(const Progress *progress) {
+const char *job_phase_of(const Progress *progress) {
     CdcState cdc = progress->cdc.state;
     if (cdc == CDC_PROMOTING || cdc == CDC_PROMOTED)
         return "PROMOTE_IN_PROGRESS";
@@ -253,9 +243,7 @@ bool job_status_write(const Job *job, const JobStatus *status, const json_t *pro
 }
 
 static JobState state_from_name(const char *name) {
-    JobState state = 0;
-    while (state < JOB_STATE_MAX_ && strcmp(state_names[state], name) != 0)
-        state++;
+    JobState state = job_state_from_name(name);
     return state == JOB_STATE_MAX_ ? JOB_NOT_STARTED : state;
 }
 

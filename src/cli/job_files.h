@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "model/job_state.h"
 #include "model/options.h"
 #include "model/progress.h"
 
@@ -23,19 +24,8 @@ typedef struct Job {
     MigrateOptions options;
 } Job;
 
-/* X(NAME): as in Google's Database Migration API. */
-#define JOB_STATES(X) X(NOT_STARTED) X(STARTING) X(RUNNING) X(STOPPING) X(STOPPED) X(FAILED) X(COMPLETED)
-
-typedef enum JobState {
-#define X(name) JOB_##name,
-    JOB_STATES(X)
-#undef X
-        JOB_STATE_MAX_,
-} JobState;
-
-const char *job_state_name(JobState state);
 /* The phase in the words of that API: PREPARING_THE_DUMP, FULL_DUMP, CDC, PROMOTE_IN_PROGRESS. */
-const char *job_phase_name(const Progress *progress);
+const char *job_phase_of(const Progress *progress);
 
 typedef struct JobStatus {
     JobState state;

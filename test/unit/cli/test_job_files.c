@@ -207,9 +207,9 @@ static void test_bad_files(void **state) {
 static void test_phases(void **state UNUSED) {
     Progress progress = {0};
     progress.phases[PHASE_SEAM].state = PHASE_RUNNING;
-    assert_string_equal(job_phase_name(&progress), "PREPARING_THE_DUMP");
+    assert_string_equal(job_phase_of(&progress), "PREPARING_THE_DUMP");
     progress.phases[PHASE_SCHEMA].state = PHASE_RUNNING;
-    assert_string_equal(job_phase_name(&progress), "FULL_DUMP");
+    assert_string_equal(job_phase_of(&progress), "FULL_DUMP");
     static const struct {
         CdcState state;
         const char *phase;
@@ -218,7 +218,7 @@ static void test_phases(void **state UNUSED) {
                  {CDC_NONE, "FULL_DUMP"},  {CDC_PROMOTED, "PROMOTE_IN_PROGRESS"}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         progress.cdc.state = cases[i].state;
-        assert_string_equal(job_phase_name(&progress), cases[i].phase);
+        assert_string_equal(job_phase_of(&progress), cases[i].phase);
     }
 }
 
