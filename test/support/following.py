@@ -32,7 +32,11 @@ class Following:
     # --- the command ---
 
     def start(self, env=None):
-        assert self.process is None or self.process.poll() is not None, "it runs already"
+        if self.process is not None:
+            assert self.process.poll() is not None, "it runs already"
+            self.reader.join(60)
+            self.process.stdout.close()
+            self.process.stderr.close()
         self.process = self.program.popen("migrate", *self.uris, *self.flags, env=env)
         self.started = time.monotonic()
         self.lines, self.reader = migration.follow(self.process)

@@ -43,6 +43,8 @@ class Link:
         self.client, self.server = client, server
         self.hello = b""  # the client's first words: they have its application_name
         self.ended = threading.Event()
+        self.directions = 2  # still carried
+        self.lock = threading.Lock()
 
     def end(self, reset=False):
         self.ended.set()
@@ -132,6 +134,18 @@ class Proxy:
                 dest.sendall(data)
         except OSError:
             link.end()
+        finally:
+            self._forget_if_over(link)
+
+    def _forget_if_over(self, link):
+        """Its sockets are given back when both directions have ended: a soak makes thousands of connections."""
+        with link.lock:
+            link.directions -= 1
+            over = link.directions == 0
+        if over:
+            link.end()
+            with contextlib.suppress(ValueError):
+                self.links.remove(link)
 
     def _trouble(self, link, direction, dest, carried):
         """Applies what hits this connection now; true when it is over for this direction."""
