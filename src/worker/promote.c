@@ -7,13 +7,15 @@
  * - The ledger has the step "opened": the destination is the database. What is left is closing: the source's slot,
  *   publications and triggers, then the ledger.
  * - It has not: whatever a promote did to the source is undone, and the source is followed again.
- * - Either way the hook that is due runs: what hooks there are was written down before the first one ran.
+ * - Either way the hook that is due runs: what hooks there are was written down before the first one ran, and what
+ *   their commands are, on the machine where they were given.
  */
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ddl/capture.h"
 #include "engine/ledger/journal.h"
+#include "pg/quote.h"
 #include "worker/run.h"
 
 #include <string.h>
@@ -165,6 +167,7 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
         .source_target = &run->source_target,
         .dest_target = &run->dest_target,
         .job_id = run->identity.job_id,
+        .folder = run->state_dir,
         .names = run->names,
         .published = run->published,
         .follow = subject->follow,
@@ -219,18 +222,22 @@ bool run_settle_promote(Run *run, Error *err) {
         run_event(run, "info", "the destination is open already: closing what is left");
     if (undone)
         run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
-    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, on_event_afterwards, run, err))
+    const LeftHooks left = {
+        .folder = run->state_dir, .told = &run->hook_told, .event = on_event_afterwards, .context = run};
+    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, &left, err))
         return false;
     run->promote_unsettled = false;
     return true;
 }
 
 bool run_remedy_unsettled(const Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+
     return error_remedy(
         err,
         "run the same command again: when both servers answer, it makes the source writable again, or"
         " goes on at the destination when that was opened; by hand, unless that was opened: " PROMOTE_WRITABLE_SQL,
-        run->identity.source_database);
+        sql_ident(arena, run->identity.source_database));
 }
 
 /* Once, and not for long: following settles what is left, before it begins again. */

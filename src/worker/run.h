@@ -82,6 +82,7 @@ typedef struct Run {
     StringVec notes;
     /* following */
     bool is_abort;
+    int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
@@ -95,6 +96,7 @@ typedef struct Run {
     bool promote_asked;   /* the last one was asked for, whatever --promote says */
     bool promote_refused; /* the last one: */
     Error refusal;
+    bool hook_told;         /* that a hook is due whose command is elsewhere */
     bool promote_unsettled; /* the last one could not be taken back, or may have opened the destination */
 } Run;
 

@@ -42,7 +42,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEDGER_FORMAT = 3, ARCHIVE_PIECE = 1 << 20 };
+enum { LEDGER_FORMAT = 4, ARCHIVE_PIECE = 1 << 20 };
 /* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
  * databases do not meet (advisory locks are per database anyway). */
 #define LOCK_CLASS "1885561714"
@@ -85,7 +85,9 @@ static const char *const ledger_ddl =
     "CREATE TABLE pgcrane.unrepeated ("
     " no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tag text NOT NULL, kind text NOT NULL,"
     " object text NOT NULL, reason text NOT NULL, query text, noted_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
-    "CREATE TABLE pgcrane.hook (step text PRIMARY KEY, command text NOT NULL);"
+    "CREATE TABLE pgcrane.hook ("
+    " step text PRIMARY KEY, id text NOT NULL, digest text NOT NULL,"
+    " due_since timestamptz NOT NULL DEFAULT pg_catalog.now());"
     "CREATE TABLE pgcrane.position ("
     " lane integer PRIMARY KEY, lsn pg_lsn NOT NULL, transactions bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);";
 /* clang-format on */

@@ -44,8 +44,8 @@
  * flag: the way back is walked to its end even when the user wants to stop. A server that stays away longer than that
  * is waited for by the caller, who follows nothing before (`unsettled`).
  *
- * Hooks. Both later ones are in the ledger before the first one runs, whatever becomes of this process: who finds the
- * promote interrupted runs the one that is due.
+ * Hooks. That both later ones are due is in the ledger before the first one runs, whatever becomes of this process: who
+ * finds the promote interrupted runs the one that is due, if the machine has its command (hooks.c).
  *
  * Two runs. The setting is changed, in either direction, only while the job's row of the ledger is shared with our
  * epoch, which makes a run that takes over wait. So a run that was taken over never takes back the other's fence. A
@@ -148,7 +148,7 @@ static bool run_hook_after(Promote *promote, Error *err) {
         promote_note(promote, "the hook after the promote failed, run it by hand: %s (%s)", options->hook_after,
                      err->message);
     }
-    promote_forget_hooks(promote->params->dest, promote->params->load->ledger);
+    promote_forget_hooks(promote);
     return true;
 }
 
@@ -253,7 +253,7 @@ static void undo_hook(const Promote *promote) {
         (!failpoint("promote.before_hook_undo", &err) || !promote_hook(promote, command, "undo", NULL, &err)))
         promote_event(promote, "error", "the hook that undoes the first one failed, run it by hand: %s (%s)", command,
                       err.message);
-    promote_forget_hooks(promote->params->dest, promote->params->load->ledger);
+    promote_forget_hooks(promote);
 }
 
 static bool keeps_its_reason(ErrorReason reason) {

@@ -11,9 +11,9 @@
  * - Failures: PROMOTE_REFUSED (something is to be mended first), CANCELLED, else PROMOTE_UNDONE (try again). With
  *   `unsettled`: the way back failed too, or it is not known whether OPEN was committed; the message says which.
  * - `stop` also ends what the control connections wait for, until OPEN's COMMIT is sent: from then on nothing does.
- * - Hooks are written down in the ledger before the first of them runs, and taken off when they have run: after a
- * crash, or a failure that was not settled, promote_run_left_hook() runs the one that is due. So each runs at least
- * once.
+ * - Hooks are written down before the first of them runs, and taken off when they have run: that they are due in the
+ * ledger, their commands in `folder` alone. After a crash, or a failure that was not settled, promote_run_left_hook()
+ * runs the one that is due. So each runs at least once, where its command is known.
  * - `source` and `dest` may be broken or in a failed transaction after a failure: the caller reconnects.
  * - `--dry-run`: everything that can be tried without stopping a write, and an estimate of the outage.
  * - What is done on the source is in the journal first (kind JOURNAL_FENCE, name = what to set back).
@@ -61,6 +61,7 @@ typedef struct PromoteParams {
     DbConn *source, *dest;         /* control connections, idle */
     const DbTarget *source_target, *dest_target;
     const char *job_id;
+    const char *folder; /* of the job on this machine: what hooks there are */
     SeamNames names;
     const char *published; /* as of seam_check_published(); may be NULL */
     Follow *follow;
@@ -104,10 +105,16 @@ NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, 
 NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,
                                    void (*event)(void *context, const char *level, const char *text), void *context,
                                    Error *err);
+typedef struct LeftHooks {
+    const char *folder; /* as of PromoteParams */
+    bool *told;         /* that one is due whose command is not there: set when it was, once is enough */
+    void (*event)(void *context, const char *level, const char *text);
+    void *context;
+} LeftHooks;
 /* The hook that an interrupted promote has left: the one after, when the destination is `opened`, else the one that
- * undoes. Its failure is an event of level "error"; false only when the ledger cannot be read or written. */
-NODISCARD bool promote_run_left_hook(DbConn *dest, const Ledger *ledger, bool opened,
-                                     void (*event)(void *context, const char *level, const char *text), void *context,
+ * undoes. Its failure, or that this machine does not have its command, is an event of level "error"; false only when
+ * the ledger cannot be read or written. */
+NODISCARD bool promote_run_left_hook(DbConn *dest, const Ledger *ledger, bool opened, const LeftHooks *left,
                                      Error *err);
 const char *promote_step_name(PromoteStep step);
 const char *promote_step_help(PromoteStep step);

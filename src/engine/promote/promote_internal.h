@@ -172,9 +172,9 @@ void promote_unlimit(Promote *promote);
 NODISCARD bool promote_open(Promote *promote, bool *ret_known, Error *err);
 
 /* hooks.c */
-/* Before the first one runs: for a run that finds this one killed. */
+/* Before the first one runs: for a run that finds this one killed. Called without any, it takes old ones off. */
 NODISCARD bool promote_remember_hooks(const Promote *promote, Error *err);
 /* They have run. A failure is only logged: one is run once more then, perhaps. */
-void promote_forget_hooks(DbConn *dest, const Ledger *ledger);
+void promote_forget_hooks(const Promote *promote);
 NODISCARD bool promote_hook(const Promote *promote, const char *command, const char *step, const Stop *stop,
                             Error *err);
