@@ -74,10 +74,13 @@ static const char *const abort_about[] = {
     "(slot, publications, event triggers, replica identities). The destination keeps what it has. What the source "
     "writes from then on cannot be followed any more; to migrate again, begin with --restart.",
     "It asks both sides, because the destination has the record of what was made. When the destination is gone for "
-    "good, "
-    "--source-only removes from the source what is known by its name: slot, publications, event triggers with their "
+    "good, --source-only removes from the source what is known by its name: slot, publications, event triggers with "
+    "their "
     "schema, sessions. Replica identities that --identity-full changed, and a source that a promote left read-only, it "
-    "does not touch, since only the destination knew what was there before: it names them, with the statements.",
+    "does not touch, since only the destination knew what was there before: it names them, with the statements, and "
+    "keeps the migration on the list, so that it can be asked again. So it is, without the option, when the "
+    "destination "
+    "is there and the record is not.",
     NULL,
 };
 

@@ -59,6 +59,7 @@ typedef struct Session {
     int stops; /* how often we were asked to stop */
     Outcome outcome;
     Error failure; /* of OUTCOME_FAILED and OUTCOME_LOST */
+    int64_t left;  /* of an abort: what may be its doing, and was left on the source */
     size_t finding_errors;
     bool failure_printed; /* as a line of --json, because the worker itself told it */
     bool output_lost;     /* standard output failed: said once */
@@ -256,14 +257,28 @@ static bool on_progress(Session *session, const json_t *body, Error *err) {
 
 static bool request(void *context, WireType type, const json_t *body, Error *err);
 
+static bool is_abort(const Session *session) {
+    return session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
+}
+
+/* Its id is made of both servers and databases: one of them was made anew, or the address leads elsewhere. */
+static bool refuse_other_job(const Session *session, const char *id, Error *err) {
+    error_set(err, REASON_LEDGER_MISMATCH, "these two databases are migration %s, not %s", id, session->input->job_id);
+    if (is_abort(session))
+        error_remedy(err,
+                     "the address of one leads to another database, or that was made anew; when the destination that"
+                     " it had is gone: pgcrane abort --source-only %s",
+                     session->input->job_id);
+    return false;
+}
+
 /* Without its files and socket a migration goes on as well. */
 static bool on_job(Session *session, const json_t *body, Error *err) {
     const char *id = json_get_string(body, "job_id", "");
     if (id[0] == '\0' || id[0] == '.' || strchr(id, '/') != NULL)
         return error_set(err, REASON_WIRE_BAD, "JOB: \"%.40s\" is no id of a migration", id);
     if (session->input->job_id != NULL && strcmp(session->input->job_id, id) != 0)
-        return error_set(err, REASON_LEDGER_MISMATCH, "these two databases are migration %s, not %s", id,
-                         session->input->job_id);
+        return refuse_other_job(session, id, err);
     session->job_id = arena_strdup(session->arena, id);
     if (session->options->dry_run || session->options->state_dir == NULL || session->control != NULL)
         return true;
@@ -315,7 +330,8 @@ static bool on_failed(Session *session, const json_t *body, Error *err UNUSED) {
     return true;
 }
 
-static bool on_done(Session *session, const json_t *body UNUSED, Error *err UNUSED) {
+static bool on_done(Session *session, const json_t *body, Error *err UNUSED) {
+    session->left = json_get_int(body, "left", 0);
     session->outcome = OUTCOME_DONE;
     return true;
 }
@@ -529,13 +545,27 @@ static void run_worker(Session *session) {
 
 /* --- the end --- */
 
+/* What `status` says of a migration that was given up with something left. */
+static void describe_left(const Session *session, Error *why) {
+    error_set(why, REASON_CANCELLED,
+              "given up, but what may be its doing was left on the source: %lld, which the abort"
+              " named",
+              (long long)session->left);
+    error_remedy(why,
+                 "pgcrane abort --source-only %s names it again, and takes the migration off the list when nothing"
+                 " is left; when all of it is as it should be, remove the folder of the migration in --state-dir",
+                 session->job_id);
+}
+
 static void end_control(Session *session) {
-    Error err;
+    Error err, why = session->failure;
     bool done = session->outcome == OUTCOME_DONE;
-    bool forget = done && session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
+    bool left = done && is_abort(session) && session->left > 0;
     if (session->control == NULL)
         return;
-    if (!control_end(session->control, done ? NULL : &session->failure, forget, &err))
+    if (left)
+        describe_left(session, &why);
+    if (!control_end(session->control, done && !left ? NULL : &why, done && is_abort(session) && !left, &err))
         screen_event(&session->screen, "warning", err.message);
     control_closep(&session->control);
 }

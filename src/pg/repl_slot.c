@@ -288,6 +288,24 @@ static bool try_drop(DbConn *source, const char *slot, bool *ret_held, Error *er
     return *ret_held || error_wrap(err, "dropping replication slot \"%s\"", slot);
 }
 
+/* It was told to end again and again: a process that is stopped, or waits for a disk, does not hear that. */
+static bool explain_held(DbConn *source, const char *slot, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    Error ignored; /* the server said its number, too */
+
+    if (db_query(
+            source,
+            "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL", 1,
+            &slot, &row, &ignored) &&
+        db_rows(row) > 0)
+        error_remedy(err,
+                     "process %s of the source, which holds it, does not end although it was told to: run the same"
+                     " command again; when it still holds it, see on the source's machine what that process waits for,"
+                     " or whether it is stopped, and end it there",
+                     db_text(row, 0, 0));
+    return error_wrap(err, "dropping replication slot \"%s\"", slot);
+}
+
 bool repl_slot_drop(DbConn *source, const char *slot, Error *err) {
     int64_t deadline = clock_now_us() + DROP_TIMEOUT_US;
 
@@ -302,7 +320,7 @@ bool repl_slot_drop(DbConn *source, const char *slot, Error *err) {
             return true;
         if (clock_now_us() >= deadline) {
             *err = why;
-            return error_wrap(err, "dropping replication slot \"%s\"", slot);
+            return explain_held(source, slot, err);
         }
         if (!repl_slot_pause(source, err))
             return false;

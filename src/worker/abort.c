@@ -5,13 +5,19 @@
  * snapshot's keeper ends. The rows and definitions that the destination has stay there: they are the user's to drop, or
  * --restart's. A migration whose destination is open is closed instead: there is nothing to go back to.
  *
- * Without the destination (--source-only) there is no journal. Everything but two things has the job's id in its name:
- * a replica identity that was changed, and the setting of a fence, look as if the user had made them. They are left as
- * they are, and named.
+ * Without the destination (--source-only), or where its ledger is gone (dropped, or the destination made anew), there
+ * is no journal. Everything but two things has the job's id in its name: a replica identity that was changed, and the
+ * setting of a fence, look as if the user had made them. They are left as they are, and named; then the migration's
+ * folder stays, so that an abort can be run again and looks again (`left_on_source`). "Everything" is never said: a
+ * ledger may be older than what was made.
  */
 #include "common/log.h"
 #include "engine/ddl/capture.h"
 #include "worker/run.h"
+
+#include <string.h>
+
+#define OBJECT_IN_USE "55006"
 
 static bool end_keepers(Run *run, Error *err) {
     return db_query(run->source,
@@ -19,6 +25,15 @@ static bool end_keepers(Run *run, Error *err) {
                     " WHERE application_name = 'pgcrane ' || $1 || ' keeper'",
                     1, (const char *const[]){run->identity.job_id}, NULL, err) ||
            error_wrap(err, "ending the snapshot's keeper");
+}
+
+/* A process of the source that does not end was waited for already. */
+static bool remove_from_source(Run *run, Error *err) {
+    if (run_remove_from_source(run, err))
+        return true;
+    if (strcmp(err->sqlstate, OBJECT_IN_USE) == 0)
+        err->retryable = false;
+    return false;
 }
 
 static bool drop_ledger(Run *run, Error *err) {
@@ -52,9 +67,10 @@ static bool say_identities(Run *run, Error *err) {
                   " AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 ORDER BY 1",
                   0, NULL, &rows, err))
         return error_wrap(err, "looking for replica identities");
+    run->left_on_source += db_rows(rows);
     for (int i = 0; i < db_rows(rows); i++)
         run_event(run, "warning",
-                  "table %s has REPLICA IDENTITY FULL, and only the destination knew whether that was set by"
+                  "table %s has REPLICA IDENTITY FULL, and only the ledger knew whether that was set by"
                   " --identity-full; if so: ALTER TABLE %s REPLICA IDENTITY DEFAULT",
                   db_text(rows, i, 0), db_text(rows, i, 0));
     return true;
@@ -70,23 +86,36 @@ static bool say_setting(Run *run, Error *err) {
                   " AND 'default_transaction_read_only=on' = ANY (s.setconfig)",
                   0, NULL, &row, err))
         return error_wrap(err, "reading the source database's settings");
+    run->left_on_source += db_rows(row);
     if (db_rows(row) > 0)
         run_event(run, "warning",
-                  "the source database is read-only, and only the destination knew whether a promote did that; if "
+                  "the source database is read-only, and only the ledger knew whether a promote did that; if "
                   "so: " PROMOTE_WRITABLE_SQL,
                   db_text(row, 0, 0));
     return true;
 }
 
-static bool abort_source(Run *run, Error *err) {
+static void say_left(Run *run) {
+    if (run->left_on_source > 0)
+        run_event(
+            run, "warning",
+            "%lld on the source may be this migration's doing, and was left as it is: see above. Its folder stays:"
+            " pgcrane abort --source-only %s looks again; when all of it is as it should be, remove %s",
+            (long long)run->left_on_source, run->identity.job_id, run->state_dir);
+}
+
+/* By the names that the job's id gives. A try again counts anew. */
+static bool abort_source(Run *run, const char *unasked, Error *err) {
     run->names = seam_names(run->arena, run->identity.job_id);
-    if (!end_sessions(run, err) || !run_remove_from_source(run, err) || !say_identities(run, err) ||
-        !say_setting(run, err))
+    run->left_on_source = 0;
+    if (!end_sessions(run, err) || !remove_from_source(run, err) || !say_identities(run, err) ||
+        (run->options.follow && !say_setting(run, err)))
         return false;
     run->finished = true;
     run_event(run, "info",
-              "removed from the source: slot, publications, event triggers and sessions of this migration; the"
-              " destination was not asked");
+              "removed from the source: slot, publications, event triggers and sessions of this migration; %s",
+              unasked);
+    say_left(run);
     return true;
 }
 
@@ -97,11 +126,15 @@ bool step_abort(Run *run, Error *err) {
     bool exists = false;
 
     if (run_is_source_only(run))
-        return abort_source(run, err);
+        return abort_source(run, "the destination was not asked", err);
     if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
-    if (exists)
-        run->identity.fingerprint = found.fingerprint; /* whatever the command was, it is given up */
+    if (!exists)
+        return abort_source(run,
+                            "the destination has no ledger of it (schema pgcrane), which would know what else was"
+                            " changed there",
+                            err);
+    run->identity.fingerprint = found.fingerprint; /* whatever the command was, it is given up */
     if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
         return false;
     run->has_ledger = true;
@@ -111,10 +144,11 @@ bool step_abort(Run *run, Error *err) {
         run->finished = true;
         return step_close_source(run, err) && drop_ledger(run, err);
     }
-    if (!end_keepers(run, err) || !run_remove_from_source(run, err) || !drop_ledger(run, err))
+    if (!end_keepers(run, err) || !remove_from_source(run, err) || !drop_ledger(run, err))
         return false;
     run->finished = true;
     run_event(run, "info",
-              "removed from the source: everything that pgcrane made there; what was copied stays on the destination");
+              "removed from the source: what the ledger says that pgcrane made there; what was copied stays on the"
+              " destination");
     return true;
 }

@@ -242,10 +242,11 @@ bool run_keep_slot_only(Run *run, Error *err) {
 
 bool run_remove_from_source(Run *run, Error *err) {
     Error capture;
+    DbConn *dest = run->has_ledger ? run->dest : NULL; /* an abort may find none */
     /* The slot is what hurts: it goes first, and whatever becomes of the rest. Event triggers that outlive the
      * publications only write messages that nobody reads. */
-    bool seam_gone = seam_remove(run->source, run->dest, &run->ledger, &run->names, err);
-    bool capture_gone = ddl_capture_remove(run->source, run->dest, &run->ledger, &run->names, &capture);
+    bool seam_gone = seam_remove(run->source, dest, &run->ledger, &run->names, err);
+    bool capture_gone = ddl_capture_remove(run->source, dest, &run->ledger, &run->names, &capture);
 
     if (capture_gone)
         return seam_gone;

@@ -306,6 +306,25 @@ static void give_up_slot(Run *run) {
     }
 }
 
+/* A ledger that somebody dropped fails each statement in its own words. */
+static void explain_lost_ledger(Run *run, Error *err) {
+    Error ignored; /* then it is not known, and stays as the server said it */
+    bool gone = false;
+
+    if (err->reason != REASON_SQL_FAILED || !run->has_ledger || run->dest == NULL || db_is_broken(run->dest))
+        return;
+    db_rollback(run->dest);
+    if (!run_ledger_is_gone(run, &gone, &ignored) || !gone)
+        return;
+    error_set(err, REASON_LEDGER_MISMATCH,
+              "the ledger on the destination (schema pgcrane) is gone: somebody dropped it, or the destination was made"
+              " anew or restored");
+    error_remedy(err,
+                 "nobody knows any more how far the destination is: pgcrane abort %s removes what is left on the"
+                 " source, then migrate again into an empty destination",
+                 run->identity.job_id);
+}
+
 static void close_run(Run *run) {
     watch_end(run);
     pool_freep(&run->pool);
@@ -346,7 +365,10 @@ static void say_end(Run *run, int signal_fd, bool ok, const Error *err) {
         log_info("done");
     else
         log_error_value(LOG_ERROR, err);
-    if (!run_send(run, ok ? WIRE_DONE : WIRE_FAILED, ok ? NULL : wire_error_to_json(err), &lost) ||
+    json_t *body = !ok                       ? wire_error_to_json(err)
+                   : run->left_on_source > 0 ? json_pack("{s:I}", "left", (json_int_t)run->left_on_source)
+                                             : NULL;
+    if (!run_send(run, ok ? WIRE_DONE : WIRE_FAILED, body, &lost) ||
         !send_rest(run, signal_fd, !ok && err->reason == REASON_CANCELLED, &lost))
         log_warning("nobody heard how it ended: %s", lost.message);
 }
@@ -373,6 +395,8 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
     bool ok = run_steps(run, err);
     if (!ok && err->reason == REASON_RETAINED_LIMIT)
         give_up_slot(run);
+    if (!ok)
+        explain_lost_ledger(run, err);
     atomic_store(&reporter->running, false);
     close_run(run);
     atomic_store(&reporter->ended, true);

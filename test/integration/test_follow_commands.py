@@ -185,6 +185,7 @@ def test_abort_of_the_source_alone(point, own_cluster, source_db, pgcrane):
     assert traces.now(source_db) == traces.before and not is_read_only(source_db)
     assert_writable(source_db)
     wait_until(lambda: not pgcrane.processes(), what="our processes to end")
+    following.abort("--source-only")  # nothing is left to name: it is off the list
     assert "There is no migration" in following.command("status").stdout
 
 
