@@ -32,10 +32,12 @@ struct Control {
     int folder_fd;
     int listen_fd;
     Client clients[CONTROL_CLIENTS_MAX];
+    bool job_missing; /* there is no job.json yet */
     bool job_written;
     JobStatus status; /* state and phase; the JSON beside it is the rest */
     json_t *progress, *error, *report;
     bool changed; /* since status.json was written */
+    bool failing; /* the last try to write could not */
     int64_t next_us;
 };
 
@@ -49,7 +51,7 @@ static void socket_address(int folder_fd, struct sockaddr_un *address) {
 
 /* Whoever holds the lock may take the place of a socket that is there: its process is gone. The folder is ours alone
  * (0700), and the socket as well before anybody can connect. */
-static bool open_socket(Control *control, Error *err) {
+static bool try_socket(Control *control, Error *err) {
     struct sockaddr_un address;
     control->folder_fd = open(control->job.folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (control->folder_fd < 0)
@@ -63,14 +65,25 @@ static bool open_socket(Control *control, Error *err) {
     return true;
 }
 
+/* One that cannot be made, on a disk that is full, is tried again with the files. */
+static bool open_socket(Control *control, Error *err) {
+    if (control->listen_fd >= 0 || try_socket(control, err))
+        return true;
+    fd_close(&control->listen_fd);
+    fd_close(&control->folder_fd);
+    return false;
+}
+
 /* A run with other options may be refused by the ledger, and must not replace what the migration was begun with: where
  * there is a job.json already, it is replaced when the run is past the checks. */
-static bool write_first_job(Control *control, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    if (access(arena_printf(arena, "%s/job.json", control->job.folder), F_OK) == 0)
+static bool write_job(Control *control, Error *err) {
+    if (control->job_written || (!control->job_missing && control->status.state != JOB_RUNNING))
         return true;
+    if (!job_write(&control->job, err))
+        return false;
+    control->job_missing = false;
     control->job_written = true;
-    return job_write(&control->job, err);
+    return true;
 }
 
 static Control *control_new(const ControlParams *params, int lock_fd) {
@@ -88,6 +101,7 @@ static Control *control_new(const ControlParams *params, int lock_fd) {
     control->job.folder = arena_strdup(arena, params->job->folder);
     control->job.source = arena_strdup(arena, params->job->source);
     control->job.dest = arena_strdup(arena, params->job->dest);
+    control->job_missing = access(arena_printf(arena, "%s/job.json", control->job.folder), F_OK) != 0;
     control->status = (JobStatus){.state = JOB_STARTING, .phase = "PREPARING_THE_DUMP", .pid = getpid()};
     return control;
 }
@@ -101,10 +115,8 @@ bool control_open(const ControlParams *params, Control **ret_control, Error *err
         return true;
     }
     Control *control = control_new(params, lock_fd);
-    if (!open_socket(control, err) || !write_first_job(control, err)) {
-        control_closep(&control);
-        return false;
-    }
+    Error later; /* control_tick() tries again at once, and says it */
+    (void)!(open_socket(control, &later) && write_job(control, &later));
     *ret_control = control;
     return true;
 }
@@ -285,19 +297,25 @@ int control_timeout(const Control *control) {
     return control->next_us == 0 ? 0 : clock_poll_timeout(control->next_us);
 }
 
+/* All are tried, whatever becomes of the others: what failed is still to be done. */
 static bool write_status(Control *control, Error *err) {
-    control->changed = false;
     control->next_us = clock_now_us() + status_us;
-    if (!control->job_written && control->status.state == JOB_RUNNING) {
-        control->job_written = true;
-        if (!job_write(&control->job, err))
-            return false;
-    }
-    return job_status_write(&control->job, &control->status, control->progress, control->error, control->report, err);
+    bool reached = open_socket(control, err);
+    bool job = write_job(control, err);
+    bool status =
+        job_status_write(&control->job, &control->status, control->progress, control->error, control->report, err);
+    control->changed = !reached || !job || !status;
+    return !control->changed;
 }
 
-bool control_tick(Control *control, Error *err) {
-    return control_timeout(control) != 0 || write_status(control, err);
+ControlNews control_tick(Control *control, Error *err) {
+    if (control_timeout(control) != 0)
+        return CONTROL_NO_NEWS;
+    bool was_failing = control->failing;
+    control->failing = !write_status(control, err);
+    if (control->failing == was_failing)
+        return CONTROL_NO_NEWS;
+    return control->failing ? CONTROL_FAILS : CONTROL_WORKS;
 }
 
 /* --- the end --- */

@@ -8,7 +8,8 @@
  * Contract
  * - Nothing here blocks: a client that does not read is dropped when CLIENT_BACKLOG_MAX bytes wait for it, and is sent
  *   no progress before. Only control_closep() waits, for at most a second, until clients have the last word.
- * - What fails here is no reason to end a migration: the caller tells it and goes on without.
+ * - What fails here is no reason to end a migration. The lock is kept as long as the process lives, also when the disk
+ *   is full: what could not be written, or the socket that could not be made, is tried again each second.
  * - Owned by one thread: everything goes through the session's one poll loop.
  */
 #pragma once
@@ -31,7 +32,7 @@ typedef struct ControlParams {
 
 enum { CONTROL_CLIENTS_MAX = 16, CONTROL_FDS_MAX = CONTROL_CLIENTS_MAX + 1 };
 
-/* *ret_control NULL: another process runs this migration. */
+/* *ret_control NULL: another process runs this migration. Fails without a folder and a lock alone. */
 NODISCARD bool control_open(const ControlParams *params, Control **ret_control, Error *err);
 void control_closep(Control **control); /* NULL is fine */
 
@@ -40,8 +41,9 @@ size_t control_poll_fds(Control *control, struct pollfd *fds);
 void control_serve(Control *control, const struct pollfd *fds, size_t count);
 /* Milliseconds until control_tick() wants to be called, -1 = no need. */
 int control_timeout(const Control *control);
-/* False when status.json could not be written. */
-NODISCARD bool control_tick(Control *control, Error *err);
+/* What has changed with the files and the socket: FAILS sets *err, WORKS comes after it. Each is said once. */
+typedef enum ControlNews { CONTROL_NO_NEWS, CONTROL_FAILS, CONTROL_WORKS } ControlNews;
+ControlNews control_tick(Control *control, Error *err);
 
 /* A message of the worker: relayed, and noted for status.json. */
 void control_message(Control *control, WireType type, const json_t *body, const Progress *progress);

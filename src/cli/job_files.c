@@ -9,10 +9,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
-enum { FILE_MAX = 64 * 1024 * 1024, SHOWN_MAX = 10 };
+enum { FILE_MAX = 64 * 1024 * 1024, SHOWN_MAX = 10, LOOKS = 10 };
+#define LOOK_PAUSE_US (100 * USEC_PER_MSEC)
 
 static bool has_begun(const Progress *progress, Phase phase) {
     return progress->phases[phase].state != PHASE_WAITING;
@@ -215,6 +219,23 @@ bool job_find(Arena *arena, const char *state_dir, const char *given, Job *ret_j
 
 /* --- status.json --- */
 
+/* A container's host name may be that of others. */
+static const char *machine_name(Arena *arena) {
+    CLEANUP(buf_fini) Buf id;
+    struct utsname names;
+    Error ignored; /* not every machine has one */
+    buf_init(&id, FILE_MAX);
+    const char *name = uname(&names) == 0 ? names.nodename : "?";
+    if (access("/etc/machine-id", R_OK) != 0 || !fd_read_file("/etc/machine-id", &id, &ignored) || id.len < 8)
+        return arena_strdup(arena, name);
+    return arena_printf(arena, "%s (%.8s)", name, id.data);
+}
+
+static const char *real_folder(Arena *arena, const char *folder) {
+    char path[PATH_MAX];
+    return arena_strdup(arena, realpath(folder, path) != NULL ? path : folder);
+}
+
 static json_t *copy_or_null(const json_t *json) {
     return json != NULL ? json_deep_copy(json) : json_null();
 }
@@ -227,6 +248,8 @@ static json_t *status_to_json(const Job *job, const JobStatus *status, const jso
     json_object_set_new(json, "state", json_string(job_state_name(status->state)));
     json_object_set_new(json, "phase", json_string_lossy(status->phase));
     json_object_set_new(json, "pid", json_integer(status->pid));
+    json_object_set_new(json, "machine", json_string_lossy(machine_name(arena)));
+    json_object_set_new(json, "folder", json_string_lossy(real_folder(arena, job->folder)));
     json_object_set_new(json, "updated_at", json_string(clock_rfc3339(arena, clock_wall_us())));
     json_object_set_new(json, "source", json_string_lossy(job->source));
     json_object_set_new(json, "dest", json_string_lossy(job->dest));
@@ -259,6 +282,52 @@ static bool is_under_way(JobState state) {
     return state == JOB_STARTING || state == JOB_RUNNING || state == JOB_STOPPING;
 }
 
+/* Name and state, from "PID (NAME) S ...". */
+static bool read_process(Arena *arena, const char *process, const char **ret_name, char *ret_state) {
+    CLEANUP(buf_fini) Buf text;
+    Error ignored; /* it has ended */
+    buf_init(&text, FILE_MAX);
+    if (!fd_read_file(arena_printf(arena, "/proc/%s/stat", process), &text, &ignored))
+        return false;
+    const char *from = text.len > 0 ? strchr(text.data, '(') : NULL;
+    const char *to = from != NULL ? strrchr(from, ')') : NULL;
+    if (to == NULL || to[1] == '\0')
+        return false;
+    *ret_name = arena_strndup(arena, from + 1, (size_t)(to - from - 1));
+    *ret_state = to[2];
+    return true;
+}
+
+/* A pgcrane of that number, perhaps another one. Whoever has ended but was not waited for does nothing any more. */
+static bool may_live(Arena *arena, int64_t pid) {
+    const char *name, *own;
+    char state, ignored;
+    return read_process(arena, arena_printf(arena, "%lld", (long long)pid), &name, &state) && state != 'Z' &&
+           state != 'X' && read_process(arena, "self", &own, &ignored) && strcmp(name, own) == 0;
+}
+
+/* One that is just ending gives its files back before it is gone. */
+static bool lives_on(Arena *arena, int64_t pid) {
+    for (int look = 0; look < LOOKS; look++) {
+        if (!may_live(arena, pid))
+            return false;
+        clock_sleep_us(LOOK_PAUSE_US);
+    }
+    return true;
+}
+
+/* A folder that was copied has the words of a process that never was here, and no lock of it. */
+static const char *find_elsewhere(Arena *arena, const Job *job, const json_t *json, int64_t pid) {
+    const char *machine = json_get_string(json, "machine", NULL);
+    const char *folder = json_get_string(json, "folder", NULL);
+    if (machine == NULL || folder == NULL) /* of an earlier version */
+        return arena_printf(arena, "process %lld", (long long)pid);
+    if (strcmp(machine, machine_name(arena)) != 0 || strcmp(folder, real_folder(arena, job->folder)) != 0)
+        return arena_printf(arena, "process %lld on %s, folder %s", (long long)pid, machine, folder);
+    return lives_on(arena, pid) ? arena_printf(arena, "process %lld, which lives but has not the lock", (long long)pid)
+                                : NULL;
+}
+
 static void note_lost(JobStatus *status) {
     error_set(&status->error, REASON_WORKER_LOST, "process %lld ended without a word", (long long)status->pid);
     status->has_error = true;
@@ -267,7 +336,7 @@ static void note_lost(JobStatus *status) {
 
 /* What was found out here takes the place of what the file says. */
 static void mend_json(json_t *json, const JobStatus *status) {
-    json_object_set_new(json, "running", json_boolean(status->running));
+    json_object_set_new(json, "running", status->elsewhere != NULL ? json_null() : json_boolean(status->running));
     json_object_set_new(json, "state", json_string(job_state_name(status->state)));
     json_object_set_new(json, "error", status->has_error ? wire_error_to_json(&status->error) : json_null());
 }
@@ -297,8 +366,11 @@ bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t
         wire_error_from_json(error, &status.error);
     if (!read_progress(arena, json, &status, err))
         return error_wrap(err, "%s/status.json", job->folder);
-    if (!status.running && is_under_way(status.state))
-        note_lost(&status);
+    if (!status.running && is_under_way(status.state)) {
+        status.elsewhere = find_elsewhere(arena, job, json, status.pid);
+        if (status.elsewhere == NULL)
+            note_lost(&status);
+    }
     mend_json(json, &status);
     *ret_status = status;
     if (ret_json != NULL)

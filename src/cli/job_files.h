@@ -33,6 +33,9 @@ typedef struct JobStatus {
     int64_t pid;
     const char *updated_at;
     bool running; /* a process holds the lock now; not in the file */
+    /* No process holds the lock, but whether the one that wrote the file has ended cannot be known here: it was on
+     * another machine or in another folder, or lives without the lock. NULL = it can; else which one, for people. */
+    const char *elsewhere;
     bool has_progress;
     Progress progress;
     bool has_error;
@@ -55,7 +58,8 @@ NODISCARD bool job_forget(const char *folder, Error *err);
 NODISCARD bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
                                 const json_t *report, Error *err);
 /* *ret_json (may be NULL): the file's content with "running" added. One whose process is gone without a word is
- * STOPPED, with the error WORKER_LOST. A job that never ran is NOT_STARTED. */
+ * STOPPED, with the error WORKER_LOST; where that cannot be known (`elsewhere`), its state stays and "running" is null.
+ * A job that never ran is NOT_STARTED. */
 NODISCARD bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err);
 
 /* *ret_fd -1: another process has it. Closing the descriptor gives it back. */

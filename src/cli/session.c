@@ -453,14 +453,29 @@ static int sooner(int one, int other) {
     return one < 0 || (other >= 0 && other < one) ? other : one;
 }
 
-/* A status.json that cannot be written any more is told once; the migration goes on. */
+/* As if the worker had said it. */
+static void tell_all(Session *session, const char *level, const char *text) {
+    CLEANUP(json_freep) json_t *body = json_pack("{s:s, s:o}", "level", level, "text", json_string_lossy(text));
+    if (session->options->json)
+        print_json(session, WIRE_EVENT, body);
+    screen_event(&session->screen, level, text);
+    control_message(session->control, WIRE_EVENT, body, &session->screen.progress);
+}
+
+/* What cannot be written is tried again: told once, and once when it works again. The migration goes on. */
 static void tick(Session *session) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     Error err;
     screen_tick(&session->screen);
-    if (session->control == NULL || control_tick(session->control, &err))
-        return;
-    screen_event(&session->screen, "warning", err.message);
-    control_closep(&session->control);
+    ControlNews news = session->control == NULL ? CONTROL_NO_NEWS : control_tick(session->control, &err);
+    if (news == CONTROL_FAILS)
+        tell_all(session, "warning",
+                 arena_printf(arena,
+                              "what other terminals are told is out of date: %s; the migration goes on, and this is"
+                              " tried again each second",
+                              err.message));
+    else if (news == CONTROL_WORKS)
+        tell_all(session, "info", "what other terminals are told is up to date again");
 }
 
 static bool listen_once(Session *session, Error *err) {

@@ -27,6 +27,9 @@ static const char *state_text(Arena *arena, const JobStatus *status) {
 static const char *process_text(Arena *arena, const JobStatus *status) {
     if (status->running)
         return arena_printf(arena, "%lld, as of %s", (long long)status->pid, status->updated_at);
+    if (status->elsewhere != NULL)
+        return arena_printf(arena, "not known here: what is shown is of %s, as of %s",
+                            text_clean(arena, status->elsewhere), status->updated_at);
     return "none: nobody works on it now";
 }
 
