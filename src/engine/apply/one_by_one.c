@@ -23,10 +23,11 @@ static bool is_definition(const Error *err) {
 }
 
 /* Unique and exclusion violations and wrong counts may come from the order within a statement. What else is wrong with
- * a row's values, or with the table, is so one by one as well, but then the row has a name. */
+ * a row's values, or with the table, is so one by one as well, but then the row has a name. A limit of the server (54)
+ * may be one of the larger statement only. */
 bool one_by_one_may_help(const DbConn *dest, const Error *err) {
-    return !db_is_broken(dest) &&
-           (err->reason == REASON_ROW_COUNT || is_of_class(err, "23") || is_of_class(err, "22") || is_definition(err));
+    return !db_is_broken(dest) && (err->reason == REASON_ROW_COUNT || is_of_class(err, "23") ||
+                                   is_of_class(err, "22") || is_of_class(err, "54") || is_definition(err));
 }
 
 /* ---- The error ---- */
