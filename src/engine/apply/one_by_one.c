@@ -88,7 +88,7 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
     memcpy(sqlstate, err->sqlstate, sizeof(sqlstate));
     bool is_encoding = sqlstate_is_encoding(sqlstate); /* has its remedy */
     bool is_unqualified = sqlstate_is_unqualified(sqlstate, err->message);
-    bool is_value = is_of_class(err, "22") || is_definition(err);
+    bool is_value = is_of_class(err, "22") || is_of_class(err, "54") || is_definition(err);
     const char *remedy = arena_strdup(arena, err->remedy);
     const char *cause = shorten(arena, err->message, strlen(err->message), CAUSE_MAX);
     (void)snprintf(table->trouble->refused, sizeof(table->trouble->refused), "%s", cause);
