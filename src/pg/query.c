@@ -69,6 +69,10 @@ void query_note_sqlstate(SqlstateInfo info, const char *sqlstate, Error *err) {
     /* The reason's own remedy is about the number of connections. */
     if (info.reason == REASON_SERVER_BUSY && sqlstate[0] != '\0' && strcmp(sqlstate, "53300") != 0)
         error_remedy(err, "see that server's log; when it has recovered run the same command again");
+    /* What was read of the row, under a snapshot or from the log, stays as it was. */
+    if (sqlstate_is_encoding(sqlstate))
+        error_remedy(err, "write that text anew on the source, in characters that both encodings have, then start over:"
+                          " the same command with --restart; or take a destination of the source's encoding");
 }
 
 bool query_fail_result(DbConn *conn, const PGresult *result, Error *err) {

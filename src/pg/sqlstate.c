@@ -54,3 +54,17 @@ SqlstateInfo sqlstate_info(const char *sqlstate) {
             return (SqlstateInfo){rows[i].reason, rows[i].retryable};
     return unknown;
 }
+
+bool sqlstate_is_encoding(const char *sqlstate) {
+    return strcmp(sqlstate, "22021") == 0 || strcmp(sqlstate, "22P05") == 0;
+}
+
+bool sqlstate_is_unqualified(const char *sqlstate, const char *message) {
+    static const char *const codes[] = {"42P01", "42883", "42704"}; /* a table, a function or operator, a type */
+    const char *end = strstr(message, " does not exist");
+
+    for (size_t i = 0; end != NULL && i < COUNT_OF(codes); i++)
+        if (strcmp(sqlstate, codes[i]) == 0)
+            return memchr(message, '.', (size_t)(end - message)) == NULL;
+    return false;
+}

@@ -135,10 +135,22 @@ static bool is_better_alone(const BatchPart *part) {
            !(inserts && (apply_is_loose(table, BATCH_INSERT) || table->has_always_identity));
 }
 
+/* A set-wise update finds rows by their whole image and gives new values beside it: two lists of columns in one, which
+ * has a limit (the server's MaxTupleAttributeNumber). */
+static bool is_too_broad(const BatchPart *part) {
+    enum { COLUMNS_MAX = 1600 };
+    const BatchTable *table = part->table;
+
+    for (size_t i = 0; table->identity == 'f' && i < part->groups_count; i++)
+        if (part->groups[i].op == BATCH_UPDATE && 2 * table->columns_count > COLUMNS_MAX)
+            return true;
+    return false;
+}
+
 static bool goes_one_by_one(const BatchPart *part) {
     ApplyTrouble *trouble = table_of(part)->trouble;
 
-    if (part->is_serial || is_better_alone(part))
+    if (part->is_serial || is_better_alone(part) || is_too_broad(part))
         return true;
     if (trouble->parts == 0 || part->groups_count == 0)
         return false;

@@ -98,8 +98,26 @@ static bool plain(DbConn *dest, const char *label, const char *sql, Error *err) 
     return db_pipeline_send(dest, label, sql, 0, NULL, -1, err);
 }
 
+/* That no row of the destination is matched by two of the group has to be known, not only that the count is right: one
+ * that is matched twice may make up for one that is not matched at all. */
+static bool send_twice(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
+                       Error *err) {
+    const char *sql = group->op != BATCH_INSERT && group->rows_count > 1 ? apply_twice_sql(arena, table) : NULL;
+
+    if (sql == NULL)
+        return true;
+    Params params = params_new(arena, table->keys_count);
+    for (uint16_t k = 0; k < table->keys_count; k++)
+        rows_append_key_array(params_next(&params), group, k);
+    bool ok = params_finish(&params, err) && db_pipeline_send(dest, label, sql, params.count, params.texts, 0, err);
+    params_fini(&params);
+    return ok;
+}
+
 static bool send_group(DbConn *dest, Arena *arena, const char *label, const ApplyTable *table, const BatchGroup *group,
                        Error *err) {
+    if (!send_twice(dest, arena, label, table, group, err))
+        return false;
     Params params = params_new(arena, (size_t)table->keys_count + table->batch.columns_count + 2);
 
     add_params(&params, table, group);

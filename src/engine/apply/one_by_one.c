@@ -7,6 +7,7 @@
  */
 #include "common/utf8.h"
 #include "engine/apply/apply_internal.h"
+#include "pg/sqlstate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,10 +24,11 @@ static bool is_definition(const Error *err) {
 }
 
 /* Unique and exclusion violations and wrong counts may come from the order within a statement. What else is wrong with
- * a row's values, or with the table, is so one by one as well, but then the row has a name. */
+ * a row's values, or with the table, is so one by one as well, but then the row has a name. A limit of the server (54)
+ * may be one of the larger statement only. */
 bool one_by_one_may_help(const DbConn *dest, const Error *err) {
-    return !db_is_broken(dest) &&
-           (err->reason == REASON_ROW_COUNT || is_of_class(err, "23") || is_of_class(err, "22") || is_definition(err));
+    return !db_is_broken(dest) && (err->reason == REASON_ROW_COUNT || is_of_class(err, "23") ||
+                                   is_of_class(err, "22") || is_of_class(err, "54") || is_definition(err));
 }
 
 /* ---- The error ---- */
@@ -84,7 +86,10 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
     if (err->retryable || err->reason == REASON_CANCELLED || db_is_broken(dest))
         return error_wrap(err, "applying changes of table %s", table->display);
     memcpy(sqlstate, err->sqlstate, sizeof(sqlstate));
-    bool is_value = is_of_class(err, "22") || is_definition(err);
+    bool is_encoding = sqlstate_is_encoding(sqlstate); /* has its remedy */
+    bool is_unqualified = sqlstate_is_unqualified(sqlstate, err->message);
+    bool is_value = is_of_class(err, "22") || is_of_class(err, "54") || is_definition(err);
+    const char *remedy = arena_strdup(arena, err->remedy);
     const char *cause = shorten(arena, err->message, strlen(err->message), CAUSE_MAX);
     (void)snprintf(table->trouble->refused, sizeof(table->trouble->refused), "%s", cause);
     if (change->op != BATCH_DELETE)
@@ -94,6 +99,10 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
                     row_there(dest, arena, table, change));
     err->retryable = false;
     memcpy(err->sqlstate, sqlstate, sizeof(sqlstate));
+    if (is_encoding)
+        return error_remedy(err, "%s", remedy);
+    if (is_unqualified)
+        return error_remedy(err, SQLSTATE_UNQUALIFIED_REMEDY "; nothing was skipped");
     if (is_value)
         return error_remedy(err,
                             "the table has another definition on the destination: make it what it is on the source,"

@@ -23,16 +23,40 @@ static void append_value(Buf *sql, const ApplyTable *table, uint16_t column, cha
         buf_printf(sql, "s.%c%u", prefix, column);
 }
 
+/* By the type's output function, whatever casts there are (that of char(n) to text cuts spaces off). */
+#define AS_PRINTED(value) "pg_catalog.concat(" value ") COLLATE pg_catalog.\"C\""
+
 static const char *equals_of(const ApplyColumn *column) {
     return column->equals == NULL ? "=" : column->equals;
 }
 
-static void append_key_match(Buf *sql, const ApplyTable *table) {
-    for (uint16_t k = 0; k < table->keys_count; k++) {
-        const ApplyColumn *column = &table->columns[table->keys[k]];
+/* One key column, whose value `value` is. The index's own equality is what it can help with; the type's is what the
+ * default one can. What is coarse is compared as it is printed besides, which only the same value is alike in. */
+static void append_key_equals(Buf *sql, const ApplyColumn *column, const char *value, bool exact) {
+    if (column->index_equals == NULL) {
+        buf_printf(sql, "t.%s %s %s", column->quoted, equals_of(column), value);
+    } else {
+        const char *cast = *column->index_type == '\0' ? "" : "::";
 
-        buf_printf(sql, "%st.%s %s ", k == 0 ? " WHERE " : " AND ", column->quoted, equals_of(column));
-        append_value(sql, table, table->keys[k], 'k');
+        buf_printf(sql, "t.%s%s%s %s %s%s%s", column->quoted, cast, column->index_type, column->index_equals, value,
+                   cast, column->index_type);
+        if (*column->index_collation != '\0')
+            buf_printf(sql, " COLLATE %s", column->index_collation);
+    }
+    if (exact && column->is_coarse)
+        buf_printf(sql, " AND " AS_PRINTED("t.%s") " = " AS_PRINTED("%s"), column->quoted, value);
+}
+
+static const char *key_value(Arena *arena, const ApplyTable *table, uint16_t column) {
+    const ApplyColumn *c = &table->columns[column];
+
+    return c->is_array ? arena_printf(arena, "s.k%u::%s", column, c->base_type) : arena_printf(arena, "s.k%u", column);
+}
+
+static void append_key_match(Buf *sql, Arena *arena, const ApplyTable *table) {
+    for (uint16_t k = 0; k < table->keys_count; k++) {
+        buf_append_str(sql, k == 0 ? " WHERE " : " AND ");
+        append_key_equals(sql, &table->columns[table->keys[k]], key_value(arena, table, table->keys[k]), true);
     }
 }
 
@@ -53,7 +77,26 @@ char *apply_delete_sql(Arena *arena, const ApplyTable *table) {
     for (uint16_t k = 0; k < table->keys_count; k++)
         append_unnest(&sql, table, table->keys[k], k + 1, 'k');
     buf_append_str(&sql, ") s");
-    append_key_match(&sql, table);
+    append_key_match(&sql, arena, table);
+    return take(arena, &sql);
+}
+
+char *apply_twice_sql(Arena *arena, const ApplyTable *table) {
+    bool coarse = false;
+    Buf sql;
+
+    for (uint16_t k = 0; k < table->keys_count; k++)
+        coarse |= table->columns[table->keys[k]].is_coarse;
+    if (!coarse || table->batch.identity == 'f')
+        return NULL;
+    buf_init(&sql, SQL_MAX);
+    buf_append_str(&sql, "SELECT FROM (SELECT ");
+    for (uint16_t k = 0; k < table->keys_count; k++)
+        append_unnest(&sql, table, table->keys[k], k + 1, 'k');
+    buf_append_str(&sql, ") s GROUP BY ");
+    for (uint16_t k = 0; k < table->keys_count; k++)
+        buf_printf(&sql, "%s" AS_PRINTED("%s"), k == 0 ? "" : ", ", key_value(arena, table, table->keys[k]));
+    buf_append_str(&sql, " HAVING pg_catalog.count(*) > 1");
     return take(arena, &sql);
 }
 
@@ -83,7 +126,7 @@ char *apply_update_sql(Arena *arena, const ApplyTable *table, const uint8_t *use
         if (uses[c] != BATCH_LEAVE)
             append_unnest(&sql, table, c, ++param, 'c');
     buf_append_str(&sql, ") s");
-    append_key_match(&sql, table);
+    append_key_match(&sql, arena, table);
     for (uint16_t c = 0; c < table->batch.columns_count; c++)
         if (uses[c] == BATCH_MATCH) {
             buf_printf(&sql, " AND t.%s = ", table->columns[c].quoted);
@@ -249,7 +292,7 @@ static const PgoTuple *old_of(const BatchChange *change) {
     return change->old_kind != 0 ? &change->old_tuple : &change->new_tuple;
 }
 
-static bool append_key_where(SingleBuilder *single, const PgoTuple *old, Error *err) {
+static bool append_key_where(SingleBuilder *single, const PgoTuple *old, bool exact, Error *err) {
     const ApplyTable *table = single->table;
 
     for (uint16_t k = 0; k < table->keys_count; k++) {
@@ -259,8 +302,10 @@ static bool append_key_where(SingleBuilder *single, const PgoTuple *old, Error *
         if (value->kind == PGO_UNCHANGED)
             return error_set(err, REASON_BAD_DATA, "a change of table %s lacks the old value of column %s",
                              table->display, column->quoted);
-        buf_printf(&single->sql, "%st.%s %s ", k == 0 ? " WHERE " : " AND ", column->quoted, equals_of(column));
-        append_param(single, table->keys[k], value);
+        vec_push(single->arena, &single->params, value_text(value));
+        buf_append_str(&single->sql, k == 0 ? " WHERE " : " AND ");
+        append_key_equals(&single->sql, column,
+                          arena_printf(single->arena, "$%zu::%s", single->params.len, column->base_type), exact);
     }
     return true;
 }
@@ -296,7 +341,7 @@ static bool append_where(SingleBuilder *single, const BatchChange *change, Error
     const ApplyTable *table = single->table;
 
     if (table->batch.identity != 'f')
-        return append_key_where(single, old_of(change), err);
+        return append_key_where(single, old_of(change), true, err);
     if (change->old_kind == 0 || table->batch.columns_count == 0)
         return error_set(err, REASON_BAD_DATA, "a change of table %s came without the old row", table->display);
     return append_image_where(single, old_of(change), err);
@@ -435,5 +480,5 @@ bool apply_find(Arena *arena, const ApplyTable *table, const BatchChange *change
     buf_append_str(&single.sql, "SELECT pg_catalog.left(");
     append_image(&single.sql, table, "t");
     buf_printf(&single.sql, "::pg_catalog.text, 300) FROM ONLY %s t", table->quoted);
-    return builder_end(&single, append_key_where(&single, old_of(change), err), ret_single);
+    return builder_end(&single, append_key_where(&single, old_of(change), false, err), ret_single);
 }

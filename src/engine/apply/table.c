@@ -7,22 +7,52 @@
 
 typedef struct CatalogColumn {
     const char *name, *type, *base_type, *equals;
-    bool is_array, is_generated, is_always, is_indexed;
+    const char *index_equals, *index_type, *index_collation;
+    bool is_array, is_generated, is_always, is_indexed, is_coarse;
     uint32_t type_oid;
     int32_t modifier;
 } CatalogColumn;
 
 typedef VEC(CatalogColumn) CatalogColumnVec;
 
-enum { FIXED_OIDS = 10000 }; /* below, a number means the same on every server */
+enum { GENERATED_VERSION = 120000 }; /* and collations that are not deterministic */
+enum { FIXED_OIDS = 10000 };         /* below, a number means the same on every server */
 
 /*
  * One line a column, or a line of NULLs for a table without columns.
  * - Types without a modifier are written with -1: for NULL format_type says "character", which is character(1).
  * - What unnest() would take apart, or has another delimiter (box), or no array type, travels as text.
- * - The equality is that of the default operator class: the one of the identity's index, which need not be in the
- * search path (citext). The types of classes that stand for many are named.
+ * - The equality is that of the default operator class, which need not be in the search path (citext). The types of
+ * classes that stand for many are named.
+ * - Types are coarse unless it is certain that equal ones are of the same bytes.
+ * - An identity's index of another class or collation is only there to be fast with: which row it is, its key's printed
+ * value says. So it does no harm when it is not the source's any more.
  */
+/* clang-format off */
+#define SQL_EQUALS(o, n) \
+    "CASE " n ".nspname WHEN 'pg_catalog' THEN " o ".oprname::pg_catalog.text" \
+    " ELSE pg_catalog.format('OPERATOR(%%I.%%s)', " n ".nspname, " o ".oprname) END"
+#define SQL_BYTEWISE \
+    "(b.typtype = 'e' OR b.oid = ANY ('{bool,int2,int4,int8,oid,uuid,date,time,timestamp,timestamptz,bytea,name," \
+    "macaddr,macaddr8,pg_lsn,18}'::pg_catalog.regtype[])" /* 18: "char" */ \
+    " OR (b.oid = ANY ('{text,varchar}'::pg_catalog.regtype[]) AND (SELECT %s FROM pg_catalog.pg_collation l" \
+    " WHERE l.oid = a.attcollation)))"
+#define SQL_IDENTITY_INDEX \
+    " LEFT JOIN LATERAL (SELECT " SQL_EQUALS("io", "im") " AS equals," \
+    " CASE ic.opcintype WHEN b.oid THEN '' ELSE CASE it.typtype WHEN 'p' THEN ''" \
+    " ELSE pg_catalog.format_type(it.oid, -1) END END AS type," \
+    " coalesce((SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname)" \
+    " FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace" \
+    " WHERE l.oid = k.coll AND l.oid <> a.attcollation), '') AS coll, ic.opcdefault AS is_default" \
+    " FROM pg_catalog.pg_index x CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[], x.indcollation::oid[])" \
+    " AS k (n, class, coll) JOIN pg_catalog.pg_opclass ic ON ic.oid = k.class" \
+    " JOIN pg_catalog.pg_type it ON it.oid = ic.opcintype" \
+    " JOIN pg_catalog.pg_amop ip ON ip.amopfamily = ic.opcfamily AND ip.amopstrategy = 3" \
+    " AND ip.amoplefttype = ic.opcintype AND ip.amoprighttype = ic.opcintype" \
+    " JOIN pg_catalog.pg_operator io ON io.oid = ip.amopopr" \
+    " JOIN pg_catalog.pg_namespace im ON im.oid = io.oprnamespace" \
+    " WHERE x.indrelid = c.oid AND x.indisreplident AND x.indisvalid AND k.n = a.attnum LIMIT 1) f" \
+    " ON NOT f.is_default OR f.coll <> ''"
 static const char columns_sql[] =
     "SELECT c.relkind, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),"
     " pg_catalog.format_type(b.oid, -1), b.typcategory = 'A' OR b.typdelim <> ',' OR b.typarray = 0,"
@@ -32,7 +62,8 @@ static const char columns_sql[] =
     " (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(k.conname),"
     " ', ' ORDER BY k.conname)"
     " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace"
-    " WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x') AND k.condeferrable)"
+    " WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x') AND k.condeferrable),"
+    " NOT " SQL_BYTEWISE ", f.equals, f.type, f.coll"
     " FROM pg_catalog.pg_class c"
     " LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " LEFT JOIN LATERAL (WITH RECURSIVE chain (type, base) AS ("
@@ -40,16 +71,16 @@ static const char columns_sql[] =
     " UNION ALL SELECT t.oid, t.typbasetype FROM chain h JOIN pg_catalog.pg_type t ON t.oid = h.base)"
     " SELECT type FROM chain WHERE base = 0) r ON true"
     " LEFT JOIN pg_catalog.pg_type b ON b.oid = r.type"
-    " LEFT JOIN LATERAL (SELECT CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::pg_catalog.text"
-    " ELSE pg_catalog.format('OPERATOR(%%I.%%s)', n.nspname, o.oprname) END AS equals"
+    " LEFT JOIN LATERAL (SELECT " SQL_EQUALS("o", "n") " AS equals"
     " FROM pg_catalog.pg_opclass oc JOIN pg_catalog.pg_am m ON m.oid = oc.opcmethod AND m.amname = 'btree'"
     " JOIN pg_catalog.pg_amop p ON p.amopfamily = oc.opcfamily AND p.amopstrategy = 3"
     " AND p.amoplefttype = oc.opcintype AND p.amoprighttype = oc.opcintype"
     " JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"
     " WHERE oc.opcdefault AND oc.opcintype = CASE WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype"
     " WHEN b.oid = 'pg_catalog.varchar'::pg_catalog.regtype THEN 'pg_catalog.text'::pg_catalog.regtype"
-    " ELSE b.oid END LIMIT 1) e ON true"
+    " ELSE b.oid END LIMIT 1) e ON true" SQL_IDENTITY_INDEX
     " WHERE c.oid = pg_catalog.to_regclass($1)";
+/* clang-format on */
 
 static const char *text_or_null(Arena *arena, const DbResult *rows, int row, int column) {
     return db_is_null(rows, row, column) ? NULL : arena_strdup(arena, db_text(rows, row, column));
@@ -58,7 +89,9 @@ static const char *text_or_null(Arena *arena, const DbResult *rows, int row, int
 static bool read_columns(DbConn *dest, Arena *arena, ApplyTable *table, CatalogColumnVec *ret_columns, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     CatalogColumnVec columns = {0};
-    const char *sql = arena_printf(arena, columns_sql, db_version(dest) >= 120000 ? "a.attgenerated" : "''");
+    bool since_12 = db_version(dest) >= GENERATED_VERSION;
+    const char *sql = arena_printf(arena, columns_sql, since_12 ? "a.attgenerated" : "''",
+                                   since_12 ? "l.collisdeterministic" : "true");
 
     if (!db_query(dest, sql, 1, (const char *const[]){table->quoted}, &rows, err))
         return error_wrap(err, "reading the columns of %s on the destination", table->display);
@@ -79,6 +112,10 @@ static bool read_columns(DbConn *dest, Arena *arena, ApplyTable *table, CatalogC
             .is_indexed = db_bool(rows, i, 8),
             .type_oid = (uint32_t)db_int64(rows, i, 9),
             .modifier = (int32_t)db_int64(rows, i, 10),
+            .is_coarse = db_bool(rows, i, 12),
+            .index_equals = text_or_null(arena, rows, i, 13),
+            .index_type = text_or_null(arena, rows, i, 14),
+            .index_collation = text_or_null(arena, rows, i, 15),
         };
 
         vec_push(arena, &columns, column);
@@ -128,7 +165,11 @@ static bool map_columns(Arena *arena, const PgoRelation *relation, const Catalog
                                    .base_type = dest->base_type,
                                    .equals = dest->equals,
                                    .is_array = dest->is_array,
-                                   .is_indexed = dest->is_indexed};
+                                   .is_indexed = dest->is_indexed,
+                                   .is_coarse = dest->is_coarse || dest->index_equals != NULL,
+                                   .index_equals = dest->index_equals,
+                                   .index_type = dest->index_type,
+                                   .index_collation = dest->index_collation};
         table->has_always_identity |= dest->is_always;
         table->sent_columns += !dest->is_generated;
         if (stream[i].is_key || table->batch.identity == 'f')
@@ -170,7 +211,9 @@ static bool same_column(const ApplyTable *a, const ApplyTable *b, uint16_t i) {
            from->is_always_identity == to->is_always_identity && same_text(left->quoted, right->quoted) &&
            same_text(left->type, right->type) && same_text(left->base_type, right->base_type) &&
            same_text(left->equals, right->equals) && left->is_array == right->is_array &&
-           left->is_indexed == right->is_indexed;
+           left->is_indexed == right->is_indexed && left->is_coarse == right->is_coarse &&
+           same_text(left->index_equals, right->index_equals) && same_text(left->index_type, right->index_type) &&
+           same_text(left->index_collation, right->index_collation);
 }
 
 bool apply_table_same(const ApplyTable *a, const ApplyTable *b) {

@@ -9,6 +9,8 @@
  * length of the rows (unnest pads shorter ones with NULL silently: apply_rows.c checks). Columns of array types travel
  * as text[] and are cast, since unnest flattens arrays of arrays.
  * - Statements touch exactly this table (ONLY): partitions are streamed as leaves.
+ * - A row is found by its key's very value, as the batch knows it, not by what a type takes for equal ('a' and 'A' of a
+ * citext, 1.0 and 1.00): an identity's index may be of a finer equality than its column's type.
  */
 #pragma once
 
@@ -22,6 +24,11 @@ typedef struct ApplyColumn {
     const char *equals;    /* of the base type's default operator class: "=", "OPERATOR(public.=)"; NULL: has none */
     bool is_array;         /* (the base type) */
     bool is_indexed;       /* an index begins with it */
+    /* Two values that are not the same bytes may be equal by `equals`: a key is compared as text besides. */
+    bool is_coarse;
+    /* REPLICA IDENTITY USING INDEX: the equality of that index where it is another one; it is what the index helps
+     * with. NULL = as `equals`. */
+    const char *index_equals, *index_type, *index_collation;
 } ApplyColumn;
 
 enum { APPLY_REFUSED_MAX = 256 };
@@ -58,6 +65,9 @@ bool apply_table_same(const ApplyTable *a, const ApplyTable *b);
 
 /* DELETE ... USING (SELECT unnest($1::t[]) ...): parameters are the key columns in order. */
 char *apply_delete_sql(Arena *arena, const ApplyTable *table);
+/* Finds keys that the destination takes for one though the batch has several, so that none of two may be matched by the
+ * same row: gives a row for each such key, parameters as for the delete. NULL: there can be none. */
+char *apply_twice_sql(Arena *arena, const ApplyTable *table);
 /* UPDATE ... FROM (SELECT unnest ...): parameters are the key columns, then the used columns in order. */
 char *apply_update_sql(Arena *arena, const ApplyTable *table, const uint8_t *uses);
 /* INSERT ... SELECT unnest ...: parameters are all columns that are not generated. Without such: the number of rows. */
@@ -90,6 +100,7 @@ NODISCARD bool apply_single(Arena *arena, const ApplyTable *table, const BatchCh
  * identity column has changed. */
 NODISCARD bool apply_replace(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
                              Error *err);
-/* The beginning of the destination's row with the change's key, old or new, as text in the one column. */
+/* The beginning of the destination's row with the change's key, old or new, as text in the one column; one whose key is
+ * only equal by its type will do. */
 NODISCARD bool apply_find(Arena *arena, const ApplyTable *table, const BatchChange *change, ApplySingle *ret_single,
                           Error *err);

@@ -6,7 +6,8 @@
  * that both sides have are compared attribute by attribute.
  *
  * The order of columns is a fact of its own, told only when the columns agree otherwise: an INSERT without a column
- * list would not.
+ * list would not. Of a table that inherits it is a note: columns that a parent got later stand behind the child's own
+ * there, and no statement can make a table like that (pg_dump's do not).
  *
  * Everything else that a database has is compared by drift_objects.c. Not compared at all: tablespaces, statistics
  * targets, storage and compression of columns, foreign servers and user mappings, security labels, the settings of the
@@ -104,6 +105,11 @@ static bool refuses(const Fact *source, const Fact *dest, int attr) {
     UNREACHABLE();
 }
 
+static bool is_inherited_order(const Fact *source, const Fact *dest) {
+    return source != NULL && dest != NULL && source->kind == FACT_ORDER && *source->attrs[ORDER_INHERITS] != '\0' &&
+           *dest->attrs[ORDER_INHERITS] != '\0';
+}
+
 static void add(Comparing *comparing, const Fact *source, const Fact *dest, int attr, const char *message,
                 const char *fix) {
     const Fact *about = source != NULL ? source : dest;
@@ -117,6 +123,7 @@ static void add(Comparing *comparing, const Fact *source, const Fact *dest, int 
         .part = arena_strdup(comparing->arena, about->part),
         .message = message,
         .fix = fix,
+        .note = is_inherited_order(source, dest),
         .refuses = refuses(source, dest, attr),
     };
 
@@ -163,8 +170,12 @@ static const char *changed_message(Arena *arena, const Fact *source, const Fact 
     if (source->kind == FACT_COLUMN && attr == COLUMN_NOT_NULL)
         return arena_printf(arena, "%s is NOT NULL on the %s only", part,
                             *source->attrs[attr] != '\0' ? "source" : "destination");
-    return arena_printf(arena, "%s is %s on the source, %s on the destination", subject, shown(source->attrs[attr]),
-                        shown(dest->attrs[attr]));
+    return arena_printf(arena, "%s is %s on the source, %s on the destination%s", subject, shown(source->attrs[attr]),
+                        shown(dest->attrs[attr]),
+                        is_inherited_order(source, dest)
+                            ? ": as an inherited table is restored; SELECT *, and INSERT or COPY without a list of"
+                              " columns, have that order there"
+                            : "");
 }
 
 static bool same_attr(const KindSpec *spec, const Fact *source, const Fact *dest, int attr) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/ddl/drift.h"
+#include "engine/schema/sqlscan.h"
 
 typedef enum FactKind { /* in the order in which they are compared; the numbers are in the SQL */
                         FACT_RELATION = 1,
@@ -19,6 +20,7 @@ enum { RELATION_KIND, RELATION_PERSISTENCE, RELATION_PARENT, RELATION_BOUND, REL
 enum { TYPE_KIND, TYPE_LABELS, TYPE_BASE, TYPE_NOT_NULL, TYPE_DEFAULT, TYPE_COLLATION };
 enum { COLUMN_TYPE, COLUMN_COLLATION, COLUMN_NOT_NULL, COLUMN_GENERATED, COLUMN_IDENTITY, COLUMN_DEFAULT };
 enum { DEFINITION, REFERENCED_SCHEMA, REFERENCED_NAME };
+enum { ORDER_INHERITS = 1 }; /* beside DEFINITION: of a table that has parents, and is no partition */
 
 typedef struct Fact { /* text lives in the side's result */
     FactKind kind;
@@ -47,6 +49,8 @@ int fact_compare(const Fact *a, const Fact *b);
 /* Are two expressions of the catalogue the same, but for what restoring a definition moves in its text (status IN
  * ('a', 'b') of a varchar is written in two ways)? */
 bool drift_same_text(const char *a, const char *b);
+/* Two lists of `len` tokens each: are those at i the same, or constants of the same value? */
+bool drift_same_token(const SqlToken *left, const SqlToken *right, size_t len, size_t i);
 
 /* SQL that makes attribute `attr` of the destination's fact as the source's, "" when that is not simple. */
 const char *drift_fix_changed(Arena *arena, const Fact *source, const Fact *dest, int attr);

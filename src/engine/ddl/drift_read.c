@@ -81,9 +81,11 @@ enum { PARENT_VERSION = 110000, GENERATED_VERSION = 120000 };
     "  ON co.oid = a.attcollation" \
     " LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum" \
     " UNION ALL SELECT 4, r.oid, r.nspname::text, r.relname::text, ''," \
-    " pg_catalog.string_agg(a.attname::text, ', ' ORDER BY a.attnum), NULL, NULL, NULL, NULL, NULL" \
+    " pg_catalog.string_agg(a.attname::text, ', ' ORDER BY a.attnum)," \
+    " CASE WHEN r.relpartbound IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = r.oid)" \
+    "  THEN 'inherits' END, NULL, NULL, NULL, NULL" \
     " FROM rel r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped" \
-    " GROUP BY r.oid, r.nspname, r.relname"
+    " GROUP BY r.oid, r.nspname, r.relname, r.relpartbound IS NULL"
 
 #define CONSTRAINTS_SQL \
     " UNION ALL SELECT 5, r.oid, r.nspname::text, r.relname::text, k.conname::text," \

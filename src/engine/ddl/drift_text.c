@@ -1,11 +1,13 @@
 /*
  * Expressions of the catalogue, compared without what a dump and restore may change in their text.
  *
- * What is printed and read again is not always printed as it was. Versions 13 to 18 move these, and nothing else:
+ * What is printed and read again is not always printed as it was. Versions 10 to 18 move these, and nothing else:
  * - A cast of a whole array, as (ARRAY['a'::varchar, b])::text[] of status IN ('a', b), goes to its elements:
  *   ARRAY[('a'::varchar)::text, (b)::text]. Here it goes there, too. So come and go parentheses around one operand,
  *   which mean nothing; those that hold an operation together do, and stay.
  * - An AND that is the left side of an AND becomes a part of it (a BETWEEN 1 AND 2 AND b); so does an OR in an OR.
+ * - What XMLSERIALIZE does without INDENT is written NO INDENT from 16 on.
+ * - Constants of floats and bits: drift_literal.c.
  * All else stays, casts too: now() is not now()::date. What is left must be equal word by word.
  */
 #include "engine/ddl/drift_internal.h"
@@ -293,6 +295,21 @@ static void drop_in_chains(Pieces *pieces) {
     }
 }
 
+/* ---- What is so without a word for it ---- */
+
+/* XMLSERIALIZE(CONTENT x AS text NO INDENT), as 16 and later write what has no INDENT. */
+static void drop_no_indent(Pieces *pieces) {
+    for (size_t i = 0; i + 2 < pieces->len; i++) {
+        size_t open = pieces->items[i + 2].partner;
+
+        if (!is_word(pieces, i, "NO") || !is_word(pieces, i + 1, "INDENT") || !is_symbol(pieces, i + 2, ')') ||
+            open == 0 || !is_word(pieces, open - 1, "XMLSERIALIZE"))
+            continue;
+        pieces->items[i].is_dropped = true;
+        pieces->items[i + 1].is_dropped = true;
+    }
+}
+
 /* ---- Casts of arrays ---- */
 
 /* The casts behind an array's `]`, taken from there, and behind them those of what is around the array. An array of
@@ -365,6 +382,7 @@ static Tokens plain_of(Arena *arena, const char *text) {
     Plain plain = {.arena = arena, .pieces = split(arena, text)};
     Pieces *pieces = &plain.pieces;
 
+    drop_no_indent(pieces);
     drop_around_operands(pieces);
     drop_in_chains(pieces);
     plain.casts = arena_array(arena, const Cast *, pieces->len + 1);
@@ -390,11 +408,8 @@ bool drift_same_text(const char *a, const char *b) {
 
     if (left.len != right.len)
         return false;
-    for (size_t i = 0; i < left.len; i++) {
-        const SqlToken *x = &left.items[i], *y = &right.items[i];
-
-        if (x->kind != y->kind || x->len != y->len || memcmp(x->text, y->text, x->len) != 0)
+    for (size_t i = 0; i < left.len; i++)
+        if (!drift_same_token(left.items, right.items, left.len, i))
             return false;
-    }
     return true;
 }

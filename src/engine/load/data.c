@@ -32,6 +32,7 @@
 #include "engine/snapshot/snapshot.h"
 #include "pg/copy.h"
 #include "pg/quote.h"
+#include "pg/sqlstate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -299,6 +300,8 @@ typedef struct RangeCopy {
 /* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable
  * need not be. */
 static bool add_remedy(const PlanTable *table, DbSide side, Error *err) {
+    if (sqlstate_is_unqualified(err->sqlstate, err->message))
+        return error_remedy(err, SQLSTATE_UNQUALIFIED_REMEDY);
     if (side != DB_DEST || strcmp(err->sqlstate, "23514") != 0)
         return false;
     return error_remedy(err,

@@ -22,15 +22,27 @@
     "'float4[]'::regtype,'float8[]'::regtype,'numeric[]'::regtype,'timestamptz[]'::regtype,'uuid[]'::regtype,"         \
     "'date[]'::regtype"
 
-/* Columns once for every relation: an aggregate over pg_attribute, joined by hash. %1$s: generated columns (12+). */
+/*
+ * Columns once for every relation: an aggregate over pg_attribute, joined by hash. %1$s: generated columns (12+).
+ * The hash is of names in UTF8, whatever encoding the server has, and sorted as such: each side makes its own. A
+ * database without an encoding (SQL_ASCII) has the bytes that it was given. Of names in ASCII the hash is what it was
+ * before names were converted: ledgers of then go on.
+ */
+/* clang-format off */
+#define SQL_UTF8(text)                                                                                                 \
+    "CASE WHEN pg_catalog.getdatabaseencoding() = 'SQL_ASCII'"                                                         \
+    " THEN pg_catalog.decode(pg_catalog.replace(" text ", E'\\\\', E'\\\\\\\\'), 'escape')"                            \
+    " ELSE pg_catalog.convert_to(" text ", 'UTF8') END"
+#define SQL_COLUMN "a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod) || ' ' || %1$s::text"
 #define COLUMNS_SQL                                                                                                    \
     "SELECT a.attrelid,"                                                                                               \
     " pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attnum)"                                 \
     "  FILTER (WHERE %1$s = '') AS columns,"                                                                           \
-    " pg_catalog.md5(pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod)"        \
-    "  || ' ' || %1$s::text, ',' ORDER BY a.attname)) AS hash,"                                                        \
+    " pg_catalog.md5(pg_catalog.string_agg(" SQL_UTF8(SQL_COLUMN) ", ','::bytea"                                       \
+    "  ORDER BY " SQL_UTF8("a.attname::text") ")) AS hash,"                                                            \
     " pg_catalog.bool_and(a.atttypid IN (" BINARY_TYPES "," BINARY_ARRAY_TYPES ") OR %1$s <> '') AS binary"            \
     " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid"
+/* clang-format on */
 
 /*
  * Leaves whose rows may belong to another one on the destination: they are written through the root, and find theirs

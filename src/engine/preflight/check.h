@@ -102,6 +102,11 @@ NODISCARD bool check_row_security(Preflight *p, Error *err);
 NODISCARD bool check_invalid_index(Preflight *p, Error *err);
 NODISCARD bool check_unlogged_table(Preflight *p, Error *err);
 NODISCARD bool check_foreign_table(Preflight *p, Error *err);
+NODISCARD bool check_oids(Preflight *p, Error *err);
+NODISCARD bool check_oid_key(Preflight *p, Error *err);
+NODISCARD bool check_gone_types(Preflight *p, Error *err);
+NODISCARD bool check_inherited_order(Preflight *p, Error *err);
+NODISCARD bool check_reserved_schema(Preflight *p, Error *err);
 
 /* destination.c */
 NODISCARD bool check_dest_version(Preflight *p, Error *err);

@@ -57,3 +57,131 @@ bool check_foreign_table(Preflight *p, Error *err) {
     };
     return check_by_sql(p, &check, err);
 }
+
+enum { WITHOUT_OIDS_VERSION = 120000 }; /* and without abstime, reltime and tinterval */
+
+static bool has_no_oids(const Preflight *p) {
+    return db_version(p->input->source) >= WITHOUT_OIDS_VERSION;
+}
+
+bool check_oids(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_OIDS,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 3,
+        .sql = "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname)"
+               " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " WHERE c.relkind IN ('r', 'p') AND c.relhasoids AND " SQL_USER_SCHEMA " ORDER BY n.nspname, c.relname",
+        .object = "table {3}",
+        .message = "table {3} is WITH OIDS: its rows move without their oids, and what refers to a row by its oid finds"
+                   " it no more",
+        .fix = "ALTER TABLE {3} SET WITHOUT OIDS; -- when the oids are used: ALTER TABLE {3} ADD row_oid oid; UPDATE"
+               " {3} SET row_oid = oid; first",
+    };
+    return has_no_oids(p) || check_by_sql(p, &check, err);
+}
+
+bool check_oid_key(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_OID_INDEX,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 5,
+        .sql =
+            "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+            " pg_catalog.format('%I.%I', n.nspname, i.relname),"
+            " coalesce((SELECT pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname,"
+            "   k.conname) FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x')),"
+            "  pg_catalog.format('DROP INDEX %I.%I;', n.nspname, i.relname))"
+            " FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
+            " JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = "
+            "c.relnamespace"
+            " WHERE c.relhasoids AND -2 = ANY (x.indkey::int2[]) AND " SQL_USER_SCHEMA " ORDER BY n.nspname, i.relname",
+        .object = "index {4}",
+        .message = "index {4} of table {3} is on its rows' oids, which do not move: it cannot be made",
+        .fix =
+            "{5} ALTER TABLE {3} SET WITHOUT OIDS; -- when the oids are used: ALTER TABLE {3} ADD row_oid oid; UPDATE"
+            " {3} SET row_oid = oid; first",
+    };
+    return has_no_oids(p) || check_by_sql(p, &check, err);
+}
+
+/* 702 abstime, 703 reltime, 704 tinterval, and their arrays. */
+bool check_gone_types(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_GONE_TYPE,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 6,
+        .sql = "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+               " pg_catalog.quote_ident(a.attname), pg_catalog.format_type(b.oid, -1),"
+               " pg_catalog.format(CASE b.oid WHEN 702 THEN 'timestamptz' WHEN 703 THEN 'interval'"
+               "  ELSE 'text USING %1$I::text' END, a.attname)"
+               " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
+               " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+               " JOIN pg_catalog.pg_type b ON b.oid = CASE t.typbasetype WHEN 0 THEN t.oid ELSE t.typbasetype END"
+               " WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')"
+               " AND b.oid IN (702, 703, 704, 1023, 1024, 1025) AND " SQL_USER_SCHEMA
+               " ORDER BY n.nspname, c.relname, a.attnum",
+        .object = "column {4} of table {3}",
+        .message = "column {4} of table {3} is of type {5}, which the destination does not have",
+        .fix = "ALTER TABLE {3} ALTER COLUMN {4} TYPE {6};",
+    };
+    return has_no_oids(p) || db_version(p->input->dest) < WITHOUT_OIDS_VERSION || check_by_sql(p, &check, err);
+}
+
+/* pg_dump makes a child's columns in this order: those of its parents, in theirs, then its own. */
+bool check_inherited_order(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_INHERITED_ORDER,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 4,
+        .sql = "SELECT * FROM (SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+               " (SELECT CASE WHEN pg_catalog.array_agg(o.attname ORDER BY o.attnum)"
+               "   <> pg_catalog.array_agg(o.attname ORDER BY o.place, o.attnum)"
+               "  THEN pg_catalog.string_agg(pg_catalog.quote_ident(o.attname), ', ' ORDER BY o.place, o.attnum) END"
+               "  FROM (SELECT a.attname, a.attnum, (SELECT min(ARRAY[h.inhseqno, p.attnum::int])"
+               "   FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_attribute p ON p.attrelid = h.inhparent"
+               "    AND p.attname = a.attname AND p.attnum > 0 AND NOT p.attisdropped"
+               "   WHERE h.inhrelid = c.oid) AS place FROM pg_catalog.pg_attribute a"
+               "   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) o) AS there"
+               " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " WHERE c.relkind = 'r' AND NOT c.relispartition AND " SQL_USER_SCHEMA
+               " AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid)) l"
+               " WHERE there IS NOT NULL ORDER BY 1, 2",
+        .object = "table {3}",
+        .message = "table {3} inherits columns that stand behind its own: on the destination the order is {4}, which is"
+                   " what SELECT *, and INSERT and COPY without a list of columns, go by",
+        .fix = "",
+    };
+    return check_by_sql(p, &check, err);
+}
+
+/* Left out wherever tables are listed: the ledger of a migration to this database, and what one from it has made here,
+ * which is functions only. */
+bool check_reserved_schema(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_RESERVED_SCHEMA,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 4,
+        .sql = "SELECT n.nspname, o.name, pg_catalog.format('%I.%I', n.nspname, o.name),"
+               " pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n JOIN ("
+               " SELECT relnamespace AS schema, relname AS name FROM pg_catalog.pg_class"
+               "  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')"
+               " UNION ALL SELECT typnamespace, typname FROM pg_catalog.pg_type WHERE typtype IN ('e', 'd', 'r')"
+               " UNION ALL SELECT pronamespace, proname FROM pg_catalog.pg_proc"
+               "  WHERE pronamespace = pg_catalog.to_regnamespace('pgcrane')) o ON o.schema = n.oid"
+               " WHERE n.nspname ~ " SQL_OURS " OR (n.nspname = 'pgcrane'"
+               " AND pg_catalog.obj_description(n.oid, 'pg_namespace') IS DISTINCT FROM"
+               "  'pgcrane''s record of a migration under way; removed when it is done')"
+               " ORDER BY 1, 2",
+        .object = "{3}",
+        .message = "{3} is in a schema whose name is kept for what pgcrane makes itself: it would not be moved",
+        .fix = "ALTER SCHEMA {4} RENAME TO another_name; -- or leave it out by --exclude-schema",
+    };
+    return check_by_sql(p, &check, err);
+}

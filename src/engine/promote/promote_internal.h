@@ -10,9 +10,11 @@ typedef enum FenceMode { FENCE_NONE, FENCE_LOCKS, FENCE_FULL } FenceMode;
 typedef struct RestTable {
     uint32_t oid;
     const char *display;
-    const char *from;      /* "ONLY "s"."t"", or a root through which its leaves are written */
-    const char *target;    /* for COPY ... FROM */
-    const char *columns;   /* quoted, comma-separated; "" = none */
+    const char *from;    /* "ONLY "s"."t"", or a root through which its leaves are written */
+    const char *target;  /* for COPY ... FROM */
+    const char *columns; /* quoted, comma-separated; "" = none */
+    const char
+        *compared; /* of them for the comparison: floats by their bits, where the servers write them differently */
     const char *condition; /* of an extension's configuration table, "" = all rows */
     const char *why;
     bool never_streamed; /* unlogged, or an extension's: it differs as soon as it is written to */

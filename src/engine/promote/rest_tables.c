@@ -3,7 +3,8 @@
  * extension's configuration tables, and those that the ledger marks suspect.
  *
  * They are compared by a sum of their rows' hashes, which no order of rows changes, over text that the same session
- * settings make on both sides, in one encoding (unless a side has none: its bytes travel as they are). While the source
+ * settings make on both sides, in one encoding (unless a side has none: its bytes travel as they are). Between servers
+ * of which one writes floats as before 12, those are compared by their bits. While the source
  * is being written to, a table differs for certain when it reads the same before and after, and the destination, having
  * applied all up to the first reading, reads something else. Under the fence there is nothing to presume.
  */
@@ -19,7 +20,7 @@
 
 #include <string.h>
 
-enum { GENERATED_VERSION = 120000 };
+enum { GENERATED_VERSION = 120000, FLOATS_VERSION = 120000 };
 
 /* ---- Which tables ---- */
 
@@ -81,6 +82,7 @@ static void add_table(Promote *promote, const DbResult *row, const PlanTable *pl
         .from = via != NULL ? via : arena_printf(promote->arena, "ONLY %s", quoted),
         .target = via != NULL ? via : quoted,
         .columns = arena_strdup(promote->arena, db_text(row, 0, 6)),
+        .compared = arena_strdup(promote->arena, db_text(row, 0, 9)),
         .condition = condition_of(promote, row, plan),
         .why = why,
         .never_streamed = db_bool(row, 0, 3) || db_bool(row, 0, 7),
@@ -99,7 +101,7 @@ static bool is_left_out(const Promote *promote, const DbResult *row, const PlanT
 }
 
 /* Columns: oid, schema, name, is unlogged, updates are published, bytes, columns, is an extension's, the condition of
- * its rows when it is an extension's configuration. */
+ * its rows when it is an extension's configuration, what is compared of the columns. */
 static bool list_table(const DbResult *row, void *context, Error *err) {
     Listing *listing = context;
     uint32_t oid = (uint32_t)db_int64(row, 0, 0);
@@ -124,14 +126,32 @@ static bool list_table(const DbResult *row, void *context, Error *err) {
     return true;
 }
 
+/* What of a column is compared. Before 12 a float is written with all its digits (0.100000000000000006), since then
+ * with as many as it takes: the same value in two texts. */
+static const char *compared_sql(const Promote *promote) {
+    int source = db_version(promote->params->source), dest = db_version(promote->params->dest);
+
+    if ((source < FLOATS_VERSION) == (dest < FLOATS_VERSION))
+        return "pg_catalog.quote_ident(a.attname)";
+    return "(SELECT CASE WHEN b.oid = ANY ('{float4,float8,float4[],float8[],point,lseg,path,box,polygon,line,circle}'"
+           "::pg_catalog.regtype[]) THEN pg_catalog.format('pg_catalog.%I(%I)', p.proname, a.attname)"
+           " ELSE pg_catalog.quote_ident(a.attname) END FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type b"
+           " ON b.oid = CASE t.typbasetype WHEN 0 THEN t.oid ELSE t.typbasetype END"
+           " JOIN pg_catalog.pg_proc p ON p.oid = b.typsend WHERE t.oid = a.atttypid)";
+}
+
 /* Only tables that may be of interest come over: suspect ones are named by oid ($2). */
-static const char *list_sql(Arena *arena, int version) {
+static const char *list_sql(Arena *arena, const Promote *promote) {
+    const char *kept = db_version(promote->params->source) >= GENERATED_VERSION ? " AND a.attgenerated = ''" : "";
+
     return arena_printf(
         arena,
         "SELECT t.oid, t.nspname, t.relname, t.is_unlogged, t.is_published, pg_catalog.pg_table_size(t.oid), "
         "coalesce((SELECT pg_catalog.string_agg("
         "  pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
-        "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), ''), e.is_extensions, f.condition"
+        "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), ''), e.is_extensions, f.condition,"
+        " coalesce((SELECT pg_catalog.string_agg(%s, ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
+        "  WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped%s), '')"
         " FROM (SELECT c.oid, n.nspname, c.relname, c.relpersistence = 'u' AS is_unlogged,"
         "  (n.nspname, c.relname) IN (SELECT p.schemaname, p.tablename FROM pg_catalog.pg_publication_tables p"
         "   WHERE p.pubname = $1) AS is_published"
@@ -144,7 +164,7 @@ static const char *list_sql(Arena *arena, int version) {
         " LEFT JOIN (SELECT x.oid, coalesce(x.condition, '') AS condition FROM pg_catalog.pg_extension,"
         "  LATERAL unnest(extconfig, extcondition) AS x (oid, condition)) AS f ON f.oid = t.oid"
         " WHERE t.is_unlogged OR NOT t.is_published OR e.is_extensions OR t.oid = ANY ($2::oid[]) ORDER BY t.oid",
-        version >= GENERATED_VERSION ? " AND a.attgenerated = ''" : "");
+        kept, compared_sql(promote), kept);
 }
 
 static const char *suspect_oids(const Listing *listing, Arena *arena) {
@@ -187,8 +207,7 @@ bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
         listing.relations[i].suspect = arena_strdup(promote->arena, listing.relations[i].suspect);
     const char *args[] = {params->names.publication_keys, suspect_oids(&listing, scratch)};
 
-    return db_query_each(params->source, list_sql(scratch, db_version(params->source)), 2, args, list_table, &listing,
-                         err) ||
+    return db_query_each(params->source, list_sql(scratch, promote), 2, args, list_table, &listing, err) ||
            error_wrap(err, "listing tables that the stream does not carry");
 }
 
@@ -204,7 +223,7 @@ static bool read_hash(Promote *promote, DbConn *conn, const RestTable *table, co
     char *hash = NULL;
     bool raw = db_is_sql_ascii(promote->params->source) || db_is_sql_ascii(promote->params->dest);
     const char *text =
-        arena_printf(scratch, raw ? "ROW(%s)::text" : "pg_catalog.convert_to(ROW(%s)::text, 'UTF8')", table->columns);
+        arena_printf(scratch, raw ? "ROW(%s)::text" : "pg_catalog.convert_to(ROW(%s)::text, 'UTF8')", table->compared);
     const char *sql = arena_printf(
         scratch,
         "SELECT pg_catalog.count(*) || ' rows, ' || coalesce(pg_catalog.sum(('x' || pg_catalog.substr(pg_catalog.md5("

@@ -70,6 +70,52 @@ static void test_delete(void **state) {
                         " WHERE t.\"id\" = s.k0");
 }
 
+/* What a type takes for equal need not be the same row: the value as it is printed says which it is. The index of the
+ * identity is looked into by its own equality. */
+static void test_coarse_keys(void **state) {
+    static const ApplyColumn columns[] = {
+        {.quoted = "\"id\"",
+         .type = "citext",
+         .base_type = "public.citext",
+         .equals = "OPERATOR(public.=)",
+         .is_coarse = true,
+         .index_equals = "=",
+         .index_type = "text",
+         .index_collation = "pg_catalog.\"C\""},
+        {.quoted = "\"n\"", .type = "numeric", .base_type = "numeric", .equals = "=", .is_coarse = true},
+        {.quoted = "\"tags\"", .type = "text[]", .base_type = "text[]", .is_array = true},
+        {.quoted = "\"sum\"", .type = "integer", .base_type = "integer", .equals = "="},
+    };
+    uint16_t both[] = {0, 1};
+    ApplyTable table = table_with('i');
+    PgoValue values[] = {text("a"), text("1.0"), {.kind = PGO_UNCHANGED}, text("1")};
+    BatchChange change = {.op = BATCH_DELETE, .old_kind = 'K', .old_tuple = {.count = 4, .values = values}};
+    ApplySingle single;
+    Error err = {0};
+
+    (void)state;
+    assert_null(apply_twice_sql(arena, &table));
+    table.columns = columns;
+    table.keys = both;
+    table.keys_count = 2;
+    assert_string_equal(
+        apply_delete_sql(arena, &table),
+        "DELETE FROM ONLY \"s\".\"t\" t USING (SELECT pg_catalog.unnest($1::public.citext[]) AS k0,"
+        " pg_catalog.unnest($2::numeric[]) AS k1) s WHERE t.\"id\"::text = s.k0::text COLLATE pg_catalog.\"C\""
+        " AND pg_catalog.concat(t.\"id\") COLLATE pg_catalog.\"C\" = pg_catalog.concat(s.k0) COLLATE pg_catalog.\"C\""
+        " AND t.\"n\" = s.k1"
+        " AND pg_catalog.concat(t.\"n\") COLLATE pg_catalog.\"C\" = pg_catalog.concat(s.k1) COLLATE pg_catalog.\"C\"");
+    assert_string_equal(apply_twice_sql(arena, &table),
+                        "SELECT FROM (SELECT pg_catalog.unnest($1::public.citext[]) AS k0,"
+                        " pg_catalog.unnest($2::numeric[]) AS k1) s GROUP BY pg_catalog.concat(s.k0) COLLATE"
+                        " pg_catalog.\"C\", pg_catalog.concat(s.k1) COLLATE pg_catalog.\"C\""
+                        " HAVING pg_catalog.count(*) > 1");
+    assert_true(apply_single(arena, &table, &change, &single, &err));
+    assert_non_null(strstr(single.sql, "pg_catalog.concat($2::numeric) COLLATE pg_catalog.\"C\""));
+    assert_true(apply_find(arena, &table, &change, &single, &err));
+    assert_null(strstr(single.sql, "concat"));
+}
+
 /* Arrays travel as text: unnest would flatten them. Their cast comes after it. */
 static void test_update(void **state) {
     ApplyTable table = table_with('d');
@@ -280,6 +326,7 @@ static void test_copy_of_long_values(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_delete, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_coarse_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_update, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_update_matches, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_insert_leaves_generated_columns_out, set_up, tear_down),

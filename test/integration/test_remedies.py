@@ -1,0 +1,67 @@
+"""What a run ends with says what to do: done, the same command goes on (or starts over, where it says so)."""
+import pytest
+
+from support.following import Following
+
+pytestmark = pytest.mark.turns(2)
+
+LATIN = "TEMPLATE template0 ENCODING '{}' LC_COLLATE 'C' LC_CTYPE 'C'"
+LOOKUP = """CREATE TABLE lookup (id int PRIMARY KEY); INSERT INTO lookup VALUES (1), (2), (3);
+CREATE FUNCTION ok(i int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM lookup l WHERE l.id = i)';
+CREATE TABLE t (id int PRIMARY KEY, l int, CONSTRAINT zz CHECK (ok(l)));"""
+SEARCH_PATH = "ALTER FUNCTION ok(int) SET search_path = public"
+
+
+def ended(following):
+    following.end()
+    return following.failure()
+
+
+def test_function_with_an_unqualified_name(pgcrane, source_db, dest_db):
+    source_db.sql(LOOKUP)
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    source_db.sql("INSERT INTO t VALUES (1, 1), (2, 2)")
+    failure = ended(following)
+    assert failure["reason"] == "CONFLICT" and '"lookup" does not exist' in failure["message"], failure
+    assert "ALTER FUNCTION ... SET search_path" in failure["remedy"], failure
+    for database in (source_db, dest_db):
+        database.sql(SEARCH_PATH)
+    following.again()
+    following.wait_caught_up()
+    following.promote()
+    assert dest_db.sql("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+
+
+def test_function_with_an_unqualified_name_in_the_copy(pgcrane, source_db, dest_db):
+    source_db.sql(LOOKUP + "INSERT INTO t VALUES (1, 1)")
+    refused = pgcrane("migrate", source_db.uri, dest_db.uri)
+    assert refused.code == 2 and "ALTER FUNCTION ... SET search_path" in refused.stderr, str(refused)
+
+
+@pytest.mark.parametrize("when", ("copied", "followed"))
+@pytest.mark.parametrize("encoding, text", (("SQL_ASCII", "\\xe9"), ("WIN1252", "\\x81")))
+def test_text_that_the_destination_cannot_hold(encoding, text, when, pgcrane, source, dest):
+    """The row is mended, but what was read of it is not: only a new start helps, and that is what is said."""
+    databases = [source.createdb(options=LATIN.format(encoding)), dest.createdb(options=LATIN.format("UTF8"))]
+    insert = f"INSERT INTO a VALUES (1, convert_from('{text}', '{encoding}'))"
+    try:
+        databases[0].sql("CREATE TABLE a (id int PRIMARY KEY, v text)")
+        following = Following(pgcrane, *databases)
+        if when == "copied":
+            databases[0].sql(insert)
+        following.start()
+        if when == "followed":
+            following.wait_caught_up()
+            databases[0].sql(insert)
+        failure = ended(following)
+        assert failure["sqlstate"] in ("22021", "22P05") and "--restart" in failure["remedy"], failure
+        databases[0].sql("UPDATE a SET v = 'e'")
+        again = Following(pgcrane, *databases, "--restart").start()
+        again.wait_caught_up()
+        again.promote()
+        assert databases[1].sql("SELECT v FROM a") == [("e",)]
+    finally:
+        pgcrane.end_all()
+        for database in databases:
+            database.drop()
