@@ -19,6 +19,7 @@
  */
 #include "common/clock.h"
 #include "common/log.h"
+#include "engine/ddl/capture.h"
 #include "engine/ledger/relations.h"
 #include "worker/following.h"
 
@@ -118,6 +119,15 @@ static bool read_schema_picture(Following *following, SeamPicture **ret_picture,
     return seam_picture_parse(following->arena, snapshot.picture, snapshot.w, *ret_picture, err);
 }
 
+static bool read_secret(Following *following, Error *err) {
+    Run *run = following->run;
+
+    following->ddl_secret = NULL;
+    following->capture_renewed = false;
+    return !run->options.ddl ||
+           ddl_capture_secret(run->source, following->arena, &run->names, &following->ddl_secret, err);
+}
+
 /* ---- Start and stop ---- */
 
 static bool start(Following *following, Error *err) {
@@ -132,7 +142,8 @@ static bool start(Following *following, Error *err) {
     standbys_start(&following->standbys);
     /* What changed while nothing was followed is not to be applied before it is known. */
     if (!run_check_source(run, err) || !following_look_at_shapes(following, err) || !read_tables(following, err) ||
-        !read_schema_picture(following, &schema_picture, err) || !standbys_look(run, &following->standbys, &limit, err))
+        !read_schema_picture(following, &schema_picture, err) || !read_secret(following, err) ||
+        !standbys_look(run, &following->standbys, &limit, err))
         return false;
     const FollowParams params = {
         .stop = &run->stop,
@@ -158,6 +169,7 @@ static void stop_following(Following *following) {
     arena_reset(following->arena);
     following->tables = NULL;
     following->tables_count = 0;
+    following->ddl_secret = NULL;
 }
 
 /* ---- The loop ---- */
@@ -287,6 +299,15 @@ static void note_progress(Following *following, const FollowStatus *status) {
     following->progressed |= status->applied > following->trouble_at || idle;
 }
 
+/* The stream is to be read with the secret of the capture that was made anew. */
+static bool renew(Following *following) {
+    if (!following->capture_renewed)
+        return false;
+    following->mended_for_promote = false;
+    stop_following(following);
+    return true;
+}
+
 static bool look_at_standbys(Following *following, Error *err) {
     Lsn limit = UINT64_MAX;
 
@@ -331,13 +352,13 @@ static bool follow_once(Following *following, Lsn until, bool *ret_done, Error *
         }
         if (!following_look_around(following, err) || !mend_suspects(following, false, &stopped, err))
             return false;
-        if (stopped)
+        if (stopped || renew(following))
             return true;
         if (!following_promote_is_due(following))
             continue;
         if (!mend_before_promote(following, &stopped, err))
             return false;
-        if (stopped)
+        if (stopped || renew(following))
             return true;
         if (!following_promote(following, ret_done, err))
             return false;

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "engine/ddl/unrepeated.h"
 #include "engine/ledger/relations.h"
+#include "engine/seam/shapes.h"
 #include "worker/following.h"
 
 #include <string.h>
@@ -111,6 +112,20 @@ static bool begins_tables(const char *tag) {
     return false;
 }
 
+/* Once, whatever comes: who writes one may write a million. */
+static void tell_forged(Following *following) {
+    if (following->forged_told)
+        return;
+    following->forged_told = true;
+    run_event(
+        following->run, "warning",
+        "the source's stream has a message in the name of the capture of definitions (slot %s) without its secret:"
+        " it was not obeyed. Any role may write one by pg_logical_emit_message() (find who does; if nobody else"
+        " needs it: REVOKE EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) FROM PUBLIC); or it was"
+        " captured before the event triggers were made anew, and what it was about is compared before the promote",
+        following->run->names.slot);
+}
+
 static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     DdlResult result = {0};
@@ -118,11 +133,18 @@ static bool on_ddl(Following *following, DbConn *dest, const PgoLogical *message
     if (!ddl_replay(&following->ddl_stream, dest, arena, message->content, message->len, &result, err))
         return error_wrap(err, "applying a change of definitions");
     switch (result.outcome) {
+    case DDL_FORGED:
+        tell_forged(following);
+        return true;
     case DDL_IGNORED:
         return true;
     case DDL_APPLIED:
         for (size_t i = 0; begins_tables(result.tag) && i < result.tables_count; i++)
             if (!relation_add_followed(dest, result.tables[i], err))
+                return false;
+        for (size_t i = 0; i < result.shapes_count; i++)
+            if (!shape_follow(dest, result.shapes[i].oid, result.shapes[i].schema, result.shapes[i].name,
+                              result.shapes[i].shape, err))
                 return false;
         (void)atomic_fetch_add(&following->ddl, 1);
         log_info("definition applied: %s", result.what);
@@ -146,7 +168,8 @@ FollowHooks following_hooks(Following *following) {
     Run *run = following->run;
 
     /* Without --ddl nobody asked for commands: what comes is another migration's. */
-    following->ddl_stream = (DdlStream){.slot = run->names.slot, .wanted = run_wanted, .context = run};
+    following->ddl_stream =
+        (DdlStream){.slot = run->names.slot, .secret = following->ddl_secret, .wanted = run_wanted, .context = run};
     return (FollowHooks){.context = following,
                          .unknown_table = on_unknown_table,
                          .table_changed = on_table_changed,

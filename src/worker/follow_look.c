@@ -6,8 +6,11 @@
  * is published.
  */
 #include "common/clock.h"
+#include "common/failpoint.h"
 #include "common/log.h"
+#include "engine/ddl/capture.h"
 #include "engine/finish/finish.h"
+#include "engine/ledger/relations.h"
 #include "engine/seam/shapes.h"
 #include "worker/following.h"
 
@@ -61,10 +64,37 @@ static bool is_wanted(void *context, const char *schema, const char *name) {
     return run_wanted(following->run, schema, name);
 }
 
+/* What commands did while it was silent is not in the stream: all tables are copied again, first marked and then
+ * captured anew, and those that nobody knows are marked as well (the shapes). */
+static bool look_at_capture(Following *following, bool *ret_renewed, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Run *run = following->run;
+    const char *changed = NULL;
+
+    *ret_renewed = false;
+    if (!run->options.ddl)
+        return true;
+    if (!ddl_capture_check(run->source, run->dest, arena, &run->names, &changed, err))
+        return false;
+    if (changed == NULL)
+        return true;
+    run_event(
+        run, "warning",
+        "the capture of definitions (event triggers %s_..., schema %s) was changed on the source: %s. Commands may"
+        " have passed it unseen: it is made anew, and all tables are copied again",
+        run->names.slot, ddl_capture_schema(arena, &run->names), changed);
+    *ret_renewed = true;
+    following->capture_renewed = true;
+    return relations_set_all_suspect(run->dest, &run->ledger, "the capture of definitions was changed on the source",
+                                     err) &&
+           failpoint("ddl.capture_marked", err) &&
+           ddl_capture_install(run->source, run->dest, &run->ledger, &run->names, err);
+}
+
 /* With --ddl a definition that was captured is repeated: names and columns change by it, and new tables come by it. */
 bool following_look_at_shapes(Following *following, Error *err) {
     Run *run = following->run;
-    const ShapesCheck check = {
+    ShapesCheck check = {
         .source = run->source,
         .dest = run->dest,
         .ledger = &run->ledger,
@@ -76,7 +106,11 @@ bool following_look_at_shapes(Following *following, Error *err) {
         .found = on_found,
     };
     size_t marked = 0;
+    bool renewed = false;
 
+    if (!look_at_capture(following, &renewed, err))
+        return false;
+    check.new_tables |= renewed;
     if (!shapes_check(&check, &marked, err))
         return false;
     /* It may have been taken out of a publication by somebody else: the next look puts in again what is missing. */

@@ -66,8 +66,11 @@ typedef struct Following {
     atomic_int_fast64_t ddl;
     bool mended_for_promote;
     Teller teller;
-    DdlStream ddl_stream; /* the applier's, of one start */
-    int promotes_undone;  /* automatic ones */
+    DdlStream ddl_stream;   /* the applier's, of one start */
+    const char *ddl_secret; /* of the capture, in `arena` */
+    bool capture_renewed;   /* since this start: it has another secret */
+    bool forged_told;
+    int promotes_undone; /* automatic ones */
     int64_t promote_due_us;
     /* Trouble: where the position was when it began, and whether it is behind us. */
     Lsn trouble_at;

@@ -89,7 +89,7 @@ static bool run_publish(Probe *probe, bool all_tables, Error *err) {
 
 static const char *outcome_name(DdlOutcome outcome) {
     static const char *const names[] = {
-        [DDL_APPLIED] = "applied", [DDL_IGNORED] = "ignored", [DDL_SUSPECT] = "suspect"};
+        [DDL_APPLIED] = "applied", [DDL_IGNORED] = "ignored", [DDL_SUSPECT] = "suspect", [DDL_FORGED] = "forged"};
 
     return names[outcome];
 }
@@ -101,8 +101,9 @@ static void say_result(const DdlResult *result) {
         json_array_append_new(tables, json_integer(result->tables[i]));
     for (size_t i = 0; i < result->rows_count; i++)
         json_array_append_new(rows, json_string(result->rows[i].name));
-    say(json_pack("{s:{s:s, s:s, s:s, s:o, s:o}}", "replayed", "outcome", outcome_name(result->outcome), "what",
-                  result->what, "reason", result->reason, "tables", tables, "rows", rows));
+    say(json_pack("{s:{s:s, s:s, s:s, s:s, s:o, s:o}}", "replayed", "outcome", outcome_name(result->outcome), "what",
+                  result->what, "reason", result->reason, "query", result->query == NULL ? "" : result->query, "tables",
+                  tables, "rows", rows));
 }
 
 static bool replay_one(Probe *probe, DdlStream *stream, const char *content, size_t len, Error *err) {
@@ -125,7 +126,8 @@ static bool run_replay(Probe *probe, Error *err) {
     char *line = NULL;
     size_t size = 0;
     DdlStream stream = {.slot = probe->names.slot, .wanted = is_wanted};
-    bool good = db_exec(probe->dest, "SET session_replication_role = replica", err);
+    bool good = ddl_capture_secret(probe->source, probe->arena, &probe->names, &stream.secret, err) &&
+                db_exec(probe->dest, "SET session_replication_role = replica", err);
 
     for (ssize_t len = 0; good && (len = getline(&line, &size, stdin)) > 0;)
         good = replay_one(probe, &stream, line, (size_t)len, err);

@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-enum { MESSAGES_VERSION = 140000 };
+enum { MESSAGES_VERSION = 140000, SECRET_LEN = 64 };
 #define LOCK_PATIENCE_US (60 * USEC_PER_SEC)
 #define PAUSE_US (200 * USEC_PER_MSEC)
 /* As the seam's own (seam_internal.h): no waiting for standbys, no queue of the application behind our lock. */
@@ -30,22 +30,35 @@ const char *ddl_capture_schema(Arena *arena, const SeamNames *names) {
     return arena_printf(arena, "%s_ddl", names->slot);
 }
 
-/* silent: the user's event triggers do not see it. */
-static bool run_once(DbConn *source, bool silent, const char *sql, Error *err) {
+typedef struct Work {
+    DbConn *source;
+    Arena *arena;
+    const SeamNames *names;
+    bool silent; /* the user's event triggers do not see it */
+    const char *sql;
+    char *print; /* when it is wanted: of the same transaction, so that nobody has changed anything in between */
+    bool wants_print;
+} Work;
+
+static bool run_once(Work *work, Error *err) {
+    DbConn *source = work->source;
     const char *set;
 
-    if (db_exec(source, BEGIN_SQL, err) && (!silent || event_triggers_silence(source, &set, err)) &&
-        db_exec(source, sql, err) && db_exec(source, "COMMIT", err))
+    if (db_exec(source, BEGIN_SQL, err) && (!work->silent || event_triggers_silence(source, &set, err)) &&
+        db_exec(source, work->sql, err) &&
+        (!work->wants_print || capture_print(source, work->arena, work->names, &work->print, err)) &&
+        db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
     return false;
 }
 
 /* All or nothing, again while others hold a lock. */
-static bool run_patiently(DbConn *source, bool silent, const char *sql, Error *err) {
+static bool run_patiently(Work *work, Error *err) {
+    DbConn *source = work->source;
     int64_t deadline = clock_now_us() + LOCK_PATIENCE_US;
 
-    while (!run_once(source, silent, sql, err)) {
+    while (!run_once(work, err)) {
         bool again = !db_is_broken(source) && (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT);
 
         if (!again || clock_now_us() > deadline)
@@ -89,10 +102,34 @@ bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, con
 
     if (!journal_intend(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err) || !failpoint("ddl.capture_intended", err))
         return false;
-    if (!run_patiently(source, false, sql, err))
+    Work work = {.source = source, .arena = arena, .names = names, .sql = sql, .wants_print = true};
+
+    if (!run_patiently(&work, err))
         return error_wrap(err, "creating the event triggers of schema %s on the source", schema);
     log_info("capturing DDL: schema %s made", schema);
-    return failpoint("ddl.capture_made", err) && journal_made(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
+    return failpoint("ddl.capture_made", err) && capture_note(dest, ledger, work.print, err) &&
+           journal_made(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
+}
+
+bool ddl_capture_secret(DbConn *source, Arena *arena, const SeamNames *names, const char **ret_secret, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    const char *table = sql_qualified(arena, ddl_capture_schema(arena, names), "secret");
+
+    *ret_secret = NULL;
+    if (!db_query(source,
+                  "SELECT c.relispopulated AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+                  " FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'm'",
+                  1, (const char *const[]){table}, &row, err))
+        return error_wrap(err, "looking for the secret of the capture of definitions");
+    if (db_rows(row) != 1 || !db_bool(row, 0, 0))
+        return true;
+    db_result_freep(&row);
+    row = NULL;
+    if (!db_query(source, arena_printf(arena, "SELECT secret FROM %s", table), 0, NULL, &row, err))
+        return error_wrap(err, "reading the secret of the capture of definitions");
+    if (db_rows(row) == 1 && strlen(db_text(row, 0, 0)) == SECRET_LEN)
+        *ret_secret = arena_strdup(arena, db_text(row, 0, 0));
+    return true;
 }
 
 bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names, Error *err) {
@@ -107,7 +144,10 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
                         " WHERE evtname IN ($2 || '_end', $2 || '_drop', $2 || '_rw')) AS ours",
                         2, (const char *const[]){schema, names->slot}, &found, err))
         return error_wrap(err, "looking for the event triggers on the source");
-    if (strcmp(found, "0") != 0 && !run_patiently(source, true, capture_drop_sql(arena, names), err)) {
+    Work work = {
+        .source = source, .arena = arena, .names = names, .silent = true, .sql = capture_drop_sql(arena, names)};
+
+    if (strcmp(found, "0") != 0 && !run_patiently(&work, err)) {
         error_remedy(err, "on the source, as who may: %s", capture_drop_sql(arena, names));
         return error_wrap(err, "removing the event triggers of schema %s from the source", schema);
     }

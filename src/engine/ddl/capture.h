@@ -13,8 +13,10 @@
  * - The schema and the event triggers ("..._end", "..._drop", "..._rw" behind the slot's name) are in a dump of the
  * source: whoever makes one leaves them out.
  * - Not before PostgreSQL 14: its stream has no messages (ddl_capture_allowed() says no).
- * - Messages have the prefix "pgcrane.ddl" and a JSON body (ddl/replay.h), which names the slot: others are not
- * concerned.
+ * - Messages have the prefix "pgcrane.ddl"; they are the slot's name, the capture's secret and a JSON body
+ * (ddl/replay.h), with blanks in between. Who follows another slot is not concerned, and nobody obeys what lacks the
+ * secret (capture_sql.c). ddl_capture_secret() reads it, as the one who made the capture; a capture made anew has
+ * another.
  */
 #pragma once
 
@@ -26,6 +28,13 @@ NODISCARD bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *l
                                    Error *err);
 /* No error when there is none. seam_remove() passes its line of the journal over. dest NULL: as there. */
 NODISCARD bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
+                                  Error *err);
+/* Is it as it was when it was installed? *ret_changed: what is not, for people; NULL = all is. What was done while it
+ * was something else may not be in the stream. */
+NODISCARD bool ddl_capture_check(DbConn *source, DbConn *dest, Arena *arena, const SeamNames *names,
+                                 const char **ret_changed, Error *err);
+/* NULL = there is none (also a capture of an older version), or we may not read it. */
+NODISCARD bool ddl_capture_secret(DbConn *source, Arena *arena, const SeamNames *names, const char **ret_secret,
                                   Error *err);
 /* The schema's name, for those who must leave it out (pg_dump, comparison). */
 const char *ddl_capture_schema(Arena *arena, const SeamNames *names);

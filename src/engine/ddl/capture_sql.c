@@ -21,6 +21,10 @@
  * value everywhere, should it be a new one: it has no default, also none of a domain's, or one that is a constant of a
  * plain type. That is read from the expression's tree, so that no spelling of a literal matters.
  *
+ * Shapes. Each of these tables is told with its shape at the command's end (seam/shapes.h), which becomes the ledger's
+ * with the command: so what the stream has led to can be compared with what the source has, and a command that no event
+ * trigger saw is found.
+ *
  * Publications. In 15 and later ALTER PUBLICATION holds a lock until the application's transaction ends, and every
  * other one waits for it. So a table comes in here only in a transaction of this one statement; in any other the
  * program publishes it a moment later, and the table is suspect, since its updates until then are not in the stream. A
@@ -37,9 +41,22 @@
  * command. Therefore a second, empty message follows each, of a prefix that nobody listens to: it takes the tie.
  *
  * The message is UTF-8 whatever the database's encoding is: pgoutput sends its bytes as they are.
+ *
+ * Who may speak. Any role may call pg_logical_emit_message() with our prefix and the slot's name, and what we say is
+ * run on the destination by a role that may do much there. So each message has a secret in front, and one without is
+ * not even read further (replay.c). The server makes it (gen_random_uuid(), twice 122 random bits) when the capture is
+ * made, so that it stands in no statement, log, argument or setting; it is in a materialized view, whose definition
+ * does not tell it, and not in a table, which would be listed, published, compared and copied like any of the
+ * application's. Its owner alone may read it, whatever default privileges say; on_... run as him. Who else can get it:
+ * superusers, members of pg_read_all_data, who read all passwords' hashes as well, and whoever may read WAL or has
+ * REPLICATION, who can take a copy of the whole server.
+ *
+ * Whose rights. "role" is who ran the command, "trusted" that nobody's rights are wider for it if the destination's own
+ * role runs it: a superuser, or the role that the migration itself uses on the source.
  */
 #include "engine/ddl/capture_internal.h"
 
+#include "engine/seam/shapes.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -51,12 +68,27 @@
 /* clang-format off */
 /* %1$s: schema, quoted; %2$s: names of the event triggers, a prefix; %3$s, %4$s: publications as literals;
  * %5$s: the identities' query; %6$s: schema as a literal; %7$s: slot as a literal; %8$s: our setting as a literal. */
-#define HEAD "'v', 2, 'slot', %7$s, 'tag', "
+#define HEAD "'v', 3, 'tag', "
+#define SECRET_SQL \
+    "CREATE MATERIALIZED VIEW %1$s.secret AS SELECT pg_catalog.replace(pg_catalog.concat(" \
+    "pg_catalog.gen_random_uuid(), pg_catalog.gen_random_uuid()), '-', '') AS secret;\n" \
+    "DO $d$ DECLARE who text;" \
+    " BEGIN" \
+    "  FOR who IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'" \
+    "    ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END" \
+    "   FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a" \
+    "   WHERE c.oid = '%1$s.secret'::pg_catalog.regclass AND a.grantee <> c.relowner LOOP" \
+    "   EXECUTE 'REVOKE ALL ON TABLE %1$s.secret FROM ' OPERATOR(pg_catalog.||) who;" \
+    "  END LOOP;" \
+    " END $d$;\n"
 #define NOTE_SQL \
     "CREATE FUNCTION %1$s.emit(message json) RETURNS void LANGUAGE plpgsql" \
     " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " DECLARE our_secret text;" \
     " BEGIN" \
-    "  PERFORM pg_logical_emit_message(true, '" DDL_PREFIX "', convert_to(message::text, 'UTF8'));" \
+    "  SELECT s.secret INTO STRICT our_secret FROM %1$s.secret s;" \
+    "  PERFORM pg_logical_emit_message(true, '" DDL_PREFIX "'," \
+    "   convert_to(concat_ws(' ', %7$s, our_secret, message), 'UTF8'));" \
     "  PERFORM pg_logical_emit_message(true, 'after " DDL_PREFIX "', '');" \
     " END $f$;\n" \
     "CREATE FUNCTION %1$s.failed(tag text, why text) RETURNS void LANGUAGE plpgsql" \
@@ -83,12 +115,14 @@
     " DECLARE" \
     "  state jsonb := %1$s.state();" \
     "  query text := current_query();" \
+    "  who text := CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;" \
     " BEGIN" \
     "  PERFORM %1$s.emit(json_build_object(" HEAD "command," \
     "   'string', state->>'string', 'query', CASE WHEN octet_length(query) <= " QUERY_MAX " THEN query END," \
     "   'ordinal', coalesce((state->>command)::int, 0) + 1, 'nested', nested," \
     "   'rewrite', coalesce((state->>'rewrite')::int, 0)," \
-    "   'role', CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END," \
+    "   'role', who, 'trusted', who = current_user OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = who" \
+    "    AND r.rolsuper)," \
     "   'settings', json_build_object('search_path', path," \
     "    'TimeZone', current_setting('TimeZone'), 'DateStyle', current_setting('DateStyle')," \
     "    'IntervalStyle', current_setting('IntervalStyle')," \
@@ -101,6 +135,13 @@
 
 /* What a command is about, and which tables. Commands of an extension's script are the extension's. */
 #define FOUND_SQL \
+    "CREATE FUNCTION %1$s.shape_of(relation oid) RETURNS text LANGUAGE sql" \
+    " SET search_path = pg_catalog, pg_temp AS $f$" \
+    " SELECT concat_ws(' ', c.relfilenode, coalesce(a.hash, '-'), coalesce(a.altered, '-')) FROM pg_class c," \
+    "  LATERAL (SELECT " SHAPE_COLUMNS_SQL("a.attgenerated::text") " AS hash, " SHAPE_ALTERED_SQL " AS altered" \
+    "   FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS a" \
+    " WHERE c.oid = relation AND c.relkind = 'r'" \
+    " $f$;\n" \
     "CREATE FUNCTION %1$s.found_end(OUT objects json, OUT tables json, OUT oids oid[], OUT of_extension boolean)" \
     " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$" \
     " BEGIN" \
@@ -118,7 +159,8 @@
     "     WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = d.objid)" \
     "    END, 0::oid) AS relation" \
     "   FROM pg_event_trigger_ddl_commands() d) c;" \
-    "  SELECT json_agg(json_build_object('oid', t.oid::bigint, 'schema', n.nspname, 'name', t.relname))" \
+    "  SELECT json_agg(json_build_object('oid', t.oid::bigint, 'schema', n.nspname, 'name', t.relname," \
+    "   'shape', %1$s.shape_of(t.oid)))" \
     "  INTO tables FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace" \
     "  WHERE t.oid = ANY (oids) AND t.relkind IN ('r', 'p');" \
     " END $f$;\n"
@@ -151,7 +193,8 @@
     "   WHERE k.oid = ANY (oids) AND k.relkind = 'c');" \
     "  WITH RECURSIVE down AS (SELECT unnest(named) AS oid" \
     "   UNION SELECT h.inhrelid FROM down JOIN pg_inherits h ON h.inhparent = down.oid)" \
-    "  SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname))" \
+    "  SELECT json_agg(json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname," \
+    "   'shape', %1$s.shape_of(c.oid)))" \
     "  INTO below FROM down JOIN pg_class c ON c.oid = down.oid JOIN pg_namespace n ON n.oid = c.relnamespace" \
     "  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_depend d" \
     "   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');" \
@@ -342,7 +385,7 @@ const char *capture_create_sql(Arena *arena, const SeamNames *names, int server_
 
     return arena_printf(
         arena,
-        "CREATE SCHEMA %1$s;\n" NOTE_SQL FOUND_SQL ROWS_SQL END_SQL DROP_SQL REWRITE_SQL PUBLICATIONS_SQL
+        "CREATE SCHEMA %1$s;\n" SECRET_SQL NOTE_SQL FOUND_SQL ROWS_SQL END_SQL DROP_SQL REWRITE_SQL PUBLICATIONS_SQL
         "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %1$s FROM PUBLIC;\n" TRIGGERS_SQL,
         sql_ident(arena, schema), open_ident(arena, names->slot), sql_literal(arena, names->publication_all),
         sql_literal(arena, names->publication_keys), seam_identities_sql(arena, server_version),

@@ -1,10 +1,14 @@
 /*
  * A captured command, run in the applier's transaction.
  *
- * In a savepoint: the settings that the command was run with, its role when there is one of that name here, the
- * command, then the settings as they were. A failure takes all of it back, and the session is as before; the command is
- * then suspect, with the server's reason. Only what may be better next time (a deadlock, a lost connection, a full
- * disk) fails the whole batch.
+ * Whoever may run commands on the source decides what is run here, so what he gets here is what he has there: only
+ * messages of our own capture are read, and each command runs as the role that ran it. (test_ddl.py has the other need:
+ * an owner or grantee that is not here does no harm. That is of the command's text, not of who runs it: OWNER TO and
+ * GRANT of a role that is missing are left out, as the restore leaves them out.)
+ *
+ * In a savepoint: the settings that the command was run with, its role, the command, then the settings as they were. A
+ * failure takes all of it back, and the session is as before; the command is then suspect, with the server's reason.
+ * Only what may be better next time (a deadlock, a lost connection, a full disk) fails the whole batch.
  *
  * What acts by itself (a trigger that fires always, row level security; without the replica role any trigger, rule or
  * foreign key) must not act while the stream is applied: it is taken back right behind the command that made it. The
@@ -38,7 +42,7 @@ typedef struct Replay {
     const DdlMessage *message;
     DdlResult *result;
     const char *before[SETTINGS];
-    const char *role_before;
+    const char *role_before, *log_before;
     bool replica_role;
 } Replay;
 
@@ -53,7 +57,8 @@ static bool suspect(Replay *replay, const char *reason) {
 static bool read_before(Replay *replay, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     const char *sql = "SELECT pg_catalog.current_setting('role'),"
-                      " pg_catalog.current_setting('session_replication_role') = 'replica'";
+                      " pg_catalog.current_setting('session_replication_role') = 'replica',"
+                      " pg_catalog.current_setting('log_min_error_statement')";
 
     for (size_t i = 0; i < SETTINGS; i++)
         sql = arena_printf(replay->arena, "%s, pg_catalog.current_setting('%s')", sql, settings[i]);
@@ -61,8 +66,9 @@ static bool read_before(Replay *replay, Error *err) {
         return false;
     replay->role_before = arena_strdup(replay->arena, db_text(row, 0, 0));
     replay->replica_role = db_bool(row, 0, 1);
+    replay->log_before = arena_strdup(replay->arena, db_text(row, 0, 2));
     for (size_t i = 0; i < SETTINGS; i++)
-        replay->before[i] = arena_strdup(replay->arena, db_text(row, 0, 2 + (int)i));
+        replay->before[i] = arena_strdup(replay->arena, db_text(row, 0, 3 + (int)i));
     return true;
 }
 
@@ -107,17 +113,30 @@ static bool set_back(Replay *replay, const char *role, Error *err) {
     return set_all(replay, replay->before, NULL, err);
 }
 
-/* NULL when there is none of that name here, when we may not become it, or when we are it. */
-static bool find_role(Replay *replay, const char **ret_role, Error *err) {
+/* *ret_role NULL = as we are; that is for who has that name, and for who could do there what we can do here. Anybody
+ * else's command would gain rights by it: *ret_why says why it is not run. */
+static bool find_role(Replay *replay, const char **ret_role, const char **ret_why, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
+    const DdlMessage *message = replay->message;
     const char *right = db_version(replay->dest) >= SET_ROLE_VERSION ? "SET" : "MEMBER";
 
+    *ret_role = NULL;
+    *ret_why = NULL;
     if (!db_query(replay->dest,
-                  "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolname <> current_user"
-                  " AND pg_catalog.pg_has_role(current_user, oid, $2)",
-                  2, (const char *const[]){replay->message->role, right}, &row, err))
+                  "SELECT rolname = current_user, pg_catalog.pg_has_role(current_user, oid, $2)"
+                  " FROM pg_catalog.pg_roles WHERE rolname = $1",
+                  2, (const char *const[]){message->role, right}, &row, err))
         return false;
-    *ret_role = db_rows(row) == 1 ? replay->message->role : NULL;
+    bool is_here = db_rows(row) == 1;
+    if (is_here && db_bool(row, 0, 0))
+        return true;
+    if (is_here && db_bool(row, 0, 1))
+        *ret_role = message->role;
+    else if (!message->trusted)
+        *ret_why = arena_printf(replay->arena,
+                                is_here ? "it was run by role %s, which pgcrane may not become on the destination"
+                                        : "it was run by role %s, which the destination does not have",
+                                *message->role == '\0' ? "?" : message->role);
     return true;
 }
 
@@ -133,15 +152,26 @@ static bool calm(Replay *replay, Error *err) {
            (db_is_null(row, 0, 0) || db_exec(replay->dest, db_text(row, 0, 0), err));
 }
 
+/* The server would write what it refuses into its log. Only who may set that can keep it from it. */
+static bool hide_statement(const Replay *replay, const char *level, Error *err) {
+    if (!ddl_may_hold_password(replay->message))
+        return true;
+    return db_execf(replay->dest, err,
+                    "SELECT pg_catalog.set_config('log_min_error_statement', %s, true) FROM pg_catalog.pg_roles"
+                    " WHERE rolname = current_user AND rolsuper",
+                    sql_literal(replay->arena, level));
+}
+
 /* False = it was refused, and is as if it had never been sent; *ret_usable false = the transaction is lost, too. */
 static bool run_in_savepoint(Replay *replay, const char *sql, const char *role, bool *ret_usable, Error *err) {
     Error undo;
 
     *ret_usable = false;
-    if (!db_exec(replay->dest, "SAVEPOINT pgcrane_ddl", err))
+    if (!db_exec(replay->dest, "SAVEPOINT pgcrane_ddl", err) || !hide_statement(replay, "panic", err))
         return false;
     if (set_theirs(replay, role, err) && db_exec(replay->dest, sql, err) && set_back(replay, role, err) &&
-        calm(replay, err) && db_exec(replay->dest, "RELEASE SAVEPOINT pgcrane_ddl", err))
+        hide_statement(replay, replay->log_before, err) && calm(replay, err) &&
+        db_exec(replay->dest, "RELEASE SAVEPOINT pgcrane_ddl", err))
         return true;
     *ret_usable = !err->retryable && err->reason != REASON_CANCELLED && !db_is_broken(replay->dest) &&
                   db_exec(replay->dest, "ROLLBACK TO SAVEPOINT pgcrane_ddl; RELEASE SAVEPOINT pgcrane_ddl", &undo);
@@ -179,14 +209,17 @@ static bool wait_for_open(Replay *replay, const char *why) {
 }
 
 static bool run(Replay *replay, const char *sql, Error *err) {
-    const char *role = NULL;
+    const char *role = NULL, *why_not = NULL;
     bool usable = false;
 
-    if (!find_role(replay, &role, err))
+    if (!find_role(replay, &role, &why_not, err))
         return false;
+    if (why_not != NULL)
+        return ddl_waits_for_open(replay->message, sql, replay->replica_role) ? wait_for_open(replay, why_not)
+                                                                              : suspect(replay, why_not);
     bool done = run_in_savepoint(replay, sql, role, &usable, err);
-    /* What its role may not do here (rights are not all moved), we may. */
-    if (!done && usable && role != NULL && strcmp(err->sqlstate, "42501") == 0)
+    /* A superuser there need not be one here. */
+    if (!done && usable && role != NULL && replay->message->trusted && strcmp(err->sqlstate, "42501") == 0)
         done = run_in_savepoint(replay, sql, NULL, &usable, err);
     if (done)
         return true;
@@ -301,6 +334,16 @@ static bool is_wanted(Arena *arena, const DdlMessage *message, DdlWanted wanted,
     return !named;
 }
 
+static DdlResultTable result_table(const DdlObject *table) {
+    return (DdlResultTable){.oid = table->oid, .schema = table->schema, .name = table->name, .shape = table->shape};
+}
+
+static void add_shapes(DdlResult *result, const DdlObjectVec *tables) {
+    for (size_t i = 0; i < tables->len; i++)
+        if (tables->items[i].shape != NULL)
+            result->shapes[result->shapes_count++] = result_table(&tables->items[i]);
+}
+
 static DdlResult describe(Arena *arena, const DdlMessage *message) {
     const char *about = message->objects.len > 0 ? message->objects.items[0].identity : "";
     DdlResult result = {
@@ -308,21 +351,22 @@ static DdlResult describe(Arena *arena, const DdlMessage *message) {
         .what = *about != '\0' ? arena_printf(arena, "%s %s", message->tag, about) : message->tag,
         .reason = "",
         .tag = message->tag,
-        .query = message->query,
+        .query = ddl_may_hold_password(message) ? NULL : message->query,
         .objects = arena_array(arena, DdlResultObject, MAX(message->objects.len, 1)),
         .objects_count = message->objects.len,
         .tables = arena_array(arena, uint32_t, message->tables.len),
         .tables_count = message->tables.len,
         .rows = arena_array(arena, DdlResultTable, MAX(message->rows.len, 1)),
         .rows_count = message->rows.len,
+        .shapes = arena_array(arena, DdlResultTable, MAX(message->tables.len + message->rows.len, 1)),
     };
 
     for (size_t i = 0; i < message->tables.len; i++)
         result.tables[i] = message->tables.items[i].oid;
     for (size_t i = 0; i < message->rows.len; i++)
-        result.rows[i] = (DdlResultTable){.oid = message->rows.items[i].oid,
-                                          .schema = message->rows.items[i].schema,
-                                          .name = message->rows.items[i].name};
+        result.rows[i] = result_table(&message->rows.items[i]);
+    add_shapes(&result, &message->tables);
+    add_shapes(&result, &message->rows);
     for (size_t i = 0; i < message->objects.len; i++)
         result.objects[i] =
             (DdlResultObject){.kind = message->objects.items[i].kind, .identity = message->objects.items[i].identity};
@@ -343,12 +387,21 @@ bool ddl_replay(DdlStream *stream, DbConn *dest, Arena *arena, const char *conte
                 Error *err) {
     CLEANUP(json_freep) json_t *json = NULL;
     DdlMessage message;
+    const char *body = NULL;
+    size_t body_len = 0;
 
     *ret_result = (DdlResult){.outcome = DDL_IGNORED, .what = "", .reason = ""};
-    if (!ddl_message_parse(arena, content, len, stream->slot, &json, &message, err))
-        return false;
-    if (strcmp(message.slot, stream->slot) != 0)
+    switch (ddl_message_sender(stream, content, len, &body, &body_len)) {
+    case DDL_SENDER_OTHER:
         return true;
+    case DDL_SENDER_FORGED:
+        ret_result->outcome = DDL_FORGED;
+        return true;
+    case DDL_SENDER_OURS:
+        break;
+    }
+    if (!ddl_message_parse(arena, body, body_len, &json, &message, err))
+        return false;
     message.recounted = is_recounted(stream, &message);
     DdlResult result = describe(arena, &message);
     Replay replay = {.dest = dest, .arena = arena, .message = &message, .result = &result};

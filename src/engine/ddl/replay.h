@@ -19,6 +19,11 @@
  * - The session is as it was afterwards (role, search_path, settings), also after a failure inside the savepoint.
  * - Commands on objects that are not migrated (another schema filter, our own objects) are ignored, and so is what the
  * capture of another migration says.
+ * - DDL_FORGED: it names our slot and lacks the capture's secret. Any role of the source can write such a message; it
+ * is not parsed, and has no effect.
+ * - A command runs with no more rights than on the source: as the role that ran it there. When that is not here, or we
+ * may not become it, or it may not do it here, the command is not run (DDL_SUSPECT). Only what a superuser of the
+ * source ran, or the migration's own role there, may run as our role.
  * - A count of commands that began again inside one query string (RESET ALL) is noticed: that command is not run.
  */
 #pragma once
@@ -26,7 +31,7 @@
 #include "engine/ledger/ledger.h"
 #include "pg/pgoutput.h"
 
-typedef enum DdlOutcome { DDL_APPLIED, DDL_IGNORED, DDL_SUSPECT } DdlOutcome;
+typedef enum DdlOutcome { DDL_APPLIED, DDL_IGNORED, DDL_SUSPECT, DDL_FORGED } DdlOutcome;
 
 typedef struct DdlResultObject {
     const char *kind, *identity; /* as the source's event trigger says them: "view", shop."My view" */
@@ -35,6 +40,7 @@ typedef struct DdlResultObject {
 typedef struct DdlResultTable {
     uint32_t oid; /* on the source */
     const char *schema, *name;
+    const char *shape; /* behind the command (seam/shapes.h); NULL = not told */
 } DdlResultTable;
 
 typedef struct DdlResult {
@@ -45,7 +51,9 @@ typedef struct DdlResult {
     size_t tables_count;
     DdlResultTable *rows; /* tables with rows that it reaches, whether it names them or not; not all are migrated */
     size_t rows_count;
-    const char *tag, *query; /* query: NULL when it was too long */
+    DdlResultTable *shapes; /* those of the ones above that have one */
+    size_t shapes_count;
+    const char *tag, *query; /* query: NULL when it was too long, or when it may hold a password */
     DdlResultObject *objects;
     size_t objects_count;
     bool was_run; /* also when it is suspect */
@@ -63,8 +71,9 @@ typedef struct DdlCount {
 
 /* One reading of the stream, from wherever it begins: made anew when it is read anew. */
 typedef struct DdlStream {
-    const char *slot; /* whose capture is ours */
-    DdlWanted wanted; /* NULL = all are */
+    const char *slot;   /* whose capture is ours */
+    const char *secret; /* of that capture (ddl_capture_secret()); NULL = none is known: nothing is obeyed */
+    DdlWanted wanted;   /* NULL = all are */
     void *context;
     /* The replay's own: how far the commands of one query string are counted. */
     char string[DDL_STRING_MAX];

@@ -12,13 +12,13 @@ typedef struct DdlObject {
     const char *name;     /* of a table: bare; of others: NULL */
     const char *kind;     /* "view", "function", ...; "" of a table; of a column: "sure" or "unsure" */
     const char *identity; /* of a column: its bare name */
+    const char *shape;    /* of a table with rows: seam/shapes.h; else NULL */
     uint32_t oid;
 } DdlObject;
 
 typedef VEC(DdlObject) DdlObjectVec;
 
 typedef struct DdlMessage {
-    const char *slot;   /* whose capture it is */
     const char *string; /* which query string of which session; "" = no command */
     bool recounted;     /* the source's count of that string began again: its ordinal says nothing */
     const char *tag;
@@ -27,16 +27,22 @@ typedef struct DdlMessage {
     const char *failed;
     int64_t ordinal, rewrite;
     bool nested;
-    const char *role;
+    const char *role;       /* who ran it; "" = not told */
+    bool trusted;           /* ... and may do there what we may do here */
     const json_t *settings; /* NULL = none */
     DdlObjectVec objects, tables;
     DdlObjectVec rows;    /* tables whose rows it may have changed: those named, what inherits from them, typed ones */
     DdlObjectVec columns; /* that it may have changed, and whether its default, if it is new, is surely the same here */
 } DdlMessage;
 
-/* Text in the arena; *ret_json owns the settings. A message of another slot has nothing but `slot`. */
-NODISCARD bool ddl_message_parse(Arena *arena, const char *content, size_t len, const char *slot, json_t **ret_json,
-                                 DdlMessage *ret_message, Error *err);
+typedef enum DdlSender { DDL_SENDER_OURS, DDL_SENDER_OTHER, DDL_SENDER_FORGED } DdlSender;
+
+/* Who wrote it; of ours *ret_body is the JSON. Pure. */
+DdlSender ddl_message_sender(const DdlStream *stream, const char *content, size_t len, const char **ret_body,
+                             size_t *ret_len);
+/* Text in the arena; *ret_json owns the settings. */
+NODISCARD bool ddl_message_parse(Arena *arena, const char *body, size_t len, json_t **ret_json, DdlMessage *ret_message,
+                                 Error *err);
 /* The bare name of an identity: shop."A b"(int) gives A b. Pure. */
 const char *ddl_bare_name(Arena *arena, const DdlObject *object);
 
@@ -49,6 +55,8 @@ const char *ddl_adapt(Arena *arena, const char *sql, const char *tag);
 /* DROP of several objects: of those that were dropped, which may be fewer than it names. NULL: as it is. Pure. */
 const char *ddl_drop_sql(Arena *arena, const DdlMessage *message, const char *sql);
 
+/* Then its text is kept nowhere. Pure. */
+bool ddl_may_hold_password(const DdlMessage *message);
 /* Why it must not be run, NULL = it may. Pure. */
 const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version);
 

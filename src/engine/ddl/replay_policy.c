@@ -32,6 +32,17 @@ static const char *setting(const DdlMessage *message, const char *name) {
     return message->settings != NULL ? json_get_string(message->settings, name, "") : "";
 }
 
+bool ddl_may_hold_password(const DdlMessage *message) {
+    static const char *const kinds[] = {" USER MAPPING", " SERVER", " FOREIGN TABLE", " SUBSCRIPTION"};
+
+    for (size_t i = 0; i < COUNT_OF(kinds); i++)
+        if (strstr(message->tag, kinds[i]) != NULL)
+            return true;
+    /* The query string has more than the one command. */
+    return message->query != NULL &&
+           (strcasestr(message->query, "passw") != NULL || strcasestr(message->query, "user mapping") != NULL);
+}
+
 const char *ddl_why_not(const DdlMessage *message, const char *sql, int dest_version) {
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (strcmp(message->tag, refused[i].tag) == 0)

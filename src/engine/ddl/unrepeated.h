@@ -2,7 +2,8 @@
  * Captured commands that could not be repeated, until both sides agree about what they were about.
  *
  * Contract
- * - unrepeated_add() notes one in the applier's open transaction: object, command, reason.
+ * - unrepeated_add() notes one in the applier's open transaction: object, command, reason; the text when it certainly
+ * holds no password.
  * - unrepeated_left() looks for the objects on both sides and gives a line for each that only one side has, or of a
  * kind that is not looked for (a foreign server, a security label): such a one is left until somebody accepts it. What
  * is in an object that both have, the comparison of the catalogues sees to. Nothing is ever removed: agreement is

@@ -49,6 +49,16 @@ bool relation_set_suspect(DbConn *dest, uint32_t oid, const char *reason, Error 
            error_wrap(err, "marking a table in the ledger");
 }
 
+bool relations_set_all_suspect(DbConn *dest, const Ledger *ledger, const char *reason, Error *err) {
+    if (ledger_begin(dest, ledger, err) &&
+        db_query(dest, "UPDATE pgcrane.relation SET suspect = $1 WHERE suspect IS NULL", 1,
+                 (const char *const[]){reason}, NULL, err) &&
+        ledger_commit(dest, err))
+        return true;
+    db_rollback(dest);
+    return error_wrap(err, "marking all tables in the ledger");
+}
+
 static bool add_relation(DbConn *dest, uint32_t oid, const char *schema, const char *name, const char *reason,
                          Error *err) {
     char text[16];

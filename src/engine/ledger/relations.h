@@ -21,6 +21,7 @@ NODISCARD bool relations_any_suspect(DbConn *dest, bool *ret_any, Error *err);
 /* In the caller's transaction (the applier's), by oid; the first reason stays. No error when the ledger has no such
  * table. */
 NODISCARD bool relation_set_suspect(DbConn *dest, uint32_t oid, const char *reason, Error *err);
+NODISCARD bool relations_set_all_suspect(DbConn *dest, const Ledger *ledger, const char *reason, Error *err);
 /* A table whose every change applies, since its making was in the stream. In the caller's transaction. */
 NODISCARD bool relation_add_followed(DbConn *dest, uint32_t oid, Error *err);
 /* A table that was never copied, and whose beginning was not in the stream: it waits for a copy. In the caller's

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "engine/ddl/capture.h"
 #include "engine/ledger/relations.h"
 #include "engine/seam/shapes.h"
 #include "pg/copy.h"
@@ -181,6 +182,19 @@ static const char *suspect_oids(const Listing *listing, Arena *arena) {
     return arena_printf(arena, "{%s}", oids.data);
 }
 
+/* What its event triggers did not see is in no stream: nothing of the tables is certain then. */
+static bool check_capture(const Promote *promote, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const PromoteParams *params = promote->params;
+    const char *changed = NULL;
+
+    if (!params->options->ddl)
+        return true;
+    return ddl_capture_check(params->source, params->dest, arena, &params->names, &changed, err) &&
+           (changed == NULL || relations_set_all_suspect(params->dest, params->load->ledger,
+                                                         "the capture of definitions was changed on the source", err));
+}
+
 /* pg_publication_tables names leaves instead of roots: what the stream really carries. (With IN it is computed once;
  * with EXISTS, for each table.) */
 bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
@@ -193,6 +207,7 @@ bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
         .ledger = params->load->ledger,
         .names = &params->names,
         .definitions = !params->options->ddl,
+        .repeated = fenced,
         .new_tables = fenced || !params->options->ddl, /* its making may not have been repeated yet */
         .wanted = wanted_by_name,
         .context = promote,
@@ -200,7 +215,7 @@ bool promote_rest_list(Promote *promote, bool fenced, Error *err) {
     size_t marked = 0;
 
     promote->rest.len = 0;
-    if (!shapes_check(&check, &marked, err) ||
+    if (!check_capture(promote, err) || !shapes_check(&check, &marked, err) ||
         !relations_read(params->dest, scratch, &listing.relations, &listing.relations_count, err))
         return false;
     for (size_t i = 0; i < listing.relations_count; i++)

@@ -46,6 +46,7 @@ static bool list(const Promote *promote, Arena *arena, StringVec *ret_names, Err
         " UNION SELECT reads.reader, levels.level + 1 FROM levels JOIN reads ON reads.what = levels.view)"
         " SELECT n.nspname, c.relname FROM levels JOIN pg_catalog.pg_class c ON c.oid = levels.view"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated"
+        " AND n.nspname !~ " SEAM_OF_A_JOB
         " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.deptype = 'e' AND e.objid = c.oid"
         " AND e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
         " GROUP BY n.nspname, c.relname ORDER BY pg_catalog.max(levels.level), n.nspname, c.relname";

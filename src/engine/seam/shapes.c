@@ -27,23 +27,21 @@ static const char *read_sql(Arena *arena, int version, uint32_t only) {
         "  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname IN ($1, $2)"
         " UNION SELECT b.name, i.inhrelid FROM published b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid"
         "  JOIN pg_catalog.pg_class l ON l.oid = i.inhrelid WHERE l.relispartition),"
-        " columns AS (SELECT a.attrelid, pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' '"
-        "  || a.atttypid || ' ' || a.atttypmod || ' ' || a.attcollation || ' ' || %s, ',' ORDER BY a.attnum)) AS"
-        " hash,"
-        "  pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum)) AS altered,"
-        "  pg_catalog.string_agg(a.atttypid::text, ',' ORDER BY a.attnum)"
-        "   FILTER (WHERE a.atttypid" TYPE_IS_MADE ") AS types"
-        "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
-        " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
-        " c.oid IN (SELECT oid FROM published WHERE name = $1),"
-        " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
-        "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT p.puballtables),"
-        " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
-        "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), coalesce(k.types, '')"
-        " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " LEFT JOIN columns k ON k.attrelid = c.oid"
-        " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
-        " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
+        " columns AS (SELECT a.attrelid, " SHAPE_COLUMNS_SQL(
+            "%s") " AS hash, " SHAPE_ALTERED_SQL " AS altered,"
+                  "  pg_catalog.string_agg(a.atttypid::text, ',' ORDER BY a.attnum)"
+                  "   FILTER (WHERE a.atttypid" TYPE_IS_MADE ") AS types"
+                  "  FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid)"
+                  " SELECT c.oid, c.relfilenode, n.nspname, c.relname, coalesce(k.hash, '-'), coalesce(k.altered, '-'),"
+                  " c.oid IN (SELECT oid FROM published WHERE name = $1),"
+                  " c.relpersistence = 'p' AND c.oid NOT IN (SELECT oid FROM published WHERE name = $2)"
+                  "  AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND NOT p.puballtables),"
+                  " EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'"
+                  "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), coalesce(k.types, '')"
+                  " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                  " LEFT JOIN columns k ON k.attrelid = c.oid"
+                  " WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'"
+                  " AND n.nspname NOT IN ('information_schema', 'pgcrane')%s ORDER BY c.oid",
         version >= GENERATED_VERSION ? "a.attgenerated::text" : "''",
         only == 0 ? "" : arena_printf(arena, " AND c.oid = %u", only));
 }
@@ -137,6 +135,20 @@ bool shape_renew(DbConn *dest, const Shapes *shapes, Error *err) {
                         5, params, 1, err);
 }
 
+bool shape_follow(DbConn *dest, uint32_t oid, const char *schema, const char *name, const char *shape, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *const params[] = {arena_printf(arena, "%u", oid), schema, name, shape};
+
+    return db_query(dest,
+                    "UPDATE pgcrane.relation r SET schema_name = $2, table_name = $3,"
+                    " filenode = pg_catalog.split_part($4, ' ', 1)::oid, altered = pg_catalog.split_part($4, ' ', 3),"
+                    " columns = pg_catalog.regexp_replace(r.columns, '^[^ ]*', pg_catalog.split_part($4, ' ', 2))"
+                    " WHERE r.oid = $1::oid AND r.columns IS NOT NULL"
+                    " AND NOT EXISTS (SELECT FROM pgcrane.chunk c WHERE c.relation = r.oid AND c.rows IS NULL)",
+                    4, params, NULL, err) ||
+           error_wrap(err, "noting the shape of a table");
+}
+
 /* ---- Checking ---- */
 
 typedef struct Line {
@@ -198,10 +210,11 @@ static const char *why_types(const Looking *looking, const Line *line, const Sha
 
 /* NULL = it is what it was. */
 static const char *why_suspect(const Looking *looking, const Line *line, const Shape *shape) {
-    bool definitions = looking->check->definitions;
+    bool definitions = looking->check->definitions || looking->check->repeated;
 
     if (definitions && line->name[0] != '\0' &&
-        (strcmp(line->schema, shape->schema) != 0 || strcmp(line->name, shape->name) != 0))
+        ((looking->check->definitions && strcmp(line->schema, shape->schema) != 0) ||
+         strcmp(line->name, shape->name) != 0))
         return "it was renamed on the source";
     if (definitions && line->columns[0] != '\0' && strcmp(line->columns, shape->columns) != 0)
         return "its columns were changed on the source";

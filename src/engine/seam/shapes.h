@@ -21,6 +21,12 @@
 #include "engine/seam/seam.h"
 #include "engine/seam/type_shapes.h"
 
+/* Of the lines `a` of pg_attribute that a table has; the capture of definitions says the same (ddl/capture_sql.c). */
+#define SHAPE_COLUMNS_SQL(generated)                                                                                   \
+    "pg_catalog.md5(pg_catalog.string_agg(a.attnum || ' ' || a.attname || ' ' || a.atttypid || ' ' || a.atttypmod"     \
+    " || ' ' || a.attcollation || ' ' || " generated ", ',' ORDER BY a.attnum))"
+#define SHAPE_ALTERED_SQL "pg_catalog.md5(pg_catalog.string_agg(a.xmin::text, ',' ORDER BY a.attnum))"
+
 typedef struct Shape {
     uint32_t oid, filenode;
     const char *schema, *name, *columns, *altered;
@@ -45,13 +51,21 @@ NODISCARD bool shapes_note(DbConn *dest, const Ledger *ledger, const Shapes *sha
 /* Of the only one in `shapes`, which is copied again, in the caller's transaction. */
 NODISCARD bool shape_renew(DbConn *dest, const Shapes *shapes, Error *err);
 
+/* A repeated command led to this shape, as the capture told it. In the caller's transaction. A table that came by a
+ * command has none, and one that is being copied keeps the one it is copied with. */
+NODISCARD bool shape_follow(DbConn *dest, uint32_t oid, const char *schema, const char *name, const char *shape,
+                            Error *err);
+
 typedef struct ShapesCheck {
     DbConn *source, *dest; /* idle */
     const Ledger *ledger;
     const SeamNames *names;
     bool definitions; /* compare names and columns, too: nobody repeats what is done to them on the destination.
                          Without: types only, and only once a command on a type was not repeated */
-    bool new_tables;  /* what the ledger does not have is suspect */
+    bool repeated; /* compare them too: what was done to them was repeated up to now, and the ledger has what it led to
+                      (shape_follow()). Only when nothing is left to be applied; schemas are not compared, whose
+                      renaming tells of no table */
+    bool new_tables;                                                     /* what the ledger does not have is suspect */
     bool (*wanted)(void *context, const char *schema, const char *name); /* for those */
     void *context;
     void (*found)(void *context, const char *table, const char *why); /* may be NULL */

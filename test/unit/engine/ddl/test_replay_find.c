@@ -238,15 +238,14 @@ static void messages_are_read(void **state) {
     (void)state;
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *json = NULL;
-    const char *text =
-        "{\"v\":2,\"slot\":\"ours\",\"tag\":\"DROP TABLE\",\"query\":null,\"ordinal\":2,\"nested\":true,\"rewrite\":4,"
-        "\"role\":\"app\",\"settings\":{\"search_path\":\"a\"},\"objects\":[{\"identity\":\"s.t\","
-        "\"oid\":4000000000,\"schema\":null}],\"tables\":null}";
+    const char *text = "{\"v\":3,\"tag\":\"DROP TABLE\",\"query\":null,\"ordinal\":2,\"nested\":true,\"rewrite\":4,"
+                       "\"role\":\"app\",\"settings\":{\"search_path\":\"a\"},\"objects\":[{\"identity\":\"s.t\","
+                       "\"oid\":4000000000,\"schema\":null}],\"tables\":null}";
     DdlMessage message = {0};
     Error err = {0};
 
-    assert_true(ddl_message_parse(arena, text, strlen(text), "ours", &json, &message, &err));
-    assert_string_equal(message.slot, "ours");
+    assert_true(ddl_message_parse(arena, text, strlen(text), &json, &message, &err));
+    assert_false(message.trusted);
     assert_string_equal(message.tag, "DROP TABLE");
     assert_null(message.query);
     assert_true(message.nested && message.ordinal == 2 && message.rewrite == REWRITE_TYPE);
@@ -257,12 +256,42 @@ static void messages_are_read(void **state) {
     assert_string_equal(json_get_string(message.settings, "search_path", ""), "a");
 
     json_t *untouched = NULL;
-    assert_false(ddl_message_parse(arena, "{\"v\":1}", 7, "ours", &untouched, &message, &err));
-    assert_false(ddl_message_parse(arena, "{\"v\":", 5, "ours", &untouched, &message, &err));
-    assert_true(ddl_message_parse(arena, text, strlen(text), "theirs", &untouched, &message, &err));
-    assert_string_equal(message.slot, "ours");
-    assert_null(message.tag);
+    assert_false(ddl_message_parse(arena, "{\"v\":1}", 7, &untouched, &message, &err));
+    assert_false(ddl_message_parse(arena, "{\"v\":", 5, &untouched, &message, &err));
     assert_null(untouched);
+}
+
+static void only_who_knows_the_secret_is_heard(void **state) {
+    (void)state;
+    static const struct {
+        const char *content, *secret;
+        DdlSender sender;
+    } cases[] = {
+        {"ours 0123 {}", "0123", DDL_SENDER_OURS},
+        {"ours 0124 {}", "0123", DDL_SENDER_FORGED},
+        {"ours  {}", "0123", DDL_SENDER_FORGED},
+        {"ours  {}", "", DDL_SENDER_FORGED},
+        {"ours  {}", NULL, DDL_SENDER_FORGED},
+        {"ours 0123", "0123", DDL_SENDER_FORGED},
+        {"ours 01234{}", "0123", DDL_SENDER_FORGED},
+        {"ours", "0123", DDL_SENDER_OTHER},
+        {"theirs 0123 {}", "0123", DDL_SENDER_OTHER},
+        {"oursToo 0123 {}", "0123", DDL_SENDER_OTHER},
+        {"", "0123", DDL_SENDER_OTHER},
+        {"{\"slot\":\"ours\"}", "0123", DDL_SENDER_FORGED},
+        {"{\"slot\":\"theirs\"}", "0123", DDL_SENDER_OTHER},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const DdlStream stream = {.slot = "ours", .secret = cases[i].secret};
+        const char *found = NULL;
+        size_t len = 0;
+
+        if (ddl_message_sender(&stream, cases[i].content, strlen(cases[i].content), &found, &len) != cases[i].sender)
+            fail_msg("%s", cases[i].content);
+        if (cases[i].sender == DDL_SENDER_OURS)
+            assert_true(len == 2 && strncmp(found, "{}", len) == 0);
+    }
 }
 
 int main(void) {
@@ -277,6 +306,7 @@ int main(void) {
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(what_waits_for_the_promote),
         cmocka_unit_test(messages_are_read),
+        cmocka_unit_test(only_who_knows_the_secret_is_heard),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
