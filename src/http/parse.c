@@ -46,6 +46,18 @@ HeadScan head_scan(const char *bytes, size_t len, size_t *scanned) {
     return HEAD_MORE;
 }
 
+/* "METHOD target HTTP/1.1", with one blank each: llhttp takes several. */
+static bool request_line_is_exact(const char *head) {
+    size_t start = strspn(head, "\r\n"), len = strcspn(head + start, "\r"), blanks = 0;
+
+    for (size_t i = start; i < start + len; i++) {
+        if (head[i] == '\t')
+            return false;
+        blanks += head[i] == ' ';
+    }
+    return blanks == 2;
+}
+
 /* --- llhttp's callbacks --- */
 
 static bool refuse(Refusal *refusal, int status, const char *why) {
@@ -324,6 +336,8 @@ bool parse_head(llhttp_t *parser, const char *head, size_t len, const HttpLimits
                 ParsedHead *ret_head, Refusal *ret_refusal) {
     Parse parse = {.request = request, .limits = limits};
 
+    if (!request_line_is_exact(head))
+        return refuse(ret_refusal, 400, "the request line is not valid");
     llhttp_init(parser, HTTP_REQUEST, &callbacks);
     parser->data = &parse;
     llhttp_errno_t code = llhttp_execute(parser, head, len);

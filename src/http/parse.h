@@ -31,8 +31,8 @@ typedef struct ParsedHead {
     bool expect_continue; /* the client waits before it sends the body */
 } ParsedHead;
 
-/* Fills in the request (its arena is set) from a head that head_scan() found to be whole. On failure ret_refusal says
- * what to answer; request->method and target are set as far as they were understood. */
+/* Fills in the request (its arena is set) from a head that head_scan() found to be whole, with a NUL behind it. On
+ * failure ret_refusal says what to answer; request->method and target are set as far as they were understood. */
 NODISCARD bool parse_head(llhttp_t *parser, const char *head, size_t len, const HttpLimits *limits,
                           HttpRequest *request, ParsedHead *ret_head, Refusal *ret_refusal);
 

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* Out of memory ends the process, as everywhere. */
 #define uthash_fatal(msg) abort()
@@ -19,6 +20,7 @@ typedef struct PeerCount {
 
 struct Peers {
     PeerCount *counts;
+    uint64_t seed; /* so that nobody chooses addresses that fall together */
 };
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -54,7 +56,11 @@ const char *peer_print(Arena *arena, const PeerAddress *peer) {
 }
 
 Peers *peers_new(void) {
-    return heap_new_of(Peers);
+    Peers *peers = heap_new_of(Peers);
+
+    if (getrandom(&peers->seed, sizeof(peers->seed), GRND_NONBLOCK) < 0)
+        peers->seed = (uintptr_t)peers; /* uncovered: early in the boot of a machine */
+    return peers;
 }
 
 void peers_freep(Peers **peers) {
@@ -75,12 +81,22 @@ static void make_key(const PeerAddress *peer, uint8_t key[static 16]) {
     memcpy(key, peer->bytes, peer->kind == AF_INET6 ? 8 : 16);
 }
 
+/* FNV-1a behind a seed, mixed once more at the end. uthash's own function makes clang warn. */
+static unsigned hash(const Peers *peers, const uint8_t key[static 16]) {
+    uint64_t value = peers->seed ^ UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < 16; i++)
+        value = (value ^ key[i]) * UINT64_C(1099511628211);
+    value = (value ^ (value >> 32)) * UINT64_C(0x9e3779b97f4a7c15);
+    return (unsigned)(value >> 32);
+}
+
 static PeerCount *find(Peers *peers, const PeerAddress *peer) {
     uint8_t key[16];
     PeerCount *count;
 
     make_key(peer, key);
-    HASH_FIND(hh, peers->counts, key, sizeof(key), count);
+    HASH_FIND_BYHASHVALUE(hh, peers->counts, key, sizeof(key), hash(peers, key), count);
     return count;
 }
 
@@ -91,7 +107,7 @@ bool peers_add(Peers *peers, const PeerAddress *peer, size_t max) {
     if (count == NULL) {
         count = heap_new_of(PeerCount);
         make_key(peer, count->key);
-        HASH_ADD(hh, peers->counts, key, sizeof(count->key), count);
+        HASH_ADD_BYHASHVALUE(hh, peers->counts, key, sizeof(count->key), hash(peers, count->key), count);
     }
     if (max > 0 && count->count >= max)
         return false;

@@ -173,12 +173,28 @@ static void events(void *context, HttpRequest *request, HttpResponse *response) 
     loop_post(probe->loop, feed_begin, feed);
 }
 
+/* A stream that says nothing: only the server's comments. */
+static void quiet(void *context, HttpRequest *request, HttpResponse *response) {
+    Probe *probe = context;
+    Feed *feed = calloc(1, sizeof(*feed));
+    (void)request;
+
+    feed->loop = probe->loop;
+    feed->stream = http_response_stream(response, on_stream_closed, feed);
+}
+
 static const HttpRoute routes[] = {
-    {HTTP_METHOD_GET, "/echo", echo},        {HTTP_METHOD_POST, "/echo", echo},
-    {HTTP_METHOD_PATCH, "/echo", echo},      {HTTP_METHOD_GET, "/slow", slow},
-    {HTTP_METHOD_GET, "/big", big},          {HTTP_METHOD_GET, "/status", status},
-    {HTTP_METHOD_GET, "/header", header},    {HTTP_METHOD_GET, "/events", events},
-    {HTTP_METHOD_GET, "/things/{id}", echo}, {HTTP_METHOD_POST, "/things/{id}:{verb}", echo},
+    {HTTP_METHOD_GET, "/echo", echo},
+    {HTTP_METHOD_POST, "/echo", echo},
+    {HTTP_METHOD_PATCH, "/echo", echo},
+    {HTTP_METHOD_GET, "/slow", slow},
+    {HTTP_METHOD_GET, "/big", big},
+    {HTTP_METHOD_GET, "/status", status},
+    {HTTP_METHOD_GET, "/header", header},
+    {HTTP_METHOD_GET, "/events", events},
+    {HTTP_METHOD_GET, "/quiet", quiet},
+    {HTTP_METHOD_GET, "/things/{id}", echo},
+    {HTTP_METHOD_POST, "/things/{id}:{verb}", echo},
 };
 
 static void on_request(void *context, HttpRequest *request, HttpResponse *response) {
