@@ -43,14 +43,14 @@ static int64_t new_deadline(const HttpServer *server, const StateInfo *info) {
     if (!info->has_timeout)
         return 0;
     memcpy(&timeout_us, limits + info->timeout, sizeof(timeout_us));
-    return clock_now_us() + timeout_us;
+    return timeout_us == 0 ? 0 : clock_now_us() + timeout_us;
 }
 
 static void set_write_timeout(HttpConn *conn, bool on) {
     int64_t us = conn->server->config.limits.write_timeout_us;
     struct timeval after = {.tv_sec = us / USEC_PER_SEC, .tv_usec = us % USEC_PER_SEC};
 
-    bufferevent_set_timeouts(conn->bev, NULL, on ? &after : NULL);
+    bufferevent_set_timeouts(conn->bev, NULL, on && us > 0 ? &after : NULL);
 }
 
 void conn_enter(HttpConn *conn, ConnState state) {

@@ -3,6 +3,7 @@
  *
  * Contract
  * - The loop's thread makes and frees the server and runs all callbacks of HttpConfig but the handler. It never waits.
+ * - The process ignores SIGPIPE: a peer that is gone is found by the write that fails.
  * - http_server_stop() and http_server_counters() may be called from any thread, the former from a signal handler.
  * - Framing is strict: a request that two servers could read differently is answered with 400 and the connection is
  *   closed. doc/design/http.md lists what is refused.
@@ -57,7 +58,7 @@ typedef struct HttpConfig {
 
 /* Listens at once. The config is copied, but not the strings in it. */
 NODISCARD bool http_server_new(Loop *loop, const HttpConfig *config, HttpServer **ret_server, Error *err);
-/* Closes what is open and waits for the handlers that still run. */
+/* Closes what is open, waits for the handlers that still run, and runs one round of the loop. Not from a callback. */
 void http_server_freep(HttpServer **server);
 
 /* Accepts no more, ends streams, lets requests under way come to their end, for stop_timeout_us at most; then
