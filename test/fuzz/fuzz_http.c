@@ -5,6 +5,7 @@
  * The handler sees only what its contract says; each answer is a response; however the bytes are cut, as many requests
  * are found in them; and no connection outlives its client.
  */
+#include "common/buf.h"
 #include "common/utf8.h"
 #include "http/server.h"
 
