@@ -13,6 +13,9 @@ ALLOCATOR = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|reallocarray|free|str
 # Headers of libraries that only some places may see.
 ONLY_IN = [
     (re.compile(r"^(libpq-fe\.h|libpq/|libpq-events\.h|pg_config)"), ("pg/",), "only src/pg talks to libpq"),
+    (re.compile(r"^event2/"), ("http/", "common/loop.c"), "only src/http and common/loop.c see libevent"),
+    (re.compile(r"^llhttp\.h$"), ("http/",), "only src/http parses HTTP"),
+    (re.compile(r"^openssl/"), ("http/",), "only src/http drives TLS"),
     (re.compile(r"^jansson\.h$"), ("common/json.h",), "only src/common/json.h includes it"),
 ]
 MAY_ALLOCATE = ("common/", "pg/")
