@@ -14,6 +14,7 @@ ALLOCATOR = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|reallocarray|free|str
 ONLY_IN = [
     (re.compile(r"^(libpq-fe\.h|libpq/|libpq-events\.h|pg_config)"), ("pg/",), "only src/pg talks to libpq"),
     (re.compile(r"^jansson\.h$"), ("common/json.h",), "only src/common/json.h includes it"),
+    (re.compile(r"^sqlite3(ext)?\.h$"), ("store/store_sqlite.c",), "only the store's SQLite backend talks to it"),
 ]
 MAY_ALLOCATE = ("common/", "pg/")
 
