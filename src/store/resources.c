@@ -70,14 +70,20 @@ bool store_get(StoreTx *tx, const char *name, StoreResource *ret_resource, Error
     return true;
 }
 
-static bool next_version(StoreTx *tx, const char **ret_version, Error *err) {
+/* What a change is known by: its version and its time, as parameters. */
+typedef struct Mark {
+    const char *version, *now_us;
+} Mark;
+
+static bool next_mark(StoreTx *tx, Mark *ret_mark, Error *err) {
     StoreRows rows = {0};
 
-    if (!TX_RUN(tx, &rows, err, "UPDATE revision SET value = value + CAST($1 AS bigint) RETURNING value", "1"))
+    if (!TX_RUN(tx, &rows, err, "UPDATE revision SET value = value + CAST($1 AS bigint) RETURNING value, store_wall()",
+                "1"))
         return false;
     if (rows.count != 1)
         return error_set(err, REASON_STORE_DAMAGED, "the store has lost its counter of versions");
-    *ret_version = row_text(&rows, 0, 0);
+    *ret_mark = (Mark){row_text(&rows, 0, 0), row_text(&rows, 0, 1)};
     return true;
 }
 
@@ -95,17 +101,16 @@ static bool check_texts(const StoreResource *resource, Error *err) {
 
 bool store_create(StoreTx *tx, StoreResource *r, Error *err) {
     StoreRows rows = {0};
-    const char *version = NULL;
+    Mark mark = {0};
 
     if ((unsigned)r->kind >= STORE_KIND_MAX_)
         return error_set(err, REASON_INTERNAL, "%d is no kind of resource", (int)r->kind);
-    if (!tx_check_name("the name of a resource", r->name, err) || !check_texts(r, err) ||
-        !next_version(tx, &version, err) ||
+    if (!tx_check_name("the name of a resource", r->name, err) || !check_texts(r, err) || !next_mark(tx, &mark, err) ||
         !TX_RUN(tx, &rows, err,
-                "INSERT INTO resource (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, store_wall(),"
-                " store_wall()) ON CONFLICT DO NOTHING RETURNING version, create_us, update_us",
+                "INSERT INTO resource (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+                " $10) ON CONFLICT DO NOTHING RETURNING version, create_us, update_us",
                 r->name, store_kind_name(r->kind), tx_text(r->parent), tx_text(r->uid), tx_text(r->state),
-                tx_text(r->phase), tx_text(r->display_name), tx_text(r->body), version))
+                tx_text(r->phase), tx_text(r->display_name), tx_text(r->body), mark.version, mark.now_us))
         return false;
     if (rows.count == 0)
         return error_set(err, REASON_NAME_TAKEN, "%s exists already", r->name);
@@ -128,16 +133,16 @@ static bool explain_miss(StoreTx *tx, const char *name, int64_t version, Error *
 
 bool store_update(StoreTx *tx, StoreResource *r, Error *err) {
     StoreRows rows = {0};
-    const char *version = NULL;
+    Mark mark = {0};
 
     /* A clock that was set back does not make a resource older. */
-    if (!check_texts(r, err) || !next_version(tx, &version, err) ||
+    if (!check_texts(r, err) || !next_mark(tx, &mark, err) ||
         !TX_RUN(tx, &rows, err,
                 "UPDATE resource SET state = $3, phase = $4, display_name = $5, body = $6, version = $7,"
-                " update_us = CASE WHEN update_us > store_wall() THEN update_us ELSE store_wall() END"
+                " update_us = CASE WHEN update_us > CAST($8 AS bigint) THEN update_us ELSE CAST($8 AS bigint) END"
                 " WHERE name = $1 AND version = $2 RETURNING version, update_us",
                 tx_text(r->name), tx_int(tx, r->version), tx_text(r->state), tx_text(r->phase),
-                tx_text(r->display_name), tx_text(r->body), version))
+                tx_text(r->display_name), tx_text(r->body), mark.version, mark.now_us))
         return false;
     if (rows.count == 0)
         return explain_miss(tx, tx_text(r->name), r->version, err);

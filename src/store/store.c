@@ -5,7 +5,7 @@
  *
  * - Before COMMIT: nothing happened. SQLite's WAL has frames without a commit mark, which the next one to open ignores
  *   and overwrites; PostgreSQL rolls back when the session ends (the server notices a dead peer by itself and, should
- *   the process just hang, ends it after ten idle seconds in a transaction, so that it does not keep the others out).
+ *   the process just hang, ends it after three idle seconds in a transaction, so that it does not keep the others out).
  * - After COMMIT, before the answer to whoever asked: it is in the store. The client asks again; a request id gives the
  *   same operation, a version that was expected fails with STALE_VERSION, a create with NAME_TAKEN.
  * - After COMMIT, before the action it asks for: the action is in the outbox, written by the same transaction, and is
@@ -130,7 +130,7 @@ static Patience patience_of(const Store *store) {
 /* Sleeps, if the failure may pass and there is time; false = give up with err as it is. */
 static bool again(Patience *patience, Error *err) {
     bool passes = err->reason == REASON_STORE_UNAVAILABLE || err->reason == REASON_STORE_LOCKED ||
-                  (err->reason == REASON_CONFLICT && err->retryable);
+                  err->reason == REASON_CONFLICT || err->reason == REASON_FAILPOINT;
     int64_t wake_us = clock_now_us() + patience->pause_us;
 
     if (!passes || !err->retryable || wake_us >= patience->until_us)
@@ -219,8 +219,9 @@ static Outcome settle(Work *work, StoreSlot *slot, Error *err) {
 
     for (;;) {
         disconnect(work->store, slot);
-        if (connect(work->store, STORE_WRITER, slot, err) &&
-            work->store->ops->settle(slot->conn, work->token, &committed, err))
+        if (connect(work->store, STORE_WRITER, slot, err) && failpoint("store.settle", err) &&
+            work->store->ops->settle(slot->conn, work->token, &committed, err) &&
+            failpoint("store.settle_unanswered", err))
             break;
         if (again(&patience, err))
             continue;

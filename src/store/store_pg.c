@@ -4,9 +4,9 @@
  * How transactions follow one another, and how a COMMIT whose reply was lost is settled, is told at the head of
  * store.c. The lock has a fixed number: stores are databases, and advisory locks are per database.
  *
- * Nothing may hang: statements and waits for locks end on the server after 15 s, and on our side after 20 s also when
- * the network is silent; a session that is idle in a transaction for 10 s (a daemon that was stopped in the middle) is
- * ended by the server, before those who wait for its lock give up.
+ * Nothing may hang: statements end on the server after 15 s, waits for locks after the store's patience, and on our
+ * side everything after 20 s, also when the network is silent. A session that is idle in a transaction for 3 s (bodies
+ * wait for nothing: its daemon was stopped in the middle) is ended by the server before the others lose their patience.
  */
 #include "common/clock.h"
 #include "common/failpoint.h"
@@ -24,8 +24,8 @@
 #define SESSION_SQL                                                                                                    \
     "SELECT pg_catalog.set_config('search_path', 'pgcrane_store, pg_temp', false),"                                    \
     " pg_catalog.set_config('statement_timeout', '15s', false),"                                                       \
-    " pg_catalog.set_config('lock_timeout', '15s', false),"                                                            \
-    " pg_catalog.set_config('idle_in_transaction_session_timeout', '10s', false),"                                     \
+    " pg_catalog.set_config('lock_timeout', '%lldms', false),"                                                         \
+    " pg_catalog.set_config('idle_in_transaction_session_timeout', '3s', false),"                                      \
     " pg_catalog.set_config('synchronous_commit', 'on', false),"                                                       \
     " pg_catalog.set_config('tcp_keepalives_idle', '10', false),"                                                      \
     " pg_catalog.set_config('tcp_keepalives_interval', '5', false),"                                                   \
@@ -111,7 +111,7 @@ static bool check_server(PgConn *conn, Error *err) {
 static bool pg_connect(Store *store, StoreRole role, StoreConn **ret_conn, Error *err) {
     static const char *const purposes[] = {
         [STORE_WRITER] = "store-writer", [STORE_READER] = "store-reader", [STORE_LISTENER] = "store-listener"};
-    const DbTarget target = {.side = DB_STORE, .conninfo = store->config.where, .extra_setup = SESSION_SQL};
+    const DbTarget target = {.side = DB_STORE, .conninfo = store->config.where};
     DbConn *db = NULL;
 
     if (!db_open(&target, purposes[role], store->config.stop, &db, err))
@@ -120,7 +120,9 @@ static bool pg_connect(Store *store, StoreRole role, StoreConn **ret_conn, Error
     PgConn *conn = arena_new_of(arena, PgConn);
     conn->base = (StoreConn){store, arena};
     conn->db = db;
-    if (!check_server(conn, err) || (role == STORE_LISTENER && !exec(conn, "LISTEN pgcrane_store", err))) {
+    const char *session = arena_printf(arena, SESSION_SQL, (long long)(store->config.patience_us / USEC_PER_MSEC));
+    if (!exec(conn, session, err) || !check_server(conn, err) ||
+        (role == STORE_LISTENER && !exec(conn, "LISTEN pgcrane_store", err))) {
         pg_disconnect(&conn->base);
         return false;
     }

@@ -114,7 +114,7 @@ static bool prepare(SqliteConn *conn, const char *sql, sqlite3_stmt **ret_stmt, 
 /* $N gets its place by where it first stands, so each is looked up by its name. */
 static bool bind(SqliteConn *conn, sqlite3_stmt *stmt, size_t n_params, const char *const *params, Error *err) {
     for (size_t i = 0; i < n_params; i++) {
-        char name[16];
+        char name[24];
         (void)snprintf(name, sizeof(name), "$%zu", i + 1);
         int index = sqlite3_bind_parameter_index(stmt, name);
         if (index > 0 && sqlite3_bind_text(stmt, index, params[i], -1, SQLITE_STATIC) != SQLITE_OK)
