@@ -230,9 +230,12 @@ static Outcome settle(Work *work, StoreSlot *slot, Error *err) {
         error_set(err, REASON_STORE_COMMIT_UNKNOWN, "the connection was lost while committing: %s", why);
         return TX_UNCLEAR;
     }
-    if (committed)
-        ring(work->store);
-    return committed ? TX_DONE : TX_AGAIN;
+    if (!committed) {
+        error_set(err, REASON_STORE_UNAVAILABLE, "the connection to the store was lost before it committed");
+        return TX_AGAIN;
+    }
+    ring(work->store);
+    return TX_DONE;
 }
 
 static bool run_work(Work *work, Error *err) {

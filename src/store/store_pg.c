@@ -20,12 +20,16 @@
 #define ANSWER_MAX_US (20 * USEC_PER_SEC)
 #define LOCK_NUMBER "8097876301480550000"
 
-/* Behind the fixed settings of pg/settings.c. */
+/* Behind the fixed settings of pg/settings.c. Every statement has its index, and lists are read in its order: without
+ * statistics yet, the planner would rather sort everything there is. */
 #define SESSION_SQL                                                                                                    \
     "SELECT pg_catalog.set_config('search_path', 'pgcrane_store, pg_temp', false),"                                    \
     " pg_catalog.set_config('statement_timeout', '15s', false),"                                                       \
     " pg_catalog.set_config('lock_timeout', '%lldms', false),"                                                         \
     " pg_catalog.set_config('idle_in_transaction_session_timeout', '3s', false),"                                      \
+    " pg_catalog.set_config('enable_seqscan', 'off', false),"                                                          \
+    " pg_catalog.set_config('enable_bitmapscan', 'off', false),"                                                       \
+    " pg_catalog.set_config('enable_sort', 'off', false),"                                                             \
     " pg_catalog.set_config('synchronous_commit', 'on', false),"                                                       \
     " pg_catalog.set_config('tcp_keepalives_idle', '10', false),"                                                      \
     " pg_catalog.set_config('tcp_keepalives_interval', '5', false),"                                                   \
@@ -95,16 +99,21 @@ static void pg_disconnect(StoreConn *conn) {
 
 static bool check_server(PgConn *conn, Error *err) {
     CLEANUP(db_result_freep) DbResult *result = NULL;
+    const char *sql = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_encoding')";
 
     if (db_major(conn->db) < 10)
         return error_set(err, REASON_UNSUPPORTED, "the store needs PostgreSQL 10 or newer, this is %d",
                          db_version(conn->db) / 10000);
-    if (!db_query(conn->db, "SHOW server_encoding", 0, NULL, &result, err))
+    if (!db_query(conn->db, sql, 0, NULL, &result, err))
         return translate(err);
-    if (strcmp(db_text(result, 0, 0), "UTF8") == 0)
+    if (db_bool(result, 0, 0)) {
+        error_set(err, REASON_STORE_READ_ONLY, "the store's server is a standby");
+        return error_remedy(err, "name all of its hosts, with target_session_attrs=read-write");
+    }
+    if (strcmp(db_text(result, 0, 1), "UTF8") == 0)
         return true;
     error_set(err, REASON_STORE_FOREIGN, "the store's database has the encoding %s, which cannot keep every text",
-              db_text(result, 0, 0));
+              db_text(result, 0, 1));
     return error_remedy(err, "make another one: createdb -E UTF8 -T template0 NAME");
 }
 
