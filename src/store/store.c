@@ -11,7 +11,8 @@
  * - After COMMIT, before the action it asks for: the action is in the outbox, written by the same transaction, and is
  *   given out again when the span of whoever took it is over. Between carrying it out and "done" too: at least once.
  * - Power loss with SQLite: synchronous = FULL syncs the WAL at each COMMIT, so what was answered is there, and a torn
- *   frame behind it fails its checksum. If that sync itself fails, COMMIT fails and is rolled back.
+ *   frame behind it fails its checksum. If that sync itself fails, COMMIT fails and is rolled back; should the machine
+ * die at that very moment, the frames may be on the disk all the same, and what was called failed is found done.
  * - Fail-over of PostgreSQL: sessions break, and come back to the new primary. What the new primary does not have
  *   (asynchronous replication) was answered and is lost: only synchronous replication helps against that. Epochs of
  *   leases may then be given out twice in the store, which is why the destination's ledger counts its own.

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define ANSWER_MAX_US (20 * USEC_PER_SEC)
+#define CONNECT_MIN_US (2 * USEC_PER_SEC)
 #define LOCK_NUMBER "8097876301480550000"
 
 /* Behind the fixed settings of pg/settings.c. Every statement has its index, and lists are read in its order: without
@@ -120,7 +121,9 @@ static bool check_server(PgConn *conn, Error *err) {
 static bool pg_connect(Store *store, StoreRole role, StoreConn **ret_conn, Error *err) {
     static const char *const purposes[] = {
         [STORE_WRITER] = "store-writer", [STORE_READER] = "store-reader", [STORE_LISTENER] = "store-listener"};
-    const DbTarget target = {.side = DB_STORE, .conninfo = store->config.where};
+    const DbTarget target = {.side = DB_STORE,
+                             .conninfo = store->config.where,
+                             .connect_timeout_us = MAX(store->config.patience_us, CONNECT_MIN_US)};
     DbConn *db = NULL;
 
     if (!db_open(&target, purposes[role], store->config.stop, &db, err))

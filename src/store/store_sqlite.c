@@ -68,18 +68,31 @@ static const struct {
     {SQLITE_NOTADB, REASON_STORE_FOREIGN, "it is no SQLite file"},
 };
 
+/* What the system last said about the file or its log; sqlite3_system_errno() has often forgotten it by now. */
+static int last_errno(SqliteConn *conn) {
+    sqlite3_file *log = NULL;
+    int system = 0;
+
+    (void)sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_LAST_ERRNO, &system);
+    (void)sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (system == 0 && log != NULL && log->pMethods != NULL)
+        (void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &system);
+    return system;
+}
+
 /* The system says "no room" in more ways than SQLite knows. */
-static bool is_full(int code, int system) {
-    return code == SQLITE_FULL || (code == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT || system == EFBIG));
+static bool is_full(SqliteConn *conn, int code) {
+    int system = code == SQLITE_IOERR ? last_errno(conn) : 0;
+
+    return code == SQLITE_FULL || system == ENOSPC || system == EDQUOT || system == EFBIG;
 }
 
 static bool fail(SqliteConn *conn, const char *doing, Error *err) {
     int code = sqlite3_errcode(conn->db) & 0xff;
-    int system = sqlite3_system_errno(conn->db);
     const char *where = conn->base.store->config.where;
     const char *said = sqlite3_errmsg(conn->db);
 
-    if (is_full(code, system))
+    if (is_full(conn, code))
         return error_set(err, REASON_STORE_FULL, "the store %s: %s: there is no room (%s)", where, doing, said);
     for (size_t i = 0; i < COUNT_OF(failures); i++)
         if (failures[i].code == code)

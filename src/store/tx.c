@@ -33,6 +33,9 @@ bool tx_run(StoreTx *tx, const char *sql, size_t n_params, const char *const *pa
 
     if (!tx->is_write && strncmp(sql, "SELECT", 6) != 0)
         return error_set(err, REASON_INTERNAL, "store_read() was given a body that writes");
+    /* SQLite may have rolled back by itself: what came now would be a transaction of its own. */
+    if (tx->has_failed)
+        return error_set(err, REASON_INTERNAL, "the transaction of the store has failed before");
     for (size_t i = 0; i < n_params; i++)
         if (params[i] != NULL && !check_text(params[i], err))
             return false;

@@ -351,6 +351,39 @@ static void test_failpoints(void **state) {
     assert_int_equal(work.runs, 2); /* neither was run again by itself */
 }
 
+/* --- a body that does not look --- */
+
+static void raw(const char *path, const char *sql) {
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s", sqlite3_errmsg(db));
+    sqlite3_close(db);
+}
+
+static bool ignore_failure(StoreTx *tx, void *context, Error *err) {
+    StoreAudit audit = {.who = "me"};
+    Error ignored;
+
+    assert_false(store_audit_append(tx, &audit, &ignored));
+    assert_false(create(tx, context, err));
+    return true;
+}
+
+static void test_a_failure_cannot_be_ignored(void **state) {
+    Fixture *f = *state;
+    char name[] = "made";
+    StoreResource made = {.name = name};
+    Error err;
+
+    raw(f->path, "DROP TABLE audit");
+    assert_false(store_write(f->store, f->arena, ignore_failure, name, &err));
+    assert_int_equal(err.reason, REASON_INTERNAL);
+    assert_false(store_read(f->store, f->arena, get, &made, &err));
+    assert_int_equal(err.reason, REASON_NO_RESOURCE);
+}
+
 /* --- a full disk --- */
 
 static bool fill(StoreTx *tx, void *context, Error *err) {
@@ -437,15 +470,6 @@ static void test_foreign_files(void **state) {
     close(fd);
     expect_refused(f, f->folder, REASON_STORE_FOREIGN);
     expect_refused(f, "/nowhere/at/all/store.db", REASON_STORE_UNAVAILABLE);
-}
-
-static void raw(const char *path, const char *sql) {
-    sqlite3 *db = NULL;
-
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s", sqlite3_errmsg(db));
-    sqlite3_close(db);
 }
 
 static void test_newer_schema(void **state) {
@@ -622,6 +646,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         OPENED(test_threads),
         OPENED(test_nested_is_refused),
+        OPENED(test_a_failure_cannot_be_ignored),
         OPENED(test_processes),
         OPENED(test_one_name_and_one_lease),
 #ifdef PGCRANE_FAILPOINTS
