@@ -9,6 +9,7 @@ import pytest
 
 from support.cluster import wait_until
 from support.store import PARENT, StoreError, in_threads, make_place, place, store_server  # noqa: F401
+from support.tcp_proxy import Proxy
 
 SECOND = 1_000_000
 NODES = 4
@@ -153,34 +154,39 @@ def finish_outbox(daemon, place):
     wait_until(is_empty, what="the outbox to be empty")
 
 
-@pytest.mark.parametrize("trouble", ["none", "sessions-ended"])
-def test_random_work_of_four_daemons(place, trouble):
-    if trouble != "none" and not place.database:
-        pytest.skip("an SQLite file has no sessions")
+def work_at_random(place, beside=()):
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     daemons = [Daemon(i, place.open(), seed + i) for i in range(NODES)]
     daemons[0].probe.do(*(job(name) for name in ("c0", "c1", "c2", "adds", "held-l0", "held-l1")))
-    ended = []
-
-    def end_sessions():
-        while not ended:
-            place.database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE random() < 0.3"
-                               " AND application_name LIKE 'pgcrane%store%' AND datname = current_database()")
-            time.sleep(0.05)
+    left = list(daemons)
 
     def work(daemon):
         try:
             daemon.work(60)
         finally:
-            left.pop()
-            if not left:
-                ended.append(True)
+            left.remove(daemon)
 
-    left = [1] * NODES
-    in_threads([lambda d=d: work(d) for d in daemons] + ([end_sessions] if trouble != "none" else []))
+    in_threads([lambda d=d: work(d) for d in daemons] + [lambda f=f: f(left) for f in beside])
     finish_outbox(daemons[0], place)
     check_invariants(daemons, daemons[0].probe)
+
+
+def test_random_work_of_four_daemons(place):
+    work_at_random(place)
+
+
+@pytest.mark.parametrize("major", ["13", "15", "18"])
+def test_random_work_while_sessions_are_ended(make_place, major):
+    place = make_place(major)
+
+    def end_sessions(left):
+        while left:
+            place.database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE random() < 0.3"
+                               " AND application_name LIKE 'pgcrane%store%' AND datname = current_database()")
+            time.sleep(0.05)
+
+    work_at_random(place, [end_sessions])
 
 
 # --- kills ---
@@ -300,6 +306,24 @@ def test_a_lost_reply_to_commit_is_settled(make_place, point, runs):
     answer = probe.command(do=[{"op": "increment", "name": "c"}])
     assert (answer["runs"], answer["results"][0]["body"]) == (runs, "1")
     assert value(probe, "c") == 1
+
+
+def test_replies_that_the_network_loses(make_place):
+    """Each increment is answered and done once, wherever the connection breaks."""
+    place, chance = make_place("15"), random.Random(7)
+    direct = place.open()
+    direct.do(job("c"))
+    with Proxy(place.database.cluster) as proxy:
+        probe = place.open(where=proxy.uri(place.database))
+        faults, runs = [], []
+        for _ in range(60):
+            faults.append(proxy.fault("reset", after=chance.randrange(500, 4000)))
+            runs.append(probe.command(do=[{"op": "increment", "name": "c"}])["runs"])
+    assert value(direct, "c") == 60
+    assert sum(fault.hits for fault in faults) > 20
+    void = place.sql("SELECT count(*) FROM commit_token WHERE is_void")[0][0]
+    print(f"{sum(fault.hits for fault in faults)} resets, {sum(runs) - 60} bodies run again, {void} commits that never came")
+    assert sum(runs) > 60
 
 
 def test_a_commit_that_nobody_can_settle(make_place):
