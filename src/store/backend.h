@@ -70,6 +70,7 @@ struct Store {
     const StoreOps *ops;
     Arena *arena; /* holds this struct and the texts of config */
     StoreConfig config;
+    const char *display;  /* where it is, for messages */
     pthread_mutex_t lock; /* of the slots */
     pthread_cond_t freed;
     StoreSlot slots[STORE_SLOTS];

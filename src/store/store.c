@@ -37,10 +37,10 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/fd.h"
+#include "pg/conn.h"
 #include "store/schema.h"
 
-#include <errno.h>
-#include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -283,7 +283,7 @@ static bool migrate_step(Store *store, StoreConn *conn, bool *ret_is_current, Er
         return false;
     if (version > schema_version)
         return error_set(err, REASON_STORE_NEWER, "the store %s has schema version %d, this program knows %d",
-                         store->config.where, version, schema_version);
+                         store->display, version, schema_version);
     *ret_is_current = version == schema_version;
     if (*ret_is_current)
         return true;
@@ -326,6 +326,12 @@ static bool open_store(Store *store, Error *err) {
     return good;
 }
 
+/* For messages: without a password. */
+static bool name_store(Store *store, Error *err) {
+    store->display = store->config.where;
+    return store->config.backend == STORE_SQLITE || db_display(store->arena, store->config.where, &store->display, err);
+}
+
 bool store_open(const StoreConfig *config, Store **ret_store, Error *err) {
     CLEANUP(store_closep) Store *store = NULL;
     Arena *arena = arena_new();
@@ -339,7 +345,7 @@ bool store_open(const StoreConfig *config, Store **ret_store, Error *err) {
     store->wake_fd = -1;
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->freed, NULL);
-    if (!open_store(store, err))
+    if (!name_store(store, err) || !open_store(store, err))
         return error_wrap(err, "opening the store");
     *ret_store = store;
     store = NULL;

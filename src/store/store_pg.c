@@ -82,7 +82,7 @@ static bool translate(Error *err) {
         become(REASON_CONFLICT, err);
         err->retryable = true;
     }
-    return error_wrap(err, "the store");
+    return strstr(err->message, "store") != NULL ? false : error_wrap(err, "the store");
 }
 
 static bool exec(PgConn *conn, const char *sql, Error *err) {

@@ -317,7 +317,8 @@ def test_replies_that_the_network_loses(make_place):
         probe = place.open(where=proxy.uri(place.database))
         faults, runs = [], []
         for _ in range(60):
-            faults.append(proxy.fault("reset", after=chance.randrange(500, 4000)))
+            faults.append(proxy.fault("reset", after=chance.randrange(500, 4000),
+                                      direction=chance.choice(("down", "up"))))
             runs.append(probe.command(do=[{"op": "increment", "name": "c"}])["runs"])
     assert value(direct, "c") == 60
     assert sum(fault.hits for fault in faults) > 20
