@@ -17,6 +17,7 @@ ONLY_IN = [
     (re.compile(r"^llhttp\.h$"), ("http/",), "only src/http parses HTTP"),
     (re.compile(r"^openssl/"), ("http/",), "only src/http drives TLS"),
     (re.compile(r"^jansson\.h$"), ("common/json.h",), "only src/common/json.h includes it"),
+    (re.compile(r"^sqlite3(ext)?\.h$"), ("store/store_sqlite.c",), "only the store's SQLite backend talks to it"),
 ]
 MAY_ALLOCATE = ("common/", "pg/")
 

@@ -84,7 +84,9 @@ typedef struct Attempt {
 } Attempt;
 
 const char *db_side_name(DbSide side) {
-    return side == DB_SOURCE ? "source" : "destination";
+    static const char *const names[] = {[DB_SOURCE] = "source", [DB_DEST] = "destination", [DB_STORE] = "store"};
+
+    return names[side];
 }
 
 /* --- Why a login failed ------------------------------------------------------------------------------------------- */

@@ -23,8 +23,8 @@
 
 struct pg_conn; /* PGconn: only pg/ looks inside */
 
-typedef enum DbSide { DB_SOURCE, DB_DEST } DbSide;
-const char *db_side_name(DbSide side); /* "source", "destination" */
+typedef enum DbSide { DB_SOURCE, DB_DEST, DB_STORE } DbSide;
+const char *db_side_name(DbSide side); /* "source", "destination", "store" */
 
 typedef struct DbTarget {
     DbSide side;

@@ -360,6 +360,10 @@ int db_rows(const DbResult *result) {
     return PQntuples(pg_result(result));
 }
 
+int db_columns(const DbResult *result) {
+    return PQnfields(pg_result(result));
+}
+
 int64_t db_affected(const DbResult *result) {
     /* libpq only reads here, its prototype just does not say so. */
     union {

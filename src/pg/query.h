@@ -49,10 +49,15 @@ NODISCARD bool db_pipeline_send(DbConn *conn, const char *label, const char *sql
                                 const char *const *params, int64_t expected, Error *err);
 NODISCARD bool db_pipeline_end(DbConn *conn, Error *err);
 
+/* Waits for a notification of whatever the session listens to (LISTEN), outside a transaction; what has come since the
+ * last call counts. *ret_came = false at the deadline (clock_now_us() scale, 0 = none). CANCELLED on stop. */
+NODISCARD bool db_wait_notification(DbConn *conn, int64_t deadline_us, bool *ret_came, Error *err);
+
 /* Rolls back whatever is open; on a broken connection does nothing. Never fails. */
 void db_rollback(DbConn *conn);
 
 int db_rows(const DbResult *result);
+int db_columns(const DbResult *result);
 int64_t db_affected(const DbResult *result);
 const char *db_text(const DbResult *result, int row, int column);
 size_t db_length(const DbResult *result, int row, int column);
