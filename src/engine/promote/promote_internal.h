@@ -131,7 +131,13 @@ NODISCARD bool promote_setting_on(Promote *promote, Error *err);
 NODISCARD bool promote_setting_exceptions(Promote *promote, Error *err);
 /* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
 const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
-const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = none was set */
+/* Pure: since when the setting may have been on, by the source's clock; "-infinity" when the line does not say. */
+const char *promote_setting_since(Arena *arena, const char *line);
+const char *promote_setting_line(Arena *arena, const char *since, const char *previous); /* previous NULL: none */
+/* The journal's line, NULL = none. */
+NODISCARD bool promote_setting_read_line(DbConn *dest, Arena *arena, const char **ret_line, Error *err);
+/* Without waiting for the source's standbys, and not for long for anybody else who alters the database. */
+#define PROMOTE_ALTER_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '3s'; "
 
 /* rest.c, rest_tables.c, views.c */
 NODISCARD bool promote_copy_rest(Promote *promote, Error *err);
