@@ -36,6 +36,7 @@ typedef struct Waiting {
     bool *chosen; /* by the migration's filters */
     ActingVec source;
     NotMovedVec not_moved; /* by OPEN: listed when that is committed */
+    StringVec dropped;     /* by OPEN, for people: told when that is committed */
     int64_t try_us;        /* how long trying it took, for the estimate */
 } Waiting;
 
@@ -87,6 +88,9 @@ NODISCARD bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t dea
 NODISCARD bool promote_prepare(Promote *promote, Error *err);
 /* Commands of the source that nobody has repeated on the destination. */
 NODISCARD bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err);
+/* Triggers and rules of the destination that fire for what we write (strangers.h). `mark`: not in OPEN's transaction.
+ */
+NODISCARD bool promote_strangers(Promote *promote, bool mark, StringVec *problems, Error *err);
 int64_t promote_estimate_us(const Promote *promote);
 
 /* fence.c */
