@@ -133,7 +133,8 @@ static bool connect_source(Run *run, Error *err) {
 }
 
 static bool open_dest(Run *run, Error *err) {
-    if (db_open(&run->dest_target, "control", &run->stop, &run->dest, err))
+    if (db_open(&run->dest_target, "control", &run->stop, &run->dest, err) &&
+        (!run->is_abort || guard_check_dest(run->dest, err)))
         return true;
     return run->is_abort && err->reason != REASON_CANCELLED &&
            error_remedy(err, "when it is back, run the same command again; when it is gone for good: pgcrane abort"
@@ -200,6 +201,10 @@ bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
         db_closep(&run->dest);
         if (!db_open_patient(&run->dest_target, "control", &run->stop, patience_us, &run->dest, err))
             return false;
+        if (!guard_check_dest(run->dest, err)) {
+            db_closep(&run->dest); /* the address may lead to another soon */
+            return false;
+        }
         return go_back_to_ledger(run, err);
     }
     return true;
@@ -260,7 +265,7 @@ static bool settle_first(Run *run, Error *err) {
     const MigrateOptions *options = &run->options;
 
     return !run->ledger_exists || !options->follow || options->dry_run || options->restart ||
-           (step_ledger(run, err) && step_recover(run, err));
+           (guard_check_dest(run->dest, err) && step_ledger(run, err) && step_recover(run, err));
 }
 
 bool step_preflight(Run *run, Error *err) {

@@ -20,6 +20,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ledger/relations.h"
+#include "engine/promote/strangers.h"
 #include "engine/seam/shapes.h"
 #include "pg/copy.h"
 #include "pg/quote.h"
@@ -228,7 +229,13 @@ static bool fits(Again *again, const PlanTable *table, bool *ret_fits, Error *er
     const Plan plan = {.tables = &copy, .count = 1};
     DriftVec own = {0};
 
+    bool fires = false;
+
     *ret_fits = false;
+    if (!strangers_stand(again->run->dest, table->schema, table->name, again->run->replica_role, &fires, err))
+        return false;
+    if (fires && !again->run->options.data_only) /* it would change what is copied, too */
+        return true;
     if (!plan_check_dest(again->run->dest, again->arena, &plan, err))
         return err->reason == REASON_TABLE_CHANGED;
     if (!drift_of_table(again->run->source, again->arena, table->oid, again->drifts, &own, err))

@@ -452,6 +452,8 @@ static bool follow_with_patience(Following *following, Lsn until, Error *err) {
             break; /* the caller needs the follow no more */
         connected = ok && !run->promote_unsettled;
         end_following(following, &first_failure_us);
+        if (!ok && guard_explain_read_only(run->dest, err))
+            db_closep(&run->dest);
         if (!ok && !may_retry(following, &first_failure_us, err))
             return say_end(following->run, err);
     }

@@ -11,6 +11,7 @@
 #include "engine/ddl/capture.h"
 #include "engine/finish/finish.h"
 #include "engine/ledger/relations.h"
+#include "engine/promote/strangers.h"
 #include "engine/seam/shapes.h"
 #include "worker/following.h"
 
@@ -91,6 +92,23 @@ static bool look_at_capture(Following *following, bool *ret_renewed, Error *err)
            ddl_capture_install(run->source, run->dest, &run->ledger, &run->names, err);
 }
 
+/* Of the destination. Told when it is seen first; the tables wait until it is gone. */
+static bool look_at_strangers(Following *following, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Run *run = following->run;
+    StrangerVec found = {0};
+
+    if (run->options.data_only)
+        return true;
+    if (!strangers_read(run->source, run->dest, arena, run->replica_role, &found, err) ||
+        !strangers_mark(run->dest, &run->ledger, &found, err))
+        return false;
+    for (size_t i = 0; i < found.len; i++)
+        if (!found.items[i].is_suspect)
+            run_event(run, "warning", "%s", stranger_text(arena, &found.items[i]));
+    return true;
+}
+
 /* With --ddl a definition that was captured is repeated: names and columns change by it, and new tables come by it. */
 bool following_look_at_shapes(Following *following, Error *err) {
     Run *run = following->run;
@@ -108,7 +126,7 @@ bool following_look_at_shapes(Following *following, Error *err) {
     size_t marked = 0;
     bool renewed = false;
 
-    if (!look_at_capture(following, &renewed, err))
+    if (!look_at_strangers(following, err) || !look_at_capture(following, &renewed, err))
         return false;
     check.new_tables |= renewed;
     if (!shapes_check(&check, &marked, err))
@@ -228,7 +246,7 @@ bool following_look_around(Following *following, Error *err) {
     bool busy = false;
 
     if (now >= following->identities_due_us || unpublished) {
-        if (!look_at_identities(following, unpublished, err))
+        if (!look_at_identities(following, unpublished, err) || !look_at_strangers(following, err))
             return false;
         following->identities_due_us = clock_now_us() + IDENTITIES_US;
     }

@@ -211,20 +211,23 @@ static void on_event_afterwards(void *context, const char *level, const char *te
 }
 
 bool run_settle_promote(Run *run, Error *err) {
+    StringVec left = {0};
     bool undone = false;
 
     if (!wait_for_open(run, err) || !read_opened(run, &run->promoted, err))
         return false;
     run->opened = run->promoted.opened;
-    if (!run->opened && !promote_undo(run->source, run->dest, &run->ledger, &undone, err))
-        return error_wrap(err, "making the source writable again");
+    if (!run->opened && !promote_undo(run->source, run->dest, &run->ledger, run->arena, &undone, &left, err))
+        return false;
     if (run->opened)
         run_event(run, "info", "the destination is open already: closing what is left");
     if (undone)
         run_event(run, "warning", "an interrupted promote was undone: the source is writable again");
-    const LeftHooks left = {
+    for (size_t i = 0; i < left.len; i++)
+        on_event_afterwards(run, "error", left.items[i]);
+    const LeftHooks hooks = {
         .folder = run->state_dir, .told = &run->hook_told, .event = on_event_afterwards, .context = run};
-    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, &left, err))
+    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, &hooks, err))
         return false;
     run->promote_unsettled = false;
     return true;

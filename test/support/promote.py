@@ -106,7 +106,10 @@ class Promoter:
 
 
 def is_read_only(database):
-    return database.sql("SHOW default_transaction_read_only")[0][0] == "on"
+    """Asked from another database: sessions of this one are ended, by the fence and when it is undone."""
+    return database.cluster.sql("SELECT 1 FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+                                " WHERE d.datname = %s AND s.setrole = 0"
+                                " AND 'default_transaction_read_only=on' = ANY (s.setconfig)", (database.name,)) != []
 
 
 def wait_for_setting(promoter):

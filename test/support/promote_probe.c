@@ -170,9 +170,10 @@ static void say_error(const Error *err) {
 }
 
 static bool undo(Probe *probe, Error *err) {
+    StringVec left = {0};
     bool undone = false;
 
-    if (!promote_undo(probe->source, probe->dest, &probe->ledger, &undone, err))
+    if (!promote_undo(probe->source, probe->dest, &probe->ledger, probe->arena, &undone, &left, err))
         return false;
     say(json_pack("{s:b}", "undone", undone));
     return true;

@@ -29,6 +29,13 @@ typedef struct GuardReading {
 
 NODISCARD bool guard_read(DbConn *source, Arena *arena, const char *slot, GuardReading *ret_reading, Error *err);
 
+/* A destination in recovery is SERVER_BUSY, with a remedy: what waits for a fail-over may go on with it. */
+NODISCARD bool guard_check_dest(DbConn *dest, Error *err);
+/* After a failure: where the destination has refused to write (SQLSTATE 25006), *err says why instead. Waited for is a
+ * standby, a fail-over that is just over, a session that is broken; not a setting. True: to be waited for, on a
+ * new connection, which may lead to another server. */
+bool guard_explain_read_only(DbConn *dest, Error *err);
+
 /* With a limit of ours (--max-retained; 0 = none): what is left is until the nearer of the two. */
 void guard_apply_limit(GuardReading *reading, int64_t limit);
 /* Three quarters of the way to freeze_max_age. */

@@ -23,6 +23,9 @@
  * transactions, a proxy, the server's crash), and nothing would tell us. So it is asked whether its transaction is the
  * one that took the locks (promote_fence_stands): locks are given back with the transaction only, there is no
  * savepoint, so that one answer covers all the time before it. open.c says when it is asked.
+ *
+ * Taken back, the setting stays with each session that logged in under it. fence_undo.c says which these are, and ends
+ * them.
  */
 #include "engine/promote/promote_internal.h"
 

@@ -32,6 +32,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/quote.h"
 
 #define ASK_PATIENCE_US (30 * USEC_PER_SEC)
 #define WATCH_US (5 * USEC_PER_SEC)
@@ -142,9 +143,13 @@ static void tell_open(Promote *promote) {
 
     for (size_t i = 0; i < promote->waiting.not_moved.len; i++)
         vec_push(promote->arena, params->not_moved, promote->waiting.not_moved.items[i]);
+    for (size_t i = 0; i < promote->waiting.dropped.len; i++)
+        promote_note(promote, "%s", promote->waiting.dropped.items[i]);
     if (promote->mode == FENCE_FULL)
-        promote_note(promote, "the source stays read-only; to write to it again: " PROMOTE_WRITABLE_SQL,
-                     db_name(params->source));
+        promote_note(promote,
+                     "the source stays read-only, and so does each session that logs in meanwhile, until it ends; to"
+                     " write to it again: " PROMOTE_WRITABLE_SQL,
+                     sql_ident(promote->arena, db_name(params->source)));
     if (promote->mode == FENCE_LOCKS)
         promote_note(promote, "the source's tables were locked only until the destination was open: it accepts writes"
                               " again, which go nowhere, and its sequences go on: numbers taken there from now on are"

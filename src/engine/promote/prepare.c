@@ -2,6 +2,7 @@
  * PREPARE: everything that can be found out, or done, while the source is still written to. A promote that would fail
  * under the fence should fail here.
  */
+#include "engine/promote/strangers.h"
 #include "engine/promote/waiting.h"
 
 #include "common/clock.h"
@@ -124,12 +125,26 @@ static bool take_over_settings(Promote *promote, Error *err) {
     return true;
 }
 
+bool promote_strangers(Promote *promote, bool mark, StringVec *problems, Error *err) {
+    const PromoteParams *params = promote->params;
+    StrangerVec found = {0};
+
+    if (params->load->data_only) /* they were there before us */
+        return true;
+    if (!strangers_read(params->source, params->dest, promote->arena, params->load->replica_role, &found, err) ||
+        (mark && !strangers_mark(params->dest, params->load->ledger, &found, err)))
+        return false;
+    for (size_t i = 0; i < found.len; i++)
+        vec_push(promote->arena, problems, stranger_text(promote->arena, &found.items[i]));
+    return true;
+}
+
 bool promote_prepare(Promote *promote, Error *err) {
     StringVec problems = {0};
 
     if (!measure_round_trip(promote, err) || !compare_caught_up(promote, &problems, err) ||
         !find_subscriptions(promote, &problems, err) || !promote_fence_check(promote, &problems, err) ||
-        !promote_unrepeated(promote, &problems, err))
+        !promote_unrepeated(promote, &problems, err) || !promote_strangers(promote, true, &problems, err))
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
     if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||

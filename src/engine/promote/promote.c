@@ -40,9 +40,10 @@
  * destination stays away), we give up with the locks gone and the setting on; whoever starts following next finds out.
  *
  * Crash of the source: the locks are gone, the setting is not. Crash of the destination before OPEN: its transaction is
- * gone. Either way the step under way fails, and the way back is promote_undo() on new connections. They have no stop
- * flag: the way back is walked to its end even when the user wants to stop. A server that stays away longer than that
- * is waited for by the caller, who follows nothing before (`unsettled`).
+ * gone. Either way the step under way fails, and the way back is promote_undo(), on the control connections, or on new
+ * ones where these are broken (an application that connects again and again may leave no place for new ones). They have
+ * no stop flag then: the way back is walked to its end even when the user wants to stop. A server that stays away
+ * longer than that is waited for by the caller, who follows nothing before (`unsettled`).
  *
  * Hooks. That both later ones are due is in the ledger before the first one runs, whatever becomes of this process: who
  * finds the promote interrupted runs the one that is due, if the machine has its command (hooks.c).
@@ -59,6 +60,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/quote.h"
 
 #include <string.h>
 
@@ -75,6 +77,7 @@ static const char *const step_names[PROMOTE_STEP_MAX_] = {
 
 /* Undo finds a way as long as the servers come back within this. */
 #define UNDO_PATIENCE_US (30 * USEC_PER_SEC)
+#define UNDO_LIVE_US (12 * USEC_PER_SEC) /* on the control connections, which may be silent */
 
 const char *promote_step_name(PromoteStep step) {
     return step < PROMOTE_STEP_MAX_ ? step_names[step] : "?";
@@ -227,19 +230,51 @@ static bool run_step(Promote *promote, PromoteStep step, bool *ret_known, Error 
 
 /* ---- The way back ---- */
 
-/* On connections of its own, which no stop flag ends and no failed transaction hinders. */
-static bool undo_source(const Promote *promote, Error *err) {
+/* On these, which no stop flag ends meanwhile. Their transactions are rolled back already. */
+static bool undo_on(Promote *promote, DbConn *source, DbConn *dest, int64_t patience_us, Error *err) {
+    const Stop *source_stop = db_stop(source), *dest_stop = db_stop(dest);
+    StringVec left = {0};
+    bool undone = false;
+
+    db_set_stop(source, NULL);
+    db_set_stop(dest, NULL);
+    db_set_deadline(source, clock_now_us() + patience_us);
+    db_set_deadline(dest, clock_now_us() + patience_us);
+    bool ok = promote_undo(source, dest, promote->params->load->ledger, promote->arena, &undone, &left, err);
+    db_set_deadline(source, 0);
+    db_set_deadline(dest, 0);
+    db_set_stop(source, source_stop);
+    db_set_stop(dest, dest_stop);
+    for (size_t i = 0; i < left.len; i++) {
+        promote_event(promote, "error", "%s", left.items[i]);
+        promote_note(promote, "%s", left.items[i]);
+    }
+    return ok;
+}
+
+/* A connection that lives is better than a new one: the application connects again and again, and takes each place that
+ * becomes free. One of a broken pair is replaced. */
+static bool undo_source(Promote *promote, bool anew, Error *err) {
     const PromoteParams *params = promote->params;
     CLEANUP(db_closep) DbConn *source = NULL;
     CLEANUP(db_closep) DbConn *dest = NULL;
-    bool undone = false;
+    bool new_source = anew || db_is_broken(params->source), new_dest = anew || db_is_broken(params->dest);
 
-    if (!db_open_patient(params->source_target, "undo", NULL, UNDO_PATIENCE_US, &source, err) ||
-        !db_open_patient(params->dest_target, "undo", NULL, UNDO_PATIENCE_US, &dest, err))
+    if ((new_source && !db_open_patient(params->source_target, "undo", NULL, UNDO_PATIENCE_US, &source, err)) ||
+        (new_dest && !db_open_patient(params->dest_target, "undo", NULL, UNDO_PATIENCE_US, &dest, err)))
         return false;
-    db_set_deadline(source, clock_now_us() + UNDO_PATIENCE_US);
-    db_set_deadline(dest, clock_now_us() + UNDO_PATIENCE_US);
-    return promote_undo(source, dest, params->load->ledger, &undone, err);
+    return undo_on(promote, new_source ? source : params->source, new_dest ? dest : params->dest,
+                   new_source || new_dest ? UNDO_PATIENCE_US : UNDO_LIVE_US, err);
+}
+
+/* What fails on the control connections may be theirs alone: a network that is silent, a session that was ended. */
+static bool undo_source_somehow(Promote *promote, Error *err) {
+    if (undo_source(promote, false, err))
+        return true;
+    if (err->reason == REASON_FENCED)
+        return false;
+    log_error_value(LOG_WARNING, err);
+    return undo_source(promote, true, err);
 }
 
 /* Once the source can be written to again. */
@@ -273,7 +308,7 @@ static bool call_off(Promote *promote, Error *err) {
     note_cause(promote, &cause);
     log_error_value(LOG_WARNING, &cause);
     db_closep(&promote->fence);
-    if (promote->setting_touched && !undo_source(promote, &trouble)) {
+    if (promote->setting_touched && !undo_source_somehow(promote, &trouble)) {
         promote->result.unsettled = true;
         log_error_value(LOG_ERROR, &trouble);
         return error_wrap(err, "promote failed in step %s, and the source may still be read-only (%.300s)", step,
@@ -282,7 +317,7 @@ static bool call_off(Promote *promote, Error *err) {
                    err,
                    "the migration makes it writable again as soon as both servers answer, with the hook that"
                    " undoes; when its process has ended, the same command does it; by hand: " PROMOTE_WRITABLE_SQL,
-                   db_name(promote->params->source));
+                   sql_ident(promote->arena, db_name(promote->params->source)));
     }
     undo_hook(promote);
     if (keeps_its_reason(cause.reason))

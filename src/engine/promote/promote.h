@@ -98,8 +98,10 @@ typedef struct PromoteResult {
 
 NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_result, Error *err);
 
-/* Takes back what a promote that did not come to OPEN left on the source. Nothing to undo is fine. */
-NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, bool *ret_undone, Error *err);
+/* Takes back what a promote that did not come to OPEN left on the source: its setting, and the sessions that logged in
+ * under it. Nothing to undo is fine. `left`, in `arena`: sessions that stay read-only, for people, with the SQL. */
+NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, Arena *arena, bool *ret_undone,
+                            StringVec *left, Error *err);
 /* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved, and one whose
  * tables are locked is told as an event and tried again until the connection's stop. Once more does no harm. */
 NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,

@@ -38,6 +38,7 @@ typedef struct Waiting {
     bool *chosen; /* by the migration's filters */
     ActingVec source;
     NotMovedVec not_moved; /* by OPEN: listed when that is committed */
+    StringVec dropped;     /* by OPEN, for people: told when that is committed */
     int64_t try_us;        /* how long trying it took, for the estimate */
 } Waiting;
 
@@ -89,6 +90,9 @@ NODISCARD bool promote_wait_applied(const Promote *promote, Lsn lsn, int64_t dea
 NODISCARD bool promote_prepare(Promote *promote, Error *err);
 /* Commands of the source that nobody has repeated on the destination. */
 NODISCARD bool promote_unrepeated(Promote *promote, StringVec *problems, Error *err);
+/* Triggers and rules of the destination that fire for what we write (strangers.h). `mark`: not in OPEN's transaction.
+ */
+NODISCARD bool promote_strangers(Promote *promote, bool mark, StringVec *problems, Error *err);
 int64_t promote_estimate_us(const Promote *promote);
 
 /* fence.c */
@@ -133,7 +137,13 @@ NODISCARD bool promote_setting_on(Promote *promote, Error *err);
 NODISCARD bool promote_setting_exceptions(Promote *promote, Error *err);
 /* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
 const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
-const char *promote_setting_line(Arena *arena, const char *previous); /* NULL = none was set */
+/* Pure: since when the setting may have been on, by the source's clock; "-infinity" when the line does not say. */
+const char *promote_setting_since(Arena *arena, const char *line);
+const char *promote_setting_line(Arena *arena, const char *since, const char *previous); /* previous NULL: none */
+/* The journal's line, NULL = none. */
+NODISCARD bool promote_setting_read_line(DbConn *dest, Arena *arena, const char **ret_line, Error *err);
+/* Without waiting for the source's standbys, and not for long for anybody else who alters the database. */
+#define PROMOTE_ALTER_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '3s'; "
 
 /* rest.c, rest_tables.c, views.c */
 NODISCARD bool promote_copy_rest(Promote *promote, Error *err);

@@ -407,19 +407,35 @@ static bool check_source(const Promote *promote, Arena *scratch, Error *err) {
     return error_remedy(err, "promote again");
 }
 
+/* What only the destination has is gone with OPEN (--ddl): nobody should have to miss it first. Always true. */
+static bool note_drops(Promote *promote, const WaitingWork *work) {
+    for (size_t i = 0; i < work->drops.len; i++) {
+        const Acting *gone = &work->drops.items[i];
+
+        if (acting_find(&promote->waiting.source, gone->kind, gone->schema, gone->tag) == NULL)
+            vec_push(promote->arena, &promote->waiting.dropped,
+                     arena_printf(promote->arena, "%s was on the destination only, and was dropped there: %s",
+                                  acting_display(work->arena, gone), gone->definition));
+    }
+    return true;
+}
+
 bool waiting_run(Promote *promote, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     WaitingWork work = {.arena = scratch};
     StringVec problems = {0};
 
     promote->waiting.not_moved.len = 0;
+    promote->waiting.dropped.len = 0;
     if (!promote_unrepeated(promote, &problems, err) ||
-        !promote_refuse(promote, "definitions are missing on the destination", &problems, err))
+        !promote_refuse(promote, "definitions are missing on the destination", &problems, err) ||
+        !promote_strangers(promote, false, &problems, err) ||
+        !promote_refuse(promote, "the destination changes what is written to it", &problems, err))
         return false;
     if (!has_archive(promote))
         return true;
     return check_source(promote, scratch, err) && find_work(promote, &work, &problems, err) &&
-           promote_refuse(promote, "source and destination differ", &problems, err) &&
+           promote_refuse(promote, "source and destination differ", &problems, err) && note_drops(promote, &work) &&
            run_part(promote, &work, NULL, true, work.chosen, &promote->waiting.not_moved, err) &&
            waiting_add_keys(promote, &work, err);
 }
