@@ -285,6 +285,8 @@ static void test_one_name_and_one_lease(void **state) {
     assert_int_equal(leases, 1);
 }
 
+#ifdef PGCRANE_FAILPOINTS
+
 static void child_dies(Fixture *f, Store *store, int number) {
     Increment work = {.name = counter};
     Error err;
@@ -307,6 +309,8 @@ static void test_killed(void **state) {
         close_store(f);
     }
 }
+
+#endif
 
 static void child_never_ends(Fixture *f, Store *store, int number) {
     for (;;)
@@ -334,6 +338,8 @@ static void test_killed_somewhere(void **state) {
 
 /* --- fail points, as the caller sees them --- */
 
+#ifdef PGCRANE_FAILPOINTS
+
 static void test_failpoints(void **state) {
     Fixture *f = *state;
     Increment work = {.name = counter};
@@ -350,6 +356,8 @@ static void test_failpoints(void **state) {
     assert_int_equal(count_of(f, f->store), 1);
     assert_int_equal(work.runs, 2); /* neither was run again by itself */
 }
+
+#endif
 
 /* --- a body that does not look --- */
 
