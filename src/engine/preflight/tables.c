@@ -161,7 +161,7 @@ bool check_inherited_order(Preflight *p, Error *err) {
 }
 
 /* Left out wherever tables are listed: the ledger of a migration to this database, and what one from it has made here,
- * which is functions only. */
+ * which is functions, and the secret of a capture (ddl/capture_sql.c). */
 bool check_reserved_schema(Preflight *p, Error *err) {
     static const SqlCheck check = {
         .check = CHECK_SOURCE_RESERVED_SCHEMA,
@@ -171,7 +171,7 @@ bool check_reserved_schema(Preflight *p, Error *err) {
         .sql = "SELECT n.nspname, o.name, pg_catalog.format('%I.%I', n.nspname, o.name),"
                " pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n JOIN ("
                " SELECT relnamespace AS schema, relname AS name FROM pg_catalog.pg_class"
-               "  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')"
+               "  WHERE relkind IN ('r', 'p', 'v', 'f', 'S', 'c') OR (relkind = 'm' AND relname <> 'secret')"
                " UNION ALL SELECT typnamespace, typname FROM pg_catalog.pg_type WHERE typtype IN ('e', 'd', 'r')"
                " UNION ALL SELECT pronamespace, proname FROM pg_catalog.pg_proc"
                "  WHERE pronamespace = pg_catalog.to_regnamespace('pgcrane')) o ON o.schema = n.oid"

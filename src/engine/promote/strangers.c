@@ -24,7 +24,6 @@ static const char *fires_param(bool replica_role) {
 }
 
 static bool find_relation(DbConn *source, DbConn *dest, Stranger *stranger, bool *ret_found, Error *err) {
-    CLEANUP(arena_freep) Arena *scratch = arena_new();
     CLEANUP(db_result_freep) DbResult *row = NULL;
     CLEANUP(db_result_freep) DbResult *line = NULL;
 
