@@ -688,7 +688,8 @@ def test_the_message_is_utf8_whatever_the_database_is(make_probe, server_of):
         psql(latin, "SET client_encoding = 'UTF8'; CREATE TABLE \"gr\u00f6\u00dfe\" (\"\u00e9\" text DEFAULT '\u00fc')")
         rows = latin.sql("SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, 'proto_version', '1',"
                          " 'publication_names', %s, 'messages', 'true')", (SLOT, f"pgcrane_{JOB}_all"))
-        bodies = [bytes(data)[bytes(data).index(b"{"):] for (data,) in rows if b"pgcrane.ddl\0" in bytes(data) and b"{" in bytes(data)]
+        parts = [bytes(data).partition(b"pgcrane.ddl\0")[2] for (data,) in rows]  # the length, then slot, secret, JSON
+        bodies = [part[4:] for part in parts if b"{" in part]
         assert len(bodies) == 1
         probe("replay", text=bodies[0].decode("utf-8") + "\n")
         assert [r["outcome"] for r in probe.values("replayed")] == ["applied"]
