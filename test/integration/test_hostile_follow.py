@@ -543,9 +543,9 @@ def test_row_in_the_way_is_nobodys_definition(follow):
 
 def test_value_refused_for_no_reason_that_is_known(follow):
     """Both definitions are the same: then it is not the definition, and nothing is passed over."""
-    following = follow(TABLE.format("a"))
-    following.dest.sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '22000'; END$$;"
-                       " CREATE TRIGGER no BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE a ENABLE ALWAYS TRIGGER no")
+    function = "CREATE OR REPLACE FUNCTION fine(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$BEGIN {} RETURN true; END$$"
+    following = follow(function.format("") + "; CREATE TABLE a (id int PRIMARY KEY, v text CHECK (public.fine(v)))")
+    following.dest.sql(function.format("RAISE EXCEPTION 'no' USING ERRCODE = '22000';"))
     following.source.sql("INSERT INTO a VALUES (1000, 'x')")
     assert following.end(60) != 0
     assert following.failure()["reason"] == "CONFLICT", following.failure()
