@@ -1,6 +1,7 @@
 """Driving test/support/promote_probe.c."""
 import contextlib
 import os
+import re
 import threading
 
 import pytest
@@ -84,6 +85,7 @@ class Promoter:
     def __init__(self, folder, source, dest):
         path = os.path.join(os.path.dirname(find_program()), "promote_probe")
         self.program = Program(folder, path)
+        os.makedirs(folder, exist_ok=True)  # where it keeps its hooks
         self.source, self.dest = source, dest
         for database in (source, dest):
             database.sql(SCHEMA)
@@ -131,7 +133,9 @@ def wait_for_locks(promoter):
 
 
 def fence_lines(database):
-    return database.sql("SELECT name FROM pgcrane.source_object WHERE kind = 'fence'")
+    """What they set back to; before it stands since when, by the source's clock."""
+    lines = database.sql("SELECT name FROM pgcrane.source_object WHERE kind = 'fence'")
+    return [(re.sub(r"^since \d{4}-\d\d-\d\d \d\d:\d\d:[^;]+; ", "", line),) for (line,) in lines]
 
 
 def is_opened(database):

@@ -145,6 +145,7 @@ static bool promote(Probe *probe, Error *err) {
         .source_target = &probe->source_target,
         .dest_target = &probe->dest_target,
         .job_id = probe->ledger.job_id,
+        .folder = getenv("HOME"), /* the harness makes one for each program */
         .names = probe->names,
         .follow = probe->follow,
         .tables = probe->tables,
