@@ -433,7 +433,7 @@ def test_source_stays_away_in_the_fence(own_cluster, dest_db, pgcrane):
     cluster.kill9()
     out, err = command.communicate(timeout=100)
     assert command.returncode == 69 and "may still be read-only" in err, out + err
-    assert f"ALTER DATABASE {following.source.name} RESET default_transaction_read_only" in err
+    assert f'ALTER DATABASE "{following.source.name}" RESET default_transaction_read_only' in err
     assert following.end() == 69
     cluster.start()
     assert is_read_only(following.source)
