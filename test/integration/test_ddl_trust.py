@@ -141,3 +141,24 @@ def test_what_event_triggers_did_not_see_is_copied_again(pgcrane, make_cluster, 
         assert len([text for text in warnings(following) if "was changed on the source" in text]) == 1
     assert following.promoted(following.promote())["proven"]
     assert not differences(source, dest)
+
+
+@pytest.mark.turns(3)
+def test_killed_between_the_marks_and_a_new_capture(follow):
+    """All tables are marked, the triggers are still gone: the next start finds both, and nothing is taken for seen."""
+    following = follow("".join(TWO.format(name) for name in "ab"), "--ddl")
+    source, dest = following.source, following.dest
+    following.stop()
+    following.start(env={"PGCRANE_FAILPOINT": "ddl.capture_marked:kill:1"}).wait_caught_up()
+    source.sql("".join(f"DROP EVENT TRIGGER {name};" for (name,) in source.sql("SELECT evtname FROM pg_event_trigger")) +
+               "ALTER TABLE a ALTER v TYPE text USING v || '!'; DELETE FROM a WHERE id = 3;"
+               " ALTER TABLE b DROP v; ALTER TABLE b ADD v text; UPDATE b SET v = 'x' WHERE id < 9")
+    assert following.end() != 0 and following.failure()["reason"] == "WORKER_LOST", following.said()
+    source.sql("UPDATE a SET v = 'later' WHERE id = 4; INSERT INTO b VALUES (1000, 'new')")
+    following.again().wait_caught_up()
+    following.wait_applied()
+    dest.sql("ALTER TABLE b ALTER v DROP DEFAULT")  # what nobody captured somebody has to repeat, if the copy has not
+    assert following.promoted(following.promote())["proven"]
+    assert not differences(source, dest)
+    for name in "ab":
+        assert sorted(source.sql(f"SELECT * FROM {name}", ()), key=str) == sorted(dest.sql(f"SELECT * FROM {name}", ()), key=str)
