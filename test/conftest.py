@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from support.cluster import ROOT, Cluster  # noqa: E402
+from support.following import Following  # noqa: E402
 from support.program import Program  # noqa: E402
 
 _clusters = []
@@ -136,6 +137,17 @@ def pgcrane(request, tmp_path):
     program = Program(tmp_path / "state")
     yield program
     program.end_all()
+
+
+@pytest.fixture
+def follow(pgcrane, source_db, dest_db):
+    """follow(schema, flags...) gives a Following that has caught up."""
+    def start(schema, *flags, **options):
+        source_db.sql(schema)
+        following = Following(pgcrane, source_db, dest_db, *flags, **options).start()
+        following.wait_caught_up()
+        return following
+    return start
 
 
 @pytest.fixture

@@ -53,17 +53,6 @@ STATES = "".join(f"""CREATE TABLE {name} (id int PRIMARY KEY, v text) PARTITION 
 CREATE TABLE key_child (id int PRIMARY KEY, v text, p int CONSTRAINT child_p REFERENCES new_rule); COMMENT ON CONSTRAINT child_p ON key_child IS 'kept';"""
 
 
-@pytest.fixture
-def follow(pgcrane, source_db, dest_db):
-    """follow(schema, flags...) gives a Following that has caught up."""
-    def start(schema, *flags, **options):
-        source_db.sql(schema)
-        following = Following(pgcrane, source_db, dest_db, *flags, **options).start()
-        following.wait_caught_up()
-        return following
-    return start
-
-
 def promote_equal(following, *flags):
     promoted = following.promoted(following.promote(*flags))
     assert promoted["opened"] and promoted["proven"], promoted

@@ -19,17 +19,6 @@ BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
 TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH
 
 
-@pytest.fixture
-def follow(pgcrane, source_db, dest_db):
-    """follow(schema, flags...) gives a Following that has caught up."""
-    def start(schema, *flags, **options):
-        source_db.sql(schema)
-        following = Following(pgcrane, source_db, dest_db, *flags, **options).start()
-        following.wait_caught_up()
-        return following
-    return start
-
-
 def promote_equal(following, *flags):
     following.promote(*flags)
     # the fence's setting is all that may differ

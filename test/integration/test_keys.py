@@ -29,16 +29,6 @@ def promote_equal(following, catalog=True):
     return promoted
 
 
-@pytest.fixture
-def follow(pgcrane, source_db, dest_db):
-    def start(schema, *flags, **options):
-        source_db.sql(schema)
-        following = Following(pgcrane, source_db, dest_db, *flags, **options).start()
-        following.wait_caught_up()
-        return following
-    return start
-
-
 @pytest.mark.parametrize("kind", FINER)
 def test_identity_of_a_finer_equality(kind, follow):
     """Set-wise, 'a' and 'A' would each match both rows: the right number of rows, with one another's values."""
