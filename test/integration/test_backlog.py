@@ -9,7 +9,7 @@ from support import compare
 from support.cluster import wait_until
 from support.following import Following
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 SCHEMA = """CREATE TABLE t (id int PRIMARY KEY, v text, n numeric, at timestamptz DEFAULT now());
  INSERT INTO t SELECT g, 'old', g FROM generate_series(1, 5000) g;

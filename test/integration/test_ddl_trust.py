@@ -8,6 +8,8 @@ from support.following import Following
 from support.trouble import differences
 from test_ddl import body, install, make_probe, messages, probe, psql, replay, server_of  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.turns(2)
+
 
 def warnings(following):
     return [event["text"] for event in following.bodies("EVENT") if event["level"] == "warning"]

@@ -5,6 +5,8 @@ from support.cluster import wait_until
 from support.promote_command import refused
 from support.trouble import assert_equal, make
 
+pytestmark = pytest.mark.turns(2)
+
 FUNCTION = """CREATE FUNCTION changes() RETURNS trigger LANGUAGE plpgsql
  AS $$BEGIN NEW.v := 'changed by a trigger'; RETURN NEW; END$$;"""
 TRIGGER = FUNCTION + """CREATE TRIGGER strange BEFORE INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION changes();

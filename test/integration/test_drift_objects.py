@@ -12,7 +12,7 @@ from support.cluster import wait_until
 from support.following import Following
 from support.program import Program, find_program, json_lines
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 COMMON = """
 CREATE SCHEMA shop;

@@ -13,6 +13,8 @@ from support.program import json_lines
 from support.tcp_proxy import Proxy
 from support.trouble import SCHEMA, Writer, assert_equal, assert_promoted, assert_writable, failpoint, make
 
+pytestmark = pytest.mark.turns(2)
+
 EVERYTHING = ("--ddl", "--identity-full")
 IDENTITIES = ("SELECT oid::regclass::text, relreplident::text FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384"
               " ORDER BY 1")

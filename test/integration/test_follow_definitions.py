@@ -10,7 +10,7 @@ from support.cluster import wait_until
 from support.following import Following
 from support.trouble import again
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 ROWS = "CREATE TABLE {0} (id int PRIMARY KEY, v text); INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 50) g;"
 FUNCTION = """CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.v = NEW.v || '!'; RETURN NEW; END$$;

@@ -15,7 +15,7 @@ from support.trouble import (SCHEMA, Writer, again, assert_equal, assert_promote
                              make_standby, promote_standby, wait_for_replay)
 from support.tcp_proxy import Proxy
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
 

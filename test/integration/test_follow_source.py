@@ -11,7 +11,7 @@ from support.cluster import wait_until
 from support.tcp_proxy import Proxy
 from support.trouble import (Writer, again, assert_equal, assert_promoted, assert_source_clean, failpoint, make, rows_and_sequences)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 NOTICED_S = 8  # the watch looks every two seconds; this machine may be busy
 PUBLISHED = "SELECT tablename::text FROM pg_publication_tables WHERE pubname LIKE 'pgcrane%%_keys' ORDER BY 1"

@@ -12,7 +12,7 @@ from support.cluster import wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, findings_of, has_ledger,
                                killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 @pytest.fixture

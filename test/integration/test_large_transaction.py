@@ -4,7 +4,7 @@ import pytest
 from support import compare
 from support.following import Following
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 CHANGES = """BEGIN;
  INSERT INTO big SELECT n, 'new ' || n FROM generate_series(1001, 150000) n;

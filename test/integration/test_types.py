@@ -9,6 +9,8 @@ from support.cluster import wait_until
 from support.following import Following
 from support.migration import FLAGS
 
+pytestmark = pytest.mark.turns(2)
+
 
 @pytest.fixture(scope="module", params=(15, 18))
 def pair(request, make_cluster):

@@ -5,9 +5,12 @@ import threading
 import time
 
 import psycopg
+import pytest
 
 from support.cluster import is_alive, proc_stat, wait_until
 from support.following import Following
+
+pytestmark = pytest.mark.turns(2)
 
 PIPE_SIZE = 4096
 FULL = 25  # seconds until the pipe and the socket behind it hold no further picture

@@ -7,6 +7,8 @@ from support import compare
 from support.cluster import find_binaries
 from support.migration import FLAGS, assert_done, assert_fails, assert_nothing_left, data_file, finding, has_ledger
 
+pytestmark = pytest.mark.turns(2)
+
 UPWARD = ((13, 15), (13, 17), (13, 18), (15, 17), (15, 18), (17, 18), (17, 17), (18, 18))
 DOWNWARD = ((15, 13), (17, 15), (18, 17))
 
