@@ -131,7 +131,7 @@ bool api_new(const ApiConfig *config, Api **ret_api, Error *err) {
 
     api->arena = arena;
     api->config = *config;
-    if (!watch_new(config->store, &api->watch, err)) {
+    if (!watch_new(config->store, API_WAITING_MAX, &api->watch, err)) {
         arena_free(arena);
         return false;
     }

@@ -17,6 +17,9 @@
 
 typedef struct Api Api;
 
+/* Calls that wait for an operation, each on a thread of the server; more of them are answered at once. */
+enum { API_WAITING_MAX = 4 };
+
 typedef struct ApiConfig {
     Store *store;
     const Vault *vault; /* NULL: requests with secrets in them are refused */

@@ -20,7 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WAITING_MAX = 4, EVENTS_AT_ONCE = 200, EVENT_TEXT_MAX = 64 * 1024, FEED_BYTES = 64 * 1024 };
+enum { EVENTS_AT_ONCE = 200, EVENT_TEXT_MAX = 64 * 1024, FEED_BYTES = 64 * 1024 };
 static const int64_t look_us = USEC_PER_SEC, more_us = 20 * USEC_PER_MSEC;
 
 typedef struct Follower Follower;
@@ -42,7 +42,7 @@ struct Watch {
     pthread_cond_t changed;
     /* Under the lock: */
     uint64_t turn;
-    int waiting;
+    int waiting, waiting_max;
     Follower *new_followers;
     /* Of the thread: */
     Follower *followers;
@@ -215,12 +215,13 @@ static bool start_thread(Watch *watch, Error *err) {
     return failed == 0 || error_set(err, REASON_SYSTEM, "a thread cannot be started: error %d", failed);
 }
 
-bool watch_new(Store *store, Watch **ret_watch, Error *err) {
+bool watch_new(Store *store, int waiting_max, Watch **ret_watch, Error *err) {
     Arena *arena = arena_new();
     Watch *watch = arena_new_of(arena, Watch);
 
     watch->arena = arena;
     watch->store = store;
+    watch->waiting_max = waiting_max;
     if (!stop_init(&watch->stop, err)) {
         arena_free(arena);
         return false;
@@ -258,7 +259,7 @@ void watch_freep(Watch **watch_pointer) {
 
 bool watch_enter(Watch *watch) {
     (void)pthread_mutex_lock(&watch->lock);
-    bool may = watch->waiting < WAITING_MAX;
+    bool may = watch->waiting < watch->waiting_max;
     watch->waiting += may;
     (void)pthread_mutex_unlock(&watch->lock);
     return may;

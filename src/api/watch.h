@@ -12,7 +12,8 @@
 
 typedef struct Watch Watch; /* Api has one: api_watch() */
 
-NODISCARD bool watch_new(Store *store, Watch **ret_watch, Error *err);
+/* waiting_max: calls that may wait at a time. */
+NODISCARD bool watch_new(Store *store, int waiting_max, Watch **ret_watch, Error *err);
 /* Ends what waits and all streams; new ones end at once. */
 void watch_stop(Watch *watch);
 void watch_freep(Watch **watch);
