@@ -170,9 +170,12 @@ def test_a_store_in_postgresql(make_daemon, own_cluster):
     assert second.get(PROFILES + "/src").json == profile
     assert second.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="src").status == 409
     cluster.stop("immediate")
-    answer = first.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="other", requestId="r1")
-    assert answer.status == 503 and answer.error()[0] == "UNAVAILABLE"
-    assert second.get("/readyz").status == 503 and second.get("/healthz").status == 200
+    assert second.get("/healthz").status == 200
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        ready = pool.submit(second.get, "/readyz")
+        answer = first.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="other", requestId="r1")
+        assert answer.status == 503 and answer.error()[0] == "UNAVAILABLE"
+        assert ready.result(20).status == 503
     cluster.start()
     first.finished(first.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="other", requestId="r1"))
     assert [each["name"] for each in second.get(PROFILES)["connectionProfiles"]] == [PROFILES + "/other", PROFILES + "/src"]
