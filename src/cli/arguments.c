@@ -149,6 +149,10 @@ static void from_environment(Arena *arena, const Command *command, SettingVec *s
 
 static bool take_job(Arena *arena, const Command *command, int argc, char *const *argv, const char **ret_job,
                      Error *err) {
+    if (command->takes_none && optind < argc) {
+        error_set(err, REASON_USAGE, "%s takes options only", command->name);
+        return error_remedy(err, "see pgcrane %s --help", command->name);
+    }
     if (argc - optind > 1) {
         error_set(err, REASON_USAGE, "%d arguments too many: only JOB is expected", argc - optind - 1);
         return error_remedy(err, "see pgcrane %s --help", command->name);
@@ -193,8 +197,9 @@ bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_argumen
     }
     Arguments arguments = {0};
     options_init(&arguments.options);
-    bool filled = parsed.command->takes_job ? fill_job(arena, &parsed, argc, argv, &arguments, err)
-                                            : fill_migrate(arena, &parsed, argc, argv, &arguments, err);
+    bool migrates = !parsed.command->takes_job && !parsed.command->takes_none;
+    bool filled = !migrates ? fill_job(arena, &parsed, argc, argv, &arguments, err)
+                            : fill_migrate(arena, &parsed, argc, argv, &arguments, err);
     if (filled)
         *ret_arguments = arguments;
     return filled;

@@ -96,6 +96,16 @@ static const char *const promote_takes[] = {"Promote", "state-dir", "dry-run", "
 static const char *const status_takes[] = {"Status", "state-dir", "json", "no-color", NULL};
 static const char *const abort_takes[] = {"Abort", "state-dir", "yes", "Output", NULL};
 
+static const char *const serve_about[] = {
+    "Serves Google's Database Migration API v1 over HTTP: connection profiles, migration jobs and their operations, as "
+    "gcloud, Terraform and the googleapis clients know them. What it is asked for is kept in the store: an SQLite file "
+    "in the state folder, or a PostgreSQL database that several daemons share.",
+    "It listens on the loopback interface only. SIGTERM and Ctrl-C end it when the requests under way are answered.",
+    NULL,
+};
+
+static const char *const serve_takes[] = {"Service", "state-dir", "verbose", NULL};
+
 static const char *const help_about[] = {
     "Without a name: all commands. With one: how that command is used. Also: pgcrane help exit-codes, pgcrane help "
     "errors, pgcrane help environment.",
@@ -147,6 +157,16 @@ const Command commands[] = {
         .run = abort_main,
         .about = abort_about,
         .examples = abort_examples,
+    },
+    {
+        .name = "serve",
+        .args = "[OPTION]...",
+        .help = "serve the API",
+        .hidden = true, /* until jobs are carried out */
+        .takes_none = true,
+        .takes = serve_takes,
+        .run = serve_main,
+        .about = serve_about,
     },
     {
         .name = "help",

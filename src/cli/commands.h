@@ -18,6 +18,7 @@ typedef struct Command {
     const char *help; /* one line */
     bool hidden;
     bool takes_job;           /* an argument JOB, which may be left out when there is one */
+    bool takes_none;          /* options, and no argument */
     const char *const *takes; /* groups and flags of options.def, NULL-terminated; NULL = no options */
     int (*run)(int argc, char **argv);
     const char *const *about; /* paragraphs, NULL-terminated; NULL = none */
@@ -36,6 +37,7 @@ int migrate_main(int argc, char **argv);
 int promote_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int abort_main(int argc, char **argv);
+int serve_main(int argc, char **argv);
 int help_main(int argc, char **argv);
 int version_main(int argc, char **argv);
 int docs_main(int argc, char **argv);

@@ -29,12 +29,20 @@ static void markdown_option(Arena *arena, Buf *out, const OptionInfo *info) {
     buf_append_str(out, " | ");
     const char *comma = "";
     for (size_t at = 0; at < commands_count; at++) {
-        if (!command_takes(&commands[at], info))
+        if (commands[at].hidden || !command_takes(&commands[at], info))
             continue;
         buf_printf(out, "%s%s", comma, commands[at].name);
         comma = ", ";
     }
     buf_append_str(out, " |\n");
+}
+
+/* Of a command that help tells of. */
+static bool is_shown(const OptionInfo *info) {
+    for (size_t at = 0; at < commands_count; at++)
+        if (!commands[at].hidden && command_takes(&commands[at], info))
+            return true;
+    return false;
 }
 
 static void docs_options(Buf *out) {
@@ -46,6 +54,8 @@ static void docs_options(Buf *out) {
                    "promote, an option that is not given is as the migration was begun.");
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
+        if (!is_shown(&option_infos[at]))
+            continue;
         if (strcmp(group, option_infos[at].group) != 0) {
             group = option_infos[at].group;
             buf_printf(
@@ -134,7 +144,7 @@ static void folder_options(Buf *out) {
 /* One branch for each command with options. */
 static void completion_commands(Buf *out) {
     for (size_t at = 0; at < commands_count; at++) {
-        if (commands[at].takes == NULL)
+        if (commands[at].takes == NULL || commands[at].hidden)
             continue;
         buf_printf(out, "    %s:*)\n        mapfile -t COMPREPLY < <(compgen -W \"", commands[at].name);
         option_words(out, &commands[at]);

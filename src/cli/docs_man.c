@@ -59,7 +59,7 @@ static void man_see_also(Buf *out, const Command *self) {
     if (self != NULL)
         buf_append_str(out, ".BR pgcrane (1),\n");
     for (size_t at = 0; at < commands_count; at++)
-        if (commands[at].takes != NULL && &commands[at] != self)
+        if (commands[at].takes != NULL && !commands[at].hidden && &commands[at] != self)
             buf_printf(out, ".BR pgcrane\\-%s (1),\n", commands[at].name);
     buf_append_str(out, ".BR pg_dump (1),\n.BR psql (1)\n");
 }

@@ -118,11 +118,17 @@ static bool set_list(Arena *arena, MigrateOptions *options, const OptionInfo *in
     return true;
 }
 
+/* Settings of the service: a migration takes none of them, nor keeps them in its files, as --store may hold a password.
+ */
+static bool is_of_migration(const OptionInfo *info) {
+    return strcmp(info->group, "Service") != 0;
+}
+
 bool options_from_environment(Arena *arena, MigrateOptions *options, Error *err) {
     for (size_t i = 0; i < option_infos_count; i++) {
         const OptionInfo *info = &option_infos[i];
         const char *value = from_environment(arena, info->flag);
-        if (value == NULL)
+        if (value == NULL || !is_of_migration(info))
             continue;
         bool ok = info->kind == OPTION_LIST ? set_list(arena, options, info, value, err)
                                             : options_set(arena, options, info, value, err);
@@ -168,7 +174,8 @@ json_t *options_to_json(const MigrateOptions *options) {
     json_object_set_new(object, "source", json_string_lossy(options->source));
     json_object_set_new(object, "dest", json_string_lossy(options->dest));
     for (size_t i = 0; i < option_infos_count; i++)
-        json_object_set_new(object, option_infos[i].field, field_to_json(options, &option_infos[i]));
+        if (is_of_migration(&option_infos[i]))
+            json_object_set_new(object, option_infos[i].field, field_to_json(options, &option_infos[i]));
     return object;
 }
 

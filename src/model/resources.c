@@ -251,6 +251,8 @@ static const Field connection_profile_fields[] = {
     {.name = "alloydb", .kind = FIELD_MESSAGE, .message = &message_alloydb, .oneof = "connection_profile"},
     {.name = "satisfiesPzs", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
     {.name = "satisfiesPzi", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
+    {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
 };
 const Message message_connection_profile = {"ConnectionProfile", connection_profile_fields,
                                             COUNT_OF(connection_profile_fields)};
@@ -357,6 +359,20 @@ static const Field migration_job_fields[] = {
     {.name = "dumpPath", .kind = FIELD_STRING, .flags = FIELD_ECHO, .oneof = "dump"},
     {.name = "satisfiesPzs", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
     {.name = "satisfiesPzi", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
+    {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
+    {.name = "allowedActions",
+     .kind = FIELD_STRING,
+     .flags = FIELD_REPEATED | FIELD_OUTPUT,
+     .help = "verbs that the job takes now"},
+    {.name = "attempts",
+     .kind = FIELD_INT32,
+     .flags = FIELD_OUTPUT,
+     .help = "workers lost since anything went forward"},
+    {.name = "nextRetryTime",
+     .kind = FIELD_TIMESTAMP,
+     .flags = FIELD_OUTPUT,
+     .help = "when it is tried again by itself"},
 };
 const Message message_migration_job = {"MigrationJob", migration_job_fields, COUNT_OF(migration_job_fields)};
 
@@ -368,6 +384,8 @@ static const Field migration_job_object_fields[] = {
     {.name = "error", .kind = FIELD_MESSAGE, .flags = FIELD_OUTPUT, .message = &message_status},
     {.name = "createTime", .kind = FIELD_TIMESTAMP, .flags = FIELD_OUTPUT},
     {.name = "updateTime", .kind = FIELD_TIMESTAMP, .flags = FIELD_OUTPUT},
+    {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
 };
 const Message message_migration_job_object = {"MigrationJobObject", migration_job_object_fields,
                                               COUNT_OF(migration_job_object_fields)};
@@ -417,6 +435,8 @@ static const Field private_connection_fields[] = {
      .oneof = "config"},
     {.name = "satisfiesPzs", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
     {.name = "satisfiesPzi", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
+    {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
 };
 const Message message_private_connection = {"PrivateConnection", private_connection_fields,
                                             COUNT_OF(private_connection_fields)};

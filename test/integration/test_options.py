@@ -24,7 +24,7 @@ SHOWN_BY = {
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
-    "source-only": "test_source_only",
+    "source-only": "test_source_only", "store": "test_of_serve", "listen": "test_of_serve",
 }
 # Those that mean something with --follow only: here, that they are refused without it; what they do, in the tests of
 # following and promoting.
@@ -74,6 +74,15 @@ def test_every_option_is_shown():
         flags = set(re.findall(r'^X\(\w+, \w+, "([a-z-]+)"', file.read(), re.M))
     assert flags == set(SHOWN_BY) | set(WITH_FOLLOW) | {"follow"}
     assert all(name in globals() for name in SHOWN_BY.values())
+
+
+def test_of_serve(pgcrane):
+    """What they do is in test_serve.py. A migration takes none of them, from its environment either."""
+    for flag in ("store", "listen"):
+        assert f"--{flag}=" in pgcrane("serve", "--help").stdout
+        result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
+        assert result.code == 64 and f"--{flag}" in result.stderr
+    assert "serve the API" not in pgcrane("--help").stdout
 
 
 def test_source_only(pgcrane):

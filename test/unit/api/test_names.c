@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "api/names.h"
-#include "api/status.h"
+#include "model/status.h"
 
 static void test_names_there_and_back(void **state UNUSED) {
     static const struct {

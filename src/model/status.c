@@ -1,5 +1,5 @@
 /* google.rpc.Status and its details. */
-#include "api/status.h"
+#include "model/status.h"
 
 #define TYPE_URL "type.googleapis.com/google.rpc."
 

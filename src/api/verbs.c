@@ -1,0 +1,147 @@
+/* The verbs of migration jobs. */
+#include "api/kinds.h"
+#include "api/migration_jobs.h"
+#include "api/patch.h"
+#include "jobs/errand.h"
+#include "jobs/wish.h"
+#include "model/resources.h"
+
+#include <string.h>
+
+/* ---- Wishes ---- */
+
+static bool wish(ApiCall *call, JobEvent event, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+    const Wish wish = {.event = event, .order = call_order(call), .args = call->body, .who = call->who};
+
+    return kind_load(call, &job, err) && job_wish(call->tx, call->arena, call->resource, &wish, &call->operation, err);
+}
+
+bool migration_start(ApiCall *call, Error *err) {
+    return wish(call, EVENT_USER_START, err);
+}
+
+bool migration_stop(ApiCall *call, Error *err) {
+    return wish(call, EVENT_USER_STOP, err);
+}
+
+bool migration_resume(ApiCall *call, Error *err) {
+    return wish(call, EVENT_USER_RESUME, err);
+}
+
+/* ---- Errands ---- */
+
+static bool ask(ApiCall *call, Record *job, Errand errand, const json_t *args, Error *err) {
+    const OperationOrder order = call_order(call);
+    const JobView view = job_view(job);
+
+    return errand_is_allowed(errand, &view, err) &&
+           errand_ask(call->tx, call->arena, job, errand, &order, args, &call->operation, err);
+}
+
+/* The job as it would be with the changes of the request, which are not kept. */
+bool migration_verify(ApiCall *call, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+    const json_t *changes = json_object_get(call->body, "migrationJob");
+    const char *mask = json_get_string(call->body, "updateMask", "");
+
+    if (!kind_load(call, &job, err))
+        return false;
+    if (changes == NULL)
+        return ask(call, &job, ERRAND_VERIFY, NULL, err);
+    CLEANUP(json_freep)
+    json_t *candidate =
+        message_patch(&message_migration_job, job.api, changes, mask, NULL, call->arena, &call->violations);
+    if (candidate == NULL)
+        return false;
+    CLEANUP(json_freep) json_t *args = json_pack("{s:O}", "migrationJob", candidate);
+    return ask(call, &job, ERRAND_VERIFY, args, err);
+}
+
+static bool ask_plainly(ApiCall *call, Errand errand, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+
+    return kind_load(call, &job, err) && ask(call, &job, errand, NULL, err);
+}
+
+bool migration_demote(ApiCall *call, Error *err) {
+    return ask_plainly(call, ERRAND_DEMOTE, err);
+}
+
+bool migration_fetch(ApiCall *call, Error *err) {
+    return ask_plainly(call, ERRAND_FETCH_OBJECTS, err);
+}
+
+/* ---- Of the whole job, or of some of its databases ---- */
+
+/* Each of the filter's databases has to be an object of the job. */
+static bool check_known(ApiCall *call, const json_t *filter, Error *err) {
+    const json_t *list = json_object_get(json_object_get(filter, "sourceObjectsConfig"), "objectConfigs");
+
+    for (size_t at = 0; at < json_array_size(list); at++) {
+        const json_t *identifier = json_object_get(json_array_get(list, at), "objectIdentifier");
+        const char *database = json_get_string(identifier, "database", "");
+        StoreResource object = {0};
+
+        if (store_get(call->tx, object_name(call->arena, call->resource, database), &object, err))
+            continue;
+        if (err->reason != REASON_NO_RESOURCE)
+            return false;
+        call_refuse(call, arena_printf(call->arena, "objectsFilter.sourceObjectsConfig.objectConfigs[%zu]", at),
+                    "the job has no database %s", database);
+    }
+    return call->violations.len == 0;
+}
+
+/* A filter that names all, or nothing, is none. */
+static bool is_partial(const json_t *filter) {
+    const json_t *objects = json_object_get(filter, "sourceObjectsConfig");
+
+    return json_array_size(json_object_get(objects, "objectConfigs")) > 0 &&
+           strcmp(json_get_string(objects, "objectsSelectionType", ""), "ALL_OBJECTS") != 0;
+}
+
+static bool ask_of_some(ApiCall *call, Errand errand, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+
+    return kind_load(call, &job, err) && check_known(call, json_object_get(call->body, "objectsFilter"), err) &&
+           ask(call, &job, errand, call->body, err);
+}
+
+bool migration_restart(ApiCall *call, Error *err) {
+    bool failed = json_get_bool(call->body, "restartFailedObjects", false);
+    bool some = is_partial(json_object_get(call->body, "objectsFilter"));
+
+    if (some && failed)
+        return call_refuse(call, "restartFailedObjects", "cannot be given together with objectsFilter");
+    return some || failed ? ask_of_some(call, ERRAND_RESTART_OBJECTS, err) : wish(call, EVENT_USER_RESTART, err);
+}
+
+bool migration_promote(ApiCall *call, Error *err) {
+    if (json_get_bool(call->body, "failback", false))
+        return error_set(err, REASON_NOT_SERVED, "promote with failback is not served here");
+    return is_partial(json_object_get(call->body, "objectsFilter")) ? ask_of_some(call, ERRAND_PROMOTE_OBJECTS, err)
+                                                                    : wish(call, EVENT_USER_PROMOTE, err);
+}
+
+/* ---- Objects ---- */
+
+bool migration_lookup(ApiCall *call, Error *err) {
+    CLEANUP(record_fini) Record job = {0}, object = {0};
+    const json_t *identifier = json_object_get(call->body, "sourceObjectIdentifier");
+    const char *database = json_get_string(identifier, "database", "");
+    const char *type = json_get_string(identifier, "type", "DATABASE");
+
+    if (database[0] == '\0')
+        return call_refuse(call, "sourceObjectIdentifier.database", "is required");
+    if (!kind_load(call, &job, err))
+        return false;
+    if (strcmp(type, "DATABASE") != 0)
+        return error_set(err, REASON_NO_RESOURCE, "the objects of %s are databases: there is no %s", call->resource,
+                         type);
+    if (!record_load(call->tx, STORE_MIGRATION_JOB_OBJECT, object_name(call->arena, call->resource, database), &object,
+                     err))
+        return error_wrap(err, "database %s of %s", database, call->resource);
+    call->answer = object_render(&object, call->arena);
+    return true;
+}

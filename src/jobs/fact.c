@@ -1,0 +1,86 @@
+/* What workers, and time, report of a job. */
+#include "jobs/fact.h"
+
+#include "common/clock.h"
+#include "jobs/turn.h"
+#include "model/status.h"
+
+/* The pause before an error is tried again: it doubles from one failure to the next. */
+static const int64_t pause_first_us = 5 * USEC_PER_SEC, pause_most_us = 300 * USEC_PER_SEC;
+
+static void set_int(Record *job, const char *key, int64_t value) {
+    (void)json_object_set_new(job->run, key, json_integer(value));
+}
+
+static int64_t pause_us(int64_t failures) {
+    int64_t pause = pause_first_us;
+
+    for (int64_t at = 1; at < failures && pause < pause_most_us; at++)
+        pause *= 2;
+    return MIN(pause, pause_most_us);
+}
+
+static void went_forward(Record *job) {
+    set_int(job, job_run_ATTEMPTS, 0);
+    set_int(job, job_run_FAILURES, 0);
+}
+
+static void note_error(Record *job, const Fact *fact, const JobView *before) {
+    int64_t failures = json_get_int(job->run, job_run_FAILURES, 0) + 1;
+    bool again = before->state == JOB_DELETING || (fact->error != NULL && fact->error->retryable);
+
+    set_int(job, job_run_FAILURES, failures);
+    (void)json_object_set_new(job->run, job_run_RECOVERABLE, json_boolean(again));
+    set_int(job, job_run_RETRY_AT_US, again && fact->event == EVENT_FATAL ? clock_wall_us() + pause_us(failures) : 0);
+}
+
+static void no_retry(Record *job) {
+    (void)json_object_del(job->run, job_run_RETRY_AT_US);
+}
+
+/* What is known of the job before its next state is looked for: guards ask it. */
+static void note(Record *job, const Fact *fact, const JobView *before) {
+    if (fact->error != NULL)
+        (void)json_object_set_new(job->api, "error", status_to_json(fact->error, NULL));
+    if (fact->event == EVENT_PREPARED)
+        (void)json_object_set_new(job->run, job_run_PREPARED, json_true());
+    else if (fact->event == EVENT_WORKER_LOST)
+        set_int(job, job_run_ATTEMPTS, json_get_int(job->run, job_run_ATTEMPTS, 0) + 1);
+    else if (fact->event == EVENT_FATAL || fact->event == EVENT_VERIFY_REFUSED)
+        note_error(job, fact, before);
+    else if (fact->event == EVENT_DUMP_DONE || fact->event == EVENT_CAUGHT_UP || fact->event == EVENT_PROMOTE_DONE)
+        went_forward(job);
+    else if (fact->event == EVENT_WORKER_READY)
+        (void)json_object_del(job->api, "error");
+    if (fact->event == EVENT_WORKER_READY || fact->event == EVENT_RETRY_DUE)
+        no_retry(job);
+}
+
+/* A job that failed always says why. */
+static void explain(Record *job, const JobTransition *row) {
+    Error why;
+
+    if (row->to != JOB_FAILED || json_object_get(job->api, "error") != NULL)
+        return;
+    error_set(&why, REASON_WORKER_LOST, "%s", row->comment);
+    error_remedy(&why, "resume it when the cause is gone: the log of the worker says more");
+    (void)json_object_set_new(job->api, "error", status_to_json(&why, NULL));
+}
+
+bool job_fact(StoreTx *tx, Arena *arena, const char *name, const Fact *fact, bool *ret_taken, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+    Error dropped;
+
+    if (!job_load(tx, name, &job, err))
+        return false;
+    const JobView before = job_view(&job);
+    note(&job, fact, &before);
+    const JobView view = job_view(&job);
+    const JobTransition *row = job_transition_find(&view, fact->event, &dropped);
+    *ret_taken = row != NULL;
+    if (row == NULL)
+        return true;
+    explain(&job, row);
+    const Turn turn = {.tx = tx, .arena = arena, .job = &job, .row = row, .detail = fact->detail};
+    return turn_take(&turn, err);
+}

@@ -1,0 +1,107 @@
+/* What users ask of a job. */
+#include "jobs/wish.h"
+
+#include "jobs/turn.h"
+
+/* What an attempt before has left behind is over: a person has decided anew. */
+static void forget_trouble(Record *job) {
+    static const char *const left[] = {job_run_ATTEMPTS, job_run_FAILURES, job_run_RECOVERABLE, job_run_RETRY_AT_US};
+
+    for (size_t at = 0; at < COUNT_OF(left); at++)
+        (void)json_object_del(job->run, left[at]);
+}
+
+static OperationOrder order_of(const Record *job, const Wish *wish, const char *verb) {
+    OperationOrder order = wish->order;
+
+    order.target = job->resource.name;
+    order.verb = verb;
+    return order;
+}
+
+static bool take(StoreTx *tx, Arena *arena, Record *job, const JobTransition *row, const Wish *wish, Error *err) {
+    const OperationOrder order = order_of(job, wish, job_event_verb(wish->event));
+    const Turn turn = {
+        .tx = tx, .arena = arena, .job = job, .row = row, .order = &order, .args = wish->args, .who = wish->who};
+
+    forget_trouble(job);
+    if (row->to != JOB_DELETING && row->to != JOB_STOPPING) /* those show what was wrong until the end */
+        (void)json_object_del(job->api, "error");
+    return turn_take(&turn, err);
+}
+
+/* An operation that was over before it began: nothing was left to do. */
+static bool answer_at_once(StoreTx *tx, Arena *arena, const Record *job, const Wish *wish, const char **ret_operation,
+                           Error *err) {
+    const OperationOrder order = order_of(job, wish, job_event_verb(wish->event));
+    CLEANUP(json_freep) json_t *answer = job_render(job, arena);
+
+    *ret_operation = order.name;
+    return operation_create(tx, arena, &order, err) &&
+           operation_finish(tx, arena, order.name, "MigrationJob", answer, err);
+}
+
+static bool answer_met(StoreTx *tx, Arena *arena, const Record *job, const Wish *wish, const char **ret_operation,
+                       Error *err) {
+    const json_t *last = turn_operation(job);
+    const char *name = json_get_string(last, "name", "");
+    bool running = false;
+
+    if (!operation_is_running(tx, name, &running, err))
+        return false;
+    if (!running)
+        return answer_at_once(tx, arena, job, wish, ret_operation, err);
+    *ret_operation = arena_strdup(arena, name);
+    return true;
+}
+
+bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, const char **ret_operation, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!job_load(tx, name, &job, err))
+        return false;
+    const JobView view = job_view(&job);
+    if (!job_event_is_allowed(&view, wish->event) && job_wish_is_met(&view, wish->event))
+        return answer_met(tx, arena, &job, wish, ret_operation, err);
+    const JobTransition *row = job_transition_find(&view, wish->event, err);
+    if (row == NULL)
+        return error_remedy(err, "GET %s: allowedActions says what is allowed", name);
+    *ret_operation = wish->order.name;
+    return take(tx, arena, &job, row, wish, err);
+}
+
+/* ---- Creation: no row of the table leads to a job's first state ---- */
+
+static bool begin(StoreTx *tx, Arena *arena, Record *job, const OperationOrder *order, const Wish *wish, Error *err) {
+    CLEANUP(json_freep) json_t *detail = json_pack("{s:s, s:s}", "to", job->resource.state, "by", wish->who);
+
+    (void)json_object_set_new(job->run, job_run_OPERATION,
+                              json_pack("{s:s, s:s}", "name", order->name, "verb", order->verb));
+    return record_create(tx, arena, job, err) && operation_create(tx, arena, order, err) &&
+           job_log(tx, job->resource.name, "CREATE", "created", detail, err);
+}
+
+static bool ask_prepare(StoreTx *tx, Arena *arena, const Record *job, const OperationOrder *order, Error *err) {
+    StoreAction action = {.owner = job->resource.name,
+                          .action = job_action_name(ACTION_PREPARE),
+                          .body = arena_printf(arena, "{\"operation\":\"%s\"}", order->name)};
+
+    return store_outbox_add(tx, &action, err);
+}
+
+bool job_create(StoreTx *tx, Arena *arena, Record *job, bool is_prepared, const Wish *wish, Error *err) {
+    const OperationOrder order = order_of(job, wish, "create");
+
+    job->resource.kind = STORE_MIGRATION_JOB;
+    job_set_state(job, JOB_CREATING, JOB_PHASE_NONE);
+    (void)json_object_clear(job->run);
+    if (!begin(tx, arena, job, &order, wish, err))
+        return false;
+    if (!is_prepared)
+        return ask_prepare(tx, arena, job, &order, err);
+    const JobView view = job_view(job);
+    const JobTransition *row = job_transition_find(&view, EVENT_PREPARED, err);
+    const Turn turn = {.tx = tx, .arena = arena, .job = job, .row = row};
+    (void)json_object_set_new(job->run, job_run_PREPARED, json_true());
+    return row != NULL && turn_take(&turn, err);
+}

@@ -1,0 +1,162 @@
+"""Connection profiles, private connections, locations, IAM."""
+import pytest
+
+from support.api import JOBS, LOCATION, PROFILES, PROJECT, api, make_daemon  # noqa: F401
+
+PRIVATES = LOCATION + "/privateConnections"
+
+
+def test_create_get_delete(api):
+    made = api.make_profile("src", labels={"a": "b"}, role="SOURCE", state="CREATING", name="bare")
+    assert made["name"] == PROFILES + "/src" and made["state"] == "READY" and made["labels"] == {"a": "b"}
+    assert made["postgresql"] == {"host": "10.0.0.5", "port": 5432, "username": "mig", "ssl": {}}
+    assert made["createTime"] == made["updateTime"] and made["createTime"].endswith("Z")
+    assert api.get(PROFILES + "/src").json == made
+    answer = api.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="src")
+    assert answer.status == 409 and answer.error() == ("ALREADY_EXISTS", f"Resource '{PROFILES}/src' already exists")
+    operation = api.good(api.delete(PROFILES + "/src", force="False"))
+    assert operation["done"] and operation["response"] == {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    assert operation["metadata"]["verb"] == "delete" and operation["metadata"]["target"] == PROFILES + "/src"
+    assert api.get(PROFILES + "/src").status == 404 and api.delete(PROFILES + "/src").status == 404
+
+
+def test_ssl_is_always_there(api):
+    """google-cloud-sdk falls over a profile without it."""
+    made = api.finished(api.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="src"))
+    assert made["postgresql"]["ssl"] == {}
+    assert api.get(PROFILES)["connectionProfiles"][0]["postgresql"]["ssl"] == {}
+
+
+@pytest.mark.parametrize("body, field", [
+    ({}, "postgresql"),
+    ({"postgresql": {}}, "postgresql.host"),
+    ({"postgresql": {"host": "-oProxyCommand=x"}}, "postgresql.host"),
+    ({"postgresql": {"host": "a b"}}, "postgresql.host"),
+    ({"postgresql": {"host": "h", "port": 0}}, "postgresql.port"),
+    ({"postgresql": {"host": "h"}, "cloudsql": {}}, "cloudsql"),
+    ({"postgresql": {"host": "h", "ssl": {"type": "SERVER_ONLY"}}}, "postgresql.ssl.caCertificate"),
+    ({"postgresql": {"host": "h", "privateConnectivity": {"privateConnection": "x"}}},
+     "postgresql.privateConnectivity.privateConnection"),
+    ({"postgresql": {"host": "h", "staticIpConnectivity": {}, "forwardSshConnectivity": {"hostname": "b", "username": "u"}}},
+     "postgresql.forwardSshConnectivity"),
+])
+def test_what_does_not_fit_together(api, body, field):
+    answer = api.post(PROFILES, body, connectionProfileId="src")
+    assert answer.status == 400 and field in answer.violations(), answer
+    assert api.get(PROFILES)["connectionProfiles"] == []
+
+
+def test_secrets_are_refused_as_long_as_there_is_no_key(api):
+    answer = api.post(PROFILES, {"postgresql": {"host": "h", "password": "hunter2"}}, connectionProfileId="src")
+    assert answer.status == 501 and "hunter2" not in answer.text
+    assert api.get(PROFILES)["connectionProfiles"] == [] and "hunter2" not in api.log()
+
+
+def test_patch(api):
+    profile = api.make_profile("src", labels={"a": "b"}, role="SOURCE")
+    path = profile["name"]
+    # a path of the mask that the body lacks is taken away, what the mask does not name stays
+    changed = api.finished(api.patch(path, {"postgresql": {"host": "new"}}, updateMask="postgresql.host,postgresql.port"))
+    assert changed["postgresql"] == {"host": "new", "username": "mig", "ssl": {}} and changed["labels"] == {"a": "b"}
+    # an empty mask means what was sent
+    changed = api.finished(api.patch(path, {"labels": {"c": "d"}}, updateMask=""))
+    assert changed["labels"] == {"c": "d"} and changed["postgresql"]["host"] == "new"
+    # output-only paths and fields mean nothing
+    changed = api.finished(api.patch(path, {"state": "FAILED", "name": "x", "createTime": "2001-01-01T00:00:00Z"},
+                                     updateMask="state,name"))
+    assert changed["state"] == "READY" and changed["name"] == path and changed["createTime"] == profile["createTime"]
+    for mask in ("nonsense", "postgresql.nonsense", "postgresql..host", "displayName,what"):
+        answer = api.patch(path, {}, updateMask=mask)
+        assert answer.status == 400 and "updateMask" in answer.violations(), answer
+    # the result is checked as a new one would be
+    answer = api.patch(path, {}, updateMask="postgresql.host")
+    assert answer.status == 400 and "postgresql.host" in answer.violations()
+    assert api.get(path)["postgresql"]["host"] == "new"
+    assert api.patch(PROFILES + "/none", {"displayName": "x"}).status == 404
+
+
+def test_a_new_kind_of_connectivity_takes_the_place_of_the_old(api):
+    profile = api.make_profile("src", postgresql={"host": "h", "staticIpConnectivity": {}})
+    tunnel = {"hostname": "bastion", "username": "u", "port": 22}
+    body = {**profile, "postgresql": {**profile["postgresql"], "forwardSshConnectivity": tunnel}}
+    changed = api.finished(api.patch(profile["name"], body, updateMask=""))
+    assert changed["postgresql"]["forwardSshConnectivity"] == tunnel
+    assert "staticIpConnectivity" not in changed["postgresql"]
+
+
+def test_what_is_used_is_not_deleted(api):
+    api.make_job()
+    for force in ("False", "True"):
+        answer = api.delete(PROFILES + "/src", force=force)
+        assert answer.status == 400 and answer.error()[0] == "FAILED_PRECONDITION" and JOBS + "/mj1" in answer.error()[1]
+    assert api.get(PROFILES + "/src").status == 200
+
+
+def test_a_server_that_is_yet_to_be_made(api):
+    settings = {"databaseVersion": "POSTGRES_15", "tier": "db-custom-1-3840", "dataDiskSizeGb": "20",
+                "activationPolicy": "SQL_ACTIVATION_POLICY_UNSPECIFIED", "sourceId": PROFILES + "/src"}
+    operation = api.good(api.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId="dst"))
+    assert operation["done"] is False and operation["metadata"]["verb"] == "create"
+    made = api.get(PROFILES + "/dst")
+    assert made["state"] == "CREATING" and made["cloudsql"]["settings"] == settings
+    assert api.outbox() == [(PROFILES + "/dst", "PROVISION", {"operation": operation["name"], "args": {}})]
+    answer = api.patch(PROFILES + "/dst", {"cloudsql": {"settings": {"tier": "x"}}}, updateMask="cloudsql.settings.tier")
+    assert answer.status == 400 and "cloudsql.settings.tier" in answer.violations()
+    deleting = api.good(api.delete(PROFILES + "/dst", force="true"))
+    assert deleting["done"] is False and api.get(PROFILES + "/dst")["state"] == "DELETING"
+    assert api.outbox()[-1] == (PROFILES + "/dst", "DEPROVISION", {"operation": deleting["name"], "args": {"force": True}})
+    # asked again: the operation under way
+    assert api.good(api.delete(PROFILES + "/dst", force="true"))["name"] == deleting["name"]
+
+
+def test_validate_only_keeps_nothing_and_has_the_connection_tested(api):
+    profile = api.make_profile("src")
+    body = {**profile, "displayName": "x"}
+    operation = api.good(api.patch(profile["name"], body, updateMask="displayName", validateOnly="True"))
+    assert operation["done"] is False
+    assert api.get(profile["name"]).json == profile
+    owner, action, sent = api.outbox()[-1]
+    assert (owner, action, sent["operation"]) == (profile["name"], "TEST_CONNECTION", operation["name"])
+    assert sent["args"]["profile"]["postgresql"]["host"] == "10.0.0.5" and sent["args"]["profile"]["displayName"] == "x"
+    assert api.good(api.get(operation["name"])) == operation
+    created = api.good(api.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId="new", validate_only="true"))
+    assert created["metadata"]["verb"] == "create" and created["done"] is False
+    assert api.get(PROFILES + "/new").status == 404
+    answer = api.post(PROFILES, {"postgresql": {}}, connectionProfileId="new", validateOnly="true")
+    assert answer.status == 400
+
+
+def test_private_connections(api):
+    body = {"displayName": "pc", "labels": {}, "name": "pc1", "vpcPeeringConfig": {"subnet": "10.1.0.0/29", "vpcName": "v"}}
+    made = api.finished(api.post(PRIVATES, body, privateConnectionId="pc1", skipValidation="True"))
+    assert made["state"] == "CREATED" and made["name"] == PRIVATES + "/pc1"
+    assert made["vpcPeeringConfig"] == body["vpcPeeringConfig"]
+    assert api.get(PRIVATES)["privateConnections"] == [made]
+    assert api.post(PRIVATES, body, privateConnectionId="pc1").status == 409
+    profile = api.make_profile("src", postgresql={"host": "h", "privateConnectivity": {"privateConnection": made["name"]}})
+    answer = api.delete(made["name"])
+    assert answer.error()[0] == "FAILED_PRECONDITION" and profile["name"] in answer.error()[1]
+    api.delete(profile["name"])
+    assert api.good(api.delete(made["name"]))["done"] and api.get(made["name"]).status == 404
+
+
+def test_locations(api):
+    assert [each["locationId"] for each in api.get(PROJECT + "/locations")["locations"]] == ["local"]
+    api.make_profile("src")
+    assert {each["name"] for each in api.get(PROJECT + "/locations")["locations"]} == {PROJECT + "/locations/local", LOCATION}
+    assert api.get(LOCATION).json == {"name": LOCATION, "locationId": "us-central1", "displayName": "us-central1"}
+    for address in api.get(LOCATION + ":fetchStaticIps")["staticIps"]:
+        assert not address.startswith(("127.", "fe80"))
+
+
+def test_iam(api):
+    profile = api.make_profile("src")
+    wanted = ["datamigration.connectionprofiles.get", "datamigration.connectionprofiles.delete", "storage.buckets.get"]
+    granted = api.good(api.post(profile["name"] + ":testIamPermissions", {"permissions": wanted}))
+    assert granted == {"permissions": wanted[:2]}
+    policy = api.get(profile["name"] + ":getIamPolicy?options.requestedPolicyVersion=3")
+    assert policy["version"] == 1 and policy["bindings"] == []
+    answer = api.post(profile["name"] + ":setIamPolicy", {"policy": {}})
+    assert answer.status == 501 and "tokens" in answer["error"]["details"][0]["metadata"]["remedy"]
+    assert api.get(PROFILES + "/none:getIamPolicy").status == 404
+    assert api.post(JOBS + "/none:testIamPermissions", {"permissions": []}).status == 404
