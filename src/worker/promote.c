@@ -187,9 +187,16 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
     return promote_run(&params, run->arena, result, err);
 }
 
+/* Whether the slot is to stay was said to the promote, perhaps not to the run that closes it. */
 static bool read_opened(Run *run, PromoteResult *result, Error *err) {
-    return ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &result->opened, err) &&
-           ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err);
+    bool keep_slot = false;
+
+    if (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &result->opened, err) ||
+        !ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err) ||
+        !ledger_step_done(run->dest, PROMOTE_STEP_KEEP_SLOT, &keep_slot, err))
+        return false;
+    run->options.keep_slot |= keep_slot;
+    return true;
 }
 
 /* A session whose COMMIT of OPEN is under way still shares the job's row: what it does is waited for. */
