@@ -144,7 +144,8 @@ bool step_abort(Run *run, Error *err) {
         run->finished = true;
         return step_close_source(run, err) && drop_ledger(run, err);
     }
-    if (!end_keepers(run, err) || !remove_from_source(run, err) || !drop_ledger(run, err))
+    if (!end_keepers(run, err) || !remove_from_source(run, err) || !run_remove_report(run, err) ||
+        !drop_ledger(run, err))
         return false;
     run->finished = true;
     run_event(run, "info",

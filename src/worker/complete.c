@@ -15,8 +15,10 @@
 #include "engine/seam/identity_full.h"
 #include "worker/run.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static RestorePass pass_of(const LoadParams *params, size_t entry) {
     return restore_pass(params->toc, &params->toc->entries[entry], &params->restore);
@@ -218,6 +220,14 @@ static void add_promote(const Run *run, Report *report) {
 /* 150020 = "15.20" */
 static const char *version_text(Arena *arena, int version) {
     return arena_printf(arena, "%d.%d", version / 10000, version % 10000);
+}
+
+/* A run that died just before its end has left one, and so has an earlier migration. Without a ledger beside it, it
+ * would say that all is done. */
+bool run_remove_report(const Run *run, Error *err) {
+    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+
+    return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
 bool run_report(Run *run, Error *err) {
