@@ -169,6 +169,19 @@ bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
     return true;
 }
 
+/* Of a promote the note is its own. */
+static bool note_read_only(Run *run, Error *err) {
+    const char *note = NULL;
+
+    if (run->opened)
+        return true;
+    if (!finish_read_only_note(run->dest, run->arena, &note, err))
+        return false;
+    if (note != NULL)
+        vec_push(run->arena, &run->notes, note);
+    return true;
+}
+
 bool step_finish(Run *run, Error *err) {
     bool gone = false;
 
@@ -178,7 +191,7 @@ bool step_finish(Run *run, Error *err) {
                   !end_ledger(run, err)))
         return false;
     run->has_ledger = false;
-    return run_report(run, err);
+    return note_read_only(run, err) && run_report(run, err);
 }
 
 /* ---- Report ---- */
