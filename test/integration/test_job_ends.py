@@ -8,7 +8,7 @@ import pytest
 from support.cluster import wait_until
 from support.migration import FLAGS, assert_done, finding
 from support.promote import is_read_only
-from support.trouble import SCHEMA, again, assert_promoted, assert_writable, failpoint, make, make_standby
+from support.trouble import SCHEMA, again, assert_promoted, assert_source_clean, assert_writable, failpoint, make, make_standby
 
 pytestmark = pytest.mark.turns(2)
 
@@ -141,6 +141,35 @@ def test_sequence_that_may_not_be_read(source, source_db, dest_db, pgcrane):
         source.sql(f"ALTER DATABASE {source_db.name} OWNER TO postgres; ALTER DATABASE {source_db.name} RESET default_transaction_read_only")
         source_db.sql("REASSIGN OWNED BY only_follows TO postgres; DROP OWNED BY only_follows")
         source.sql("DROP ROLE only_follows")
+
+
+def test_role_that_becomes_another(source, source_db, dest_db, pgcrane):
+    """The slot can be made by whoever logs in, but is dropped by the one that they become."""
+    source.sql("CREATE ROLE becomes_it; CREATE ROLE logs_in LOGIN REPLICATION IN ROLE becomes_it; ALTER ROLE logs_in SET role = 'becomes_it';"
+               f" GRANT pg_signal_backend TO becomes_it; ALTER DATABASE {source_db.name} OWNER TO becomes_it")
+    try:
+        source_db.sql(f"SET ROLE becomes_it; CREATE SCHEMA own; SET search_path = own; {SCHEMA}")
+        def begin():
+            return again(pgcrane, source_db, dest_db, "--no-owner", source_uri=source_db.uri_as("logs_in")).start()
+        refused = begin()
+        assert refused.end() == 2
+        found = [f for body in refused.bodies("FINDINGS") for f in body["findings"] if f["id"] == "FOLLOW_REPLICATION"]
+        assert [f["fix"].split(";")[0] for f in found] == ["ALTER ROLE becomes_it REPLICATION"], found
+        source.sql(found[0]["fix"])
+        following = begin()
+        following.wait_caught_up()
+        following.stop()
+        source.sql("ALTER ROLE becomes_it NOREPLICATION")
+        result = following.abort(check=False)
+        assert result.code == 77 and "as a role with REPLICATION: SELECT pg_drop_replication_slot" in result.stderr, result
+        source.sql("ALTER ROLE becomes_it REPLICATION")
+        following.abort()
+        assert_source_clean(following)
+    finally:
+        pgcrane.end_all()
+        source_db.cluster.sql(f"ALTER DATABASE {source_db.name} OWNER TO postgres")
+        source_db.sql("DROP OWNED BY becomes_it, logs_in CASCADE")
+        source.sql("DROP ROLE becomes_it, logs_in")
 
 
 # --- login triggers, from 17 on ---
