@@ -7,6 +7,7 @@ import pytest
 
 from support.cluster import wait_until
 from support.migration import FLAGS, assert_done, finding
+from support.program import Program
 from support.promote import is_read_only
 from support.trouble import SCHEMA, again, assert_promoted, assert_source_clean, assert_writable, failpoint, make, make_standby
 
@@ -218,3 +219,26 @@ def test_frozen_source_is_told(source_db, dest_db, pgcrane):
         dest_db.sql(statement)
         assert not is_read_only(dest_db)
         assert_writable(dest_db)
+
+
+# --- two migrations of one source ---
+
+
+def test_two_fences(source_db, dest_db, dest, pgcrane, tmp_path):
+    """What one sets back, the other would take for what was there before: the source would stay read-only."""
+    second_db, second = dest.createdb(), Program(tmp_path / "second")
+    try:
+        first = make(pgcrane, source_db, dest_db).start(env=failpoint("promote.after_lock:sleep=7000:1,promote.after_proof:error:1"))
+        first.wait_caught_up()
+        other = again(second, source_db, second_db).start()
+        other.wait_caught_up()
+        one = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+        wait_until(lambda: is_read_only(source_db), what="the first one's fence")
+        refused = other.promote(check=False)
+        assert refused.code == 2 and "another migration of this source" in refused.stdout, refused
+        one.communicate(timeout=60)
+        assert one.returncode == 2 and not is_read_only(source_db)
+        other.promote()
+    finally:
+        second.end_all()
+        second_db.drop()
