@@ -76,6 +76,7 @@ def test_slot_that_is_kept_stays_after_a_kill(point, source_db, dest_db, pgcrane
     (slot,), = source_db.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
     notes = following.bodies("REPORT")[0]["notes"]
     assert any(f"pg_drop_replication_slot('{slot}')" in note for note in notes), notes
+    assert any("to write to it again: BEGIN READ WRITE" in note for note in notes), notes
 
 
 def test_open_is_told_when_the_process_is_killed(source_db, dest_db, pgcrane):
