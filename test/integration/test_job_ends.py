@@ -62,6 +62,38 @@ def test_report_of_an_earlier_migration(source_db, dest_db, pgcrane):
     assert again.code == 2 and "ALREADY_DONE" not in again.stdout, again
 
 
+# --- abort ---
+
+
+def test_source_only_of_another_server(source_db, dest_db, pgcrane):
+    """PGCRANE_SOURCE of another migration: what is not there was not removed."""
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    (slot,), = source_db.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    result = following.abort("--source-only", env={"PGCRANE_SOURCE": dest_db.cluster.uri("postgres")})
+    assert "removed from the source" not in result.stderr and f"pg_drop_replication_slot('{slot}')" in result.stderr, result
+
+
+def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
+    """The remedy is not to start over what somebody else has begun."""
+    following, other_db = make(pgcrane, source_db, dest_db).start(), source.createdb()
+    following.wait_caught_up()
+    following.stop()
+    other = Program(tmp_path / "other")
+    try:
+        dest_db.sql("DROP SCHEMA pgcrane CASCADE; DROP TABLE item, part, keyless CASCADE")
+        other_db.sql(SCHEMA)
+        assert other("migrate", other_db.uri, dest_db.uri, *FLAGS, env=failpoint("acl.before:kill:1")).code == 2
+        result = following.abort(check=False)
+        assert result.code == 2 and "LEDGER_MISMATCH" in result.stderr and "abort --source-only" in result.stderr, result
+        following.abort("--source-only")
+        assert_source_clean(following)
+    finally:
+        other.end_all()
+        other_db.drop()
+
+
 # --- promotes ---
 
 
