@@ -90,7 +90,7 @@ bool promote_other_fence(const Promote *promote, Error *err) {
         return error_wrap(err, "looking for the fence of another migration");
     if (db_rows(rows) == 0)
         return true;
-    error_set(err, REASON_PROMOTE_REFUSED, "another migration of this source, %s, stops its writes just now",
+    error_set(err, REASON_LOCK_BUSY, "another migration of this source, %s, stops its writes just now",
               db_text(rows, 0, 0));
     return error_remedy(err, "promote again when that promote is over");
 }
