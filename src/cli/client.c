@@ -74,7 +74,8 @@ static void take_failed(Conversation *this, const json_t *body) {
 }
 
 static void take_report(Conversation *this, const json_t *body) {
-    this->result.unproven = json_get_bool(body, "promoted", false) && !json_get_bool(body, "proven", false);
+    this->result.is_promoted = json_get_bool(body, "promoted", false);
+    this->result.unproven = this->result.is_promoted && !json_get_bool(body, "proven", false);
 }
 
 static bool print_line(const Conversation *this, WireType type, const json_t *body, Error *err) {
@@ -102,6 +103,19 @@ static bool take_message(Conversation *this, WireType type, const json_t *body, 
     return true;
 }
 
+/* One that was killed may have said what came of the promote: that stands. */
+static bool end_without_a_word(Conversation *this, Error *err) {
+    if (this->result.done || this->result.has_failed)
+        return true;
+    error_set(err, REASON_WORKER_LOST, "the process that runs the migration has ended without a word");
+    if (!this->result.has_promoted || !this->result.promoted.opened)
+        return false;
+    error_wrap(err, "the destination is open, but the source is not cleared up yet");
+    this->result.error = *err;
+    this->result.has_failed = true;
+    return true;
+}
+
 /* After its last word the process gives back the lock, then its socket ends: what is done next finds it gone. */
 static bool read_wire(Conversation *this, Error *err) {
     for (;;) {
@@ -116,8 +130,7 @@ static bool read_wire(Conversation *this, Error *err) {
             return true;
         case WIRE_CLOSED:
             this->over = true;
-            return this->result.done || this->result.has_failed ||
-                   error_set(err, REASON_WORKER_LOST, "the process that runs the migration has ended without a word");
+            return end_without_a_word(this, err);
         case WIRE_BROKEN:
             return false;
         }

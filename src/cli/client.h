@@ -23,7 +23,7 @@ typedef struct ClientResult {
     bool done;       /* the run came to its end */
     bool has_failed; /* the run failed, or the request was refused */
     Error error;
-    bool unproven; /* says the report */
+    bool is_promoted, unproven; /* says the report */
 } ClientResult;
 
 /*

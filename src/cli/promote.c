@@ -30,7 +30,14 @@ static int conclude(const Arguments *arguments, const ClientResult *result) {
         return output_error(&result->promoted.error);
     if (result->has_failed)
         return output_error(&result->error);
-    if (exit_code == EXIT_CODE_OK && promoted && !result->promoted.dry_run && !result->promoted.proven)
+    if (!result->has_promoted && !result->is_promoted) { /* an abort came to its end, say */
+        Error err;
+        error_set(&err, REASON_PROMOTE_REFUSED, "the process that runs the migration has ended without this promote");
+        error_remedy(&err, "pgcrane status shows how it ended");
+        return output_error(&err);
+    }
+    bool unproven = promoted ? !result->promoted.dry_run && !result->promoted.proven : result->unproven;
+    if (exit_code == EXIT_CODE_OK && unproven)
         return EXIT_CODE_UNPROVEN;
     return exit_code;
 }

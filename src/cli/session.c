@@ -94,6 +94,10 @@ static void print_json(Session *session, WireType type, const json_t *body) {
 
 /* --- promote --- */
 
+static bool is_abort(const Session *session) {
+    return session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
+}
+
 /* What it does not say is as this run was begun. */
 static bool merge_promote(const Session *session, const json_t *given, json_t **ret_merged, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -162,10 +166,13 @@ static bool is_promoting(const Session *session) {
 
 static bool request_promote(Session *session, const json_t *body, Error *err) {
     bool under_way = is_promoting(session);
+    bool is_to_come = session->input->promote != NULL && !session->promote_sent; /* this run is for it */
     if (json_get_bool(body, "cancel", false))
         return cancel_promote(session, under_way, err);
-    if (under_way || session->waiting != NULL)
+    if (under_way || is_to_come || session->waiting != NULL)
         return error_set(err, REASON_PROMOTE_REFUSED, "a promote of this migration is under way already");
+    if (is_abort(session))
+        return error_set(err, REASON_PROMOTE_REFUSED, "this migration is being given up");
     if (!session->options->follow)
         return error_set(err, REASON_PROMOTE_REFUSED, "this migration was not begun with --follow");
     if (session->stops > 0 || session->screen.progress.cdc.state == CDC_PROMOTED)
@@ -256,10 +263,6 @@ static bool on_progress(Session *session, const json_t *body, Error *err) {
 }
 
 static bool request(void *context, WireType type, const json_t *body, Error *err);
-
-static bool is_abort(const Session *session) {
-    return session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
-}
 
 /* Its id is made of both servers and databases: one of them was made anew, or the address leads elsewhere. */
 static bool refuse_other_job(const Session *session, const char *id, Error *err) {

@@ -30,6 +30,8 @@
 #define PAUSE_MIN_US (200 * USEC_PER_MSEC)
 #define PAUSE_MAX_US (10 * USEC_PER_SEC)
 
+#define SQLSTATE_READ_ONLY "25006"
+
 enum { PARAMS_MAX = 80, APPLICATION_NAME_MAX = 64, SETTINGS_SQL_MAX = 8192 };
 
 /* Used where the user says nothing: a dead peer is noticed after about a minute instead of hours. */
@@ -79,6 +81,7 @@ typedef struct Attempt {
     const char *display;
     const char *application_name;
     const char *hosts, *hostaddrs, *ports; /* lists, or NULL */
+    const char *session_options;           /* in the place of `options`, or NULL */
     int64_t timeout_us;
     bool answered; /* the server took the connection and we awaited its verdict */
 } Attempt;
@@ -176,6 +179,8 @@ static const char * override(const Attempt *attempt, const char *keyword, const 
         return attempt->application_name;
     if (strcmp(keyword, "client_encoding") == 0)
         return "UTF8";
+    if (strcmp(keyword, "options") == 0 && attempt->session_options != NULL)
+        return attempt->session_options;
     for (size_t i = 0; i < COUNT_OF(param_defaults); i++)
         if (strcmp(keyword, param_defaults[i].keyword) == 0 && (value == NULL || value[0] == '\0'))
             return param_defaults[i].value;
@@ -339,13 +344,21 @@ static int64_t choose_timeout(const DbTarget *target, const PQconninfoOption *op
     return CONNECT_TIMEOUT_DEFAULT_US;
 }
 
+/* A login trigger (17 on) that writes keeps everybody out of a database that a fence has made read-only: whoever has to
+ * set that back, too. Only then: a pooler may not know `options`. */
+static const char *writable_options(Arena *arena, const PQconninfoOption *options) {
+    const char *given = conninfo_get(options, "options");
+
+    return arena_printf(arena, "%s -c default_transaction_read_only=off", given != NULL ? given : "");
+}
+
 static bool open_resolved(const DbTarget *target, const char *purpose, const Stop *stop,
                           const PQconninfoOption *options, Arena *arena, DbConn **ret_conn, Error *err) {
     char application_name[APPLICATION_NAME_MAX];
     const char *job_id = target->job_id != NULL ? target->job_id : "-";
 
     snprintf(application_name, sizeof(application_name), "pgcrane %s %s", job_id, purpose);
-    Attempt attempt = {
+    const Attempt first = {
         .target = target,
         .stop = stop,
         .options = options,
@@ -356,6 +369,14 @@ static bool open_resolved(const DbTarget *target, const char *purpose, const Sto
         .ports = conninfo_get(options, "port"),
         .timeout_us = choose_timeout(target, options),
     };
+    Attempt attempt = first;
+
+    if (open_session(&attempt, ret_conn, err))
+        return true;
+    if (strcmp(err->sqlstate, SQLSTATE_READ_ONLY) != 0)
+        return false;
+    attempt = first;
+    attempt.session_options = writable_options(arena, options);
     return open_session(&attempt, ret_conn, err);
 }
 

@@ -41,13 +41,15 @@ static void append_option(Buf *conninfo, const char *keyword, const char *value)
 }
 
 static bool explain_connect(const PQconninfoOption *options, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *user = conninfo_get(options, "user");
+    const char *role = sql_ident(arena, user != NULL ? user : "");
 
     if (strcmp(err->sqlstate, SQLSTATE_NO_PRIVILEGE) == 0)
         error_remedy(err,
-                     "give the role the right to replicate: ALTER ROLE \"%s\" REPLICATION (on RDS and Aurora: GRANT "
-                     "rds_replication TO \"%s\")",
-                     user != NULL ? user : "", user != NULL ? user : "");
+                     "give the role the right to replicate: ALTER ROLE %s REPLICATION (on RDS and Aurora: GRANT "
+                     "rds_replication TO %s)",
+                     role, role);
     /* The name of a setting is the same in all languages. */
     if (strcmp(err->sqlstate, SQLSTATE_TOO_MANY) == 0 && strstr(err->message, "max_wal_senders") != NULL)
         error_remedy(err, "end an unused walsender of the source (see pg_stat_replication), or raise max_wal_senders "
@@ -284,6 +286,11 @@ static bool try_drop(DbConn *source, const char *slot, bool *ret_held, Error *er
     *ret_held = false;
     if (db_query(source, drop_sql, 1, &slot, NULL, err) || strcmp(err->sqlstate, SQLSTATE_NO_SUCH_OBJECT) == 0)
         return true;
+    if (strcmp(err->sqlstate, SQLSTATE_NO_PRIVILEGE) == 0)
+        error_remedy(err,
+                     "on the source, as a role with REPLICATION: SELECT pg_drop_replication_slot('%s'), or give ours"
+                     " that; then run the same command again",
+                     slot);
     *ret_held = strcmp(err->sqlstate, SQLSTATE_IN_USE) == 0;
     return *ret_held || error_wrap(err, "dropping replication slot \"%s\"", slot);
 }

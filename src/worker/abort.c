@@ -104,17 +104,43 @@ static void say_left(Run *run) {
             (long long)run->left_on_source, run->identity.job_id, run->state_dir);
 }
 
+/* An address that is not the migration's has nothing of it, and must not be called cleared up. */
+static bool find_own(Run *run, bool *ret_found, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->source,
+                  "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 UNION ALL"
+                  " SELECT 1 FROM pg_catalog.pg_publication WHERE pubname IN ($2, $3)",
+                  3, (const char *const[]){run->names.slot, run->names.publication_all, run->names.publication_keys},
+                  &row, err))
+        return error_wrap(err, "looking for slot %s", run->names.slot);
+    *ret_found = db_rows(row) > 0;
+    return true;
+}
+
+static void say_removed(Run *run, bool found, const char *unasked) {
+    if (found || !run->options.follow)
+        run_event(run, "info",
+                  "removed from the source: slot, publications, event triggers and sessions of this migration; %s",
+                  unasked);
+    else
+        run_event(run, "warning",
+                  "neither slot %s nor publications of this migration are on %s any more; when that is not where it"
+                  " came from (PGCRANE_SOURCE?), look there: SELECT pg_drop_replication_slot('%s'); %s",
+                  run->names.slot, run->source_display, run->names.slot, unasked);
+}
+
 /* By the names that the job's id gives. A try again counts anew. */
 static bool abort_source(Run *run, const char *unasked, Error *err) {
+    bool found = false;
+
     run->names = seam_names(run->arena, run->identity.job_id);
     run->left_on_source = 0;
-    if (!end_sessions(run, err) || !remove_from_source(run, err) || !say_identities(run, err) ||
-        (run->options.follow && !say_setting(run, err)))
+    if (!find_own(run, &found, err) || !end_sessions(run, err) || !remove_from_source(run, err) ||
+        !say_identities(run, err) || (run->options.follow && !say_setting(run, err)))
         return false;
     run->finished = true;
-    run_event(run, "info",
-              "removed from the source: slot, publications, event triggers and sessions of this migration; %s",
-              unasked);
+    say_removed(run, found, unasked);
     say_left(run);
     return true;
 }
@@ -136,7 +162,11 @@ bool step_abort(Run *run, Error *err) {
                             err);
     run->identity.fingerprint = found.fingerprint; /* whatever the command was, it is given up */
     if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
-        return false;
+        return err->reason == REASON_LEDGER_MISMATCH &&
+               error_remedy(err,
+                            "that one is not touched; what this one has left on the source goes by: pgcrane abort"
+                            " --source-only %s",
+                            run->identity.job_id);
     run->has_ledger = true;
     if (!step_recover(run, err))
         return false;
@@ -144,7 +174,8 @@ bool step_abort(Run *run, Error *err) {
         run->finished = true;
         return step_close_source(run, err) && drop_ledger(run, err);
     }
-    if (!end_keepers(run, err) || !remove_from_source(run, err) || !drop_ledger(run, err))
+    if (!end_keepers(run, err) || !remove_from_source(run, err) || !run_remove_report(run, err) ||
+        !drop_ledger(run, err))
         return false;
     run->finished = true;
     run_event(run, "info",

@@ -15,8 +15,10 @@
 #include "engine/seam/identity_full.h"
 #include "worker/run.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static RestorePass pass_of(const LoadParams *params, size_t entry) {
     return restore_pass(params->toc, &params->toc->entries[entry], &params->restore);
@@ -167,6 +169,19 @@ bool run_ledger_is_gone(Run *run, bool *ret_gone, Error *err) {
     return true;
 }
 
+/* Of a promote the note is its own. */
+static bool note_read_only(Run *run, Error *err) {
+    const char *note = NULL;
+
+    if (run->opened)
+        return true;
+    if (!finish_read_only_note(run->dest, run->arena, &note, err))
+        return false;
+    if (note != NULL)
+        vec_push(run->arena, &run->notes, note);
+    return true;
+}
+
 bool step_finish(Run *run, Error *err) {
     bool gone = false;
 
@@ -176,7 +191,7 @@ bool step_finish(Run *run, Error *err) {
                   !end_ledger(run, err)))
         return false;
     run->has_ledger = false;
-    return run_report(run, err);
+    return note_read_only(run, err) && run_report(run, err);
 }
 
 /* ---- Report ---- */
@@ -218,6 +233,14 @@ static void add_promote(const Run *run, Report *report) {
 /* 150020 = "15.20" */
 static const char *version_text(Arena *arena, int version) {
     return arena_printf(arena, "%d.%d", version / 10000, version % 10000);
+}
+
+/* A run that died just before its end has left one, and so has an earlier migration. Without a ledger beside it, it
+ * would say that all is done. */
+bool run_remove_report(const Run *run, Error *err) {
+    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
+
+    return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
 bool run_report(Run *run, Error *err) {

@@ -17,7 +17,8 @@ enum { ARCHIVE_MAX = 1 << 30 };
 bool step_ledger(Run *run, Error *err) {
     if (run->has_ledger)
         return true;
-    if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
+    if ((!run->ledger_exists && !run_remove_report(run, err)) ||
+        !ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
         return false;
     run->has_ledger = true;
     if (run->ledger_exists)

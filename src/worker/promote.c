@@ -187,9 +187,16 @@ static bool run_engine(Run *run, const MigrateOptions *options, const PromoteSub
     return promote_run(&params, run->arena, result, err);
 }
 
+/* Whether the slot is to stay was said to the promote, perhaps not to the run that closes it. */
 static bool read_opened(Run *run, PromoteResult *result, Error *err) {
-    return ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &result->opened, err) &&
-           ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err);
+    bool keep_slot = false;
+
+    if (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &result->opened, err) ||
+        !ledger_step_done(run->dest, PROMOTE_STEP_PROVEN, &result->proven, err) ||
+        !ledger_step_done(run->dest, PROMOTE_STEP_KEEP_SLOT, &keep_slot, err))
+        return false;
+    run->options.keep_slot |= keep_slot;
+    return true;
 }
 
 /* A session whose COMMIT of OPEN is under way still shares the job's row: what it does is waited for. */
@@ -210,6 +217,23 @@ static void on_event_afterwards(void *context, const char *level, const char *te
         vec_push(run->arena, &run->notes, arena_strdup(run->arena, text));
 }
 
+/* As the promote itself would have said it, which did not live to its end. */
+static bool note_read_only(Run *run, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(run->source,
+                  "SELECT 1 FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = 0 AND s.setdatabase ="
+                  " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the source database's settings");
+    if (db_rows(row) > 0)
+        vec_push(run->arena, &run->notes,
+                 arena_printf(run->arena, "the source is read-only; to write to it again: " PROMOTE_WRITABLE_SQL,
+                              sql_ident(run->arena, db_name(run->source))));
+    return true;
+}
+
 bool run_settle_promote(Run *run, Error *err) {
     StringVec left = {0};
     bool undone = false;
@@ -227,7 +251,8 @@ bool run_settle_promote(Run *run, Error *err) {
         on_event_afterwards(run, "error", left.items[i]);
     const LeftHooks hooks = {
         .folder = run->state_dir, .told = &run->hook_told, .event = on_event_afterwards, .context = run};
-    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, &hooks, err))
+    if (!promote_run_left_hook(run->dest, &run->ledger, run->opened, &hooks, err) ||
+        (run->opened && !note_read_only(run, err)))
         return false;
     run->promote_unsettled = false;
     return true;

@@ -142,6 +142,8 @@ NODISCARD bool run_reconnect(Run *run, Error *err);
 NODISCARD bool run_reconnect_within(Run *run, int64_t patience_us, Error *err);
 /* report.json in the state folder; without a ledger also run->report, for the control plane. */
 NODISCARD bool run_report(Run *run, Error *err);
+/* Before a ledger is made, or goes with its migration unfinished. */
+NODISCARD bool run_remove_report(const Run *run, Error *err);
 
 /* --- following (seam.c, watch.c, follow.c, promote.c) --- */
 

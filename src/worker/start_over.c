@@ -17,10 +17,8 @@
 #include "pg/quote.h"
 #include "worker/run.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Removing a large object takes a lock that lasts as long as the transaction: many of them need many transactions. */
 #define GROUP_OBJECTS "200"
@@ -210,13 +208,6 @@ static bool mark_begun(StartOver *over, Error *err) {
            (ledger_begin(dest, &over->ledger, err) && ledger_mark_step(dest, BEGUN, err) && ledger_commit(dest, err));
 }
 
-/* A run that died just before its end has left a report. Without a ledger beside it, it would say that all is done. */
-static bool remove_report(const Run *run, Error *err) {
-    const char *path = arena_printf(run->arena, "%s/report.json", run->state_dir);
-
-    return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
-}
-
 /* What a promote has opened is in use. */
 static bool refuse_open(const Run *run, Error *err) {
     if (!run->opened)
@@ -242,7 +233,7 @@ static bool drop_all(StartOver *over, const LedgerIdentity *identity, Error *err
     if (!ledger_take(run->dest, over->arena, identity, &over->ledger, err) || !mark_begun(over, err) ||
         !ledger_last_snapshot(run->dest, over->arena, &snapshot, err) ||
         !snapshot_release(run->source, &snapshot, err) || !clear_source(over, err) || !drop_entries(over, err) ||
-        !failpoint("restart.after_drop", err) || !remove_large_objects(over, err) || !remove_report(run, err) ||
+        !failpoint("restart.after_drop", err) || !remove_large_objects(over, err) || !run_remove_report(run, err) ||
         !ledger_begin(run->dest, &over->ledger, err))
         return false;
     if (empty_tables(over, err) && ledger_drop(run->dest, err) && ledger_commit(run->dest, err))

@@ -30,7 +30,7 @@
     "  ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END)"                        \
     " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
-    " AND (NOT %2$s OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"
+    " AND (NOT %2$s OR s.setrole <> 0 OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"
 
 #define COMMENT_SQL                                                                                                    \
     "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, "              \
@@ -95,4 +95,23 @@ bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, boo
         return true;
     db_rollback(dest);
     return false;
+}
+
+bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT 1 FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = 0 AND s.setdatabase ="
+                  " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the destination database's settings");
+    *ret_note = db_rows(row) == 0
+                    ? NULL
+                    : arena_printf(arena,
+                                   "the destination database is read-only by default (default_transaction_read_only),"
+                                   " and so is each session that logs in; before anybody writes to it: BEGIN READ"
+                                   " WRITE; ALTER DATABASE %s RESET default_transaction_read_only; COMMIT",
+                                   sql_ident(arena, db_name(dest)));
+    return true;
 }

@@ -49,3 +49,5 @@ NODISCARD bool finish_write_settings(DbConn *source, DbConn *dest, Arena *arena,
  * another migration's; what was reset on the source meanwhile stays. */
 NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again,
                                NotMovedVec *not_moved, Arena *arena, Error *err);
+/* For people. NULL: sessions of the destination may write. The setting moves from a source that was frozen, too. */
+NODISCARD bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err);

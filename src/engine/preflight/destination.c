@@ -83,7 +83,7 @@ bool check_dest_writable(Preflight *p, Error *err) {
         .message =
             "transactions of database {1} of the destination are read only by default: pgcrane writes all the same,"
             " applications will not",
-        .fix = "ALTER DATABASE {1} SET default_transaction_read_only = off;",
+        .fix = "BEGIN READ WRITE; ALTER DATABASE {1} SET default_transaction_read_only = off; COMMIT;",
     };
     return check_by_sql(p, &standby, err) && check_by_sql(p, &read_only, err);
 }

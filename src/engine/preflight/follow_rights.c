@@ -11,21 +11,23 @@ bool check_follow_replication(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *may = NULL;
     Provider provider = PROVIDER_SELF;
 
-    /* The attribute is never inherited: it counts for the role that logged in. */
+    /* The attribute is never inherited: it counts for the role that logged in, and for functions on slots for the one
+     * that it became (ALTER ROLE ... SET role). */
     if (!preflight_query(p, DB_SOURCE,
                          "SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles r"
-                         " WHERE r.rolname = session_user AND NOT r.rolsuper AND NOT r.rolreplication"
+                         " WHERE r.rolname IN (session_user, current_user) AND NOT r.rolsuper AND NOT r.rolreplication"
                          " AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname = 'rds_replication'"
-                         "  AND pg_catalog.pg_has_role(session_user, g.oid, 'MEMBER'))",
+                         "  AND pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER')) ORDER BY r.rolname = session_user",
                          &may, err) ||
         !provider_of_source(p, &provider, err))
         return false;
-    if (db_rows(may) == 0)
-        return true;
-    const char *role = db_text(may, 0, 0);
-    finding_add(p, CHECK_FOLLOW_REPLICATION, "",
-                arena_printf(p->scratch, "role %s may not read the source's changes (no REPLICATION)", role),
-                provider_replication(p->scratch, provider, role));
+    for (int i = 0; i < db_rows(may); i++) {
+        const char *role = db_text(may, i, 0);
+
+        finding_add(p, CHECK_FOLLOW_REPLICATION, "",
+                    arena_printf(p->scratch, "role %s may not read the source's changes (no REPLICATION)", role),
+                    provider_replication(p->scratch, provider, role));
+    }
     return true;
 }
 

@@ -331,7 +331,7 @@ static void set_deadline(Promote *promote) {
 static bool raise_fence(Promote *promote, Error *err) {
     Sessions sessions = {.since = "infinity", .hidden = "{}"};
 
-    if (!open_fence(promote, err) || !promote_fence_tables(promote, err))
+    if (!open_fence(promote, err) || !promote_other_fence(promote, err) || !promote_fence_tables(promote, err))
         return false;
     promote->outage_from_us = clock_now_us();
     if (promote->mode == FENCE_FULL && !promote_setting_on(promote, err))

@@ -78,6 +78,23 @@ static bool check_sessions(Promote *promote, StringVec *problems, Error *err) {
     return true;
 }
 
+/* What it sets back when it is undone, we would take for the setting that was there before us. Both may see one
+ * another, and both give up. */
+bool promote_other_fence(const Promote *promote, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(promote->params->source,
+                  "SELECT pg_catalog.split_part(a.application_name, ' ', 2)" PROMOTE_SESSIONS
+                  " AND a.application_name ~ '^pgcrane [^ ]+ fence$' LIMIT 1",
+                  1, (const char *const[]){promote->params->job_id}, &rows, err))
+        return error_wrap(err, "looking for the fence of another migration");
+    if (db_rows(rows) == 0)
+        return true;
+    error_set(err, REASON_LOCK_BUSY, "another migration of this source, %s, stops its writes just now",
+              db_text(rows, 0, 0));
+    return error_remedy(err, "promote again when that promote is over");
+}
+
 /* ---- The tables to lock ---- */
 
 typedef struct Listing {

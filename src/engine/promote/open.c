@@ -44,6 +44,7 @@ static bool write_open(Promote *promote, Error *err) {
 
     return ledger_begin(params->dest, params->load->ledger, err) && waiting_run(promote, err) &&
            ledger_mark_step(params->dest, PROMOTE_STEP_OPENED, err) &&
+           (!params->options->keep_slot || ledger_mark_step(params->dest, PROMOTE_STEP_KEEP_SLOT, err)) &&
            db_query(params->dest, forget, 1, (const char *const[]){JOURNAL_FENCE}, NULL, err) &&
            promote_copy_sequences_again(promote, err) && failpoint("promote.before_open_commit", err) &&
            promote_fence_stands(promote, err) && failpoint("promote.open_asked", err);

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/quote.h"
 
 #define VIEWS_QUICK_US (250 * USEC_PER_MSEC)
 /* For the estimate: COPY of small tables, and one lock. */
@@ -125,6 +126,32 @@ static bool take_over_settings(Promote *promote, Error *err) {
     return true;
 }
 
+/* Somebody has made it so, or it was moved from a source that was frozen when it was copied. */
+static bool note_read_only(Promote *promote, Error *err) {
+    const char *note = NULL;
+
+    if (!finish_read_only_note(promote->params->dest, promote->arena, &note, err))
+        return false;
+    if (note != NULL)
+        promote_note(promote, "%s", note);
+    return true;
+}
+
+/* One that we may not read would end the promote under the fence. */
+static bool check_sequences(Promote *promote, StringVec *problems, Error *err) {
+    const PromoteParams *params = promote->params;
+    StringVec readings = {0};
+
+    if (finish_sequences_moved(params->load, params->source, params->dest, promote->arena, &readings, err))
+        return true;
+    if (err->reason != REASON_NOT_PERMITTED)
+        return !db_is_broken(params->source) && err->reason != REASON_CANCELLED; /* dropped just now, say */
+    vec_push(promote->arena, problems,
+             arena_printf(promote->arena, "%s: GRANT SELECT on it TO %s", err->message,
+                          sql_ident(promote->arena, db_user(params->source))));
+    return true;
+}
+
 bool promote_strangers(Promote *promote, bool mark, StringVec *problems, Error *err) {
     const PromoteParams *params = promote->params;
     StrangerVec found = {0};
@@ -144,7 +171,8 @@ bool promote_prepare(Promote *promote, Error *err) {
 
     if (!measure_round_trip(promote, err) || !compare_caught_up(promote, &problems, err) ||
         !find_subscriptions(promote, &problems, err) || !promote_fence_check(promote, &problems, err) ||
-        !promote_unrepeated(promote, &problems, err) || !promote_strangers(promote, true, &problems, err))
+        !promote_unrepeated(promote, &problems, err) || !promote_strangers(promote, true, &problems, err) ||
+        !check_sequences(promote, &problems, err))
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
     if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||
@@ -152,7 +180,7 @@ bool promote_prepare(Promote *promote, Error *err) {
         !waiting_prepare(promote, &problems, err) || !promote_refuse(promote, "not ready to promote", &problems, err))
         return false;
     return prepare_objects(promote, err) && prepare_views(promote, err) && take_over_settings(promote, err) &&
-           promote_wait_lag(promote, err) && failpoint("promote.after_prepare", err);
+           note_read_only(promote, err) && promote_wait_lag(promote, err) && failpoint("promote.after_prepare", err);
 }
 
 int64_t promote_estimate_us(const Promote *promote) {

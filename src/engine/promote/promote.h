@@ -29,7 +29,8 @@
 #include "engine/seam/seam.h"
 
 #define JOURNAL_FENCE "fence"
-#define PROMOTE_STEP_OPENED "opened" /* in pgcrane.step */
+#define PROMOTE_STEP_OPENED "opened"       /* in pgcrane.step */
+#define PROMOTE_STEP_KEEP_SLOT "keep slot" /* with it, when the promote was asked for with --keep-slot */
 #define PROMOTE_STEP_PROVEN "proven" /* written after it, when PromoteResult.proven: for the report of a later run */
 
 /* Said to people, %s = the database. A session of it would be read-only, and the statement refused. */

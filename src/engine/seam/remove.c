@@ -52,9 +52,24 @@ static bool blame_event_triggers(DbConn *source, const char *name, Error *err) {
     return false;
 }
 
+/* Looked for first: a source that is a standby takes no DROP, and has none to drop. */
+static bool has_publication(DbConn *source, const char *name, bool *ret_has, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(source, "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", 1, &name, &row, err))
+        return error_wrap(err, "looking for publication %s", name);
+    *ret_has = db_rows(row) > 0;
+    return true;
+}
+
 static bool drop_publication(DbConn *source, const char *name, Error *err) {
     int64_t deadline = clock_now_us() + LOCK_PATIENCE_US;
+    bool has = false;
 
+    if (!has_publication(source, name, &has, err))
+        return false;
+    if (!has)
+        return true;
     while (!drop_publication_once(source, name, err)) {
         bool again = !db_is_broken(source) && (err->reason == REASON_LOCK_BUSY || err->reason == REASON_CONFLICT);
 

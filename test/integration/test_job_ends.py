@@ -1,0 +1,277 @@
+"""How a job ends when somebody else speaks at the wrong moment, or the servers are not as they usually are."""
+import contextlib
+import os
+
+import psycopg
+import pytest
+
+from support.cluster import wait_until
+from support.migration import FLAGS, assert_done, finding
+from support.program import Program
+from support.promote import is_read_only
+from support.trouble import SCHEMA, again, assert_promoted, assert_source_clean, assert_writable, failpoint, make, make_standby
+
+pytestmark = pytest.mark.turns(2)
+
+
+def abort(pgcrane, *flags, **options):
+    return pgcrane("abort", "--yes", "--state-dir", pgcrane.state_dir, *flags, **options)
+
+
+# --- a source that is a standby ---
+
+
+@pytest.mark.parametrize("how", ("abort", "restart"))
+def test_one_time_copy_of_a_standby_is_given_up(how, own_cluster, dest_db, pgcrane):
+    """A standby takes no DROP PUBLICATION, and has none of ours to drop."""
+    primary = own_cluster("primary")
+    primary.createdb("shop").sql(SCHEMA)
+    with contextlib.ExitStack() as made:
+        uri = make_standby(primary, made).uri("shop")
+        assert pgcrane("migrate", uri, dest_db.uri, *FLAGS, env=failpoint("acl.before:kill:1")).code == 2
+        if how == "restart":
+            assert_done(pgcrane("migrate", uri, dest_db.uri, *FLAGS, "--restart"))
+            return
+        result = abort(pgcrane)
+        assert result.code == 0, result
+        assert dest_db.sql("SELECT to_regnamespace('pgcrane')") == [(None,)]
+        assert "There is no migration" in pgcrane("status", "--state-dir", pgcrane.state_dir).stdout
+
+
+# --- "done already" ---
+
+
+def test_aborted_is_not_done(source_db, dest_db, pgcrane):
+    """The report is written before the last transaction: without its ledger it would say that all is done."""
+    source_db.sql(f"{SCHEMA}; CREATE PUBLICATION own FOR TABLE item")
+    assert pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, env=failpoint("finish.before_drop:kill:1")).code == 2
+    assert abort(pgcrane).code == 0
+    assert dest_db.sql("SELECT pubname FROM pg_publication") == []
+    again = pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS)
+    assert again.code == 2 and "ALREADY_DONE" not in again.stdout, again
+
+
+def test_report_of_an_earlier_migration(source_db, dest_db, pgcrane):
+    """Moved, emptied, begun anew and given up: what is there now is half a copy."""
+    source_db.sql(SCHEMA)
+    assert_done(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS))
+    dest_db.sql("DROP TABLE item, part, keyless CASCADE")
+    assert pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, env=failpoint("acl.before:kill:1")).code == 2
+    dest_db.sql("DROP SCHEMA pgcrane CASCADE")  # somebody's own way of giving it up
+    again = pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS)
+    assert again.code == 2 and "ALREADY_DONE" not in again.stdout, again
+
+
+# --- abort ---
+
+
+def test_source_only_of_another_server(source_db, dest_db, pgcrane):
+    """PGCRANE_SOURCE of another migration: what is not there was not removed."""
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    (slot,), = source_db.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    result = following.abort("--source-only", env={"PGCRANE_SOURCE": dest_db.cluster.uri("postgres")})
+    assert "removed from the source" not in result.stderr and f"pg_drop_replication_slot('{slot}')" in result.stderr, result
+
+
+def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
+    """The remedy is not to start over what somebody else has begun."""
+    following, other_db = make(pgcrane, source_db, dest_db).start(), source.createdb()
+    following.wait_caught_up()
+    following.stop()
+    other = Program(tmp_path / "other")
+    try:
+        dest_db.sql("DROP SCHEMA pgcrane CASCADE; DROP TABLE item, part, keyless CASCADE")
+        other_db.sql(SCHEMA)
+        assert other("migrate", other_db.uri, dest_db.uri, *FLAGS, env=failpoint("acl.before:kill:1")).code == 2
+        result = following.abort(check=False)
+        assert result.code == 2 and "LEDGER_MISMATCH" in result.stderr and "abort --source-only" in result.stderr, result
+        following.abort("--source-only")
+        assert_source_clean(following)
+    finally:
+        other.end_all()
+        other_db.drop()
+
+
+# --- promotes ---
+
+
+@pytest.mark.parametrize("point", ("promote.open_committed", "close.before_remove"))
+def test_slot_that_is_kept_stays_after_a_kill(point, source_db, dest_db, pgcrane):
+    """--keep-slot was said to the promote, and not to the command that closes it."""
+    following = make(pgcrane, source_db, dest_db).start(env=failpoint(f"{point}:kill:1"))
+    following.wait_caught_up()
+    following.promote("--keep-slot", check=False)
+    assert following.end() == 2
+    assert following.again().end() in (0, 4)
+    (slot,), = source_db.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    notes = following.bodies("REPORT")[0]["notes"]
+    assert any(f"pg_drop_replication_slot('{slot}')" in note for note in notes), notes
+    assert any("to write to it again: BEGIN READ WRITE" in note for note in notes), notes
+
+
+def test_open_is_told_when_the_process_is_killed(source_db, dest_db, pgcrane):
+    """What came of the promote was said before: it is not unsaid."""
+    following = make(pgcrane, source_db, dest_db).start(env=failpoint("close.before_remove:sleep=3000:1"))
+    following.wait_caught_up()
+    command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+    wait_until(lambda: following.bodies("PROMOTED"), what="the promote")
+    following.kill("session")
+    out, err = command.communicate(timeout=60)
+    assert command.returncode == 2 and "the destination is the database now" in out and "the destination is open" in err, (out, err)
+    following.end()
+    assert following.again().end() == 0
+
+
+def test_promote_asked_of_an_abort(source_db, dest_db, pgcrane):
+    """`pgcrane promote && switch_the_application`: it must not end well because the abort did."""
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    giving_up = pgcrane.popen("abort", "--yes", "--state-dir", pgcrane.state_dir, env=failpoint("seam.removed:sleep=2000"))
+    wait_until(lambda: not source_db.sql("SELECT 1 FROM pg_replication_slots WHERE database = current_database()"), what="the abort")
+    result = following.command("promote", check=False)
+    assert result.code == 2 and "PROMOTE_REFUSED" in result.stderr, result
+    assert giving_up.wait(60) == 0
+    assert not is_read_only(source_db)
+
+
+def test_promote_asked_of_a_dry_run(source_db, dest_db, pgcrane):
+    """It is refused, and does not get the answer of the other."""
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    trying = pgcrane.popen("promote", "--dry-run", "--state-dir", pgcrane.state_dir, env=failpoint("sequences.before:sleep=3000:1"))
+    wait_until(lambda: os.path.exists(socket_of(following)), what="the other process")
+    result = following.command("promote", check=False)
+    assert result.code == 2 and "under way already" in result.stderr, result
+    assert trying.wait(60) == 0
+    assert_promoted(following.again())
+
+
+def socket_of(following):
+    (job,) = (entry for entry in os.listdir(following.program.state_dir) if "." not in entry)
+    return os.path.join(following.program.state_dir, job, "control.sock")
+
+
+def test_sequence_that_may_not_be_read(source, source_db, dest_db, pgcrane):
+    """Found before writes are stopped."""
+    source.sql("DROP ROLE IF EXISTS only_follows; CREATE ROLE only_follows LOGIN REPLICATION")
+    source.sql(f"GRANT pg_signal_backend TO only_follows; ALTER DATABASE {source_db.name} OWNER TO only_follows")
+    try:
+        source_db.sql(f"SET ROLE only_follows; CREATE SCHEMA own; SET search_path = own; {SCHEMA}")
+        following = again(pgcrane, source_db, dest_db, "--no-owner", source_uri=source_db.uri_as("only_follows")).start()
+        following.wait_caught_up()
+        source_db.sql("CREATE SEQUENCE public.later")
+        dest_db.sql("CREATE SEQUENCE public.later")
+        result = following.promote(check=False)
+        assert result.code == 2 and "PROMOTE_REFUSED" in result.stdout and "GRANT SELECT" in result.stdout, result
+        assert not is_read_only(source_db)
+        source_db.sql("GRANT SELECT ON public.later TO only_follows")
+        following.promote()
+    finally:
+        pgcrane.end_all()
+        source.sql(f"ALTER DATABASE {source_db.name} OWNER TO postgres; ALTER DATABASE {source_db.name} RESET default_transaction_read_only")
+        source_db.sql("REASSIGN OWNED BY only_follows TO postgres; DROP OWNED BY only_follows")
+        source.sql("DROP ROLE only_follows")
+
+
+def test_role_that_becomes_another(source, source_db, dest_db, pgcrane):
+    """The slot can be made by whoever logs in, but is dropped by the one that they become."""
+    source.sql("CREATE ROLE becomes_it; CREATE ROLE logs_in LOGIN REPLICATION IN ROLE becomes_it; ALTER ROLE logs_in SET role = 'becomes_it';"
+               f" GRANT pg_signal_backend TO becomes_it; ALTER DATABASE {source_db.name} OWNER TO becomes_it")
+    try:
+        source_db.sql(f"SET ROLE becomes_it; CREATE SCHEMA own; SET search_path = own; {SCHEMA}")
+        def begin():
+            return again(pgcrane, source_db, dest_db, "--no-owner", source_uri=source_db.uri_as("logs_in")).start()
+        refused = begin()
+        assert refused.end() == 2
+        found = [f for body in refused.bodies("FINDINGS") for f in body["findings"] if f["id"] == "FOLLOW_REPLICATION"]
+        assert [f["fix"].split(";")[0] for f in found] == ["ALTER ROLE becomes_it REPLICATION"], found
+        source.sql(found[0]["fix"])
+        following = begin()
+        following.wait_caught_up()
+        following.stop()
+        source.sql("ALTER ROLE becomes_it NOREPLICATION")
+        result = following.abort(check=False)
+        assert result.code == 77 and "as a role with REPLICATION: SELECT pg_drop_replication_slot" in result.stderr, result
+        source.sql("ALTER ROLE becomes_it REPLICATION")
+        following.abort()
+        assert_source_clean(following)
+    finally:
+        pgcrane.end_all()
+        source_db.cluster.sql(f"ALTER DATABASE {source_db.name} OWNER TO postgres")
+        source_db.sql("DROP OWNED BY becomes_it, logs_in CASCADE")
+        source.sql("DROP ROLE becomes_it, logs_in")
+
+
+# --- login triggers, from 17 on ---
+
+LOGIN = """
+CREATE TABLE login (who text);
+CREATE FUNCTION note_login() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+ BEGIN INSERT INTO public.login VALUES (session_user); END $$;
+CREATE EVENT TRIGGER note_login ON login EXECUTE FUNCTION note_login();
+ALTER EVENT TRIGGER note_login ENABLE ALWAYS;
+"""
+
+
+@pytest.mark.parametrize("command", ("again", "abort"))
+def test_login_trigger_that_writes(command, own_cluster, pgcrane):
+    """As in PostgreSQL's manual: nobody can log in to a database that is read-only, but who makes it writable again has to."""
+    cluster = own_cluster("login", major=18)
+    source, dest = cluster.createdb(), cluster.createdb()
+    source.sql(LOGIN)
+    following = make(pgcrane, source, dest).start(env=failpoint("promote.after_proof:kill:1"))
+    following.wait_caught_up()
+    following.promote(check=False)
+    assert following.end() == 2
+    with pytest.raises(psycopg.OperationalError):
+        source.connect()
+    if command == "abort":
+        following.abort()
+    else:
+        following.again()
+        following.wait_caught_up()
+    assert_writable(source)
+
+
+# --- a destination that is read-only ---
+
+
+def test_frozen_source_is_told(source_db, dest_db, pgcrane):
+    """The setting moves; the application would find out."""
+    source_db.sql(f"{SCHEMA}; ALTER DATABASE {source_db.name} SET default_transaction_read_only = on")
+    report = assert_done(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS))
+    (note,) = (note for note in report["notes"] if "read-only by default" in note)
+    assert is_read_only(dest_db)
+    found = finding(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS, "--dry-run"), "DESTINATION_READ_ONLY")
+    for statement in (note[note.index("BEGIN READ WRITE"):], found["fix"]):
+        dest_db.sql(f"BEGIN READ WRITE; ALTER DATABASE {dest_db.name} SET default_transaction_read_only = on; COMMIT")
+        dest_db.sql(statement)
+        assert not is_read_only(dest_db)
+        assert_writable(dest_db)
+
+
+# --- two migrations of one source ---
+
+
+def test_two_fences(source_db, dest_db, dest, pgcrane, tmp_path):
+    """What one sets back, the other would take for what was there before: the source would stay read-only."""
+    second_db, second = dest.createdb(), Program(tmp_path / "second")
+    try:
+        first = make(pgcrane, source_db, dest_db).start(env=failpoint("promote.after_lock:sleep=7000:1,promote.after_proof:error:1"))
+        first.wait_caught_up()
+        other = again(second, source_db, second_db).start()
+        other.wait_caught_up()
+        one = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+        wait_until(lambda: is_read_only(source_db), what="the first one's fence")
+        refused = other.promote(check=False)
+        assert refused.code == 2 and "another migration of this source" in refused.stdout, refused
+        one.communicate(timeout=60)
+        assert one.returncode == 2 and not is_read_only(source_db)
+        other.promote()
+    finally:
+        second.end_all()
+        second_db.drop()
