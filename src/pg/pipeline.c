@@ -5,8 +5,10 @@
  * waiting. The results are short, so nobody blocks on writing them; they are read at the end, behind the one Sync.
  *
  * Prepared statements are known by their text, in a fixed number of cells; the newest of two that share a cell stays.
- * What happens to the table meanwhile is the server's business: it plans anew by the same text. A cell is only marked
- * when the server has said yes, since after a failure it skips what follows.
+ * What happens to the table meanwhile is the server's business: it plans anew by the same text. Not so what happens to
+ * types: a parameter keeps the type that it had when it was prepared, though another one has the name now
+ * (db_forget_prepared()). A cell is only marked when the server has said yes, since after a failure it skips what
+ * follows.
  */
 #include "common/hash.h"
 #include "pg/conn_internal.h"
@@ -102,6 +104,20 @@ static bool cell_take(DbConn *conn, Cell *cell, const char *sql, Error *err) {
     free(cell->sql);
     *cell = (Cell){.sql = strdup(sql), .number = ++conn->pipeline->last_number};
     return cell->sql != NULL || out_of_memory(err);
+}
+
+bool db_forget_prepared(DbConn *conn, Error *err) {
+    Pipeline *pipeline = conn->pipeline;
+
+    if (pipeline == NULL)
+        return true;
+    if (!db_exec(conn, "DEALLOCATE ALL", err))
+        return error_wrap(err, "forgetting prepared statements");
+    for (size_t i = 0; i < CELLS; i++) {
+        free(pipeline->cells[i].sql);
+        pipeline->cells[i] = (Cell){0};
+    }
+    return true;
 }
 
 /* *ret_prepared: the statement is known to the server, or will be when this one comes. */

@@ -48,6 +48,8 @@ NODISCARD bool db_pipeline_begin(DbConn *conn, Error *err);
 NODISCARD bool db_pipeline_send(DbConn *conn, const char *label, const char *sql, int n_params,
                                 const char *const *params, int64_t expected, Error *err);
 NODISCARD bool db_pipeline_end(DbConn *conn, Error *err);
+/* Behind definitions: a type may be another one under its name. Not inside a pipeline. */
+NODISCARD bool db_forget_prepared(DbConn *conn, Error *err);
 
 /* Waits for a notification of whatever the session listens to (LISTEN), outside a transaction; what has come since the
  * last call counts. *ret_came = false at the deadline (clock_now_us() scale, 0 = none). CANCELLED on stop. */

@@ -151,9 +151,12 @@ static bool truncate_or_delete(DbConn *dest, const PlanTable *table, Error *err)
 }
 
 /* Who reads it on the destination must not keep the source's table from being altered. */
-static bool empty_table(DbConn *dest, const PlanTable *table, Error *err) {
-    return db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) && truncate_or_delete(dest, table, err) &&
-           db_exec(dest, "SET LOCAL lock_timeout = 0", err);
+static bool empty_table(const Again *again, const PlanTable *table, StringVec *ret_back, Error *err) {
+    DbConn *dest = again->run->dest;
+
+    return db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) &&
+           finish_not_valid_aside(dest, again->arena, table->quoted, ret_back, err) &&
+           truncate_or_delete(dest, table, err) && db_exec(dest, "SET LOCAL lock_timeout = 0", err);
 }
 
 static bool pump(Again *again, const PlanTable *table, Error *err) {
@@ -207,13 +210,15 @@ static bool note_copied(Again *again, const PlanTable *table, Error *err) {
 static bool copy_table(Again *again, const PlanTable *table, bool *ret_copied, Error *err) {
     Run *run = again->run;
     const char *role = run->replica_role ? "SET LOCAL session_replication_role = replica" : "SELECT 1";
+    StringVec back = {0}; /* constraints that go while it is copied */
 
     *ret_copied = false;
     bool emptied = ledger_begin(run->dest, &run->ledger, err) && db_exec(run->dest, role, err) &&
-                   db_exec(run->dest, run->write_settings.local, err) && empty_table(run->dest, table, err);
+                   db_exec(run->dest, run->write_settings.local, err) && empty_table(again, table, &back, err);
     bool in_use = !emptied && !db_is_broken(run->dest) && strcmp(err->sqlstate, SQLSTATE_LOCK_TIMEOUT) == 0;
-    if (emptied && pump(again, table, err) && note_copied(again, table, err) && note_shape(again, table, err) &&
-        failpoint("again.before_commit", err) && ledger_commit(run->dest, err)) {
+    if (emptied && pump(again, table, err) && finish_not_valid_back(run->dest, &back, err) &&
+        note_copied(again, table, err) && note_shape(again, table, err) && failpoint("again.before_commit", err) &&
+        ledger_commit(run->dest, err)) {
         *ret_copied = true;
         return true;
     }

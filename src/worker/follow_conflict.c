@@ -5,6 +5,9 @@
  * the table has another definition there: a label, NOT NULL, a constraint that the source no longer has. Then it is the
  * only table that cannot go on: it rests (suspect) until both sides are alike, and is copied again.
  *
+ * Or a domain's constraint is NOT VALID: a value of before, which the source did not look at, is checked with each
+ * change of its row. The copy sets such a constraint aside, so the table rests and is copied again, too.
+ *
  * A table that the main thread has marked since following began, or that is found to be another one than was copied
  * when it is looked at now, rests from the next start on only: that it lacks changes is known, and what is refused
  * until then is no news.
@@ -16,8 +19,11 @@
  */
 #include "common/clock.h"
 #include "common/log.h"
+#include "engine/finish/finish.h"
 #include "engine/ledger/relations.h"
 #include "worker/following.h"
+
+#include <string.h>
 
 #define BUSY_PAUSE_US (200 * USEC_PER_MSEC)
 enum { BUSY_TRIES = 5, REASON_BYTES_MAX = 600 };
@@ -57,6 +63,32 @@ static const Drift *explain(const DriftVec *own, const FollowConflict *conflict,
     return NULL;
 }
 
+/* *ret_rests: it does. */
+static bool rest_for_domain(Following *following, const FollowConflict *conflict, const Error *refused, bool *ret_rests,
+                            Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Run *run = following->run;
+    const char *what = NULL;
+
+    *ret_rests = false;
+    if (strcmp(refused->sqlstate, "23514") != 0)
+        return true;
+    if (!finish_not_valid_refuses(run->source, arena, conflict->table, conflict->refused, &what, err))
+        return false;
+    if (what == NULL)
+        return true;
+    const char *why = arena_printf(arena, "%s, refuses a value that the source keeps; %.*s", what, REASON_BYTES_MAX,
+                                   refused->message);
+    if (!mark(run, conflict->table, why, err))
+        return false;
+    run_event(run, "warning",
+              "table %s is copied again: %s; each such change costs a copy of it: drop the constraint on both sides"
+              " until the promote is done to spare them",
+              conflict->display, why);
+    *ret_rests = true;
+    return true;
+}
+
 bool following_rest_table(Following *following, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Run *run = following->run;
@@ -82,8 +114,11 @@ bool following_rest_table(Following *following, Error *err) {
     }
     const Drift *drift = explain(&own, &conflict, refused.sqlstate);
     if (drift == NULL) {
-        *err = refused;
-        return false;
+        bool rests = false;
+
+        if (rest_for_domain(following, &conflict, &refused, &rests, err) && !rests)
+            *err = refused;
+        return rests;
     }
     const char *why =
         arena_printf(arena, "%s: %s; %.*s", drift->object, drift->message, REASON_BYTES_MAX, refused.message);

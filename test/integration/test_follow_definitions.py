@@ -344,3 +344,16 @@ def test_configuration_of_an_extension_made_while_followed(pgcrane, source_db, d
     promoted = following.promoted(following.promote())
     assert promoted["proven"]
     assert dest_db.sql("SELECT * FROM conf ORDER BY id") == [(1, "followed"), (100, "its own")]
+
+
+def test_large_objects_made_meanwhile(pgcrane, source_db, dest_db):
+    """Their comments, grants and owners come with them, at the promote: nothing is left to do by hand."""
+    source_db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    following = Following(pgcrane, source_db, dest_db, "--ddl").start()
+    following.wait_caught_up()
+    source_db.sql("SELECT lo_from_bytea(4711, 'x'); COMMENT ON LARGE OBJECT 4711 IS 'made late'; GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC;"
+                  " ALTER LARGE OBJECT 4711 OWNER TO postgres")
+    following.wait_applied()
+    assert "not repeated" not in str(following.bodies("EVENT")), following.said()
+    promote_equal(following)
+    assert dest_db.sql("SELECT obj_description(4711, 'pg_largeobject'), lo_get(4711)") == [("made late", b"x")]

@@ -65,3 +65,26 @@ def test_text_that_the_destination_cannot_hold(encoding, text, when, pgcrane, so
         pgcrane.end_all()
         for database in databases:
             database.drop()
+
+
+def test_hash_of_a_text_in_another_encoding(pgcrane, source, dest):
+    databases = [source.createdb(options=LATIN.format("LATIN1")), dest.createdb(options=LATIN.format("UTF8"))]
+    try:
+        databases[0].sql("CREATE TABLE h (k text) PARTITION BY HASH (k); " + "".join(
+            f"CREATE TABLE h{i} PARTITION OF h FOR VALUES WITH (MODULUS 3, REMAINDER {i}); " for i in range(3))
+            + "INSERT INTO h SELECT chr(192 + g) || g FROM generate_series(1, 60) g")
+        refused = pgcrane("migrate", *(database.uri for database in databases))
+        assert refused.code == 2 and "make the destination in the source's" in refused.stderr, str(refused)
+    finally:
+        for database in databases:
+            database.drop()
+
+
+def test_value_that_names_an_index(pgcrane, source_db, dest_db):
+    source_db.sql("CREATE TABLE r (id int PRIMARY KEY, r regclass); INSERT INTO r VALUES (1, 'r_pkey')")
+    refused = pgcrane("migrate", source_db.uri, dest_db.uri)
+    assert refused.code == 2 and "regclass" in refused.stderr, str(refused)
+    source_db.sql("ALTER TABLE r ALTER r TYPE text")
+    done = pgcrane("migrate", source_db.uri, dest_db.uri, "--restart", "--yes")
+    assert done.code == 0, str(done)
+    assert dest_db.sql("SELECT r FROM r") == [("r_pkey",)]

@@ -80,6 +80,31 @@ def test_types_change_their_meaning(pgcrane, databases):
     assert rows_of(dest, CHANGES) == rows_of(source, CHANGES)
 
 
+def test_types_made_anew(pgcrane, databases):
+    """Under the same names, while rows come by the same statements: the applier's session remembers which types it has used."""
+    source, dest = databases
+    made = "CREATE TYPE mood AS ENUM ({}); CREATE TYPE place AS (x int{})"
+    source.sql(made.format("'a', 'b'", "") + "; CREATE TABLE t (id int PRIMARY KEY, n int, m mood, p place); CREATE TABLE f (n int, m mood);"
+               " ALTER TABLE f REPLICA IDENTITY FULL; INSERT INTO f SELECT g, 'a' FROM generate_series(1, 5) g")
+    following = following_of(pgcrane, databases, "--ddl")
+
+    def write(first, label, place):
+        for i in range(first, first + 4):
+            source.sql(f"INSERT INTO t VALUES ({i}, {i}, 'a', {place}); UPDATE t SET m = '{label}', n = n + 1; UPDATE f SET n = n + 1, m = '{label}'")
+            following.wait_applied()
+
+    write(1, "b", "ROW(1)")
+    with source.connect() as conn:
+        for statement in ("ALTER TABLE t DROP m, DROP p; ALTER TABLE f DROP m; DROP TYPE mood, place; " + made.format("'c', 'a'", ", y int")
+                          + "; ALTER TABLE t ADD m mood, ADD p place; ALTER TABLE f ADD m mood").split("; "):
+            conn.execute(statement)
+    write(11, "c", "ROW(1, 2)")
+    assert following.promoted(following.promote("--recopy-limit", "1GB"))["proven"]
+    for table in "tf":
+        rows = f"SELECT x::text FROM {table} x ORDER BY 1"
+        assert dest.sql(rows) == source.sql(rows)
+
+
 def test_a_label_more_changes_nothing(pgcrane, databases):
     """No table is copied again for it, however the label got its place; one that was renamed is told."""
     source, dest = databases

@@ -89,6 +89,7 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
     bool is_encoding = sqlstate_is_encoding(sqlstate); /* has its remedy */
     bool is_unqualified = sqlstate_is_unqualified(sqlstate, err->message);
     bool is_value = is_of_class(err, "22") || is_of_class(err, "54") || is_definition(err);
+    bool is_check = strcmp(sqlstate, "23514") == 0;
     const char *remedy = arena_strdup(arena, err->remedy);
     const char *cause = shorten(arena, err->message, strlen(err->message), CAUSE_MAX);
     (void)snprintf(table->trouble->refused, sizeof(table->trouble->refused), "%s", cause);
@@ -103,6 +104,11 @@ static bool conflict(DbConn *dest, Arena *arena, const ApplyTable *table, const 
         return error_remedy(err, "%s", remedy);
     if (is_unqualified)
         return error_remedy(err, SQLSTATE_UNQUALIFIED_REMEDY "; nothing was skipped");
+    if (is_check)
+        return error_remedy(err,
+                            "the destination checks what the source did not, as a NOT VALID constraint of a domain does"
+                            " with values of before: drop that constraint on both sides until the promote is done, or"
+                            " make it what it is on the source; then run the same command again; nothing was skipped");
     if (is_value)
         return error_remedy(err,
                             "the table has another definition on the destination: make it what it is on the source,"

@@ -190,11 +190,28 @@ char *apply_copy_sql(Arena *arena, const ApplyTable *table) {
 
 enum { PRESELECT_MAX = 4 }; /* columns without an index that narrow the search: a few say nearly all */
 
+static bool is_float(const ApplyColumn *column) {
+    return !column->is_array &&
+           (strcmp(column->base_type, "double precision") == 0 || strcmp(column->base_type, "real") == 0);
+}
+
+/* There are many NaN (-'NaN' is another one), each of which is written as NaN and read as the same one. A binary copy
+ * brings them as they are. */
+static void append_as_read(Buf *sql, const ApplyColumn *column, const char *alias) {
+    if (is_float(column))
+        buf_printf(sql, "(CASE WHEN %s.%s = 'NaN' THEN 'NaN'::%s ELSE %s.%s END)::%s", alias, column->quoted,
+                   column->base_type, alias, column->quoted, column->type);
+    else
+        buf_printf(sql, "%s.%s", alias, column->quoted);
+}
+
 /* All columns of one side as a record of the table's own types, which *= insists on. Two row constructors without that
  * cast would be compared column by column. */
 static void append_image(Buf *sql, const ApplyTable *table, const char *alias) {
-    for (uint16_t c = 0; c < table->batch.columns_count; c++)
-        buf_printf(sql, "%s%s.%s", c == 0 ? "ROW(" : ", ", alias, table->columns[c].quoted);
+    for (uint16_t c = 0; c < table->batch.columns_count; c++) {
+        buf_append_str(sql, c == 0 ? "ROW(" : ", ");
+        append_as_read(sql, &table->columns[c], alias);
+    }
     buf_append_str(sql, ")::pg_catalog.record");
 }
 

@@ -44,6 +44,15 @@ typedef struct WriteSettings {
 NODISCARD bool finish_write_settings(DbConn *source, DbConn *dest, Arena *arena, WriteSettings *ret_settings,
                                      Error *err);
 
+/* While a table of the destination is copied once more: without the constraints that its old rows need not keep, which
+ * come back behind the copy. Both in the caller's transaction. table: quoted; a root means all its leaves. */
+NODISCARD bool finish_not_valid_aside(DbConn *dest, Arena *arena, const char *table, StringVec *ret_back, Error *err);
+NODISCARD bool finish_not_valid_back(DbConn *dest, const StringVec *back, Error *err);
+/* Which NOT VALID constraint of a domain of the source's table `table` (its oid) is named in what the destination said
+ * of a row; *ret_what NULL = none. */
+NODISCARD bool finish_not_valid_refuses(DbConn *source, Arena *arena, uint32_t table, const char *message,
+                                        const char **ret_what, Error *err);
+
 /* ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE SET, comment and grants of the database. What the role may not set
  * is listed. again: once more before a promote, without default_transaction_read_only, which may be the fence of
  * another migration's; what was reset on the source meanwhile stays. */

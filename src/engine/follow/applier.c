@@ -102,8 +102,9 @@ static bool run_truncate(Applier *applier, Item *item, Error *err) {
 static bool run_message(Applier *applier, Item *item, Error *err) {
     const FollowHooks *hooks = &applier->follow->params.hooks;
 
-    return hooks->message(hooks->context, applier->dest, &item->message, err) ||
-           error_wrap(err, "a message \"%s\" of the source", item->message.prefix);
+    if (!hooks->message(hooks->context, applier->dest, &item->message, err))
+        return error_wrap(err, "a message \"%s\" of the source", item->message.prefix);
+    return db_forget_prepared(applier->dest, err);
 }
 
 static bool open_transaction(Applier *applier, Error *err) {

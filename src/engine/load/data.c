@@ -298,17 +298,24 @@ typedef struct RangeCopy {
 } RangeCopy;
 
 /* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable
- * need not be. */
+ * need not be, and the hash of a text is of its bytes. What a value of a type like regclass names has to be there. */
 static bool add_remedy(const PlanTable *table, DbSide side, Error *err) {
     if (sqlstate_is_unqualified(err->sqlstate, err->message))
         return error_remedy(err, SQLSTATE_UNQUALIFIED_REMEDY);
+    if (side == DB_DEST && strcmp(err->sqlstate, "42P01") == 0)
+        return error_remedy(err,
+                            "a value (of type regclass) names what comes to the destination behind the rows, such as"
+                            " an index, or what is not moved: leave the table out and copy it when the migration"
+                            " is done, or make the column's type text on the source");
     if (side != DB_DEST || strcmp(err->sqlstate, "23514") != 0)
         return false;
-    return error_remedy(err,
-                        "what %s says of this row is computed otherwise here: it depends on settings of the session"
-                        " that wrote the row, or on a function; write the row anew on the source (an UPDATE of its"
-                        " key, under the database's own settings), change the definition, or leave the table out",
-                        table->is_partition ? "the partition's bound (or a CHECK)" : "a CHECK");
+    return error_remedy(
+        err,
+        "what %s says of this row is computed otherwise here: it depends on the database's encoding (the"
+        " hash of a text: make the destination in the source's), on settings of the session that wrote"
+        " the row, or on a function; write the row anew on the source (an UPDATE of its key, under the"
+        " database's own settings), change the definition, or leave the table out",
+        table->is_partition ? "the partition's bound (or a CHECK)" : "a CHECK");
 }
 
 /* The destination's transaction: rows and their line together. */

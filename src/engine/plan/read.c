@@ -9,7 +9,8 @@
 /*
  * Types whose binary form is the same on every server of version 10 to 19 and carries no oid of the source: built-in
  * types by oid, and their arrays (whose element oid is a built-in's). Enums, composites, domains, ranges over user
- * types and reg* travel as text.
+ * types and reg* travel as text. So do arrays of floats where rows are found by their whole image: a NaN that is not
+ * the one that 'NaN' is read as would stay it (apply/sql.c does the same for floats themselves).
  */
 #define BINARY_TYPES                                                                                                   \
     "'bool'::regtype,'bytea'::regtype,'\"char\"'::regtype,'int8'::regtype,'int2'::regtype,'int4'::regtype,"            \
@@ -40,7 +41,8 @@
     "  FILTER (WHERE %1$s = '') AS columns,"                                                                           \
     " pg_catalog.md5(pg_catalog.string_agg(" SQL_UTF8(SQL_COLUMN) ", ','::bytea"                                       \
     "  ORDER BY " SQL_UTF8("a.attname::text") ")) AS hash,"                                                            \
-    " pg_catalog.bool_and(a.atttypid IN (" BINARY_TYPES "," BINARY_ARRAY_TYPES ") OR %1$s <> '') AS binary"            \
+    " pg_catalog.bool_and(a.atttypid IN (" BINARY_TYPES "," BINARY_ARRAY_TYPES ") OR %1$s <> '') AS binary,"           \
+    " pg_catalog.bool_or(a.atttypid IN ('float4[]'::regtype,'float8[]'::regtype)) AS floats"                           \
     " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid"
 /* clang-format on */
 
@@ -97,7 +99,8 @@
     " pg_catalog.pg_relation_size(c.oid)"                                                                              \
     "  + CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END AS bytes,"        \
     " coalesce(columns.columns, '') AS columns, coalesce(columns.hash, '') AS hash,"                                   \
-    " coalesce(columns.binary, false) AS is_binary, coalesce(am.amname, 'heap') = 'heap' AS is_heap, "                 \
+    " coalesce(columns.binary AND (c.relreplident <> 'f' OR NOT columns.floats), false) AS is_binary,"                 \
+    " coalesce(am.amname, 'heap') = 'heap' AS is_heap, "                                                               \
     "config.condition,"                                                                                                \
     " config.oid IS NOT NULL AS is_config, c.relispartition, via.schema AS via_schema, via.name AS via_name"           \
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                             \

@@ -378,8 +378,10 @@ static bool copy_table(Promote *promote, const RestTable *table, Error *err) {
     };
     DbCopyResult result;
     DbSide failed;
+    StringVec back = {0}; /* constraints that go while it is copied */
 
-    if (!empty_table(promote, table, err) || !db_copy_pump(&copy, &result, &failed, err))
+    if (!finish_not_valid_aside(copy.dest, scratch, table->target, &back, err) || !empty_table(promote, table, err) ||
+        !db_copy_pump(&copy, &result, &failed, err) || !finish_not_valid_back(copy.dest, &back, err))
         return error_wrap(err, "copying table %s again", table->display);
     promote->result.tables_copied++;
     promote_event(promote, "info", "copied again: %s, %lld rows (%s)", table->display, (long long)result.rows,
