@@ -33,22 +33,34 @@ static bool make_room(StoreTx *tx, Error *err) {
            error_set(err, REASON_TOKEN_LIMIT, "there are %d tokens already", STORE_TOKENS_MAX);
 }
 
+/* The clock is read once: PostgreSQL's goes on within a statement. */
+static bool read_clock(StoreTx *tx, int64_t *ret_wall_us, Error *err) {
+    StoreRows rows = {0};
+
+    if (!tx_run(tx, "SELECT store_wall()", 0, NULL, &rows, err))
+        return false;
+    *ret_wall_us = row_int(&rows, 0, 0);
+    return true;
+}
+
 bool store_token_create(StoreTx *tx, StoreToken *token, int64_t span_us, Error *err) {
     StoreRows rows = {0};
+    int64_t now_us = 0;
 
     if (!tx_check_name("the id of a token", token->id, err) ||
         !tx_check_name("the role of a token", token->role, err) ||
-        !tx_check_name("the hash of a token", token->hash, err) || !make_room(tx, err) ||
-        !TX_RUN(tx, &rows, err,
-                "INSERT INTO token (" COLUMNS ") VALUES ($1, $2, $3, $4, store_wall(),"
-                " CASE WHEN CAST($5 AS bigint) = 0 THEN 0 ELSE store_wall() + CAST($5 AS bigint) END, 0, 0)"
-                " ON CONFLICT DO NOTHING RETURNING create_us, expire_us",
-                token->id, token->hash, token->role, tx_text(token->name), tx_int(tx, span_us)))
+        !tx_check_name("the hash of a token", token->hash, err) || !make_room(tx, err) || !read_clock(tx, &now_us, err))
+        return false;
+    int64_t expire_us = span_us != 0 ? now_us + span_us : 0;
+    if (!TX_RUN(tx, &rows, err,
+                "INSERT INTO token (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, 0, 0)"
+                " ON CONFLICT DO NOTHING RETURNING id",
+                token->id, token->hash, token->role, tx_text(token->name), tx_int(tx, now_us), tx_int(tx, expire_us)))
         return false;
     if (rows.count == 0)
         return error_set(err, REASON_NAME_TAKEN, "there is a token %s already", token->id);
-    token->create_us = row_int(&rows, 0, 0);
-    token->expire_us = row_int(&rows, 0, 1);
+    token->create_us = now_us;
+    token->expire_us = expire_us;
     return true;
 }
 
