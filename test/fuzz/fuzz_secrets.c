@@ -15,14 +15,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define TOKEN "pgc_operator_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg"
 
 /* What opens was sealed with the key: sealed again and opened again, it is the same. */
-static void as_sealed(Secrets *secrets, const uint8_t *data, size_t size) {
+static void as_sealed(const uint8_t *data, size_t size) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(secrets_freep) Secrets *secrets = NULL;
     CLEANUP(secret_wipe) Secret plain = {0}, again = {0};
     char id[SECRETS_KEY_ID_SIZE];
     const void *sealed = NULL;
     size_t len = 0;
     Error err;
 
+    if (!secrets_parse(KEY_TEXT, strlen(KEY_TEXT), &secrets, &err))
+        abort();
     if (!secrets_open(secrets, "r", "f", data, size, &plain, &err))
         return;
     if (plain.len != size - SECRETS_OVERHEAD || !secrets_key_of(data, size, id) ||
@@ -112,16 +115,11 @@ static void as_request(const uint8_t *data, size_t size) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    CLEANUP(secrets_freep) Secrets *secrets = NULL;
-    Error err;
-
     if (size == 0)
         return 0;
-    if (!secrets_parse(KEY_TEXT, strlen(KEY_TEXT), &secrets, &err))
-        abort();
     switch (data[0]) {
     case 's':
-        as_sealed(secrets, data + 1, size - 1);
+        as_sealed(data + 1, size - 1);
         break;
     case 'k':
         as_keys(data + 1, size - 1);
