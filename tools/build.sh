@@ -12,7 +12,7 @@ case $build in /*) ;; *) build=$PWD/$build ;; esac
 
 listing=$(cd "$root" && python3 tools/sources.py src test/unit test/fuzz)
 for optional in doc/pgcrane.1 doc/pgcrane-migrate.1 doc/pgcrane-promote.1 doc/pgcrane-status.1 doc/pgcrane-abort.1 \
-    packaging/pgcrane.bash-completion src/common/banned.h \
+    doc/pgcrane-tokens.1 doc/pgcrane-keys.1 packaging/pgcrane.bash-completion src/common/banned.h \
     test/support/fake_pq.wrap; do
     [ ! -e "$root/$optional" ] || listing+=$'\n'$optional
 done

@@ -18,6 +18,7 @@ ONLY_IN = [
     (re.compile(r"^openssl/"), ("http/",), "only src/http drives TLS"),
     (re.compile(r"^jansson\.h$"), ("common/json.h",), "only src/common/json.h includes it"),
     (re.compile(r"^sqlite3(ext)?\.h$"), ("store/store_sqlite.c",), "only the store's SQLite backend talks to it"),
+    (re.compile(r"^sodium(\.h$|/)"), ("secrets/",), "only src/secrets does cryptography"),
 ]
 MAY_ALLOCATE = ("common/", "pg/")
 

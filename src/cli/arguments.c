@@ -172,6 +172,18 @@ static bool fill_job(Arena *arena, const Parsed *parsed, int argc, char **argv, 
            apply_settings(arena, &arguments->settings, &arguments->options, err);
 }
 
+/* --- of commands with verbs --- */
+
+/* How many there are to be, says the verb. */
+static bool fill_words(Arena *arena, const Parsed *parsed, int argc, char **argv, Arguments *arguments, Error *err) {
+    from_environment(arena, parsed->command, &arguments->settings);
+    for (size_t at = 0; at < parsed->settings.len; at++)
+        vec_push(arena, &arguments->settings, parsed->settings.items[at]);
+    for (int at = optind; at < argc; at++)
+        vec_push(arena, &arguments->words, arena_strdup(arena, argv[at]));
+    return apply_settings(arena, &arguments->settings, &arguments->options, err);
+}
+
 bool arguments_apply(Arena *arena, const Arguments *arguments, MigrateOptions *options, Error *err) {
     return apply_settings(arena, &arguments->settings, options, err);
 }
@@ -197,9 +209,10 @@ bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_argumen
     }
     Arguments arguments = {0};
     options_init(&arguments.options);
-    bool migrates = !parsed.command->takes_job && !parsed.command->takes_none;
-    bool filled = !migrates ? fill_job(arena, &parsed, argc, argv, &arguments, err)
-                            : fill_migrate(arena, &parsed, argc, argv, &arguments, err);
+    bool on_job = parsed.command->takes_job || parsed.command->takes_none;
+    bool filled = on_job                          ? fill_job(arena, &parsed, argc, argv, &arguments, err)
+                  : parsed.command->verbs != NULL ? fill_words(arena, &parsed, argc, argv, &arguments, err)
+                                                  : fill_migrate(arena, &parsed, argc, argv, &arguments, err);
     if (filled)
         *ret_arguments = arguments;
     return filled;

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "cli/commands.h"
 #include "model/options.h"
 
 /* An option that was given, by flag or, to a command on a JOB, by its variable. */
@@ -15,12 +16,13 @@ typedef struct Setting {
 } Setting;
 typedef VEC(Setting) SettingVec;
 
-typedef struct Arguments {
+struct Arguments {
     bool help;       /* --help: nothing else was looked at */
     const char *job; /* of the commands that take one; NULL = not said */
+    StringVec words; /* of the commands with verbs: the verb, and what stands behind it */
     SettingVec settings;
     MigrateOptions options;
-} Arguments;
+};
 
 /* argv[0] is the command's name. argv's order may change (getopt moves SOURCE and DEST behind the flags). */
 NODISCARD bool arguments_parse(Arena *arena, int argc, char **argv, Arguments *ret_arguments, Error *err);

@@ -94,6 +94,8 @@ static const Example abort_examples[] = {
 static const char *const migrate_takes[] = {"Speed", "What to move", "Following", "Promote", "Running", "Output", NULL};
 static const char *const promote_takes[] = {"Promote", "state-dir", "dry-run", "yes", "Output", NULL};
 static const char *const status_takes[] = {"Status", "state-dir", "json", "no-color", NULL};
+static const char *const tokens_takes[] = {"Tokens", "store", "state-dir", "json", NULL};
+static const char *const keys_takes[] = {"store", "key-file", "state-dir", "json", NULL};
 static const char *const abort_takes[] = {"Abort", "state-dir", "yes", "Output", NULL};
 
 static const char *const serve_about[] = {
@@ -104,7 +106,46 @@ static const char *const serve_about[] = {
     NULL,
 };
 
-static const char *const serve_takes[] = {"Service", "state-dir", "verbose", NULL};
+static const char *const serve_takes[] = {"listen", "store", "state-dir", "verbose", NULL};
+
+static const char *const tokens_about[] = {
+    "Tokens are what clients of the service show: in the header \"Authorization: Bearer pgc_...\". This command works "
+    "on the store itself, so it needs no token, and may be run while the service runs.",
+    "create prints a new token to standard output: once, since only a hash of it is kept. viewer may look at "
+    "everything but secrets; operator may also make, change, start, promote and delete; admin also has what concerns "
+    "the service itself. Give each client one of its own, named, with the least role and a time after which it "
+    "expires; revoke ends one at once. list shows them, with the hour in which each was last used.",
+    "While there is no token at all, and the service listens on the loopback interface or a unix socket only, whoever "
+    "is on that machine may do everything. The first token that is made ends that.",
+    NULL,
+};
+
+static const Example tokens_examples[] = {
+    {"A token for a pipeline, for three months:", "pgcrane tokens create --role operator --name ci --expires 90d"},
+    {"Into a file, and into no terminal:", "(umask 077; pgcrane tokens create --role viewer > token)"},
+    {"End one, by the beginning of its id:", "pgcrane tokens revoke 3f9a"},
+    {NULL, NULL},
+};
+
+static const char *const keys_about[] = {
+    "Passwords and private keys that the service stores are sealed with a key that is not in the store, but in a file "
+    "beside it, which the service makes when it is started first. Keep a copy of the file, apart from copies of the "
+    "store: without it no stored secret can be read. Whoever has both, has the secrets.",
+    "rotate puts a new key into the file and seals everything anew. It may be interrupted at any moment, and the "
+    "service may go on meanwhile: everything opens before, while and after. reseal goes on with what is not sealed "
+    "with the newest key. Old keys stay in the file, since copies of the store may need them; prune takes those out "
+    "that have sealed nothing in this store any more. list shows the keys, by their ids, and how many secrets each "
+    "has sealed.",
+    "Where several nodes share a store, all have the same file: rotate on one, copy the file to the others at once, "
+    "prune when that is done. Until a node has the file, it cannot open what was sealed anew.",
+    NULL,
+};
+
+static const Example keys_examples[] = {
+    {"Change the key, once a year or when somebody leaves:", "pgcrane keys rotate"},
+    {"And forget the old one:", "pgcrane keys prune"},
+    {NULL, NULL},
+};
 
 static const char *const help_about[] = {
     "Without a name: all commands. With one: how that command is used. Also: pgcrane help exit-codes, pgcrane help "
@@ -169,6 +210,26 @@ const Command commands[] = {
         .about = serve_about,
     },
     {
+        .name = "tokens",
+        .args = "VERB [ID] [OPTION]...",
+        .help = "make, list and revoke tokens of the service",
+        .takes = tokens_takes,
+        .verbs = tokens_verbs,
+        .run = verb_main,
+        .about = tokens_about,
+        .examples = tokens_examples,
+    },
+    {
+        .name = "keys",
+        .args = "VERB [OPTION]...",
+        .help = "rotate the keys that stored secrets are sealed with",
+        .takes = keys_takes,
+        .verbs = keys_verbs,
+        .run = verb_main,
+        .about = keys_about,
+        .examples = keys_examples,
+    },
+    {
         .name = "help",
         .args = "[COMMAND | exit-codes | errors | environment]",
         .help = "show how a command is used",
@@ -191,6 +252,13 @@ const Command *command_find(const char *name) {
     for (size_t at = 0; at < commands_count; at++)
         if (strcmp(commands[at].name, name) == 0)
             return &commands[at];
+    return NULL;
+}
+
+const Verb *command_verb(const Command *command, const char *name) {
+    for (const Verb *verb = command->verbs; verb != NULL && verb->name != NULL; verb++)
+        if (strcmp(verb->name, name) == 0)
+            return verb;
     return NULL;
 }
 

@@ -123,6 +123,8 @@ static void command_words(Buf *out) {
 }
 
 static void option_words(Buf *out, const Command *command) {
+    for (const Verb *verb = command->verbs; verb != NULL && verb->name != NULL; verb++)
+        buf_printf(out, "%s ", verb->name);
     for (size_t at = 0; at < option_infos_count; at++)
         if (command_takes(command, &option_infos[at]))
             buf_printf(out, "--%s%s ", option_infos[at].flag, option_infos[at].arg != NULL ? "=" : "");

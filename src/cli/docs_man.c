@@ -80,6 +80,13 @@ void docs_man_pgcrane(Buf *out) {
     man_see_also(out, NULL);
 }
 
+static void man_verbs(Arena *arena, Buf *out, const Command *command) {
+    man_section(out, ".SH", "Verbs");
+    for (const Verb *verb = command->verbs; verb->name != NULL; verb++)
+        man_tagged(out, arena_printf(arena, "%s%s%s", verb->name, verb->args[0] != '\0' ? " " : "", verb->args),
+                   verb->help);
+}
+
 static void man_options(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Options");
     const char *group = "";
@@ -103,9 +110,12 @@ static void man_options(Arena *arena, Buf *out, const Command *command) {
 
 static void man_environment(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Environment");
-    man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST",
-               command->takes_job ? "the connection strings of JOB with their passwords, which are not kept"
-                                  : "SOURCE and DEST, when they are not on the command line");
+    if (command->verbs == NULL)
+        man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST",
+                   command->takes_job ? "the connection strings of JOB with their passwords, which are not kept"
+                                      : "SOURCE and DEST, when they are not on the command line");
+    else
+        man_tagged(out, "PGCRANE_STORE_FILE", "a file that holds what --store is to be");
     for (size_t at = 0; at < option_infos_count; at++)
         if (command_takes(command, &option_infos[at]))
             man_tagged(out, option_variable(arena, &option_infos[at]),
@@ -133,6 +143,8 @@ void docs_man_command(Buf *out, const Command *command) {
     man_synopsis(out, command);
     man_section(out, ".SH", "Description");
     man_about(out, command);
+    if (command->verbs != NULL)
+        man_verbs(arena, out, command);
     man_options(arena, out, command);
     man_environment(arena, out, command);
     man_section(out, ".SH", "Files");

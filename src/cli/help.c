@@ -48,9 +48,20 @@ static void help_options(Arena *arena, Buf *out, const Command *command) {
     }
     buf_append_str(out, "\n  -h, --help                  this text\n\n");
     text_wrap(out,
-              "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split "
-              "at commas. SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.",
+              command->verbs != NULL
+                  ? "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR. Flags win."
+                  : "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split "
+                    "at commas. SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.",
               0, 0, HELP_WIDTH);
+}
+
+static void help_verbs(Buf *out, const Command *command) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    buf_append_str(out, "\nVerbs:\n");
+    for (const Verb *verb = command->verbs; verb->name != NULL; verb++) {
+        const char *words = arena_printf(arena, "%s%s%s", verb->name, verb->args[0] != '\0' ? " " : "", verb->args);
+        buf_printf(out, "  %-12s %s\n", words, verb->help);
+    }
 }
 
 void help_command(Buf *out, const Command *command) {
@@ -62,6 +73,8 @@ void help_command(Buf *out, const Command *command) {
         buf_append_char(out, '\n');
         text_wrap(out, *paragraph, 0, 0, HELP_WIDTH);
     }
+    if (command->verbs != NULL)
+        help_verbs(out, command);
     if (command->takes != NULL)
         help_options(arena, out, command);
     if (command->examples != NULL)
@@ -97,6 +110,8 @@ static void help_environment(Buf *out) {
     buf_printf(out, "  %-26s %s\n", "PGCRANE_DEST", "DEST, when it is not on the command line");
     for (size_t at = 0; at < option_infos_count; at++)
         buf_printf(out, "  %-26s as --%s\n", option_variable(arena, &option_infos[at]), option_infos[at].flag);
+    buf_printf(out, "  %-26s %s\n", "PGCRANE_STORE_FILE", "a file that holds what --store is to be");
+    buf_printf(out, "  %-26s %s\n", "PGCRANE_KEY", "the text of a key file, instead of --key-file");
     buf_printf(out, "  %-26s %s\n", "NO_COLOR", "no colours, when not empty");
     buf_printf(out, "  %-26s %s\n", "XDG_STATE_HOME", "where the default of --state-dir stands");
     buf_append_str(out, "\nlibpq's own (PGPASSFILE, PGSERVICE, PGSSLMODE, ...) apply to both sides.\n");

@@ -21,6 +21,12 @@ const size_t option_infos_count = COUNT_OF(option_infos);
 /* The options that decide what arrives are those of one group: a new filter is in the fingerprint by being declared. */
 static const char what_to_move[] = "What to move";
 
+/* Settings of the service: a migration takes none of them, nor keeps them in its files, as --store may hold a password.
+ */
+static bool is_of_migration(const OptionInfo *info) {
+    return strcmp(info->group, "Service") != 0 && strcmp(info->group, "Tokens") != 0;
+}
+
 static void *field_of(MigrateOptions *options, const OptionInfo *info) {
     return (char *)options + info->offset;
 }
@@ -118,17 +124,11 @@ static bool set_list(Arena *arena, MigrateOptions *options, const OptionInfo *in
     return true;
 }
 
-/* Settings of the service: a migration takes none of them, nor keeps them in its files, as --store may hold a password.
- */
-static bool is_of_migration(const OptionInfo *info) {
-    return strcmp(info->group, "Service") != 0;
-}
-
 bool options_from_environment(Arena *arena, MigrateOptions *options, Error *err) {
     for (size_t i = 0; i < option_infos_count; i++) {
         const OptionInfo *info = &option_infos[i];
-        const char *value = from_environment(arena, info->flag);
-        if (value == NULL || !is_of_migration(info))
+        const char *value = is_of_migration(info) ? from_environment(arena, info->flag) : NULL;
+        if (value == NULL)
             continue;
         bool ok = info->kind == OPTION_LIST ? set_list(arena, options, info, value, err)
                                             : options_set(arena, options, info, value, err);

@@ -343,3 +343,46 @@ bool store_secret_get(StoreTx *tx, const char *owner, const char *field, const v
 bool store_secret_remove(StoreTx *tx, const char *owner, const char *field, Error *err) {
     return TX_RUN(tx, NULL, err, "DELETE FROM secret WHERE owner = $1 AND field = $2", tx_text(owner), tx_text(field));
 }
+
+static bool read_secret(StoreTx *tx, const StoreRows *rows, size_t row, StoreSecret *ret, Error *err) {
+    *ret = (StoreSecret){.owner = row_text(rows, row, 0), .field = row_text(rows, row, 1)};
+    ret->bytes = from_hex(tx->arena, row_text(rows, row, 2), &ret->len);
+    return ret->bytes != NULL ||
+           error_set(err, REASON_STORE_DAMAGED, "the secret %s of %s is damaged", ret->field, ret->owner);
+}
+
+bool store_secret_list(StoreTx *tx, const char *after_owner, const char *after_field, size_t limit,
+                       StoreSecret **ret_secrets, size_t *ret_count, Error *err) {
+    StoreRows rows = {0};
+
+    if (!TX_RUN(tx, &rows, err,
+                "SELECT owner, field, value FROM secret WHERE (owner, field) > ($1, $2) ORDER BY owner, field LIMIT $3",
+                tx_text(after_owner), tx_text(after_field), tx_int(tx, (int64_t)store_limit(limit))))
+        return false;
+    StoreSecret *secrets = arena_array(tx->arena, StoreSecret, MAX(rows.count, 1));
+    for (size_t i = 0; i < rows.count; i++)
+        if (!read_secret(tx, &rows, i, &secrets[i], err))
+            return false;
+    *ret_secrets = secrets;
+    *ret_count = rows.count;
+    return true;
+}
+
+bool store_secret_heads(StoreTx *tx, size_t len, StoreSecretHead **ret_heads, size_t *ret_count, Error *err) {
+    StoreRows rows = {0};
+
+    if (!TX_RUN(tx, &rows, err,
+                "SELECT substr(value, 1, CAST($1 AS integer)) AS head, count(*) FROM secret GROUP BY 1 ORDER BY 1",
+                tx_int(tx, 2 * (int64_t)MIN(len, (size_t)64))))
+        return false;
+    StoreSecretHead *heads = arena_array(tx->arena, StoreSecretHead, MAX(rows.count, 1));
+    for (size_t i = 0; i < rows.count; i++) {
+        heads[i].bytes = from_hex(tx->arena, row_text(&rows, i, 0), &heads[i].len);
+        heads[i].count = row_int(&rows, i, 1);
+        if (heads[i].bytes == NULL)
+            return error_set(err, REASON_STORE_DAMAGED, "a secret in the store is damaged");
+    }
+    *ret_heads = heads;
+    *ret_count = rows.count;
+    return true;
+}

@@ -59,6 +59,13 @@
     " 'SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint';"                                  \
     "CREATE FUNCTION store_wall() RETURNS bigint LANGUAGE sql VOLATILE AS"                                             \
     " 'SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint';"
+
+/* Tokens of the API, and what the store itself is to remember: which key its secrets are sealed with. */
+#define STEP_2(TEXT, INT, SERIAL, END)                                                                                 \
+    "CREATE TABLE token (id " TEXT " NOT NULL PRIMARY KEY, hash " TEXT " NOT NULL, role " TEXT " NOT NULL,"            \
+    " name " TEXT " NOT NULL, create_us " INT " NOT NULL, expire_us " INT " NOT NULL, used_us " INT " NOT NULL,"       \
+    " revoke_us " INT " NOT NULL)" END                                                                                 \
+    "CREATE TABLE setting (name " TEXT " NOT NULL PRIMARY KEY, value " TEXT " NOT NULL)" END
 /* clang-format on */
 
 #define SQLITE_TYPES "TEXT", "INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT;"
@@ -67,6 +74,7 @@
 
 const SchemaStep schema_steps[] = {
     {WITH(STEP_1, SQLITE_TYPES) STEP_1_SQLITE, WITH(STEP_1, POSTGRESQL_TYPES) STEP_1_POSTGRESQL},
+    {WITH(STEP_2, SQLITE_TYPES), WITH(STEP_2, POSTGRESQL_TYPES)},
 };
 
 const int schema_version = COUNT_OF(schema_steps);

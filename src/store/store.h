@@ -141,6 +141,25 @@ NODISCARD bool store_secret_get(StoreTx *tx, const char *owner, const char *fiel
                                 size_t *ret_len, Error *err);                                      /* NO_RESOURCE */
 NODISCARD bool store_secret_remove(StoreTx *tx, const char *owner, const char *field, Error *err); /* none: no error */
 
+typedef struct StoreSecret {
+    const char *owner, *field;
+    const void *bytes;
+    size_t len;
+} StoreSecret;
+
+/* Of all resources, by owner and field, behind (after_owner, after_field); "", "" = from the beginning. */
+NODISCARD bool store_secret_list(StoreTx *tx, const char *after_owner, const char *after_field, size_t limit,
+                                 StoreSecret **ret_secrets, size_t *ret_count, Error *err);
+
+/* How many secrets begin with the same len bytes (at most 64; or are those bytes, when they are shorter). */
+typedef struct StoreSecretHead {
+    const void *bytes;
+    size_t len;
+    int64_t count;
+} StoreSecretHead;
+
+NODISCARD bool store_secret_heads(StoreTx *tx, size_t len, StoreSecretHead **ret_heads, size_t *ret_count, Error *err);
+
 /* --- Event log of a job, audit log -------------------------------------------------------------------------------- */
 
 /* Ids of both logs grow in the order of commits: whoever has read up to an id finds all that is new behind it. */
@@ -230,3 +249,38 @@ NODISCARD bool store_node_remove(StoreTx *tx, const char *id, Error *err);
  * one of the request before. REQUEST_REUSED when that had another hash. */
 NODISCARD bool store_request_claim(StoreTx *tx, const char *scope, const char *id, const char *hash,
                                    const char *operation, const char **ret_operation, bool *ret_is_new, Error *err);
+
+/* --- Tokens of the API: what is kept of them (secrets/tokens.h) -----------------------------------------------------
+ */
+
+enum { STORE_TOKENS_MAX = 1000 };
+#define STORE_TOKEN_KEPT_US (INT64_C(90) * 86400 * 1000000) /* how long one that is over is still listed */
+
+typedef struct StoreToken {
+    const char *id;   /* unique; never changed, as hash, role and name */
+    const char *hash; /* the store does not look into it */
+    const char *role;
+    const char *name;
+    int64_t create_us;
+    int64_t expire_us; /* these: 0 = never. By the store's store_wall(), as create_us */
+    int64_t used_us, revoke_us;
+} StoreToken;
+
+/* Sets create_us, and expire_us from span_us (0 = never). Forgets those that are over for longer than
+ * STORE_TOKEN_KEPT_US. NAME_TAKEN, TOKEN_LIMIT. */
+NODISCARD bool store_token_create(StoreTx *tx, StoreToken *token, int64_t span_us, Error *err);
+NODISCARD bool store_token_get(StoreTx *tx, const char *id, StoreToken *ret_token, Error *err); /* NO_RESOURCE */
+/* By time of creation; at most STORE_TOKENS_MAX. */
+NODISCARD bool store_token_list(StoreTx *tx, StoreToken **ret_tokens, size_t *ret_count, Error *err);
+/* Again: nothing. NO_RESOURCE. */
+NODISCARD bool store_token_revoke(StoreTx *tx, const char *id, Error *err);
+/* It was used now; written only when that was not noted within the last span_us. None of that id: no error. */
+NODISCARD bool store_token_used(StoreTx *tx, const char *id, int64_t span_us, Error *err);
+/* Is there any, one that is over included? */
+NODISCARD bool store_token_any(StoreTx *tx, bool *ret_any, Error *err);
+
+/* --- What the store is to remember about itself ----------------------------------------------------------------------
+ */
+
+NODISCARD bool store_setting_get(StoreTx *tx, const char *name, const char **ret_value, Error *err); /* NULL = none */
+NODISCARD bool store_setting_set(StoreTx *tx, const char *name, const char *value, Error *err);

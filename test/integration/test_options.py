@@ -24,7 +24,9 @@ SHOWN_BY = {
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
-    "source-only": "test_source_only", "store": "test_of_serve", "listen": "test_of_serve",
+    "source-only": "test_source_only", "listen": "test_of_serve",
+    "store": "test_of_the_service", "key-file": "test_of_the_service", "role": "test_of_the_service",
+    "name": "test_of_the_service", "expires": "test_of_the_service",
 }
 # Those that mean something with --follow only: here, that they are refused without it; what they do, in the tests of
 # following and promoting.
@@ -83,6 +85,13 @@ def test_of_serve(pgcrane):
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
     assert "serve the API" not in pgcrane("--help").stdout
+
+
+def test_of_the_service(pgcrane):
+    """What they do is in test_tokens.py. A migration takes none of them, and keeps none in its files, from its environment either."""
+    for flag in ("store", "key-file", "role", "name", "expires"):
+        assert f"--{flag}=" in pgcrane("tokens", "--help").stdout + pgcrane("keys", "--help").stdout
+        assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x").code == 64
 
 
 def test_source_only(pgcrane):

@@ -161,6 +161,88 @@ def test_secrets_belong_to_their_owner(store):
     store.fails("NO_RESOURCE", "secret-get", owner=name_of("a"), field="password")
 
 
+def test_secrets_are_listed_in_pages(store):
+    assert store.one("secret-list", read=True) == []
+    store.do(*(job(n) for n in ("a", "b", "a-")))
+    kept = [(name_of(n), f, f"{n}{f}") for n in ("a", "b", "a-") for f in ("y", "x", "Z")]
+    store.do(*({"op": "secret-set", "owner": o, "field": f, "value": v} for o, f, v in kept))
+    everything = [list(k) for k in sorted(kept, key=lambda k: (k[0].encode(), k[1].encode()))]
+    assert store.one("secret-list", read=True) == everything
+    for size in (1, 4, 9):
+        pages, last = [], ["", ""]
+        while page := store.one("secret-list", owner=last[0], field=last[1], limit=size):
+            assert len(page) <= size
+            pages, last = pages + page, page[-1]
+        assert pages == everything
+
+
+def test_secrets_by_how_they_begin(store):
+    assert store.one("secret-heads", len=2, read=True) == []
+    store.do(job("a"), *({"op": "secret-set", "owner": name_of("a"), "field": str(i), "value": v}
+                         for i, v in enumerate(("aab", "aac", "ab", "b", "", "aa"))))
+    assert store.one("secret-heads", len=2, read=True) == [["", 1], ["aa", 3], ["ab", 1], ["b", 1]]
+    assert store.one("secret-heads", len=1, read=True) == [["", 1], ["a", 4], ["b", 1]]
+
+
+def test_settings(store):
+    assert store.one("setting-get", name="x", read=True) is None
+    store.do({"op": "setting-set", "name": "x", "value": "1"}, {"op": "setting-set", "name": "y", "value": ""})
+    store.one("setting-set", name="x", value="2")
+    assert store.one("setting-get", name="x", read=True) == "2" and store.one("setting-get", name="y") == ""
+    store.fails("BAD_DATA", "setting-set", name="", value="1")
+
+
+# --- tokens ---
+
+DAY = 86400 * SECOND
+
+
+def test_tokens(store):
+    assert store.one("token-any", read=True) is False and store.one("token-list", read=True) == []
+    one = store.one("token-create", id="1f", hash="h1", role="viewer", name="né")
+    two = store.do({"op": "pause", "us": 2000}, {"op": "token-create", "id": "0a", "hash": "h2", "role": "admin", "span_us": DAY})[1]
+    assert one["expire_us"] == 0 and two["expire_us"] == two["create_us"] + DAY > 1_500_000_000 * SECOND
+    store.fails("NAME_TAKEN", "token-create", id="1f", hash="h3")
+    got = store.one("token-get", id="1f", read=True)
+    assert got == {"id": "1f", "hash": "h1", "role": "viewer", "name": "né", "used_us": 0, "revoke_us": 0, **one}
+    assert [t["id"] for t in store.one("token-list", read=True)] == ["1f", "0a"] and store.one("token-any") is True
+    for bad in ({"id": ""}, {"id": "x", "hash": ""}, {"id": "x", "role": ""}, {"id": "x" * 1025}):
+        store.fails("BAD_DATA", "token-create", **bad)
+    for op in ("token-get", "token-revoke"):
+        store.fails("NO_RESOURCE", op, id="none")
+
+
+def test_a_token_is_revoked_once(store):
+    store.do({"op": "token-create", "id": "a"}, {"op": "token-revoke", "id": "a"}, {"op": "pause", "us": 2000})
+    first = store.one("token-get", id="a")["revoke_us"]
+    store.one("token-revoke", id="a")
+    assert store.one("token-get", id="a")["revoke_us"] == first > 0
+    assert store.one("token-any") is True  # it is over, and was there
+
+
+def test_the_use_of_a_token_is_noted_coarsely(store):
+    store.one("token-used", id="none", span_us=1)
+    store.do({"op": "token-create", "id": "a"}, {"op": "token-used", "id": "a", "span_us": 3600 * SECOND})
+    first = store.one("token-get", id="a")["used_us"]
+    assert first > 0
+    store.do({"op": "pause", "us": 2000}, {"op": "token-used", "id": "a", "span_us": 3600 * SECOND})
+    assert store.one("token-get", id="a")["used_us"] == first
+    store.one("token-used", id="a", span_us=1000)
+    assert store.one("token-get", id="a")["used_us"] > first
+
+
+def test_tokens_that_are_over_make_room(store, place):
+    store.do(*({"op": "token-create", "id": f"t{i}", "span_us": DAY} for i in range(1000)))
+    store.fails("TOKEN_LIMIT", "token-create", id="more")
+    assert len(store.one("token-list")) == 1000
+    place.sql(f"UPDATE token SET revoke_us = create_us - {91 * DAY} WHERE id = 't1'")
+    place.sql(f"UPDATE token SET expire_us = create_us - {91 * DAY} WHERE id = 't2'")
+    place.sql(f"UPDATE token SET revoke_us = create_us - {89 * DAY} WHERE id = 't3'")
+    store.one("token-create", id="more")
+    ids = {t["id"] for t in store.one("token-list")}
+    assert len(ids) == 999 and {"more", "t3"} < ids and not {"t1", "t2"} & ids
+
+
 def test_event_log(store):
     made = store.do(job("a"), job("b"))[0]
     ids = [store.one("event", job=name_of("ab"[i % 2]), kind="STATE", message=f"m{i}") for i in range(6)]
@@ -311,6 +393,28 @@ def test_killed_while_the_schema_is_made(place):
     dying = place.start(env={"PGCRANE_FAILPOINT": "store.migrate:kill"})
     assert dying.process.wait() == -9
     place.open().do(job("a"))
+
+
+def to_version_1(place):
+    """What the first schema was: without the tables of the second."""
+    place.sql("DROP TABLE token")
+    place.sql("DROP TABLE setting")
+    place.sql("PRAGMA user_version = 1" if place.backend == "sqlite" else "UPDATE store_meta SET version = 1")
+
+
+def test_an_older_store_is_brought_up_to_date(place):
+    first = place.open()
+    first.do(job("a"), {"op": "secret-set", "owner": name_of("a"), "field": "f", "value": "v"})
+    first.close()
+    to_version_1(place)
+    dying = place.start(env={"PGCRANE_FAILPOINT": "store.migrate:kill"})
+    assert dying.process.wait() == -9
+    probes = [place.start() for _ in range(3)]  # and all at once
+    for probe in probes:
+        probe.wait_open()
+    probes[0].do({"op": "token-create", "id": "a"}, {"op": "setting-set", "name": "s", "value": "1"})
+    assert probes[1].one("token-any") is True and probes[2].one("setting-get", name="s") == "1"
+    assert probes[1].one("secret-get", owner=name_of("a"), field="f") == "v"
 
 
 def test_a_newer_store_is_refused(place):

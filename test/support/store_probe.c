@@ -5,13 +5,14 @@
  *
  * Each line of standard input is {"do": [{"op": NAME, ...}, ...], "read": bool}: one transaction, answered by one line,
  * {"results": [...]} or {"error", "reason", "retryable", "remedy"}. {"wait": MS} and {"tidy": true} are lines of their
- * own. The first line that is written says whether the store could be opened. "try": true in an op turns its failure
- * into a result, and the transaction goes on.
+ * own, as is {"open_keys": FILE}, which opens a key file as the service does. The first line that is written says
+ * whether the store could be opened. "try": true in an op turns its failure into a result, and the transaction goes on.
  */
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "store/store.h"
+#include "vault/vault.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,6 +174,128 @@ static bool op_secret_get(StoreTx *tx, const json_t *op, json_t **ret, Error *er
 static bool op_secret_remove(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
     *ret = json_true();
     return store_secret_remove(tx, text_of(op, "owner"), text_of(op, "field"), err);
+}
+
+static bool op_secret_list(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    StoreSecret *secrets = NULL;
+    size_t count = 0;
+
+    if (!store_secret_list(tx, text_of(op, "owner"), text_of(op, "field"), (size_t)json_get_int(op, "limit", 0),
+                           &secrets, &count, err))
+        return false;
+    *ret = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(*ret, json_pack("[s, s, o]", secrets[i].owner, secrets[i].field,
+                                              json_stringn(secrets[i].bytes, secrets[i].len)));
+    return true;
+}
+
+static bool op_secret_heads(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    StoreSecretHead *heads = NULL;
+    size_t count = 0;
+
+    if (!store_secret_heads(tx, (size_t)json_get_int(op, "len", 0), &heads, &count, err))
+        return false;
+    *ret = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(
+            *ret, json_pack("[o, I]", json_stringn(heads[i].bytes, heads[i].len), (json_int_t)heads[i].count));
+    return true;
+}
+
+/* A secret that is sealed with the keys of a file: "keys". */
+static bool op_vault_set(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    CLEANUP(secrets_freep) Secrets *secrets = NULL;
+    const char *value = json_get_string(op, "value", "");
+
+    *ret = json_true();
+    return secrets_load(text_of(op, "keys"), &secrets, err) &&
+           vault_set(tx, secrets, text_of(op, "owner"), text_of(op, "field"), value, strlen(value), err);
+}
+
+static bool op_vault_get(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    CLEANUP(secrets_freep) Secrets *secrets = NULL;
+    CLEANUP(secret_wipe) Secret secret = {0};
+
+    if (!secrets_load(text_of(op, "keys"), &secrets, err) ||
+        !vault_get(tx, secrets, text_of(op, "owner"), text_of(op, "field"), &secret, err))
+        return false;
+    *ret = json_stringn(secret.bytes, secret.len);
+    return true;
+}
+
+static json_t *token_to_json(const StoreToken *t) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "id", t->id, "hash", t->hash, "role", t->role, "name",
+                     t->name, "create_us", (json_int_t)t->create_us, "expire_us", (json_int_t)t->expire_us, "used_us",
+                     (json_int_t)t->used_us, "revoke_us", (json_int_t)t->revoke_us);
+}
+
+static bool op_token_create(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    StoreToken token = {.id = text_of(op, "id"),
+                        .hash = json_get_string(op, "hash", "h"),
+                        .role = json_get_string(op, "role", "viewer"),
+                        .name = text_of(op, "name")};
+
+    if (!store_token_create(tx, &token, json_get_int(op, "span_us", 0), err))
+        return false;
+    *ret = json_pack("{s:I, s:I}", "create_us", (json_int_t)token.create_us, "expire_us", (json_int_t)token.expire_us);
+    return true;
+}
+
+static bool op_token_get(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    StoreToken token;
+
+    if (!store_token_get(tx, text_of(op, "id"), &token, err))
+        return false;
+    *ret = token_to_json(&token);
+    return true;
+}
+
+static bool op_token_list(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    StoreToken *tokens = NULL;
+    size_t count = 0;
+
+    (void)op;
+    if (!store_token_list(tx, &tokens, &count, err))
+        return false;
+    *ret = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(*ret, token_to_json(&tokens[i]));
+    return true;
+}
+
+static bool op_token_revoke(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    *ret = json_true();
+    return store_token_revoke(tx, text_of(op, "id"), err);
+}
+
+static bool op_token_used(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    *ret = json_true();
+    return store_token_used(tx, text_of(op, "id"), json_get_int(op, "span_us", 0), err);
+}
+
+static bool op_token_any(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    bool any = false;
+
+    (void)op;
+    if (!store_token_any(tx, &any, err))
+        return false;
+    *ret = json_boolean(any);
+    return true;
+}
+
+static bool op_setting_get(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    const char *value = NULL;
+
+    if (!store_setting_get(tx, text_of(op, "name"), &value, err))
+        return false;
+    *ret = value != NULL ? json_string(value) : json_null();
+    return true;
+}
+
+static bool op_setting_set(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    *ret = json_true();
+    return store_setting_set(tx, text_of(op, "name"), text_of(op, "value"), err);
 }
 
 static bool op_event(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
@@ -397,6 +520,18 @@ static const struct {
     {"secret-set", op_secret_set},
     {"secret-get", op_secret_get},
     {"secret-remove", op_secret_remove},
+    {"secret-list", op_secret_list},
+    {"secret-heads", op_secret_heads},
+    {"vault-set", op_vault_set},
+    {"vault-get", op_vault_get},
+    {"token-create", op_token_create},
+    {"token-get", op_token_get},
+    {"token-list", op_token_list},
+    {"token-revoke", op_token_revoke},
+    {"token-used", op_token_used},
+    {"token-any", op_token_any},
+    {"setting-get", op_setting_get},
+    {"setting-set", op_setting_set},
     {"event", op_event},
     {"events", op_events},
     {"prune-events", op_prune_events},
@@ -472,6 +607,12 @@ static bool answer(Store *store, const json_t *command, json_t **ret_answer, Err
     int64_t wait_ms = json_get_int(command, "wait", -1);
     bool woken = false;
 
+    const char *keys = json_get_string(command, "open_keys", NULL);
+    if (keys != NULL) {
+        CLEANUP(secrets_freep) Secrets *secrets = NULL;
+        *ret_answer = json_pack("{s:b}", "opened", 1);
+        return vault_open(store, keys, &secrets, err);
+    }
     if (json_get_bool(command, "tidy", false)) {
         *ret_answer = json_pack("{s:b}", "tidied", 1);
         return store_tidy(store, err);

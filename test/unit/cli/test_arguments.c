@@ -110,7 +110,8 @@ static const char *value_for(const OptionInfo *info) {
 
 /* By each command that takes it, and refused by the others. */
 static void test_every_option_is_known(void **state) {
-    static const char *const lines[] = {"migrate a b --follow", "promote", "status", "abort"};
+    static const char *const lines[] = {"migrate a b --follow", "promote",  "status", "abort",
+                                        "tokens list",          "keys list"};
     Fixture *fixture = *state;
     for (size_t line = 0; line < COUNT_OF(lines); line++) {
         const Command *command = command_find(arena_strndup(fixture->arena, lines[line], strcspn(lines[line], " ")));
