@@ -48,7 +48,8 @@ static void test_every(void **state UNUSED) {
     seen.timer = loop_every(seen.loop, 10 * USEC_PER_MSEC, on_count, &seen);
     run(&seen);
     assert_int_equal(seen.count, 3);
-    assert_true(clock_now_us() - began >= 29 * USEC_PER_MSEC);
+    /* libevent counts by a clock that is a tick of the kernel's behind at worst (CLOCK_MONOTONIC_COARSE). */
+    assert_true(clock_now_us() - began >= 20 * USEC_PER_MSEC);
     loop_timer_freep(&seen.timer);
     assert_null(seen.timer);
     loop_timer_freep(&seen.timer);
