@@ -127,7 +127,8 @@ NODISCARD bool promote_fence_stands(Promote *promote, Error *err);
 /* fence_check.c */
 /* What would keep the fence from standing: privileges, sessions that we may not end, prepared transactions. */
 NODISCARD bool promote_fence_check(Promote *promote, StringVec *problems, Error *err);
-/* Fails when a promote of another migration has the source; our fence's session is open. An automatic one tries again. */
+/* Fails when a promote of another migration has the source; our fence's session is open. An automatic one tries again.
+ */
 NODISCARD bool promote_other_fence(const Promote *promote, Error *err);
 /* Fills lock_sql. */
 NODISCARD bool promote_fence_tables(Promote *promote, Error *err);
