@@ -264,7 +264,7 @@ static bool claim(ApiCall *call, bool *ret_again, Error *err) {
 }
 
 static bool write_audit(const ApiCall *call, Error *err) {
-    StoreAudit audit = {.who = call->who,
+    StoreAudit audit = {.who = call->grant.who,
                         .action = call->method->name,
                         .resource = call->resource,
                         .from = call->request->peer,
@@ -329,7 +329,7 @@ static bool handle(ApiCall *call, Error *err) {
     const Access *access = &api_config(call->api)->access;
 
     if (!check_version(call, err) ||
-        !access->admit(access->context, call->request, call->response, need_of(call->method), &call->who, err) ||
+        !access->admit(access->context, call->request, call->response, need_of(call->method), &call->grant, err) ||
         !read_name(call, err))
         return false;
     params_read(call);
@@ -352,7 +352,7 @@ void call_handle(void *context, HttpRequest *request, HttpResponse *response) {
                     .arena = request->arena,
                     .method = request->route_data,
                     .version = "",
-                    .who = "",
+                    .grant = {.who = ""},
                     .resource = "",
                     .parent = ""};
     Error err;

@@ -95,7 +95,7 @@ struct ApiCall {
     Arena *arena;
     const ApiMethod *method;
     const char *version; /* "v1" */
-    const char *who;
+    AccessGrant grant;
     const char *params[PARAM_MAX_]; /* NULL = not given */
     ResourceName name;
     const char *resource; /* full name of what it is about: of a create, what is made */

@@ -95,7 +95,7 @@ bool migration_create(ApiCall *call, Error *err) {
     Record job = {.resource = {.name = call->resource, .parent = call->parent},
                   .api = json_deep_copy(call->body),
                   .run = json_object()};
-    const Wish wish = {.order = call_order(call), .who = call->who};
+    const Wish wish = {.order = call_order(call), .who = call->grant.who};
     bool prepared = false;
 
     check_job(call, job.api);
@@ -112,7 +112,7 @@ bool migration_create(ApiCall *call, Error *err) {
 bool migration_delete(ApiCall *call, Error *err) {
     CLEANUP(record_fini) Record job = {0};
     CLEANUP(json_freep) json_t *args = json_pack("{s:b}", "force", call_flag(call, PARAM_FORCE));
-    const Wish wish = {.event = EVENT_USER_DELETE, .order = call_order(call), .args = args, .who = call->who};
+    const Wish wish = {.event = EVENT_USER_DELETE, .order = call_order(call), .args = args, .who = call->grant.who};
 
     return kind_load(call, &job, err) && job_wish(call->tx, call->arena, call->resource, &wish, &call->operation, err);
 }

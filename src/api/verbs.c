@@ -12,7 +12,7 @@
 
 static bool wish(ApiCall *call, JobEvent event, Error *err) {
     CLEANUP(record_fini) Record job = {0};
-    const Wish wish = {.event = event, .order = call_order(call), .args = call->body, .who = call->who};
+    const Wish wish = {.event = event, .order = call_order(call), .args = call->body, .who = call->grant.who};
 
     return kind_load(call, &job, err) && job_wish(call->tx, call->arena, call->resource, &wish, &call->operation, err);
 }

@@ -102,11 +102,15 @@ static const char *const serve_about[] = {
     "Serves Google's Database Migration API v1 over HTTP: connection profiles, migration jobs and their operations, as "
     "gcloud, Terraform and the googleapis clients know them. What it is asked for is kept in the store: an SQLite file "
     "in the state folder, or a PostgreSQL database that several daemons share.",
-    "It listens on the loopback interface only. SIGTERM and Ctrl-C end it when the requests under way are answered.",
+    "On the loopback interface whoever is on this machine may ask, until the first token is made (pgcrane tokens). On "
+    "any "
+    "other address it speaks TLS, and everybody needs a token. SIGTERM and Ctrl-C end it when the requests under way "
+    "are "
+    "answered.",
     NULL,
 };
 
-static const char *const serve_takes[] = {"listen", "store", "state-dir", "verbose", NULL};
+static const char *const serve_takes[] = {"Service", "state-dir", "verbose", NULL};
 
 static const char *const tokens_about[] = {
     "Tokens are what clients of the service show: in the header \"Authorization: Bearer pgc_...\". This command works "

@@ -1,6 +1,6 @@
 /* The command `keys`: the keys that secrets in the store are sealed with. */
-#include "cli/service_files.h"
 #include "cli/verbs.h"
+#include "serve/files.h"
 #include "vault/vault.h"
 
 #include <inttypes.h>

@@ -32,7 +32,5 @@ int serve_main(int argc, char **argv) {
         return exit_code;
     hide_secrets(argc, argv);
     log_init(STDERR_FILENO, arguments.options.verbose ? LOG_DEBUG : LOG_INFO);
-    const ServeConfig config = {
-        .listen = arguments.options.listen, .store = arguments.options.store, .state_dir = arguments.options.state_dir};
-    return serve_run(&config, &err) ? EXIT_CODE_OK : output_error(&err);
+    return serve_run(&arguments.options, &err) ? EXIT_CODE_OK : output_error(&err);
 }

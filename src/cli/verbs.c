@@ -5,9 +5,9 @@
 #include "cli/help.h"
 #include "cli/output.h"
 #include "cli/secret.h"
-#include "cli/service_files.h"
 #include "cli/state_dir.h"
 #include "common/fd.h"
+#include "serve/files.h"
 
 #include <pwd.h>
 #include <string.h>

@@ -8,13 +8,15 @@
 #include <event2/bufferevent_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <string.h>
 
 static bool tls_error(Error *err, const char *what, const char *path) {
     unsigned long code = ERR_get_error();
-    const char *reason = ERR_reason_error_string(code);
+    const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
     ERR_clear_error();
-    return error_set(err, REASON_USAGE, "cannot use %s %s: %s", what, path, reason == NULL ? "unknown cause" : reason);
+    error_set(err, REASON_USAGE, "cannot use %s %s: %s", what, path, reason == NULL ? "unknown cause" : reason);
+    return error_remedy(err, "give a readable file in PEM; certificate and key have to belong together");
 }
 
 static bool load_files(SSL_CTX *tls, const HttpConfig *config, Error *err) {

@@ -13,6 +13,9 @@
 #include "common/taskpool.h"
 #include "http/server.h"
 #include "jobs/operation.h"
+#include "secrets/auth.h"
+#include "serve/files.h"
+#include "serve/gate.h"
 #include "serve/notify.h"
 
 #include <errno.h>
@@ -28,10 +31,14 @@ static const int64_t stop_timeout_us = 10 * USEC_PER_SEC, tidy_us = 300 * USEC_P
 static const int64_t audit_kept_us = INT64_C(400) * 24 * 3600 * USEC_PER_SEC;
 
 typedef struct Serve {
-    const ServeConfig *config;
+    const MigrateOptions *options;
     Arena *arena;
     Stop stop; /* of the store's waits */
     Store *store;
+    Secrets *secrets;
+    AuthGuard *guard;
+    Gate gate;
+    Vault vault;
     Loop *loop;
     Api *api;
     HttpServer *server;
@@ -45,34 +52,41 @@ typedef struct Serve {
 /* ---- Where ---- */
 
 /* "[::1]:8432" and "localhost:8432" are loopback; ":8432" is every address. */
-static bool check_listen(const char *listen, Error *err) {
-    if (listen[0] == '/' || access_is_loopback(listen))
-        return true;
-    error_set(err, REASON_USAGE, "--listen %s: only addresses of the loopback interface are served", listen);
-    return error_remedy(err, "listen on 127.0.0.1 and reach it through ssh -L, or name a unix socket");
+static bool is_of_this_machine(const char *listen) {
+    return listen[0] == '/' || auth_is_loopback(listen);
 }
 
-static bool is_uri(const char *text) {
-    return strncmp(text, "postgresql://", strlen("postgresql://")) == 0 ||
-           strncmp(text, "postgres://", strlen("postgres://")) == 0;
+static bool check_listen(const MigrateOptions *options, Error *err) {
+    bool has_cert = options->tls_cert != NULL, has_key = options->tls_key != NULL;
+
+    if (has_cert != has_key) {
+        error_set(err, REASON_USAGE, "--tls-cert and --tls-key belong together");
+        return error_remedy(err, "give both, or neither");
+    }
+    if (has_cert || is_of_this_machine(options->listen))
+        return true;
+    error_set(err, REASON_USAGE, "--listen %s: an address that others reach takes TLS", options->listen);
+    return error_remedy(err, "give --tls-cert and --tls-key; or listen on 127.0.0.1, or a unix socket, and reach it "
+                             "through ssh -L");
 }
 
 static bool open_store(Serve *serve, Error *err) {
-    const char *store = serve->config->store != NULL ? serve->config->store : "sqlite";
-    StoreConfig config = {.backend = STORE_SQLITE, .stop = &serve->stop};
+    StoreConfig config;
 
-    if (is_uri(store)) {
-        config.backend = STORE_POSTGRESQL;
-        config.where = store;
-    } else if (strncmp(store, "sqlite:", strlen("sqlite:")) == 0) {
-        config.where = store + strlen("sqlite:");
-    } else if (strcmp(store, "sqlite") == 0) {
-        config.where = arena_printf(serve->arena, "%s/store.db", serve->config->state_dir);
-    } else {
-        error_set(err, REASON_USAGE, "--store is neither \"sqlite\" nor a URI of PostgreSQL");
-        return error_remedy(err, "--store=sqlite, or --store=postgresql://user@host/database");
-    }
-    return store_open(&config, &serve->store, err) || error_wrap(err, "the store");
+    if (!service_store_config(serve->arena, serve->options, &config, err))
+        return false;
+    config.stop = &serve->stop;
+    if (!store_open(&config, &serve->store, err))
+        return error_wrap(err, "the store");
+    if (!service_open_secrets(serve->arena, serve->store, serve->options, &serve->secrets, err))
+        return error_wrap(err, "the keys of the store");
+    serve->guard = auth_guard_new();
+    serve->gate = (Gate){.store = serve->store,
+                         .secrets = serve->secrets,
+                         .guard = serve->guard,
+                         .loopback_only = is_of_this_machine(serve->options->listen)};
+    serve->vault = gate_vault(&serve->gate);
+    return true;
 }
 
 /* ---- Every few minutes ---- */
@@ -167,14 +181,16 @@ static void on_request(void *context, HttpRequest *request, HttpResponse *respon
 }
 
 static bool begin_api(Serve *serve, Error *err) {
-    const ApiConfig config = {.store = serve->store, .access = {.admit = access_local}};
+    const ApiConfig config = {.store = serve->store, .vault = &serve->vault, .access = gate_access(&serve->gate)};
 
     return api_new(&config, &serve->api, err);
 }
 
 static bool begin_server(Serve *serve, Error *err) {
-    HttpConfig config = {.listen = &serve->config->listen,
+    HttpConfig config = {.listen = &serve->options->listen,
                          .listen_count = 1,
+                         .tls_cert_file = serve->options->tls_cert,
+                         .tls_key_file = serve->options->tls_key,
                          .limits = http_limits_default(),
                          .threads = HANDLERS,
                          .handler = on_request,
@@ -210,17 +226,19 @@ static void end(Serve *serve) {
     api_freep(&serve->api);
     loop_freep(&serve->loop);
     taskpool_freep(&serve->pool);
+    auth_guard_freep(&serve->guard);
+    secrets_freep(&serve->secrets);
     store_closep(&serve->store);
     if (serve->signal_fd >= 0)
         (void)close(serve->signal_fd);
     stop_fini(&serve->stop);
 }
 
-bool serve_run(const ServeConfig *config, Error *err) {
+bool serve_run(const MigrateOptions *options, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Serve serve = {.config = config, .arena = arena, .signal_fd = -1};
+    Serve serve = {.options = options, .arena = arena, .signal_fd = -1};
 
-    if (!check_listen(config->listen, err) || !stop_init(&serve.stop, err))
+    if (!check_listen(options, err) || !stop_init(&serve.stop, err))
         return false;
     raise_descriptors();
     bool ok = take_signals(&serve, err) && open_store(&serve, err) && run(&serve, err);

@@ -1,9 +1,20 @@
 """Connection profiles, private connections, locations, IAM."""
+import contextlib
+import os
+import sqlite3
+import stat
+
 import pytest
 
 from support.api import JOBS, LOCATION, PROFILES, PROJECT, api, make_daemon  # noqa: F401
 
 PRIVATES = LOCATION + "/privateConnections"
+
+
+def sealed(api):
+    """Who has secrets in the store."""
+    with contextlib.closing(sqlite3.connect(os.path.join(api.folder, "store.db"))) as store:
+        return [row[0] for row in store.execute("SELECT DISTINCT owner FROM secret ORDER BY owner")]
 
 
 def test_create_get_delete(api):
@@ -46,10 +57,31 @@ def test_what_does_not_fit_together(api, body, field):
     assert api.get(PROFILES)["connectionProfiles"] == []
 
 
-def test_secrets_are_refused_as_long_as_there_is_no_key(api):
-    answer = api.post(PROFILES, {"postgresql": {"host": "h", "password": "hunter2"}}, connectionProfileId="src")
-    assert answer.status == 501 and "hunter2" not in answer.text
-    assert api.get(PROFILES)["connectionProfiles"] == [] and "hunter2" not in api.log()
+def test_secrets_are_sealed(api):
+    """In no answer, no log and no file; and taken away when a mask names what the request lacks."""
+    api.finished(api.post(PROFILES, {"postgresql": {"host": "h", "password": "hunter2"}}, connectionProfileId="src"))
+    answer = api.get(PROFILES + "/src")
+    assert answer["postgresql"]["passwordSet"] is True and "hunter2" not in answer.text + api.log()
+    for name in os.listdir(api.folder):
+        with contextlib.suppress(IsADirectoryError, OSError), open(os.path.join(api.folder, name), "rb") as file:
+            assert b"hunter2" not in file.read(), name
+    assert stat.S_IMODE(os.stat(os.path.join(api.folder, "keys")).st_mode) == 0o600
+    assert sealed(api) == [PROFILES + "/src"]
+    api.restart()
+    assert api.get(PROFILES + "/src").json == answer.json
+    api.finished(api.patch(PROFILES + "/src", {"postgresql": {"host": "h"}}, updateMask="postgresql.password"))
+    assert api.get(PROFILES + "/src")["postgresql"].get("passwordSet", False) is False and sealed(api) == []
+
+
+def test_a_key_file_that_is_lost_is_not_replaced(api):
+    api.finished(api.post(PROFILES, {"postgresql": {"host": "h", "password": "hunter2"}}, connectionProfileId="src"))
+    api.stop()
+    os.rename(os.path.join(api.folder, "keys"), os.path.join(api.folder, "elsewhere"))
+    result = api.program("serve", "--listen=127.0.0.1:0", f"--state-dir={api.folder}", timeout=20)
+    assert result.code == 2 and "key" in result.stderr and not os.path.exists(os.path.join(api.folder, "keys"))
+    os.rename(os.path.join(api.folder, "elsewhere"), os.path.join(api.folder, "keys"))
+    api.start()
+    assert api.get(PROFILES + "/src").status == 200
 
 
 def test_patch(api):

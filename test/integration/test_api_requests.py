@@ -114,7 +114,7 @@ def test_web_pages_may_not_ask(api):
                     {"Host": "127.0.0.1.evil.example"}, {"Origin": "http://localhost.evil.example"}):
         for answer in (api.get(PROFILES, headers=headers),
                        api.post(PROFILES, GOOD, headers=headers, connectionProfileId="src")):
-            assert answer.status == 403 and answer.error()[0] == "PERMISSION_DENIED", (headers, answer)
+            assert answer.status == 401 and answer.error()[0] == "UNAUTHENTICATED", (headers, answer)
     for headers in ({"Host": "localhost:8432"}, {"Host": "[::1]:8432"}, {"Origin": f"http://127.0.0.1:{api.port}"}):
         assert api.get(PROFILES, headers=headers).json == {"connectionProfiles": []}, headers
 

@@ -48,17 +48,18 @@ class Answer:
 class Daemon:
     """A running `pgcrane serve` with a folder of its own."""
 
-    def __init__(self, folder, *options, env=None):
+    def __init__(self, folder, *options, env=None, listen="127.0.0.1:0", tls=None):
         self.folder = str(folder)
         self.program = Program(folder)
         self.options, self.env, self.process = options, env, None
+        self.listen, self.tls = listen, tls  # tls: an ssl.SSLContext
         self.log_path = os.path.join(self.folder, "serve.log")
 
-    def start(self, listen="127.0.0.1:0"):
+    def start(self):
         os.makedirs(self.folder, exist_ok=True)
         with open(self.log_path, "ab") as log:
             before = log.tell()
-            self.process = self.program.popen("serve", f"--listen={listen}", f"--state-dir={self.folder}", *self.options,
+            self.process = self.program.popen("serve", f"--listen={self.listen}", f"--state-dir={self.folder}", *self.options,
                                               env=self.env, stderr=log)
         wait_until(lambda: self.listening(before) or self.process.poll() is not None, 30, what="the daemon to listen")
         assert self.process.poll() is None, self.log()
@@ -66,7 +67,7 @@ class Daemon:
         return self
 
     def listening(self, start):
-        return re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log()[start:])
+        return re.search(r"listening on [\d.]+:(\d+)", self.log()[start:])
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
@@ -94,7 +95,9 @@ class Daemon:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         all_headers = {"Accept": "application/json", **({"Content-Type": "application/json"} if content else {}),
                        **(headers or {})}
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)) as connection:
+        made = (http.client.HTTPSConnection("localhost", self.port, timeout=40, context=self.tls) if self.tls
+                else http.client.HTTPConnection("127.0.0.1", self.port, timeout=40))
+        with contextlib.closing(made) as connection:
             connection.request(method, url, content, all_headers)
             answer = connection.getresponse()
             text = answer.read().decode()

@@ -59,11 +59,11 @@ static bool vault_set(void *context, StoreTx *tx, const char *resource, const ch
 }
 
 static bool admit(void *context, const HttpRequest *request UNUSED, HttpResponse *response UNUSED, AccessNeed need,
-                  const char **ret_who, Error *err) {
+                  AccessGrant *ret_grant, Error *err) {
     Fixture *f = context;
 
     f->need = need;
-    *ret_who = "token:1";
+    *ret_grant = (AccessGrant){.who = "token:1", .most = ACCESS_CHANGE};
     return !f->shut || error_set(err, REASON_NOT_PERMITTED, "not you");
 }
 

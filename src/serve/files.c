@@ -1,5 +1,5 @@
 /* Where a service keeps what it has: which store, which keys. */
-#include "cli/service_files.h"
+#include "serve/files.h"
 
 #include "secrets/secret_file.h"
 #include "vault/vault.h"
