@@ -12,7 +12,10 @@
 static bool confirmed(const Job *job, const Arguments *arguments) {
     Screen screen;
     Tty tty = tty_probe(STDERR_FILENO, true);
-    const char *what = arguments->options.source_only
+    const char *what = arguments->options.dest_only
+                           ? "The record of the migration goes from the destination; the source is not asked, and "
+                             "this migration can never go on."
+                       : arguments->options.source_only
                            ? "What was made on the source is removed, as far as it is known there: the destination is "
                              "not asked, and this migration can never go on."
                        : job->options.follow
@@ -54,6 +57,11 @@ static bool check_unfinished(const Job *job, bool done, Error *err) {
            error_set(err, REASON_ALREADY_DONE, "migration %s is complete: nothing is left to give up", job->id);
 }
 
+static bool check_one_side(const MigrateOptions *options, Error *err) {
+    return !options->source_only || !options->dest_only ||
+           error_set(err, REASON_USAGE, "--source-only and --dest-only: one side has to be there");
+}
+
 int abort_main(int argc, char **argv) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Arguments arguments;
@@ -64,7 +72,8 @@ int abort_main(int argc, char **argv) {
     bool done = false;
     if (!job_command_begin(arena, argc, argv, &arguments, &exit_code))
         return exit_code;
-    if (!job_find(arena, arguments.options.state_dir, arguments.job, &job, &err) ||
+    if (!check_one_side(&arguments.options, &err) ||
+        !job_find(arena, arguments.options.state_dir, arguments.job, &job, &err) ||
         !job_status_read(arena, &job, &status, NULL, &err) ||
         !check_unfinished(&job, status.state == JOB_COMPLETED, &err))
         return output_error(&err);

@@ -81,12 +81,17 @@ static const char *const abort_about[] = {
     "keeps the migration on the list, so that it can be asked again. So it is, without the option, when the "
     "destination "
     "is there and the record is not.",
+    "When the source is gone for good, --dest-only takes the record from the destination. One that a promote had "
+    "opened "
+    "is made what it would have become (foreign keys are validated). One that was never opened keeps what it has, and "
+    "the command says what that is, and what it lacks.",
     NULL,
 };
 
 static const Example abort_examples[] = {
     {"Without a question, from a script:", "pgcrane abort --yes 3f9a"},
     {"The destination does not exist any more:", "pgcrane abort --source-only 3f9a"},
+    {"The source was lost after the promote had opened the destination:", "pgcrane abort --dest-only 3f9a"},
     {NULL, NULL},
 };
 

@@ -29,7 +29,7 @@ bool job_command_begin(Arena *arena, int argc, char **argv, Arguments *ret_argum
 /* Says exactly what to set, when a password that was there at first is not there now. */
 static const char *login_remedy(Arena *arena, const Job *job, const Arguments *arguments) {
     const char *remedy = NULL;
-    if (job->source_struck && arguments->options.source == NULL)
+    if (job->source_struck && arguments->options.source == NULL && !arguments->options.dest_only)
         remedy = arena_printf(arena,
                               "the source's password is not kept: set PGCRANE_SOURCE=\"%s password=...\", or add "
                               "it to ~/.pgpass",

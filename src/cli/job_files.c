@@ -90,7 +90,7 @@ bool job_lock(const char *folder, int *ret_fd, Error *err) {
 
 /* What is said anew for each run. */
 static void forget_run_options(MigrateOptions *options) {
-    options->restart = options->dry_run = options->yes = options->source_only = false;
+    options->restart = options->dry_run = options->yes = options->source_only = options->dest_only = false;
     options->json = options->quiet = options->no_color = options->verbose = false;
 }
 

@@ -5,12 +5,17 @@
  * snapshot's keeper ends. The rows and definitions that the destination has stay there: they are the user's to drop, or
  * --restart's. A migration whose destination is open is closed instead: there is nothing to go back to.
  *
+ * Without the source (--dest-only) what is left on the destination is done: a promote that opened it had yet to
+ * validate foreign keys. Each step of that may be done twice, and the ledger goes last: who is killed here, is asked
+ * again.
+ *
  * Without the destination (--source-only), or where its ledger is gone (dropped, or the destination made anew), there
  * is no journal. Everything but two things has the job's id in its name: a replica identity that was changed, and the
  * setting of a fence, look as if the user had made them. They are left as they are, and named; then the migration's
  * folder stays, so that an abort can be run again and looks again (`left_on_source`). "Everything" is never said: a
  * ledger may be older than what was made.
  */
+#include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ddl/capture.h"
 #include "worker/run.h"
@@ -145,12 +150,76 @@ static bool abort_source(Run *run, const char *unasked, Error *err) {
     return true;
 }
 
+/* ---- The destination alone ---- */
+
+static bool take_own_ledger(Run *run, Error *err) {
+    LedgerIdentity found;
+    bool exists = false;
+
+    if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
+        return false;
+    if (!exists || strcmp(found.job_id, run->identity.job_id) != 0) {
+        error_set(err, REASON_LEDGER_MISMATCH, "%s has no ledger of migration %s", run->dest_display,
+                  run->identity.job_id);
+        return error_remedy(err, "nothing was changed; when that is the migration's destination (PGCRANE_DEST?), there"
+                                 " is nothing left to do: remove the folder of the migration in --state-dir");
+    }
+    run->identity = found;
+    run->has_ledger = ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err);
+    return run->has_ledger;
+}
+
+static void say_closed(Run *run) {
+    for (size_t i = 0; i < run->not_moved.len; i++)
+        run_event(run, "warning", "not as on the source: %s: %s", run->not_moved.items[i].object,
+                  run->not_moved.items[i].reason);
+    run_event(run, "info",
+              "the destination had been opened, and is closed now: foreign keys are validated, the ledger is gone");
+}
+
+static bool say_given_up(Run *run, Error *err) {
+    Position position = {0};
+    bool found = false;
+
+    if (!position_read(run->dest, 0, &found, &position, err))
+        return false;
+    run_event(
+        run, "warning",
+        "the destination had never been opened. It keeps %s%s; it lacks what the source wrote later, and what comes"
+        " with a promote: foreign keys, triggers, the values of sequences, the rows of materialized views, some"
+        " of its grants",
+        found ? "what the source had committed up to " : "a part of what the source had, as of no one moment",
+        found ? lsn_format(run->arena, position.lsn) : "");
+    return true;
+}
+
+/* The source is not asked and nothing on it is removed: should it come back, it has all that was made there. */
+static bool abort_dest(Run *run, Error *err) {
+    bool opened = false;
+
+    if (!take_own_ledger(run, err) || !run_close_dest(run, &opened, err) || (!opened && !say_given_up(run, err)) ||
+        !failpoint("abort.before_drop", err) || !run_remove_report(run, err) || !drop_ledger(run, err))
+        return false;
+    run->finished = true;
+    if (opened)
+        say_closed(run);
+    const SeamNames names = seam_names(run->arena, run->identity.job_id);
+    run_event(
+        run, "info",
+        "the source was not asked; should it come back, there: SELECT pg_drop_replication_slot('%s'); DROP"
+        " PUBLICATION IF EXISTS %s, %s; with --ddl also the event triggers and the schema that begin with pgcrane",
+        names.slot, names.publication_all, names.publication_keys);
+    return true;
+}
+
 /* ---- The step ---- */
 
 bool step_abort(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false;
 
+    if (run_is_dest_only(run))
+        return abort_dest(run, err);
     if (run_is_source_only(run))
         return abort_source(run, "the destination was not asked", err);
     if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))

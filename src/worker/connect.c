@@ -118,18 +118,32 @@ bool run_is_source_only(const Run *run) {
     return run->is_abort && run->options.source_only;
 }
 
-/* The job's id comes from both servers; that of a job whose destination is gone is told. */
-static bool connect_source(Run *run, Error *err) {
+bool run_is_dest_only(const Run *run) {
+    return run->is_abort && run->options.dest_only;
+}
+
+/* The job's id comes from both servers; that of a job one of whose servers is gone is told. */
+static bool connect_one(Run *run, Error *err) {
     const MigrateOptions *options = &run->options;
+    bool source = run_is_source_only(run);
 
     if (run->given_job_id[0] == '\0')
-        return error_set(err, REASON_INTERNAL, "an abort of the source alone without the migration's id");
+        return error_set(err, REASON_INTERNAL, "an abort of one side alone without the migration's id");
     run->identity.job_id = run->given_job_id;
     set_targets(run);
     return db_display(run->arena, options->source, &run->source_display, err) &&
            db_display(run->arena, options->dest, &run->dest_display, err) &&
-           db_open(&run->source_target, "control", &run->stop, &run->source, err) && tell_job(run, err) &&
-           open_log(run, err);
+           db_open(source ? &run->source_target : &run->dest_target, "control", &run->stop,
+                   source ? &run->source : &run->dest, err) &&
+           (source || guard_check_dest(run->dest, err)) && tell_job(run, err) && open_log(run, err);
+}
+
+static bool open_source(Run *run, Error *err) {
+    if (db_open(&run->source_target, "control", &run->stop, &run->source, err))
+        return true;
+    return run->is_abort && err->reason == REASON_UNREACHABLE &&
+           error_remedy(err, "when it is back, run the same command again; when it is gone for good: pgcrane abort"
+                             " --dest-only");
 }
 
 static bool open_dest(Run *run, Error *err) {
@@ -144,8 +158,8 @@ static bool open_dest(Run *run, Error *err) {
 bool step_connect(Run *run, Error *err) {
     MigrateOptions *options = &run->options;
 
-    if (run_is_source_only(run))
-        return connect_source(run, err);
+    if (run_is_source_only(run) || run_is_dest_only(run))
+        return connect_one(run, err);
 
     options->jobs = options->jobs > 0 ? options->jobs : default_lanes();
     options->index_jobs = options->index_jobs > 0 ? options->index_jobs : options->jobs;
@@ -154,9 +168,8 @@ bool step_connect(Run *run, Error *err) {
     set_targets(run);
     tracker_phase_begin(run->tracker, PHASE_PREFLIGHT);
     if (!options_check(options, err) || !db_display(run->arena, options->source, &run->source_display, err) ||
-        !db_display(run->arena, options->dest, &run->dest_display, err) ||
-        !db_open(&run->source_target, "control", &run->stop, &run->source, err) || !open_dest(run, err) ||
-        !identify(run, err))
+        !db_display(run->arena, options->dest, &run->dest_display, err) || !open_source(run, err) ||
+        !open_dest(run, err) || !identify(run, err))
         return false;
     set_targets(run); /* with the job's id */
     if (!tell_job(run, err) || !choose_lane_setup(run, err))
@@ -190,7 +203,7 @@ bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
         db_rollback(run->source);
     if (run->dest != NULL)
         db_rollback(run->dest);
-    if (run->source == NULL || db_is_broken(run->source)) {
+    if (!run_is_dest_only(run) && (run->source == NULL || db_is_broken(run->source))) {
         db_closep(&run->source);
         if (!db_open_patient(&run->source_target, "control", &run->stop, patience_us, &run->source, err) ||
             (!run_is_source_only(run) && !check_same_server(run, run->source, err)) ||

@@ -234,6 +234,17 @@ static bool note_read_only(Run *run, Error *err) {
     return true;
 }
 
+/* The source's hook and its clearing up are nobody's any more. */
+bool run_close_dest(Run *run, bool *ret_opened, Error *err) {
+    run->promote_unsettled = true;
+    if (!wait_for_open(run, err) || !read_opened(run, &run->promoted, err))
+        return false;
+    run->promote_unsettled = false;
+    *ret_opened = run->promoted.opened;
+    return !*ret_opened ||
+           promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, on_event_afterwards, run, err);
+}
+
 bool run_settle_promote(Run *run, Error *err) {
     StringVec left = {0};
     bool undone = false;

@@ -136,6 +136,9 @@ NODISCARD bool run_note_done(Run *run, Error *err);
 NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
 /* An abort that does without the destination: run->dest is NULL. */
 bool run_is_source_only(const Run *run);
+bool run_is_dest_only(const Run *run);
+/* Of a source that is gone: what is left to be done on the destination, when a promote had opened it. */
+NODISCARD bool run_close_dest(Run *run, bool *ret_opened, Error *err);
 /* Opens what is broken of the two control connections, and takes its place in both servers again. */
 NODISCARD bool run_reconnect(Run *run, Error *err);
 /* As run_reconnect(), but tried for another time than the usual minute. */
