@@ -15,6 +15,7 @@
 #include "worker/following.h"
 
 #define LOOK_US (1 * USEC_PER_SEC)
+#define CLOSE_LOOK_US (100 * USEC_PER_MSEC)
 #define AWAY_US (60 * USEC_PER_SEC)
 #define ANSWER_US (30 * USEC_PER_SEC) /* a destination that is silent for longer is away */
 
@@ -125,6 +126,31 @@ bool standbys_look(Run *run, Standbys *standbys, Lsn *ret_limit, Error *err) {
         return false;
     weigh(run, standbys, &seen, now);
     standbys->due_us = now + LOOK_US;
+    run->dest_standbys = standbys->most;
     *ret_limit = limit_of(standbys);
+    return true;
+}
+
+/* What opened the destination is a commit like the others: a fail-over to a standby without it needs the slot again,
+ * and finds it, and the source is followed as before. */
+bool run_wait_for_standbys(Run *run, Error *err) {
+    int64_t deadline = clock_now_us() + AWAY_US;
+    Seen opened, seen;
+
+    if (!look(run->dest, &opened, err))
+        return false;
+    seen = opened;
+    while (seen.visible < run->dest_standbys || (seen.visible > 0 && seen.flushed < opened.wal)) {
+        if (clock_now_us() >= deadline) {
+            run_event(run, "warning",
+                      "a standby of the destination has not had for a minute that the destination was opened: do not"
+                      " fail over to it as it is, what could bring it up goes from the source now");
+            return true;
+        }
+        if (stop_wait_fd(&run->stop, -1, 0, clock_now_us() + CLOSE_LOOK_US) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+        if (!look(run->dest, &seen, err))
+            return false;
+    }
     return true;
 }

@@ -370,6 +370,21 @@ static bool clear_source(Run *run, Error *err) {
     return run_remove_from_source(run, err) || error_wrap(err, "the destination is open; clearing up the source");
 }
 
+/* The destination may be another server by now: a standby that was failed over to, without the last commits. */
+static bool check_still_opened(Run *run, Error *err) {
+    bool opened = false;
+
+    if (!ledger_step_done(run->dest, PROMOTE_STEP_OPENED, &opened, err))
+        return false;
+    if (opened)
+        return true;
+    error_set(
+        err, REASON_LEDGER_MISMATCH,
+        "the destination was opened, and does not know of it any more: a fail-over lost that, or it was restored");
+    return error_remedy(err, "nothing was removed from the source; run the same command again: it makes the source"
+                             " writable and follows it as before, then promote again");
+}
+
 /* The slot and all else on the source go before the ledger, which names them, and before what takes long. */
 bool step_close_source(Run *run, Error *err) {
     bool gone = false;
@@ -377,6 +392,7 @@ bool step_close_source(Run *run, Error *err) {
     watch_end(run);
     if (!run_ledger_is_gone(run, &gone, err) || gone)
         return gone;
-    return forget_fence(run, err) && failpoint("close.before_remove", err) && clear_source(run, err) &&
+    return check_still_opened(run, err) && forget_fence(run, err) && run_wait_for_standbys(run, err) &&
+           failpoint("close.before_remove", err) && clear_source(run, err) &&
            promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, on_event_afterwards, run, err);
 }

@@ -82,6 +82,7 @@ typedef struct Run {
     StringVec notes;
     /* following */
     bool is_abort;
+    int64_t dest_standbys;    /* as many as following has seen at last */
     int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
@@ -128,6 +129,8 @@ NODISCARD bool step_refresh(Run *run, Error *err);
 NODISCARD bool step_analyze(Run *run, Error *err);
 NODISCARD bool step_follow(Run *run, Error *err);
 NODISCARD bool step_close_source(Run *run, Error *err);
+/* Until the standbys that the destination has, or had, know that it was opened; for a minute at most. */
+NODISCARD bool run_wait_for_standbys(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */

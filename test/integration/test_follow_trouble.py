@@ -258,6 +258,29 @@ def test_what_a_standby_lacks_is_not_confirmed(own_cluster, source_db, pgcrane):
         assert_promoted(following)
 
 
+def test_a_standby_lacks_that_it_was_opened(own_cluster, source_db, pgcrane):
+    """A fail-over right behind a promote takes it back: the source has all that is needed to follow, and to promote again."""
+    with contextlib.ExitStack() as made:
+        pair = Pair(made, own_cluster("openedalone"))
+        following = make(pgcrane, source_db, pair.database, dest_uri=pair.uri())
+        following.start()
+        following.wait_caught_up()
+        wait_until(lambda: following.position() is not None and len(pair.cluster.sql("SELECT 1 FROM pg_stat_replication")) == 1,
+                   what="the standby")
+        time.sleep(2)  # it is looked for once a second
+        cut_off(pair.cluster, pair.standby)
+        promoting = pgcrane.popen("promote", "--json", "--state-dir", pgcrane.state_dir)
+        wait_until(lambda: pair.database.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"), what="the destination to be opened")
+        time.sleep(2)
+        assert slot_of(source_db)
+        following.dest = pair.fail_over()
+        following.end()
+        promoting.communicate(timeout=60)
+        assert following.dest.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'") == []
+        following.again()
+        assert_promoted(following)
+
+
 def test_one_of_two_standbys_is_away(own_cluster, source_db, pgcrane):
     """It may be the one that is failed over to: what it lacks is kept, though the other has everything."""
     with contextlib.ExitStack() as made:
