@@ -1,6 +1,7 @@
 """How a job ends when somebody else speaks at the wrong moment, or the servers are not as they usually are."""
 import contextlib
 import os
+import re
 
 import psycopg
 import pytest
@@ -271,6 +272,26 @@ def test_two_fences(source_db, dest_db, dest, pgcrane, tmp_path):
         assert refused.code == 2 and "another migration of this source" in refused.stdout, refused
         one.communicate(timeout=60)
         assert one.returncode == 2 and not is_read_only(source_db)
+        other.promote()
+    finally:
+        second.end_all()
+        second_db.drop()
+
+
+def test_a_fence_that_was_interrupted(source_db, dest_db, dest, pgcrane, tmp_path):
+    """The other one's would be taken for what was there, and set back when the destination of this one is open."""
+    second_db, second = dest.createdb(), Program(tmp_path / "second")
+    try:
+        first = make(pgcrane, source_db, dest_db).start(env=failpoint("promote.after_fence_setting:kill"))
+        first.wait_caught_up()
+        other = again(second, source_db, second_db).start()
+        other.wait_caught_up()
+        assert first.promote(check=False).code == 2 and first.end() == 2 and is_read_only(source_db)
+        refused = other.promote(check=False)
+        assert refused.code == 2 and "interrupted promote of another migration" in refused.stdout, refused
+        assert re.search("pgcrane abort ([0-9a-f]{16})", refused.stdout).group(1) in str(first.status()[0])
+        first.abort()
+        assert not is_read_only(source_db)
         other.promote()
     finally:
         second.end_all()

@@ -78,6 +78,33 @@ static bool check_sessions(Promote *promote, StringVec *problems, Error *err) {
     return true;
 }
 
+/* One that was killed in its fence will set back what we would take for the setting that was there before us, and open
+ * the source again behind our back. It may as well be the user's own setting: who knows is that migration's ledger. */
+static bool check_interrupted_fence(const Promote *promote, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(promote->params->source,
+                  "SELECT pg_catalog.substr(s.slot_name::text, 9) FROM pg_catalog.pg_replication_slots s"
+                  " WHERE s.database = pg_catalog.current_database() AND NOT s.active AND s.slot_name <> $1"
+                  " AND s.slot_name ~ '^pgcrane_[0-9a-f]{16}$' AND EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"
+                  "  WHERE d.setrole = 0 AND d.setdatabase = (SELECT oid FROM pg_catalog.pg_database"
+                  "   WHERE datname = pg_catalog.current_database())"
+                  "  AND 'default_transaction_read_only=on' = ANY (d.setconfig)) LIMIT 1",
+                  1, (const char *const[]){promote->params->names.slot}, &rows, err))
+        return error_wrap(err, "looking for the fence of another migration");
+    if (db_rows(rows) == 0)
+        return true;
+    const char *other = db_text(rows, 0, 0);
+    error_set(err, REASON_PROMOTE_REFUSED,
+              "the source is read-only already, and it may be the interrupted promote of another migration, %s, that"
+              " did it",
+              other);
+    return error_remedy(err,
+                        "run that migration's command again, which settles it, or give it up: pgcrane abort %s; then"
+                        " promote again",
+                        other);
+}
+
 /* What it sets back when it is undone, we would take for the setting that was there before us. Both may see one
  * another, and both give up. */
 bool promote_other_fence(const Promote *promote, Error *err) {
@@ -89,7 +116,7 @@ bool promote_other_fence(const Promote *promote, Error *err) {
                   1, (const char *const[]){promote->params->job_id}, &rows, err))
         return error_wrap(err, "looking for the fence of another migration");
     if (db_rows(rows) == 0)
-        return true;
+        return check_interrupted_fence(promote, err);
     error_set(err, REASON_LOCK_BUSY, "another migration of this source, %s, stops its writes just now",
               db_text(rows, 0, 0));
     return error_remedy(err, "promote again when that promote is over");
