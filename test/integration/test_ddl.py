@@ -12,6 +12,8 @@ from support.cluster import SUPERUSER, newest_client
 from support.migration import unchanged
 from support.program import Program, find_program, json_lines
 
+pytestmark = pytest.mark.turns(2)
+
 JOB = "ddltest"
 MAJORS = (13, 15, 17, 18)
 

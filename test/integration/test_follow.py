@@ -11,6 +11,8 @@ from support.program import Program, find_program
 from support.seam import JOB, KILLED, SLOT, Probe, find_probe, lsn
 from support.tcp_proxy import Proxy
 
+pytestmark = pytest.mark.turns(2)
+
 MAJORS = (13, 15, 17, 18)
 SCHEMA = """
 CREATE TABLE t (id int PRIMARY KEY, v text, n int DEFAULT 0);

@@ -100,8 +100,10 @@ def test_network_slow(side, source_db, dest_db, pgcrane):
         following.start()
         following.wait_caught_up()
         told = len(following.bodies("PROGRESS"))
-        fault = proxy.fault("delay", seconds=0.5, times=30, only=b" apply\0" if side == "destination" else b"")
-        wait_until(lambda: any(body["cdc"]["lag_us"] > 400_000 for body in following.bodies("PROGRESS")[told:]), what="a lag")
+        fault = proxy.fault("delay", seconds=0.5, times=30, only=b" stream\0" if side == "source" else b" apply\0")
+        # What a slow source has sent says when it was sent: how late it is, only the position tells.
+        shows = (lambda cdc: cdc["lag_bytes"] > 5_000) if side == "source" else (lambda cdc: cdc["lag_us"] > 400_000)
+        wait_until(lambda: any(shows(body["cdc"]) for body in following.bodies("PROGRESS")[told:]), what="a lag")
         writer.wait_for(50)
         wait_until(lambda: fault.hits == 30, what="the delays")
         assert_promoted(following)

@@ -13,6 +13,8 @@ from support import compare
 from support.cluster import ROOT, wait_until
 from support.following import Following
 
+pytestmark = pytest.mark.turns(2)
+
 ROWS = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 100) i; CREATE TABLE u (id int PRIMARY KEY, n int)"
 
 

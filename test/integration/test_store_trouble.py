@@ -11,6 +11,8 @@ from support.cluster import wait_until
 from support.store import PARENT, StoreError, in_threads, make_place, place, store_server  # noqa: F401
 from support.tcp_proxy import Proxy
 
+pytestmark = pytest.mark.turns(2)
+
 SECOND = 1_000_000
 NODES = 4
 
@@ -297,9 +299,9 @@ def test_the_server_is_away(server_place):
 
 
 # The first commit is the schema's.
-@pytest.mark.parametrize("point, runs", [("store.commit_unanswered:error:3", 1), ("store.commit_unsent:error:3", 2),
-                                         ("store.commit_unsent:error:3,store.settle_unanswered:retryable:1", 2),
-                                         ("store.commit_unanswered:error:3,store.settle_unanswered:retryable:1", 1)])
+@pytest.mark.parametrize("point, runs", [("store.commit_unanswered:error:4", 1), ("store.commit_unsent:error:4", 2),
+                                         ("store.commit_unsent:error:4,store.settle_unanswered:retryable:1", 2),
+                                         ("store.commit_unanswered:error:4,store.settle_unanswered:retryable:1", 1)])
 def test_a_lost_reply_to_commit_is_settled(make_place, point, runs):
     probe = make_place("15").open(env={"PGCRANE_FAILPOINT": point})
     probe.do(job("c"))
@@ -329,7 +331,7 @@ def test_replies_that_the_network_loses(make_place):
 
 def test_a_commit_that_nobody_can_settle(make_place):
     place = make_place("15")
-    probe = place.open(env={"PGCRANE_FAILPOINT": "store.commit_unanswered:error:3,store.settle:error:1"})
+    probe = place.open(env={"PGCRANE_FAILPOINT": "store.commit_unanswered:error:4,store.settle:error:1"})
     made = probe.do(job("c"))[0]
     failure = probe.fails("STORE_COMMIT_UNKNOWN", "update", name="c", version=made["version"], body="1")
     assert failure.retryable

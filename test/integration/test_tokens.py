@@ -9,6 +9,8 @@ import pytest
 from support.program import Program
 from support.store import PARENT, make_place, store_server  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 TOKEN = re.compile(r"pgc_(viewer|operator|admin)_[0-9A-Za-z]{43}")
 NAME = f"{PARENT}/connectionProfiles/a"
 
