@@ -7,7 +7,7 @@ import pytest
 from support.cluster import Database, wait_until
 from support.following import Following
 from support.tcp_proxy import Proxy
-from support.trouble import (Writer, again, assert_promoted, assert_source_clean, cut_off, failpoint, make, make_standby,
+from support.trouble import (Writer, again, assert_equal, assert_promoted, assert_source_clean, cut_off, failpoint, make, make_standby,
                              promote_standby, wait_for_replay)
 
 pytestmark = pytest.mark.turns(3)
@@ -281,6 +281,28 @@ def test_a_standby_lacks_that_it_was_opened(own_cluster, source_db, pgcrane):
         assert following.dest.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'") == []
         following.again()
         assert_promoted(following)
+
+
+def test_killed_while_it_waits_for_a_standby(own_cluster, source_db, pgcrane):
+    """The destination is open, the source not cleared up yet: the same command does that, once the standby is back."""
+    with contextlib.ExitStack() as made:
+        pair = Pair(made, own_cluster("killedwaiting"))
+        following = make(pgcrane, source_db, pair.database, dest_uri=pair.uri())
+        following.start()
+        following.wait_caught_up()
+        time.sleep(2)  # standbys are looked for once a second
+        cut_off(pair.cluster, pair.standby)
+        promoting = pgcrane.popen("promote", "--json", "--state-dir", pgcrane.state_dir)
+        wait_until(lambda: pair.database.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"), what="the destination to be opened")
+        time.sleep(1)
+        assert following.kill("everything") and slot_of(source_db)
+        following.end()
+        promoting.communicate(timeout=60)
+        pair.standby.sql("ALTER SYSTEM RESET primary_conninfo")
+        pair.standby.reload()
+        assert following.again().end() == 0, following.said()
+        assert_equal(source_db, pair.database)
+        assert_source_clean(following)
 
 
 def test_one_of_two_standbys_is_away(own_cluster, source_db, pgcrane):
