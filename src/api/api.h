@@ -22,7 +22,7 @@ enum { API_WAITING_MAX = 4 };
 
 typedef struct ApiConfig {
     Store *store;
-    const Vault *vault; /* NULL: requests with secrets in them are refused */
+    const Vault *vault;
     Access access;
 } ApiConfig;
 

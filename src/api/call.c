@@ -217,14 +217,9 @@ static void take_secret(void *context, const char *path, const char *value) {
     vec_push(call->arena, &call->secrets, secret);
 }
 
-static bool take_secrets(ApiCall *call, Error *err) {
-    if (call->body == NULL)
-        return true;
-    message_take_secrets(call->method->body, call->body, take_secret, call);
-    if (call->secrets.len > 0 && api_config(call->api)->vault == NULL)
-        return error_set(err, REASON_NOT_SERVED, "%s: this service has no key for secrets",
-                         call->secrets.items[0].path);
-    return true;
+static void take_secrets(ApiCall *call) {
+    if (call->body != NULL)
+        message_take_secrets(call->method->body, call->body, take_secret, call);
 }
 
 static void wipe_secrets(const ApiCall *call) {
@@ -338,8 +333,7 @@ static bool handle(ApiCall *call, Error *err) {
         return false;
     if (call->violations.len > 0)
         return bad_request(call, err);
-    if (!take_secrets(call, err))
-        return false;
+    take_secrets(call);
     if (call->violations.len > 0)
         return bad_request(call, err);
     return carry_out(call, err);
