@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/output.h"
+#include "cli/session_main.h"
 #include "engine/snapshot/keeper.h"
 #include "worker/worker.h"
 
@@ -17,6 +18,7 @@ static const struct {
 } internal_commands[] = {
     {"worker", worker_main},
     {"keeper", keeper_main},
+    {"session", session_main},
 };
 
 /* A descriptor of ours that became number 0, 1 or 2 would get what is meant for the terminal. */

@@ -5,6 +5,7 @@
 #include "cli/exit_codes.h"
 #include "cli/job_command.h"
 #include "cli/output.h"
+#include "session/connect.h"
 
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ static bool stop_process(Arena *arena, const Job *job, const Arguments *argument
     CLEANUP(wire_freep) Wire *wire = NULL;
     CLEANUP(json_freep) json_t *body = json_object();
     ClientResult result = {0};
-    if (!client_connect(job->folder, &wire, err))
+    if (!control_connect(job->folder, &wire, err))
         return false;
     const ClientInput input = {
         .wire = wire,

@@ -3,12 +3,8 @@
  */
 #pragma once
 
-#include "cli/job_files.h"
 #include "cli/promoted.h"
 #include "wire/wire.h"
-
-/* NULL when nobody listens there. */
-NODISCARD bool client_connect(const char *folder, Wire **ret_wire, Error *err);
 
 typedef struct ClientInput {
     Wire *wire;

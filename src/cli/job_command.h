@@ -2,8 +2,8 @@
 #pragma once
 
 #include "cli/arguments.h"
-#include "cli/job_files.h"
 #include "cli/session.h"
+#include "session/job_files.h"
 
 /* Reads the command line; false when the command is over already (--help, or an error that was told): *ret_exit_code.
  */

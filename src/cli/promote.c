@@ -10,6 +10,7 @@
 #include "cli/exit_codes.h"
 #include "cli/job_command.h"
 #include "cli/output.h"
+#include "session/connect.h"
 
 enum { TEXT_MAX = 1024 * 1024 };
 
@@ -66,7 +67,7 @@ static bool check_job(const Job *job, const JobStatus *status, Error *err) {
 }
 
 static bool find_process(const Job *job, const JobStatus *status, Wire **ret_wire, Error *err) {
-    if (!client_connect(job->folder, ret_wire, err))
+    if (!control_connect(job->folder, ret_wire, err))
         return false;
     if (*ret_wire == NULL && status->running) {
         error_set(err, REASON_PROMOTE_REFUSED, "a process runs migration %s, but cannot be reached", job->id);

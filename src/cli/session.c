@@ -18,7 +18,6 @@
 #include "cli/session.h"
 
 #include "cli/confirm.h"
-#include "cli/control.h"
 #include "cli/exit_codes.h"
 #include "cli/output.h"
 #include "cli/promoted.h"
@@ -28,6 +27,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/proc.h"
+#include "session/control.h"
 #include "wire/wire.h"
 
 #include <errno.h>
@@ -66,6 +66,7 @@ typedef struct Session {
     bool promoting;       /* a PROMOTE is under way */
     bool promote_sent;    /* that of the input */
     json_t *waiting;      /* options of a PROMOTE that was asked for before following; NULL = none */
+    const char *wish;     /* the service's name for the promote that was asked for last; NULL = none */
     bool has_promoted;
     Promoted promoted; /* the last one's end */
     bool unproven;     /* says the report */
@@ -164,7 +165,14 @@ static bool is_promoting(const Session *session) {
            (strcmp(session->options->promote, "auto") == 0 && session->screen.progress.cdc.state == CDC_PROMOTING);
 }
 
-static bool request_promote(Session *session, const json_t *body, Error *err) {
+/* {"wish", "result": as PROMOTED, when it is over}: the service finds out from the file which promote it asked for has
+ * come to which end, also when it was not there to hear it. */
+static void note_wish(const Session *session, const json_t *result) {
+    if (session->control != NULL && session->wish != NULL)
+        control_note(session->control, "wish", json_pack("{s:s, s:O?}", "wish", session->wish, "result", result));
+}
+
+static bool take_promote(Session *session, const json_t *body, Error *err) {
     bool under_way = is_promoting(session);
     bool is_to_come = session->input->promote != NULL && !session->promote_sent; /* this run is for it */
     if (json_get_bool(body, "cancel", false))
@@ -179,6 +187,17 @@ static bool request_promote(Session *session, const json_t *body, Error *err) {
         return error_set(err, REASON_PROMOTE_REFUSED, "the migration is being stopped, or is promoted");
     const json_t *given = json_get_object(body, "options");
     return is_following(session) ? send_promote(session, given, err) : keep_promote(session, given, err);
+}
+
+static bool request_promote(Session *session, const json_t *body, Error *err) {
+    const char *wish = json_get_string(body, "wish", NULL);
+    if (!take_promote(session, body, err))
+        return false;
+    if (wish != NULL) {
+        session->wish = arena_strdup(session->arena, wish);
+        note_wish(session, NULL);
+    }
+    return true;
 }
 
 static bool promote_that_waited(Session *session, Error *err) {
@@ -283,6 +302,8 @@ static bool on_job(Session *session, const json_t *body, Error *err) {
     if (session->input->job_id != NULL && strcmp(session->input->job_id, id) != 0)
         return refuse_other_job(session, id, err);
     session->job_id = arena_strdup(session->arena, id);
+    if (session->input->folder != NULL && session->control != NULL)
+        control_note(session->control, "migration", json_deep_copy(body));
     if (session->options->dry_run || session->options->state_dir == NULL || session->control != NULL)
         return true;
     Job job = {
@@ -304,6 +325,7 @@ static bool on_promoted(Session *session, const json_t *body, Error *err) {
         return false;
     session->promoting = false;
     session->has_promoted = true;
+    note_wish(session, body);
     if (!session->promoted.ok && session->screen.progress.cdc.state == CDC_PROMOTING)
         session->screen.progress.cdc.state = CDC_FOLLOWING; /* the next picture says so too */
     say_promoted(session);
@@ -448,6 +470,8 @@ static bool send_start(Session *session, Error *err) {
     const char *action = session->input->action != NULL ? session->input->action : "migrate";
     json_t *body = json_pack("{s:o, s:s, s:s*}", "options", options_to_json(session->options), "action", action,
                              "job_id", session->input->job_id);
+    if (session->input->more != NULL)
+        (void)json_object_update(body, (json_t *)(uintptr_t)session->input->more); /* is only read */
     return wire_send(session->wire, WIRE_START, body, err);
 }
 
@@ -583,7 +607,8 @@ static void end_control(Session *session) {
         return;
     if (left)
         describe_left(session, &why);
-    if (!control_end(session->control, done && !left ? NULL : &why, done && is_abort(session) && !left, &err))
+    bool forget = done && is_abort(session) && !left && session->input->folder == NULL;
+    if (!control_end(session->control, done && !left ? NULL : &why, forget, &err))
         screen_event(&session->screen, "warning", err.message);
     control_closep(&session->control);
 }
@@ -694,11 +719,39 @@ static ScreenMode screen_mode(const MigrateOptions *options, const Tty *tty) {
     return tty->is_terminal ? SCREEN_LIVE : SCREEN_PLAIN;
 }
 
+static void fail_busy(Session *session) {
+    Error err;
+    error_set(&err, REASON_CONFLICT, "another process does the same in %s", session->input->folder);
+    fail_here(session, &err);
+}
+
+/* Of the service: also what goes wrong before the migration is known stands in the file. *ret_taken false: another
+ * process does the same there. */
+static bool open_control(Session *session, bool *ret_taken, Error *err) {
+    const SessionInput *input = session->input;
+    const Job job = {.id = input->name, .folder = input->folder, .source = "", .dest = "", .options = *input->options};
+    *ret_taken = true;
+    if (input->folder == NULL)
+        return true;
+    const ControlParams params = {.job = &job, .run = input->run, .request = request, .context = session};
+    if (!control_open(&params, &session->control, err))
+        return false;
+    *ret_taken = session->control != NULL;
+    return true;
+}
+
 int session_run(const SessionInput *input) {
     Session session = {.input = input, .options = input->options, .arena = arena_new(), .signal_fd = -1};
     Tty tty = tty_probe(STDERR_FILENO, input->options->no_color);
     screen_init(&session.screen, STDERR_FILENO, screen_mode(input->options, &tty), &tty);
-    run_worker(&session);
+    Error err;
+    bool taken = false;
+    if (!open_control(&session, &taken, &err))
+        fail_here(&session, &err);
+    else if (!taken)
+        fail_busy(&session);
+    else
+        run_worker(&session);
     end_control(&session);
     if (session.outcome == OUTCOME_DONE)
         screen_clear(&session.screen);

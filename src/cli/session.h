@@ -15,6 +15,11 @@ typedef struct SessionInput {
     const char *resume_command;    /* what to type to go on, without secrets; NULL = nothing to say */
     const json_t *promote;         /* the body of a PROMOTE to send as soon as it follows; the run ends with that */
     const char *login_remedy;      /* what to do when a server refuses the login; NULL = the usual */
+    /* Of the service: */
+    const char *folder; /* where the control plane is from the beginning on; NULL = in state_dir, by the job's id */
+    const char *name;   /* of what is done there, for job.json */
+    int64_t run;        /* the service's number of this run */
+    const json_t *more; /* further fields of START */
 } SessionInput;
 
 /* Returns the exit code. Everything there is to say has been said. */

@@ -1,5 +1,5 @@
 /* The embedded control plane: status.json, and a socket for other terminals. */
-#include "cli/control.h"
+#include "session/control.h"
 
 #include "common/clock.h"
 #include "common/fd.h"
@@ -35,9 +35,9 @@ struct Control {
     bool job_missing; /* there is no job.json yet */
     bool job_written;
     JobStatus status; /* state and phase; the JSON beside it is the rest */
-    json_t *progress, *error, *report;
-    bool changed; /* since status.json was written */
-    bool failing; /* the last try to write could not */
+    json_t *said;     /* by key of status.json: what was said last */
+    bool changed;     /* since status.json was written */
+    bool failing;     /* the last try to write could not */
     int64_t next_us;
 };
 
@@ -102,7 +102,9 @@ static Control *control_new(const ControlParams *params, int lock_fd) {
     control->job.source = arena_strdup(arena, params->job->source);
     control->job.dest = arena_strdup(arena, params->job->dest);
     control->job_missing = access(arena_printf(arena, "%s/job.json", control->job.folder), F_OK) != 0;
-    control->status = (JobStatus){.state = JOB_STARTING, .phase = "PREPARING_THE_DUMP", .pid = getpid()};
+    control->said = json_object();
+    control->status =
+        (JobStatus){.state = JOB_STARTING, .phase = "PREPARING_THE_DUMP", .pid = getpid(), .run = params->run};
     return control;
 }
 
@@ -164,8 +166,9 @@ static void accept_client(Control *control) {
             continue;
         client->wire = wire_new(fd);
         buf_init(&client->out, CLIENT_BACKLOG_MAX);
-        if (control->progress != NULL)
-            tell(client, WIRE_PROGRESS, control->progress);
+        const json_t *progress = json_object_get(control->said, "progress");
+        if (progress != NULL)
+            tell(client, WIRE_PROGRESS, progress);
         return;
     }
     fd_close(&fd); /* all places are taken: it hears the end of file */
@@ -247,9 +250,17 @@ static void relay(Control *control, WireType type, const json_t *body) {
             tell(&control->clients[at], type, body);
 }
 
-static void keep(json_t **place, const json_t *body) {
-    json_freep(place);
-    *place = json_deep_copy(body);
+/* What stands in status.json. */
+static const char *const said_keys[WIRE_MAX_] = {
+    [WIRE_PROGRESS] = "progress",
+    [WIRE_REPORT] = "report",
+    [WIRE_PROMOTED] = "promoted",
+    [WIRE_FINDINGS] = "findings",
+};
+
+static void keep(Control *control, const char *key, const json_t *body) {
+    (void)json_object_set_new(control->said, key, json_deep_copy(body));
+    control->changed = true;
 }
 
 /* At once when it changed in kind, once a second otherwise. */
@@ -268,8 +279,7 @@ static bool is_past_checks(const Progress *progress) {
     return progress->cdc.state != CDC_NONE;
 }
 
-static void note_progress(Control *control, const json_t *body, const Progress *progress) {
-    keep(&control->progress, body);
+static void note_progress(Control *control, const Progress *progress) {
     JobState state = control->status.state;
     if (state == JOB_STARTING && is_past_checks(progress))
         state = JOB_RUNNING;
@@ -277,12 +287,18 @@ static void note_progress(Control *control, const json_t *body, const Progress *
 }
 
 void control_message(Control *control, WireType type, const json_t *body, const Progress *progress) {
+    if (said_keys[type] != NULL)
+        keep(control, said_keys[type], body);
     if (type == WIRE_PROGRESS)
-        note_progress(control, body, progress);
-    else if (type == WIRE_REPORT)
-        keep(&control->report, body);
+        note_progress(control, progress);
     if (relayed[type])
         relay(control, type, body);
+}
+
+void control_note(Control *control, const char *key, json_t *value) {
+    (void)json_object_set_new(control->said, key, value);
+    control->changed = true;
+    control->next_us = 0;
 }
 
 void control_stopping(Control *control) {
@@ -302,8 +318,7 @@ static bool write_status(Control *control, Error *err) {
     control->next_us = clock_now_us() + status_us;
     bool reached = open_socket(control, err);
     bool job = write_job(control, err);
-    bool status =
-        job_status_write(&control->job, &control->status, control->progress, control->error, control->report, err);
+    bool status = job_status_write(&control->job, &control->status, control->said, err);
     control->changed = !reached || !job || !status;
     return !control->changed;
 }
@@ -326,7 +341,7 @@ bool control_end(Control *control, const Error *error, bool forget, Error *err) 
     JobState state = JOB_COMPLETED;
     if (error != NULL) {
         state = error->reason == REASON_CANCELLED ? JOB_STOPPED : JOB_FAILED;
-        keep(&control->error, body);
+        keep(control, "error", body);
     }
     set_state(control, state, control->status.phase);
     bool written = forget ? job_forget(control->job.folder, err) : write_status(control, err);
@@ -373,9 +388,7 @@ void control_closep(Control **control) {
     fd_close(&this->listen_fd);
     fd_close(&this->folder_fd);
     fd_close(&this->lock_fd); /* last: who has the lock may make a socket anew */
-    json_freep(&this->progress);
-    json_freep(&this->error);
-    json_freep(&this->report);
+    json_freep(&this->said);
     Arena *arena = this->arena;
     arena_free(arena);
     *control = NULL;

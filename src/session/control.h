@@ -14,7 +14,7 @@
  */
 #pragma once
 
-#include "cli/job_files.h"
+#include "session/job_files.h"
 #include "wire/wire.h"
 
 #include <poll.h>
@@ -25,6 +25,7 @@ typedef struct Control Control;
 typedef bool (*ControlRequest)(void *context, WireType type, const json_t *body, Error *err);
 
 typedef struct ControlParams {
+    int64_t run;    /* the service's number of this run, 0 = none: in status.json */
     const Job *job; /* copied; options hold the passwords, which are not written */
     ControlRequest request;
     void *context;
@@ -47,6 +48,8 @@ ControlNews control_tick(Control *control, Error *err);
 
 /* A message of the worker: relayed, and noted for status.json. */
 void control_message(Control *control, WireType type, const json_t *body, const Progress *progress);
+/* For status.json alone, at once. Takes over `value`. */
+void control_note(Control *control, const char *key, json_t *value);
 void control_stopping(Control *control);
 /* The last word: writes status.json (with `forget` removes it and job.json instead), then tells clients DONE, or FAILED
  * when error is not NULL. False when the files could not be written. */

@@ -16,6 +16,7 @@
 #include "cli/session.h"
 #include "common/clock.h"
 #include "common/fd.h"
+#include "session/connect.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -654,7 +655,7 @@ static void test_abort(void **state) {
 static Wire *connect_to(const Fixture *this) {
     Wire *wire = NULL;
     Error err;
-    if (!client_connect(arena_printf(this->arena, "%s/" JOB_ID, this->state_dir), &wire, &err))
+    if (!control_connect(arena_printf(this->arena, "%s/" JOB_ID, this->state_dir), &wire, &err))
         fail_msg("%s", err.message);
     assert_non_null(wire);
     return wire;

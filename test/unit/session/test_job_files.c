@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "cli/job_files.h"
 #include "common/fd.h"
+#include "session/job_files.h"
 #include "wire/wire.h"
 
 #include <stdlib.h>
@@ -59,7 +59,7 @@ static Job make_job(const Fixture *this, const char *id) {
 static void write_state(const Job *job, JobState state) {
     Error err;
     JobStatus status = {.state = state, .phase = "CDC", .pid = 4711};
-    if (!job_status_write(job, &status, NULL, NULL, NULL, &err))
+    if (!job_status_write(job, &status, NULL, &err))
         fail_msg("%s", err.message);
 }
 
@@ -177,13 +177,15 @@ static void test_status_with_all(void **state) {
     Progress sent = {.rows_done = 5};
     Error error, err;
     error_set(&error, REASON_DISK_FULL, "no room");
-    CLEANUP(json_freep) json_t *progress = progress_to_json(&sent);
-    CLEANUP(json_freep) json_t *body = wire_error_to_json(&error);
-    assert_true(job_status_write(&job, &failed, progress, body, NULL, &err));
+    CLEANUP(json_freep)
+    json_t *said = json_pack("{s:o, s:o}", "progress", progress_to_json(&sent), "error", wire_error_to_json(&error));
+    failed.run = 7;
+    assert_true(job_status_write(&job, &failed, said, &err));
     assert_true(job_status_read(this->arena, &job, &status, NULL, &err));
     assert_int_equal(status.state, JOB_FAILED);
     assert_string_equal(status.phase, "FULL_DUMP");
     assert_true(status.has_progress && status.has_error);
+    assert_int_equal(status.run, 7);
     assert_int_equal(status.progress.rows_done, 5);
     assert_int_equal(status.error.reason, REASON_DISK_FULL);
     assert_string_equal(status.error.message, "no room");

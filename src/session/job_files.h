@@ -32,6 +32,7 @@ typedef struct JobStatus {
     const char *phase;
     int64_t pid;
     const char *updated_at;
+    int64_t run;  /* of the service: which of its runs wrote the file; 0 = a terminal's */
     bool running; /* a process holds the lock now; not in the file */
     /* No process holds the lock, but whether the one that wrote the file has ended cannot be known here: it was on
      * another machine or in another folder, or lives without the lock. NULL = it can; else which one, for people. */
@@ -54,9 +55,8 @@ NODISCARD bool job_find(Arena *arena, const char *state_dir, const char *given, 
 /* Takes the job off the list; logs and reports stay. */
 NODISCARD bool job_forget(const char *folder, Error *err);
 
-/* progress, error and report are JSON as on the wire, NULL = none yet; borrowed. */
-NODISCARD bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
-                                const json_t *report, Error *err);
+/* said: what stands in the file as it was said on the wire, by key ("progress", "error", "report", ...); borrowed. */
+NODISCARD bool job_status_write(const Job *job, const JobStatus *status, const json_t *said, Error *err);
 /* *ret_json (may be NULL): the file's content with "running" added. One whose process is gone without a word is
  * STOPPED, with the error WORKER_LOST; where that cannot be known (`elsewhere`), its state stays and "running" is null.
  * A job that never ran is NOT_STARTED. */

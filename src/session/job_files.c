@@ -1,5 +1,5 @@
 /* What a migration keeps in its folder STATE_DIR/JOB: job.json, status.json and the lock. */
-#include "cli/job_files.h"
+#include "session/job_files.h"
 
 #include "common/clock.h"
 #include "common/fd.h"
@@ -236,12 +236,17 @@ static const char *real_folder(Arena *arena, const char *folder) {
     return arena_strdup(arena, realpath(folder, path) != NULL ? path : folder);
 }
 
-static json_t *copy_or_null(const json_t *json) {
-    return json != NULL ? json_deep_copy(json) : json_null();
+/* What every reader finds there, also when nothing was said yet. */
+static void put_said(json_t *json, const json_t *said) {
+    static const char *const always[] = {"progress", "error", "report"};
+
+    for (size_t at = 0; at < COUNT_OF(always); at++)
+        json_object_set_new(json, always[at], json_null());
+    if (said != NULL)
+        (void)json_object_update(json, (json_t *)(uintptr_t)said); /* is only read */
 }
 
-static json_t *status_to_json(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
-                              const json_t *report) {
+static json_t *status_to_json(const Job *job, const JobStatus *status, const json_t *said) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     json_t *json = json_object();
     json_object_set_new(json, "job_id", json_string_lossy(job->id));
@@ -253,15 +258,14 @@ static json_t *status_to_json(const Job *job, const JobStatus *status, const jso
     json_object_set_new(json, "updated_at", json_string(clock_rfc3339(arena, clock_wall_us())));
     json_object_set_new(json, "source", json_string_lossy(job->source));
     json_object_set_new(json, "dest", json_string_lossy(job->dest));
-    json_object_set_new(json, "progress", copy_or_null(progress));
-    json_object_set_new(json, "error", copy_or_null(error));
-    json_object_set_new(json, "report", copy_or_null(report));
+    if (status->run > 0)
+        json_object_set_new(json, "run", json_integer(status->run));
+    put_said(json, said);
     return json;
 }
 
-bool job_status_write(const Job *job, const JobStatus *status, const json_t *progress, const json_t *error,
-                      const json_t *report, Error *err) {
-    CLEANUP(json_freep) json_t *json = status_to_json(job, status, progress, error, report);
+bool job_status_write(const Job *job, const JobStatus *status, const json_t *said, Error *err) {
+    CLEANUP(json_freep) json_t *json = status_to_json(job, status, said);
     return write_json(job->folder, "status.json", json, err);
 }
 
@@ -355,10 +359,11 @@ bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t
     if (!read_json(job->folder, "status.json", &json, err))
         return false;
     if (json == NULL) /* it has just begun: nothing is written but job.json */
-        json = status_to_json(job, &(JobStatus){.state = JOB_NOT_STARTED, .phase = ""}, NULL, NULL, NULL);
+        json = status_to_json(job, &(JobStatus){.state = JOB_NOT_STARTED, .phase = ""}, NULL);
     status.state = state_from_name(json_get_string(json, "state", ""));
     status.phase = arena_strdup(arena, json_get_string(json, "phase", ""));
     status.pid = json_get_int(json, "pid", 0);
+    status.run = json_get_int(json, "run", 0);
     status.updated_at = arena_strdup(arena, json_get_string(json, "updated_at", ""));
     const json_t *error = json_get_object(json, "error");
     status.has_error = error != NULL;

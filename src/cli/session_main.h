@@ -1,0 +1,6 @@
+/* The internal command `session`: one run of a migration for the service, without a terminal. */
+#pragma once
+
+/* argv: session FOLDER. Descriptor 3: one START with {"name", "run", "action", "options", "source": endpoint, "dest":
+ * endpoint, "more"?}; an endpoint is {"conninfo", "ca"?, "cert"?, "key"?}. */
+int session_main(int argc, char **argv);
