@@ -136,7 +136,7 @@ static const char *object_database(const Record *object) {
     return json_get_string(json_object_get(object->api, "sourceObject"), "database", "");
 }
 
-static void note_news(Record *object, const ObjectNews *news) {
+void object_note(Record *object, const ObjectNews *news) {
     object->resource.state = object_state_name(news->state);
     object->resource.phase = object_phase_name(news->phase);
     if (news->error != NULL)
@@ -156,7 +156,7 @@ static bool create_object(StoreTx *tx, Arena *arena, const char *job, const Obje
         .run = json_object(),
     };
 
-    note_news(&object, news);
+    object_note(&object, news);
     return record_create(tx, arena, &object, err);
 }
 
@@ -169,7 +169,7 @@ bool object_put(StoreTx *tx, Arena *arena, const char *job, const ObjectNews *ne
     if (strcmp(object_database(&object), news->database) != 0)
         return error_set(err, REASON_INTERNAL, "the databases %s and %s have the same hash", object_database(&object),
                          news->database);
-    note_news(&object, news);
+    object_note(&object, news);
     return record_save(tx, arena, &object, err);
 }
 

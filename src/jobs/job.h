@@ -23,6 +23,8 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
     X(BEGAN_AT_US, "beganAtUs")   /* the last start or restart */                                                      \
     X(ENDED_AT_US, "endedAtUs")   /* it is completed or failed since; 0 = it is not */                                 \
     X(OPERATION, "operation")     /* under way: {"name", "verb"} */                                                    \
+    X(LAUNCH, "launch")           /* grows with each action that begins sessions: those begun for less are due */      \
+    X(ANEW, "anew")               /* the launch at which the destination was to be emptied last */                     \
     X(WISH, "wish")               /* body of the verb that was carried out last */                                     \
     X(ERRANDS, "errands")         /* under way: {verb: name of its operation} */
 
@@ -71,6 +73,8 @@ typedef struct ObjectNews {
     const Error *error; /* NULL = none */
 } ObjectNews;
 
+/* Sets state, phase and error of a loaded object. */
+void object_note(Record *object, const ObjectNews *news);
 /* Makes the object of a database, or brings it up to date. *ret_name may be NULL. */
 NODISCARD bool object_put(StoreTx *tx, Arena *arena, const char *job, const ObjectNews *news, Error *err);
 /* Name of the resource for a database of a job. */

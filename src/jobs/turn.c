@@ -84,6 +84,20 @@ static bool end_operation(const Turn *turn, const char *name, Settled settled, E
     return operation_finish(turn->tx, turn->arena, name, "MigrationJob", answer, err);
 }
 
+/* Whoever carries actions out sees from the job itself which sessions are due, whether it has the outbox's entry yet or
+ * not: the two are one transaction. */
+static void note_launch(const Turn *turn) {
+    JobAction action = turn->row->action;
+    json_t *run = turn->job->run;
+
+    if (action != ACTION_SPAWN_WORKER && action != ACTION_SPAWN_ANEW && action != ACTION_PURGE)
+        return;
+    int64_t launch = json_get_int(run, job_run_LAUNCH, 0) + 1;
+    (void)json_object_set_new(run, job_run_LAUNCH, json_integer(launch));
+    if (action == ACTION_SPAWN_ANEW)
+        (void)json_object_set_new(run, job_run_ANEW, json_integer(launch));
+}
+
 static bool add_action(const Turn *turn, Error *err) {
     if (turn->row->action == ACTION_NOTHING)
         return true;
@@ -139,6 +153,7 @@ bool turn_take(const Turn *turn, Error *err) {
 
     job_set_state(turn->job, row->to, row->to_phase);
     note_times(turn);
+    note_launch(turn);
     if (turn->order != NULL) {
         (void)json_object_set_new(turn->job->run, job_run_WISH,
                                   turn->args != NULL ? json_deep_copy(turn->args) : json_object());

@@ -359,6 +359,7 @@ static const Field migration_job_fields[] = {
     {.name = "dumpPath", .kind = FIELD_STRING, .flags = FIELD_ECHO, .oneof = "dump"},
     {.name = "satisfiesPzs", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
     {.name = "satisfiesPzi", .kind = FIELD_BOOL, .flags = FIELD_OUTPUT},
+    {.name = "progress", .kind = FIELD_STRUCT, .flags = FIELD_OUTPUT, .help = "counters, lag and what is waited for"},
     {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
     {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
     {.name = "allowedActions",

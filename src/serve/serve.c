@@ -2,7 +2,8 @@
  * The daemon.
  *
  * Threads: the loop's (this one), those of the HTTP server, which run the API's handlers, the API's watch of the store,
- * and one for what is done every few minutes. The loop's thread never waits for the store once it serves.
+ * the supervisor's, which carries out what the API is asked for, and one for what is done every few minutes. The loop's
+ * thread never waits for the store once it serves.
  */
 #include "serve/serve.h"
 
@@ -17,6 +18,7 @@
 #include "serve/files.h"
 #include "serve/gate.h"
 #include "serve/notify.h"
+#include "supervise/supervisor.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -42,6 +44,7 @@ typedef struct Serve {
     Loop *loop;
     Api *api;
     HttpServer *server;
+    Supervisor *supervisor;
     TaskPool *pool;
     LoopTimer *timer;
     LoopWatch *signals;
@@ -203,9 +206,18 @@ static bool begin_server(Serve *serve, Error *err) {
     return http_server_new(serve->loop, &config, &serve->server, err);
 }
 
+static bool begin_supervisor(Serve *serve, Error *err) {
+    const SupervisorConfig config = {.store = serve->store,
+                                     .secrets = serve->secrets,
+                                     .state_dir = serve->options->state_dir,
+                                     .address = serve->options->listen};
+
+    return serve->options->api_only || supervisor_new(&config, &serve->supervisor, err);
+}
+
 static bool run(Serve *serve, Error *err) {
     if (!taskpool_new("tidy", 1, 1, &serve->pool, err) || !loop_new(&serve->loop, err) || !begin_api(serve, err) ||
-        !begin_server(serve, err))
+        !begin_server(serve, err) || !begin_supervisor(serve, err))
         return false;
     serve->signals = loop_watch(serve->loop, serve->signal_fd, POLLIN, on_signal, serve);
     serve->timer = loop_every(serve->loop, tidy_us, on_timer, serve);
@@ -217,6 +229,7 @@ static bool run(Serve *serve, Error *err) {
 
 /* In this order: streams are closed by the server, then the API forgets them, then the loop goes. */
 static void end(Serve *serve) {
+    supervisor_freep(&serve->supervisor); /* it gives its leases back: the store still answers */
     stop_request(&serve->stop);
     loop_timer_freep(&serve->timer);
     loop_watch_freep(&serve->signals);

@@ -46,12 +46,12 @@ class Answer:
 
 
 class Daemon:
-    """A running `pgcrane serve` with a folder of its own."""
+    """A running `pgcrane serve` with a folder of its own. One that does not work only keeps what it is asked for."""
 
-    def __init__(self, folder, *options, env=None, listen="127.0.0.1:0", tls=None):
+    def __init__(self, folder, *options, env=None, listen="127.0.0.1:0", tls=None, works=False):
         self.folder = str(folder)
         self.program = Program(folder)
-        self.options, self.env, self.process = options, env, None
+        self.options, self.env, self.process = options + (() if works else ("--api-only",)), env, None
         self.listen, self.tls = listen, tls  # tls: an ssl.SSLContext
         self.log_path = os.path.join(self.folder, "serve.log")
 

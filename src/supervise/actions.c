@@ -1,0 +1,154 @@
+/*
+ * Entries of the outbox.
+ *
+ * NOTES
+ * What an action of a job asks for stands in the job itself, since the same transaction: its state, and its launch,
+ * which says which sessions are due (seat.c). So a look that comes before the entry sees the same as one that comes
+ * after it, and all the entry does is to bring the job to a node. Errands stand nowhere else.
+ *
+ * An entry of a job that another node has is put back: that node takes it within a second.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "jobs/errand.h"
+#include "jobs/fact.h"
+#include "model/status.h"
+#include "supervise/supervisor_internal.h"
+
+#include <string.h>
+
+enum { TAKEN_MAX = 32 };
+static const int64_t span_us = 30 * USEC_PER_SEC, put_back_us = 200 * USEC_PER_MSEC;
+
+typedef struct Entry {
+    Supervisor *this;
+    const StoreAction *action;
+    int64_t epoch; /* of the lease; 0 = another node has it, or there is none to have */
+} Entry;
+
+/* ---- What each action asks for ---- */
+
+/* A server that this service makes: nobody makes any yet. */
+static bool refuse_to_prepare(StoreTx *tx, const char *job, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Error why;
+    bool taken = false;
+
+    error_set(&why, REASON_NOT_SERVED, "the destination of %s is a server that is yet to be made", job);
+    error_remedy(&why, "name a destination profile of kind postgresql, with host and port of a server that is there");
+    return job_fact(tx, arena, job, &(Fact){.event = EVENT_FATAL, .error = &why}, &taken, err);
+}
+
+static bool nothing(StoreTx *tx UNUSED, const char *job UNUSED, Error *err UNUSED) {
+    return true;
+}
+
+static bool (*const job_actions[ACTION_MAX_])(StoreTx *tx, const char *job, Error *err) = {
+    [ACTION_NOTHING] = nothing,      [ACTION_PREPARE] = refuse_to_prepare,
+    [ACTION_SPAWN_WORKER] = nothing, /* the job's launch says it */
+    [ACTION_SPAWN_ANEW] = nothing,   /* so it does */
+    [ACTION_ASK_STOP] = nothing,     /* the state says it */
+    [ACTION_ASK_PROMOTE] = nothing,  /* so it does */
+    [ACTION_TIDY_SOURCE] = nothing,  /* a session that is done has tidied up */
+    [ACTION_PURGE] = nothing,        /* the state and the launch say it */
+};
+
+static bool find_action(const char *name, JobAction *ret_action) {
+    for (JobAction action = 0; action < ACTION_MAX_; action++)
+        if (strcmp(job_action_name(action), name) == 0) {
+            *ret_action = action;
+            return true;
+        }
+    return false;
+}
+
+/* One that was overtaken: the job is gone. */
+static bool run_action(StoreTx *tx, const Entry *entry, JobAction action, Error *err) {
+    return job_actions[action](tx, entry->action->owner, err) || err->reason == REASON_NO_RESOURCE;
+}
+
+/* ---- Errands ---- */
+
+static bool refuse_errand(StoreTx *tx, const StoreAction *action, Errand errand, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *body = NULL;
+    Error why;
+    StoreKind kind = strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
+
+    if (!json_parse(action->body, strlen(action->body), &body, err))
+        return false;
+    error_set(&why, REASON_NOT_SERVED, "%s is not served yet", errand_name(errand));
+    CLEANUP(json_freep) json_t *status = status_to_json(&why, NULL);
+    return errand_end(tx, arena, kind, action->owner, errand, json_get_string(body, "operation", ""), status, NULL,
+                      NULL, err);
+}
+
+static bool find_errand(const char *name, Errand *ret_errand) {
+    for (Errand errand = 0; errand < ERRAND_MAX_; errand++)
+        if (strcmp(errand_name(errand), name) == 0) {
+            *ret_errand = errand;
+            return true;
+        }
+    return false;
+}
+
+/* ---- One entry ---- */
+
+static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
+    JobAction action;
+    Errand errand;
+
+    if (find_action(entry->action->action, &action))
+        return run_action(tx, entry, action, err);
+    if (find_errand(entry->action->action, &errand))
+        return refuse_errand(tx, entry->action, errand, err);
+    log_warning("%s: nobody knows the action %s", entry->action->owner, entry->action->action);
+    return true;
+}
+
+/* Another node may have been given the entry meanwhile: then nothing of this stays. */
+static bool handle(StoreTx *tx, void *context, Error *err) {
+    Entry *entry = context;
+    const StoreAction *action = entry->action;
+
+    entry->epoch = 0;
+    if (strstr(action->owner, "/migrationJobs/") != NULL &&
+        !lease_take(entry->this, tx, action->owner, &entry->epoch, err))
+        return false;
+    if (strstr(action->owner, "/migrationJobs/") != NULL && entry->epoch == 0)
+        return store_outbox_postpone(tx, action->id, action->attempt, put_back_us, err);
+    return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
+}
+
+typedef struct Taken {
+    const Supervisor *this;
+    StoreAction *actions;
+    size_t count;
+} Taken;
+
+static bool take(StoreTx *tx, void *context, Error *err) {
+    Taken *taken = context;
+
+    return store_outbox_take(tx, taken->this->node, NULL, span_us, TAKEN_MAX, &taken->actions, &taken->count, err);
+}
+
+bool actions_take(Supervisor *this, bool *ret_some, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Taken taken = {.this = this};
+
+    if (!store_write(this->config.store, arena, take, &taken, err))
+        return false;
+    *ret_some = taken.count > 0;
+    for (size_t at = 0; at < taken.count; at++) {
+        CLEANUP(arena_freep) Arena *scratch = arena_new();
+        Entry entry = {.this = this, .action = &taken.actions[at]};
+
+        if (store_write(this->config.store, scratch, handle, &entry, err)) {
+            if (entry.epoch > 0)
+                (void)held_add(this, taken.actions[at].owner, entry.epoch);
+        } else if (err->reason != REASON_LEASE_LOST) {
+            return error_wrap(err, "%s of %s", taken.actions[at].action, taken.actions[at].owner);
+        }
+    }
+    return true;
+}

@@ -1,0 +1,19 @@
+/*
+ * Connection strings for workers, made of connection profiles and their secrets.
+ *
+ * Contract
+ * - A string made here holds a password: it goes to a session over its descriptor, and nowhere else.
+ * - Certificates and keys are no part of it: libpq reads them from files, so the session writes them where only it can
+ *   read (cli/session_main.c) and adds their paths. Here they are texts beside the string.
+ * - For bodies of store_read() and store_write().
+ */
+#pragma once
+
+#include "jobs/record.h"
+#include "secrets/secrets.h"
+
+/* {"conninfo", "ca"?, "cert"?, "key"?} of a postgresql profile, for `database` (NULL = the profile's own, else
+ * "postgres"). New reference; to be wiped by whoever is the last to have it. NOT_SERVED for other kinds of profiles,
+ * KEY_WRONG and others of vault_get(). */
+NODISCARD bool endpoint_of(StoreTx *tx, Secrets *secrets, const Record *profile, const char *database,
+                           json_t **ret_endpoint, Error *err);

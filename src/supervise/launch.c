@@ -1,0 +1,158 @@
+/* Sessions as processes of their own. */
+#include "supervise/launch.h"
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/proc.h"
+#include "session/connect.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef struct Child {
+    const char *folder;
+    int64_t run;
+    pid_t pid; /* 0 = it has ended */
+} Child;
+
+/* Strings of children that are gone stay in the arena until it is made anew: when none lives, or many are over. */
+struct Children {
+    Arena *arena; /* holds this struct's strings */
+    Child items[LAUNCH_CHILDREN_MAX];
+    size_t count;
+};
+
+Children *children_new(void) {
+    Arena *arena = arena_new();
+    Children *children = arena_new_of(arena, Children);
+
+    children->arena = arena;
+    return children;
+}
+
+void children_freep(Children **children) {
+    if (*children != NULL)
+        arena_free((*children)->arena);
+    *children = NULL;
+}
+
+void children_reap(Children *children) {
+    for (size_t at = 0; at < children->count; at++) {
+        Child *child = &children->items[at];
+        int status = 0;
+
+        if (child->pid > 0 && waitpid(child->pid, &status, WNOHANG) == child->pid)
+            child->pid = 0;
+    }
+}
+
+static Child *find(const Children *children, const char *folder) {
+    for (size_t at = 0; at < children->count; at++)
+        if (strcmp(children->items[at].folder, folder) == 0)
+            return (Child *)(uintptr_t)&children->items[at];
+    return NULL;
+}
+
+bool children_lives(const Children *children, const char *folder, int64_t run) {
+    const Child *child = find(children, folder);
+
+    return child != NULL && child->run == run && child->pid > 0;
+}
+
+bool children_has_ended(const Children *children, const char *folder, int64_t run) {
+    const Child *child = find(children, folder);
+
+    return child != NULL && child->run == run && child->pid == 0;
+}
+
+/* One place per folder: its last number counts. */
+static Child *place_for(Children *children, const char *folder, Error *err) {
+    Child *child = find(children, folder);
+
+    for (size_t at = 0; child == NULL && at < children->count; at++)
+        if (children->items[at].pid == 0 && children->count == LAUNCH_CHILDREN_MAX) {
+            child = &children->items[at];
+            child->folder = arena_strdup(children->arena, folder);
+        }
+    if (child != NULL)
+        return child;
+    if (children->count == LAUNCH_CHILDREN_MAX) {
+        error_set(err, REASON_INTERNAL, "%d sessions are under way on this node", LAUNCH_CHILDREN_MAX);
+        return NULL;
+    }
+    child = &children->items[children->count++];
+    child->folder = arena_strdup(children->arena, folder);
+    return child;
+}
+
+/* ---- Starting ---- */
+
+static bool open_log(const char *folder, int *ret_fd, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *path = arena_printf(arena, "%s/session.log", folder);
+    struct stat there;
+
+    if (stat(path, &there) == 0 && there.st_size > LAUNCH_LOG_MAX)
+        (void)rename(path, arena_printf(arena, "%s/session.log.1", folder));
+    *ret_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return *ret_fd >= 0 || error_errno(err, REASON_SYSTEM, "cannot open %s", path);
+}
+
+static bool spawn(const char *folder, int fd, pid_t *ret_pid, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(fd_close) int log = -1;
+    const char *self;
+
+    if (!proc_self_path(arena, &self, err) || !open_log(folder, &log, err))
+        return false;
+    const char *const argv[] = {self, "session", folder, NULL};
+    return proc_spawn(&(ProcSpec){.argv = argv, .stderr_fd = log, .fd3 = fd, .new_session = true}, ret_pid, err);
+}
+
+bool launch_session(Children *children, const char *folder, int64_t run, const json_t *start, Error *err) {
+    CLEANUP(wire_freep) Wire *wire = NULL;
+    int pair[2];
+    pid_t pid;
+    Child *child = place_for(children, folder, err);
+
+    if (child == NULL || !fd_make_dirs(folder, err))
+        return false;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_errno(err, REASON_SYSTEM, "socketpair");
+    wire = wire_new(pair[0]);
+    CLEANUP(fd_close) int theirs = pair[1];
+    if (!spawn(folder, theirs, &pid, err))
+        return error_wrap(err, "starting a session in %s", folder);
+    child->run = run;
+    child->pid = pid;
+    fd_close(&theirs);
+    /* One that ends before it has read everything: children_reap() and its folder tell. */
+    Error lost;
+    if (!wire_send(wire, WIRE_START, json_deep_copy(start), &lost))
+        log_warning("session in %s: %s", folder, lost.message);
+    return true;
+}
+
+/* ---- Asking ---- */
+
+bool launch_ask(const char *folder, bool promote, const json_t *body, bool *ret_sent, Error *err) {
+    CLEANUP(wire_freep) Wire *wire = NULL;
+
+    *ret_sent = false;
+    if (access(folder, F_OK) != 0)
+        return true;
+    if (!control_connect(folder, &wire, err))
+        return false;
+    if (wire == NULL)
+        return true;
+    json_t *copy = body != NULL ? json_deep_copy(body) : json_object();
+    *ret_sent = wire_send(wire, promote ? WIRE_PROMOTE : WIRE_STOP, copy, err);
+    return *ret_sent;
+}

@@ -1,0 +1,127 @@
+/* What a job shows of its databases' progress. */
+#include "supervise/progress.h"
+
+#include "common/clock.h"
+
+typedef enum Kind { SUM, RATE, MOST } Kind;
+
+/* -1 = this seat does not know. */
+typedef struct Numbers {
+#define X(key, kind, meaning) double key;
+    PROGRESS_FIELDS(X)
+#undef X
+} Numbers;
+
+enum { FIELDS = sizeof(Numbers) / sizeof(double) };
+
+static const struct {
+    const char *key;
+    Kind kind;
+} fields[FIELDS] = {
+#define X(key, kind, meaning) {#key, kind},
+    PROGRESS_FIELDS(X)
+#undef X
+};
+
+typedef union Row {
+    Numbers numbers;
+    double all[FIELDS];
+} Row;
+
+static double known(int64_t number) {
+    return number < 0 ? -1 : (double)number;
+}
+
+static double seconds(int64_t us) {
+    return us < 0 ? -1 : (double)us / (double)USEC_PER_SEC;
+}
+
+static void fill_copy(Numbers *numbers, const Progress *progress) {
+    numbers->bytesDone = known(progress->bytes_done);
+    numbers->bytesTotal = known(progress->bytes_total);
+    numbers->rowsDone = known(progress->rows_done);
+    numbers->tablesDone = known(progress->tables_done);
+    numbers->tablesTotal = known(progress->tables_total);
+    numbers->indexesDone = known(progress->indexes_done);
+    numbers->indexesTotal = known(progress->indexes_total);
+    numbers->bytesPerSecond = progress->bytes_per_second;
+    numbers->etaSeconds = seconds(progress->eta_us);
+}
+
+static void fill_following(Numbers *numbers, const CdcProgress *cdc) {
+    if (cdc->state == CDC_NONE)
+        return;
+    numbers->bytesPerSecond = -1;
+    numbers->etaSeconds = seconds(cdc->eta_us);
+    numbers->lagBytes = known(cdc->lag_bytes);
+    numbers->lagSeconds = seconds(cdc->lag_us);
+    numbers->retainedBytes = known(cdc->retained_bytes);
+    numbers->retainedLimitBytes = known(cdc->limit_bytes);
+    numbers->insertsPerSecond = cdc->inserts_rate;
+    numbers->updatesPerSecond = cdc->updates_rate;
+    numbers->deletesPerSecond = cdc->deletes_rate;
+}
+
+static Row row_of(const SeatPicture *picture) {
+    Row row;
+
+    for (size_t at = 0; at < FIELDS; at++)
+        row.all[at] = -1;
+    if (picture->has_status && picture->status.has_progress) {
+        fill_copy(&row.numbers, &picture->status.progress);
+        fill_following(&row.numbers, &picture->status.progress.cdc);
+    }
+    return row;
+}
+
+static void add(Row *sum, const Row *row) {
+    for (size_t at = 0; at < FIELDS; at++) {
+        double before = sum->all[at], more = row->all[at];
+
+        if (more < 0)
+            continue;
+        if (before < 0)
+            sum->all[at] = more;
+        else
+            sum->all[at] = fields[at].kind == MOST ? (before > more ? before : more) : before + more;
+    }
+}
+
+/* The first that is in the way, and of which database. */
+static const char *waiting_for(Arena *arena, const SeatPicture *pictures, size_t count) {
+    for (size_t at = 0; at < count; at++) {
+        const SeatPicture *picture = &pictures[at];
+        const CdcProgress *cdc = &picture->status.progress.cdc;
+
+        if (picture->seat.state == SEAT_IDLE && picture->seat.due != DUE_NOTHING)
+            return arena_printf(arena, "database %s waits for its turn", picture->database);
+        if (!picture->has_status)
+            continue;
+        if (cdc->state == CDC_RETRYING || cdc->state == CDC_COPYING_AGAIN)
+            return arena_printf(arena, "database %s: %s", picture->database, cdc_state_help(cdc->state));
+        if (cdc->promote_step != NULL && cdc->promote_step[0] != '\0')
+            return arena_printf(arena, "database %s: %s", picture->database, cdc->promote_step);
+    }
+    return "";
+}
+
+static json_t *number(double value) {
+    return value == (double)(int64_t)value ? json_integer((json_int_t)value) : json_real(value);
+}
+
+json_t *progress_of_job(Arena *arena, const SeatPicture *pictures, size_t count) {
+    json_t *progress = json_object();
+    Row sum;
+
+    for (size_t at = 0; at < FIELDS; at++)
+        sum.all[at] = -1;
+    for (size_t at = 0; at < count; at++) {
+        const Row row = row_of(&pictures[at]);
+        add(&sum, &row);
+    }
+    for (size_t at = 0; at < FIELDS; at++)
+        if (sum.all[at] >= 0)
+            (void)json_object_set_new(progress, fields[at].key, number(sum.all[at]));
+    (void)json_object_set_new(progress, "waitingFor", json_string_lossy(waiting_for(arena, pictures, count)));
+    return progress;
+}

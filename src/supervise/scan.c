@@ -1,0 +1,97 @@
+/*
+ * Jobs that somebody should have, and nobody has: after a node was lost, or a daemon began anew. And jobs whose pause
+ * after an error is over.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "jobs/fact.h"
+#include "supervise/supervisor_internal.h"
+
+#include <string.h>
+
+static const int64_t scan_us = 1 * USEC_PER_SEC;
+
+static const JobState of_interest[] = {JOB_STARTING,   JOB_RUNNING,  JOB_STOPPING, JOB_RESUMING,
+                                       JOB_RESTARTING, JOB_DELETING, JOB_FAILED};
+
+typedef VEC(const char *) NameVec;
+
+typedef struct Scan {
+    Arena *arena;
+    NameVec names;
+} Scan;
+
+/* One that failed for good is nobody's. */
+static bool waits_for_retry(const StoreResource *resource, bool *ret_waits, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!record_open(resource, &job, err))
+        return false;
+    *ret_waits = job_retry_at_us(&job) > 0;
+    return true;
+}
+
+static bool add_page(Scan *scan, const StorePage *page, bool failed, Error *err) {
+    for (size_t at = 0; at < page->count; at++) {
+        bool wanted = true;
+
+        if (failed && !waits_for_retry(&page->items[at], &wanted, err))
+            return false;
+        if (wanted)
+            vec_push(scan->arena, &scan->names, arena_strdup(scan->arena, page->items[at].name));
+    }
+    return true;
+}
+
+static bool list(StoreTx *tx, void *context, Error *err) {
+    Scan *scan = context;
+
+    scan->names.len = 0;
+    for (size_t at = 0; at < COUNT_OF(of_interest); at++) {
+        StoreQuery query = {
+            .kind = STORE_MIGRATION_JOB, .state = job_state_name(of_interest[at]), .page_size = STORE_PAGE_MAX};
+        StorePage page = {0};
+
+        do {
+            if (!store_list(tx, &query, &page, err) || !add_page(scan, &page, of_interest[at] == JOB_FAILED, err))
+                return false;
+            query.cursor = page.next_cursor;
+        } while (page.next_cursor[0] != '\0');
+    }
+    return true;
+}
+
+typedef struct TakeOver {
+    const Supervisor *this;
+    const char *name;
+    int64_t epoch;
+} TakeOver;
+
+static bool take_over(StoreTx *tx, void *context, Error *err) {
+    TakeOver *wanted = context;
+
+    return lease_take(wanted->this, tx, wanted->name, &wanted->epoch, err);
+}
+
+bool jobs_scan(Supervisor *this, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Scan scan = {.arena = arena};
+
+    if (clock_now_us() < this->next_scan_us)
+        return true;
+    if (!store_read(this->config.store, arena, list, &scan, err))
+        return false;
+    this->next_scan_us = clock_now_us() + scan_us;
+    for (size_t at = 0; at < scan.names.len; at++) {
+        CLEANUP(arena_freep) Arena *scratch = arena_new();
+        TakeOver wanted = {.this = this, .name = scan.names.items[at]};
+
+        if (held_find(this, wanted.name) != NULL)
+            continue;
+        if (!store_write(this->config.store, scratch, take_over, &wanted, err))
+            return false;
+        if (wanted.epoch > 0)
+            (void)held_add(this, wanted.name, wanted.epoch);
+    }
+    return true;
+}

@@ -1,0 +1,239 @@
+/*
+ * The place of one database of a job.
+ *
+ * NOTES
+ * A session ends in one of four ways: it says so in its file (COMPLETED, STOPPED, FAILED) and gives the lock back; it
+ * is killed, and the lock is free while its file says that it runs; it ends before it has the lock, and there is no
+ * file of its number; or its node is gone. Whatever the file does not say, the lock and the child do:
+ *
+ *   file of this number | lock  | child  | seat
+ *   any                 | held  | any    | alive, as the file says
+ *   any                 | free  | lives  | BEGINNING (it has no lock yet, or has just given it back)
+ *   an end              | free  | no     | that end
+ *   under way           | free  | no     | LOST
+ *   none                | free  | ended  | LOST: it could not even say why (its log does)
+ *   none                | free  | no     | due: the daemon died between the number and the process
+ *
+ * In the last row a process may have been started that has not taken the lock yet. Then two are: the second to ask for
+ * the lock ends at once, and the first is the one with the number.
+ */
+#include "supervise/seat.h"
+
+#include "wire/wire.h"
+
+#include <string.h>
+
+#define X(name, key) const char seat_run_##name[] = key;
+SEAT_RUN_KEYS(X)
+#undef X
+
+const char *seat_database(const Record *object) {
+    return json_get_string(json_object_get(object->api, "sourceObject"), "database", "");
+}
+
+/* A session that was begun for an earlier launch is not what the job asks for now. */
+static SeatDue due_of(const SeatInput *input) {
+    bool due = json_get_int(input->object->run, seat_run_LAUNCH, 0) < input->launch;
+
+    return !due ? DUE_NOTHING : input->is_deleting ? DUE_REMOVE : DUE_START;
+}
+
+/* ---- A session that lives ---- */
+
+static SeatState state_of_following(const CdcProgress *cdc) {
+    static const SeatState states[CDC_STATE_MAX_] = {
+        [CDC_NONE] = SEAT_FOLLOWING,     [CDC_CATCHING_UP] = SEAT_FOLLOWING,   [CDC_FOLLOWING] = SEAT_READY,
+        [CDC_RETRYING] = SEAT_FOLLOWING, [CDC_COPYING_AGAIN] = SEAT_FOLLOWING, [CDC_PROMOTING] = SEAT_PROMOTING,
+        [CDC_PROMOTED] = SEAT_PROMOTING,
+    };
+
+    return states[cdc->state];
+}
+
+static SeatState state_of_progress(const JobStatus *status) {
+    const Progress *progress = &status->progress;
+    bool follows = progress->cdc.state != CDC_NONE || progress->phases[PHASE_CDC].state == PHASE_RUNNING;
+
+    if (status->state == JOB_STARTING || !status->has_progress)
+        return SEAT_CHECKING;
+    return follows ? state_of_following(&progress->cdc) : SEAT_COPYING;
+}
+
+/* What has become of the promote that the job wishes, if it has heard of it. */
+static void look_at_wish(SeatPicture *picture, const char *wish) {
+    const json_t *heard = json_get_object(picture->said, "wish");
+    const json_t *result = json_get_object(heard, "result");
+    Seat *seat = &picture->seat;
+
+    if (wish == NULL || heard == NULL || strcmp(json_get_string(heard, "wish", ""), wish) != 0)
+        return;
+    seat->wish_heard = true;
+    bool undone = result != NULL && !json_get_bool(result, "ok", false);
+    seat->state = undone ? SEAT_UNDONE : SEAT_PROMOTING;
+    picture->has_error = undone;
+    if (undone)
+        wire_error_from_json(json_get_object(result, "error"), &picture->error);
+}
+
+static void look_at_living(SeatPicture *picture, const char *wish) {
+    Seat *seat = &picture->seat;
+
+    seat->stopping = picture->status.state == JOB_STOPPING;
+    seat->state = state_of_progress(&picture->status);
+    if ((seat->state == SEAT_FOLLOWING || seat->state == SEAT_READY || seat->state == SEAT_PROMOTING) &&
+        !seat->stopping)
+        look_at_wish(picture, wish);
+}
+
+/* ---- One that has ended ---- */
+
+static SeatState state_of_error(const Error *error) {
+    switch ((int)error->reason) {
+    case REASON_CANCELLED:
+        return SEAT_STOPPED;
+    case REASON_WORKER_LOST:
+    case REASON_FENCED: /* by another one of ours: this node has the lease, so it is the one that goes on */
+        return SEAT_LOST;
+    default:
+        return SEAT_FAILED;
+    }
+}
+
+static void look_at_end(SeatPicture *picture) {
+    const JobStatus *status = &picture->status;
+    Seat *seat = &picture->seat;
+
+    if (status->state == JOB_COMPLETED) {
+        seat->state = SEAT_DONE;
+        return;
+    }
+    picture->has_error = status->has_error;
+    picture->error = status->error;
+    seat->state = status->has_error ? state_of_error(&status->error) : SEAT_LOST;
+    if (seat->removing && seat->state == SEAT_STOPPED) /* what may be ours was left: somebody has to look */
+        seat->state = SEAT_FAILED;
+    seat->refused = status->has_error && status->error.reason == REASON_PREFLIGHT_FAILED;
+}
+
+static void lose(SeatPicture *picture, const char *why) {
+    picture->seat.state = SEAT_LOST;
+    picture->has_error = true;
+    error_set(&picture->error, REASON_WORKER_LOST, "database %s: %s", picture->database, why);
+}
+
+/* ---- All of it ---- */
+
+static void look_without_word(const SeatInput *input, SeatPicture *picture) {
+    if (input->has_child)
+        picture->seat.state = SEAT_BEGINNING;
+    else if (input->child_ended)
+        lose(picture, "its process ended before it could say anything; session.log in its folder has more");
+    else if (picture->seat.due == DUE_NOTHING)
+        picture->seat.due = picture->seat.removing ? DUE_REMOVE : DUE_START;
+}
+
+static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture, Error *err) {
+    const Job job = {.id = picture->database, .folder = input->folder, .source = "", .dest = ""};
+
+    if (!job_status_read(arena, &job, &picture->status, &picture->said, err))
+        return error_wrap(err, "database %s", picture->database);
+    picture->has_status = picture->status.run == picture->run;
+    if (picture->status.running && picture->has_status)
+        look_at_living(picture, input->wish);
+    else if (picture->status.running || (input->has_child && picture->has_status))
+        picture->seat.state = SEAT_BEGINNING;
+    else if (picture->has_status)
+        look_at_end(picture);
+    else
+        look_without_word(input, picture);
+    return true;
+}
+
+/* One that is done has removed everything itself; so has one that never was. */
+static void note_removed(const SeatInput *input, SeatPicture *picture) {
+    Seat *seat = &picture->seat;
+    bool removed = json_get_bool(input->object->run, seat_run_REMOVED, false);
+
+    if (!input->is_deleting || seat_is_alive(seat->state) || (!removed && picture->run > 0 && seat->state != SEAT_DONE))
+        return;
+    seat->state = SEAT_REMOVED;
+    seat->due = DUE_NOTHING;
+}
+
+bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err) {
+    const json_t *run = input->object->run;
+    SeatPicture picture = {.database = arena_strdup(arena, seat_database(input->object)),
+                           .run = json_get_int(run, seat_run_RUN, 0)};
+    bool is_ours = strcmp(json_get_string(run, seat_run_HOME, ""), input->node) == 0;
+
+    picture.seat.due = due_of(input);
+    picture.seat.anew = json_get_int(run, seat_run_SETTLED, 0) < input->anew;
+    picture.seat.removing = json_get_bool(run, seat_run_REMOVING, false);
+    picture.seat.may_try_again = json_get_int(run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
+    picture.seat.may_start =
+        picture.seat.due != DUE_NOTHING || json_get_int(run, seat_run_RETRY_AT_US, 0) <= input->now_wall_us;
+    if (picture.run > 0 && !is_ours)
+        lose(&picture, "the node that had it is gone, or has lost it");
+    else if (picture.run > 0 && !look_here(arena, input, &picture, err))
+        return false;
+    if (picture.seat.state == SEAT_DONE && picture.seat.due == DUE_START && !picture.seat.anew)
+        picture.seat.due = DUE_NOTHING;
+    if (picture.seat.state == SEAT_FAILED && picture.has_error)
+        picture.seat.may_try_again = picture.seat.may_try_again && picture.error.retryable;
+    note_removed(input, &picture);
+    *ret_picture = picture;
+    return true;
+}
+
+void seat_picture_fini(SeatPicture *picture) {
+    json_freep(&picture->said);
+}
+
+/* ---- As the API shows it ---- */
+
+static ObjectPhase phase_of(const SeatPicture *picture) {
+    static const ObjectPhase phases[SEAT_STATE_MAX_] = {
+        [SEAT_COPYING] = OBJECT_PHASE_FULL_DUMP,
+        [SEAT_FOLLOWING] = OBJECT_PHASE_CDC,
+        [SEAT_READY] = OBJECT_PHASE_READY_FOR_PROMOTE,
+        [SEAT_PROMOTING] = OBJECT_PHASE_PROMOTE_IN_PROGRESS,
+        [SEAT_UNDONE] = OBJECT_PHASE_CDC,
+    };
+    const char *said = picture->has_status ? picture->status.phase : "";
+
+    if (picture->seat.state == SEAT_DONE)
+        return picture->status.progress.cdc.state == CDC_PROMOTED ? OBJECT_PHASE_PROMOTED : OBJECT_PHASE_NONE;
+    if (phases[picture->seat.state] != OBJECT_PHASE_NONE)
+        return phases[picture->seat.state];
+    return strcmp(said, "FULL_DUMP") == 0                                         ? OBJECT_PHASE_FULL_DUMP
+           : strcmp(said, "CDC") == 0 || strcmp(said, "PROMOTE_IN_PROGRESS") == 0 ? OBJECT_PHASE_CDC
+                                                                                  : OBJECT_PHASE_NONE;
+}
+
+static ObjectState state_of(const SeatPicture *picture, const JobView *job) {
+    static const ObjectState states[SEAT_STATE_MAX_] = {
+        [SEAT_IDLE] = OBJECT_NOT_STARTED,  [SEAT_BEGINNING] = OBJECT_RUNNING, [SEAT_CHECKING] = OBJECT_RUNNING,
+        [SEAT_COPYING] = OBJECT_RUNNING,   [SEAT_FOLLOWING] = OBJECT_RUNNING, [SEAT_READY] = OBJECT_RUNNING,
+        [SEAT_PROMOTING] = OBJECT_RUNNING, [SEAT_UNDONE] = OBJECT_RUNNING,    [SEAT_DONE] = OBJECT_COMPLETED,
+        [SEAT_STOPPED] = OBJECT_STOPPED,   [SEAT_FAILED] = OBJECT_FAILED,     [SEAT_LOST] = OBJECT_STOPPED,
+        [SEAT_REMOVED] = OBJECT_REMOVING,
+    };
+    const Seat *seat = &picture->seat;
+
+    if (job->state == JOB_DELETING)
+        return OBJECT_REMOVING;
+    if (seat_is_alive(seat->state) && seat->stopping)
+        return OBJECT_STOPPING;
+    return seat_is_alive(seat->state) && seat->anew ? OBJECT_RESTARTING : states[seat->state];
+}
+
+ObjectNews seat_news(const SeatPicture *picture, const JobView *job) {
+    bool shows_error = picture->has_error && picture->seat.state != SEAT_STOPPED;
+
+    return (ObjectNews){
+        .database = picture->database,
+        .state = state_of(picture, job),
+        .phase = phase_of(picture),
+        .error = shows_error ? &picture->error : NULL,
+    };
+}

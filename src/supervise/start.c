@@ -1,0 +1,78 @@
+/* What a session is told at its beginning. */
+#include "model/options.h"
+#include "supervise/endpoint.h"
+#include "supervise/supervisor_internal.h"
+
+#include <string.h>
+
+/* Groups of options that a job may set by its dumpFlags: names as on the command line, without dashes. */
+static const char *const groups_of_flags[] = {"Speed", "What to move", "Following", "Promote"};
+/* Those that the job itself decides. */
+static const char *const not_flags[] = {"follow", "promote"};
+
+static bool is_flag(const OptionInfo *info) {
+    bool found = false;
+
+    for (size_t at = 0; at < COUNT_OF(groups_of_flags); at++)
+        found = found || strcmp(groups_of_flags[at], info->group) == 0;
+    for (size_t at = 0; at < COUNT_OF(not_flags); at++)
+        found = found && strcmp(not_flags[at], info->flag) != 0;
+    return found;
+}
+
+static bool set_flags(Arena *arena, const json_t *api, MigrateOptions *options, Error *err) {
+    const json_t *flags = json_get_array(json_object_get(api, "dumpFlags"), "dumpFlags");
+
+    for (size_t at = 0; at < json_array_size(flags); at++) {
+        const json_t *flag = json_array_get(flags, at);
+        const char *name = json_get_string(flag, "name", "");
+        const OptionInfo *info = option_find(name[0] == '-' ? name + strspn(name, "-") : name);
+
+        if (info == NULL || !is_flag(info))
+            return error_set(err, REASON_USAGE, "dumpFlags: there is no flag \"%s\"", name);
+        if (!options_set(arena, options, info, json_get_string(flag, "value", "true"), err))
+            return false;
+    }
+    return true;
+}
+
+static void set_levels(const json_t *api, int64_t lanes, MigrateOptions *options) {
+    const json_t *performance = json_object_get(api, "performanceConfig");
+    const char *level = json_get_string(performance, "dumpParallelLevel", "");
+
+    options->jobs = strcmp(level, "MIN") == 0 ? 1 : strcmp(level, "MAX") == 0 ? lanes * 2 : lanes;
+}
+
+static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *ret_options, Error *err) {
+    const json_t *api = order->job->api;
+
+    options_init(ret_options);
+    ret_options->follow = strcmp(json_get_string(api, "type", ""), "CONTINUOUS") == 0;
+    ret_options->restart = order->order == ORDER_START_ANEW;
+    set_levels(api, order->lanes, ret_options);
+    return set_flags(arena, api, ret_options, err) && options_check(ret_options, err);
+}
+
+static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrder *order, const char *side,
+                             json_t **ret_endpoint, Error *err) {
+    CLEANUP(record_fini) Record profile = {0};
+    const char *name = json_get_string(order->job->api, side, "");
+
+    return record_load(tx, STORE_CONNECTION_PROFILE, name, &profile, err) &&
+           endpoint_of(tx, this->config.secrets, &profile, seat_database(order->object), ret_endpoint, err);
+}
+
+bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order, json_t **ret_start,
+                   Error *err) {
+    CLEANUP(json_freep) json_t *source = NULL;
+    CLEANUP(json_freep) json_t *dest = NULL;
+    MigrateOptions options;
+
+    if (!make_options(arena, order, &options, err) || !profile_endpoint(this, tx, order, "source", &source, err) ||
+        !profile_endpoint(this, tx, order, "destination", &dest, err))
+        return false;
+    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O}", "name", json_string_lossy(seat_database(order->object)),
+                           "run", (json_int_t)order->run, "action", order->order == ORDER_REMOVE ? "abort" : "migrate",
+                           "options", options_to_json(&options), "source", source, "dest", dest);
+    return true;
+}

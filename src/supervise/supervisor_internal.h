@@ -1,0 +1,71 @@
+/* What the files of the supervisor share. All of it belongs to its one thread. */
+#pragma once
+
+#include "jobs/job.h"
+#include "supervise/launch.h"
+#include "supervise/seat.h"
+#include "supervise/supervisor.h"
+
+enum { HELD_NAME_MAX = STORE_NAME_MAX };
+
+/* A job whose lease this node has. */
+typedef struct Held {
+    char name[HELD_NAME_MAX + 1];
+    int64_t epoch;
+    int64_t next_progress_us; /* clock_now_us(): when it is written again */
+    json_t *progress;         /* as written last; NULL = not yet */
+    bool at_rest;             /* nothing is to be done: the lease can go */
+} Held;
+
+struct Supervisor {
+    SupervisorConfig config;
+    Arena *arena;
+    Stop stop;
+    const char *home; /* this state folder, over restarts: seats are on it */
+    const char *node; /* this start of a daemon: leases are its */
+    Children *children;
+    Held **held;
+    size_t held_count, held_room;
+    int64_t next_beat_us, next_scan_us;
+    bool store_away; /* said once */
+};
+
+/* ---- Leases (lease.c) ---- */
+
+Held *held_find(const Supervisor *this, const char *job);
+/* The lease of the job, in a body of store_write(): acquires it when it is free. *ret_epoch 0: another node has it. */
+NODISCARD bool lease_take(const Supervisor *this, StoreTx *tx, const char *job, int64_t *ret_epoch, Error *err);
+/* Behind the commit of lease_take(). */
+Held *held_add(Supervisor *this, const char *job, int64_t epoch);
+void held_drop(Supervisor *this, Held *held);
+/* LEASE_LOST */
+NODISCARD bool lease_check(const Supervisor *this, StoreTx *tx, const Held *held, Error *err);
+/* Beat, and renewal of what is held; drops what is lost. */
+NODISCARD bool leases_renew(Supervisor *this, Error *err);
+NODISCARD bool leases_release(Supervisor *this, bool all, Error *err);
+
+/* ---- Work ---- */
+
+/* Entries of the outbox (actions.c). *ret_some: there were any. */
+NODISCARD bool actions_take(Supervisor *this, bool *ret_some, Error *err);
+/* Jobs that somebody should have, and nobody has (scan.c). */
+NODISCARD bool jobs_scan(Supervisor *this, Error *err);
+/* One look at a job that is held, and what follows from it (look.c). */
+NODISCARD bool job_look(Supervisor *this, Held *held, Error *err);
+
+/* STATE_DIR/sessions/UID/NUMBER-OF-THE-DATABASE */
+const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job, const Record *object);
+/* All objects of a job, in the arena; records_fini() for them. */
+NODISCARD bool objects_load(StoreTx *tx, Arena *arena, const char *job, Record **ret_objects, size_t *ret_count,
+                            Error *err);
+void records_fini(Record *records, size_t count);
+/* What a session is told at its beginning (start.c): {"name", "run", "action", "options", "source", "dest"}. New
+ * reference, with secrets. */
+typedef struct StartOrder {
+    const Record *job, *object;
+    int64_t run;
+    SeatOrder order;
+    int64_t lanes;
+} StartOrder;
+NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
+                             json_t **ret_start, Error *err);

@@ -1,0 +1,190 @@
+"""The life of a job: asked for over the API, carried out by sessions, against real servers."""
+import contextlib
+import time
+
+import pytest
+
+from support.cluster import wait_until
+from support.service import Service
+from support.trouble import SCHEMA, Writer, assert_equal, rows_and_sequences
+
+
+class Pair:
+    """A database on the source, and the one that it is moved to, of the same name."""
+
+    def __init__(self, source, dest, name):
+        self.source, self.dest = source.createdb(name), dest.createdb(name)
+        self.name = name
+        self.source.sql(SCHEMA)
+
+    def drop(self):
+        self.source.drop()
+        self.dest.drop()
+
+    def assert_clean(self):
+        assert self.source.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+        assert self.source.sql("SELECT pubname FROM pg_publication") == []
+
+
+@pytest.fixture
+def pairs(source, dest):
+    made = []
+
+    def make(*names):
+        made.extend(Pair(source, dest, name) for name in names)
+        return made[-len(names):]
+
+    yield make
+    for pair in made:
+        pair.drop()
+
+
+@pytest.fixture
+def service(tmp_path, source, dest):
+    with Service(tmp_path / "service") as running:
+        yield running
+
+
+def test_a_job_from_start_to_promote(service, source, dest, pairs):
+    (pair,) = pairs("shop")
+    service.job_of("move", source, dest, ["shop"])
+    assert service.done("move", "start")["state"] == "RUNNING"
+    job = service.wait_ready("move")
+    assert job["progress"]["lagBytes"] >= 0 and "promote" in job["allowedActions"], job
+    with Writer(pair.source) as writer:
+        writer.wait_for(20)
+        promoted = service.done("move", "promote")
+    assert promoted["state"] == "COMPLETED" and "error" not in promoted
+    assert service.objects("move")["shop"]["phase"] == "PROMOTED"
+    assert_equal(pair.source, pair.dest)
+    pair.assert_clean()
+    events = [e["kind"] for e in service.good(service.get("projects/my-project/locations/us-central1/migrationJobs/move/events"))["events"]]
+    for kind in ("USER_START", "WORKER_READY", "DUMP_DONE", "CAUGHT_UP", "USER_PROMOTE", "PROMOTE_DONE"):
+        assert kind in events, events
+    wait_until(lambda: not service.pids("session"), what="the sessions to end")
+    service.remove("move")
+
+
+def test_one_time(service, source, dest, pairs):
+    (pair,) = pairs("shop")
+    service.job_of("once", source, dest, ["shop"], kind="ONE_TIME")
+    service.done("once", "start")
+    service.wait_for("once", "COMPLETED")
+    assert_equal(pair.source, pair.dest)
+
+
+def test_stop_resume_restart_delete(service, source, dest, pairs):
+    (pair,) = pairs("shop")
+    service.job_of("move", source, dest, ["shop"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    stopped = service.done("move", "stop")
+    assert (stopped["state"], stopped["phase"]) == ("STOPPED", "CDC")
+    assert service.objects("move")["shop"]["state"] == "STOPPED"
+    pair.source.sql("INSERT INTO item VALUES (1001, 'while it was stopped')")
+    service.done("move", "resume")
+    service.wait_ready("move")
+    wait_until(lambda: pair.dest.sql("SELECT count(*) FROM item WHERE id = 1001") == [(1,)], what="the row")
+    service.done("move", "stop")
+    pair.dest.sql("INSERT INTO keyless VALUES (4711)")  # a restart empties the destination
+    service.done("move", "restart")
+    service.wait_ready("move")
+    assert rows_and_sequences(pair.source, pair.dest) == []
+    service.remove("move")
+    pair.assert_clean()
+    assert not service.pids("session")
+
+
+@pytest.mark.parametrize("what", ("daemon", "session", "worker", "everything"))
+def test_killed_while_following(what, service, source, dest, pairs):
+    (pair,) = pairs("shop")
+    service.job_of("move", source, dest, ["shop"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    with Writer(pair.source) as writer:
+        for _ in range(2):
+            writer.wait_for(10)
+            before = service.pids("session")
+            if what in ("daemon", "everything"):
+                service.kill()
+            if what in ("session", "everything"):
+                assert service.kill_processes("session")
+            if what in ("worker", "everything"):
+                service.kill_processes("worker")
+            if what in ("daemon", "everything"):
+                service.start()
+            if what == "daemon":
+                assert service.pids("session") == before  # adopted
+            if what != "daemon":
+                service.wait_anew("session", before)
+            service.wait_ready("move")
+        promoted = service.done("move", "promote")
+    assert promoted["state"] == "COMPLETED"
+    assert_equal(pair.source, pair.dest)
+    pair.assert_clean()
+
+
+def test_goes_on_while_the_daemon_is_down(service, source, dest, pairs):
+    (pair,) = pairs("shop")
+    service.job_of("move", source, dest, ["shop"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    service.stop()
+    pair.source.sql("INSERT INTO item VALUES (2001, 'nobody serves')")
+    wait_until(lambda: pair.dest.sql("SELECT count(*) FROM item WHERE id = 2001") == [(1,)], what="the row")
+    service.start()
+    service.wait_ready("move")
+    service.remove("move")
+    pair.assert_clean()
+
+
+def test_checks_refuse(service, source, dest, pairs):
+    """Nothing is changed, and the job may be started again when it is mended."""
+    (pair,) = pairs("shop")
+    pair.dest.sql("CREATE TABLE item (other text)")
+    service.job_of("move", source, dest, ["shop"])
+    operation = service.end_of(service.verb("move", "start"))
+    assert operation["error"]["details"][0]["reason"] == "PREFLIGHT_FAILED", operation
+    assert service.job("move")["state"] == "NOT_STARTED"
+    pair.dest.sql("DROP TABLE item")
+    service.done("move", "start")
+    service.wait_ready("move")
+
+
+def test_source_away(service, own_cluster, dest, pairs):
+    """An error that may pass is tried again, and says when."""
+    away = own_cluster("away")
+    away.createdb("shop").sql(SCHEMA)
+    port = away.port
+    away.stop()
+    with contextlib.ExitStack() as made:
+        target = dest.createdb("shop")
+        made.callback(target.drop)
+        service.job_of("move", away, dest, ["shop"])
+        operation = service.end_of(service.verb("move", "start"))
+        assert "error" in operation and f"{port}" in str(operation), operation
+        job = service.job("move")
+        assert job["state"] == "FAILED" and "nextRetryTime" in job, job
+        away.start()
+        service.wait_ready("move")
+        service.remove("move")
+
+
+def test_several_databases(service, source, dest, pairs):
+    """One of them fails: the others go on; it is begun again by itself when the cause has passed."""
+    made = pairs("one", "two", "Three \"3\"")
+    service.job_of("move", source, dest, [p.name for p in made])
+    service.done("move", "start")
+    service.wait_ready("move", 120)
+    assert {o["phase"] for o in service.objects("move").values()} == {"READY_FOR_PROMOTE"}
+    with contextlib.ExitStack() as stack:
+        for pair in made:
+            stack.enter_context(Writer(pair.source)).wait_for(5)
+        assert service.kill_processes("worker") == 3
+        time.sleep(1)
+        service.wait_ready("move", 120)
+        service.done("move", "promote", timeout=120)
+    for pair in made:
+        assert_equal(pair.source, pair.dest)
+        pair.assert_clean()
+    assert {o["phase"] for o in service.objects("move").values()} == {"PROMOTED"}
