@@ -9,6 +9,8 @@ import pytest
 
 from support.api import JOBS, LOCATION, PROFILES, PROJECT, api, make_daemon  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 AGENT = {"User-Agent": "google-cloud-sdk gcloud/528.0.0 command/gcloud.database-migration", "Accept-Encoding": "gzip, deflate"}
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from support.api import JOBS, LOCATION, PROFILES, api, make_daemon  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 JOB = JOBS + "/mj1"
 DATABASES = {"sourceObjectsConfig": {"objectsSelectionType": "SPECIFIED_OBJECTS",
                                      "objectConfigs": [{"objectIdentifier": {"type": "DATABASE", "database": "app"}}]}}

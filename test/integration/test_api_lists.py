@@ -3,6 +3,8 @@ import pytest
 
 from support.api import JOBS, PROFILES, PROJECT, Daemon
 
+pytestmark = pytest.mark.turns(2)
+
 NAMES = [f"p{i:02}" for i in range(23)]
 
 

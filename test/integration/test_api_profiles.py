@@ -8,6 +8,8 @@ import pytest
 
 from support.api import JOBS, LOCATION, PROFILES, PROJECT, api, make_daemon  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 PRIVATES = LOCATION + "/privateConnections"
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from support.api import JOBS, LOCATION, PROFILES, api, make_daemon  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 GOOD = {"postgresql": {"host": "db.example", "port": 5432, "username": "u"}}
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from support.apply import EVERYTHING, Pair, apply_program
 
+pytestmark = pytest.mark.turns(2)
+
 MAJORS = (13, 15, 17, 18)
 SIZES = (1, 10, EVERYTHING)
 

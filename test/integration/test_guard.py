@@ -10,6 +10,8 @@ from support.cluster import Cluster, wait_until
 from support.program import Program, find_program
 from support.seam import JOB, SLOT, Probe, find_probe, lsn
 
+pytestmark = pytest.mark.turns(2)
+
 MAJORS = (13, 15, 18)
 TINY = {"shared_buffers": "16MB", "min_wal_size": "32MB", "max_wal_size": "32MB", "autovacuum": "off"}
 ONE_SEGMENT = 16 << 20

@@ -11,6 +11,8 @@ import pytest
 from support.cluster import wait_until
 from support.http import Probe, builds, get, statuses
 
+pytestmark = pytest.mark.turns(2)
+
 HOST = b"Host: probe\r\n"
 GET = b"GET /echo HTTP/1.1\r\n" + HOST + b"\r\n"
 

@@ -6,6 +6,8 @@ import pytest
 
 from support.losses import MODES, Book, Loss, migrated
 
+pytestmark = pytest.mark.turns(2)
+
 book = Book()
 
 

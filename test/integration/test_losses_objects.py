@@ -6,6 +6,8 @@ import pytest
 
 from support.losses import MODES, Book, Loss, migrated
 
+pytestmark = pytest.mark.turns(2)
+
 book = Book()
 # Of the whole database. The event triggers note what a restore does, and the tests' changes do not.
 WHOLE = ("CREATE TABLE noted (tag text); CREATE TABLE published (id int PRIMARY KEY)",

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from support.cluster import wait_until
 
+pytestmark = pytest.mark.turns(2)
+
 READER = "pf_reader"
 WRITER = "pf_writer"
 

@@ -5,6 +5,8 @@ from support import compare
 from support.migration import (FLAGS, Writers, assert_done, assert_nothing_left, assert_one_moment, bodies, data_file,
                                findings_of, migrate_equal, report_of, unchanged)
 
+pytestmark = pytest.mark.turns(2)
+
 APPLICATIONS = {"shop": "0.3", "clinic": "0.3"}
 
 

@@ -6,6 +6,8 @@ from support.cluster import wait_until
 from support.seam import ALL, KEYS, assert_nothing_left, count, publications, published
 from support.seam import any_probe, make_probe, probe, source_of  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.turns(2)
+
 # Every kind of identity there is, with whether updates can be published. The leaf of a partitioned table stands for
 # itself only where its root cannot stand for it.
 TABLES = """

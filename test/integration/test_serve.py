@@ -14,6 +14,8 @@ import pytest
 from support.api import JOBS, LOCATION, PROFILES, api, make_daemon  # noqa: F401
 from support.cluster import wait_until
 
+pytestmark = pytest.mark.turns(2)
+
 
 def test_what_it_tells_of_itself(api):
     assert api.get("/healthz").text == "ok\n" and api.get("/readyz").text == "ok\n"

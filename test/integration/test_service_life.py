@@ -65,6 +65,7 @@ def test_a_job_from_start_to_promote(service, source, dest, pairs):
     service.remove("move")
 
 
+@pytest.mark.turns(2)
 def test_one_time(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("once", source, dest, ["shop"], kind="ONE_TIME")
@@ -73,6 +74,7 @@ def test_one_time(service, source, dest, pairs):
     assert_equal(pair.source, pair.dest)
 
 
+@pytest.mark.turns(2)
 def test_stop_resume_restart_delete(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("move", source, dest, ["shop"])
@@ -95,6 +97,7 @@ def test_stop_resume_restart_delete(service, source, dest, pairs):
     assert not service.pids("session")
 
 
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("what", ("daemon", "session", "worker", "everything"))
 def test_killed_while_following(what, service, source, dest, pairs):
     (pair,) = pairs("shop")
@@ -124,6 +127,7 @@ def test_killed_while_following(what, service, source, dest, pairs):
     pair.assert_clean()
 
 
+@pytest.mark.turns(2)
 def test_goes_on_while_the_daemon_is_down(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("move", source, dest, ["shop"])
@@ -138,6 +142,7 @@ def test_goes_on_while_the_daemon_is_down(service, source, dest, pairs):
     pair.assert_clean()
 
 
+@pytest.mark.turns(2)
 def test_checks_refuse(service, source, dest, pairs):
     """Nothing is changed, and the job may be started again when it is mended."""
     (pair,) = pairs("shop")
@@ -151,6 +156,7 @@ def test_checks_refuse(service, source, dest, pairs):
     service.wait_ready("move")
 
 
+@pytest.mark.turns(2)
 def test_source_away(service, own_cluster, dest, pairs):
     """An error that may pass is tried again, and says when."""
     away = own_cluster("away")

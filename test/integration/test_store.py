@@ -7,6 +7,8 @@ import pytest
 from support.cluster import wait_until
 from support.store import PARENT, StoreError, in_threads, make_place, place, store, store_server  # noqa: F401
 
+pytestmark = pytest.mark.turns(2)
+
 SECOND = 1_000_000
 
 
