@@ -403,10 +403,12 @@ def test_no_rights(old_source, empty_dest, pgcrane):
 
 def test_source_role_without_sight_of_passwords(old_source, empty_dest, pgcrane):
     old_source.sql("CREATE ROLE plain LOGIN")
+    empty_dest.sql("CREATE ROLE admin LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
     try:
-        run = run_instance(pgcrane, old_source.uri(user="plain"), empty_dest.uri(), [SHOP]).done()
+        run = run_instance(pgcrane, old_source.uri(user="plain"), empty_dest.uri(user="admin", password="admin"), [SHOP]).done()
         found = run.findings["ROLE_PASSWORD"]
         assert '"app"; "l' in found["message"] and "readers" not in found["message"], run
+        assert '"postgres"' not in found["message"], run
         assert '\\password "app"' in found["fix"].split("\n"), run
         empty_dest.sql("ALTER ROLE app PASSWORD 'set by somebody'")
         again = run_instance(pgcrane, old_source.uri(user="plain"), empty_dest.uri(), [SHOP]).done()

@@ -85,31 +85,23 @@ static bool read_candidates(Arena *arena, DbConn *source, CandidateVec *ret_foun
 
 /* ---- Is there anything in it? ---- */
 
-#define SQL_OF_USERS(catalog, alias)                                                                                   \
-    alias ".oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = 'pg_catalog." catalog    \
-          "'::pg_catalog.regclass AND m.objid = " alias ".oid AND m.deptype = 'e')"
-#define SQL_OF_SCHEMA "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane')"
+/* Anything that initdb did not make, and no extension brought. */
+#define SQL_HOLDS(catalog, alias, schema, condition)                                                                   \
+    " OR EXISTS (SELECT FROM pg_catalog." catalog " " alias " JOIN pg_catalog.pg_namespace n ON n.oid = " alias        \
+    "." schema " WHERE " alias ".oid >= 16384 AND " condition                                                          \
+    " AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane')"                                  \
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = 'pg_catalog." catalog                       \
+    "'::pg_catalog.regclass AND m.objid = " alias ".oid AND m.deptype = 'e'))"
+#define SQL_HOLDS_OBJECTS                                                                                              \
+    SQL_HOLDS("pg_class", "c", "relnamespace", "c.relkind <> 't'")                                                     \
+    SQL_HOLDS("pg_proc", "p", "pronamespace", "true")                                                                  \
+    SQL_HOLDS("pg_type", "t", "typnamespace", "true")                                                                  \
+    SQL_HOLDS("pg_namespace", "s", "oid", "true")
 
 /* Extensions count when they keep rows for their users (pg_cron's jobs): those are moved. */
 static const char holds_objects_sql[] =
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    "  WHERE " SQL_OF_USERS(
-        "pg_class",
-        "c") " AND c.relkind <> 't' AND " SQL_OF_SCHEMA ")"
-             " OR EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-             "  WHERE " SQL_OF_USERS(
-                 "pg_proc", "p") " AND " SQL_OF_SCHEMA ")"
-                                 " OR EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid "
-                                 "= t.typnamespace"
-                                 "  WHERE " SQL_OF_USERS(
-                                     "pg_type",
-                                     "t") " AND " SQL_OF_SCHEMA ")"
-                                          " OR EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE " SQL_OF_USERS(
-                                              "pg_namespace",
-                                              "n") "  AND " SQL_OF_SCHEMA ")"
-                                                   " OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE "
-                                                   "e.extconfig IS NOT NULL)"
-                                                   " OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)";
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+    " OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extconfig IS NOT NULL)" SQL_HOLDS_OBJECTS;
 
 static bool ask_whether_used(DbConn *conn, bool *ret_used, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;

@@ -27,8 +27,14 @@ void note_add(Notes *notes, InstanceNote note, const char *what, const char *fix
         vec_push(notes->arena, &list->fixes, arena_strdup(notes->arena, fix));
 }
 
+/* What a server says may quote a name with line ends in it. */
 void note_refused(Notes *notes, InstanceNote note, const char *what, const char *cause, const char *fix) {
-    note_add(notes, note, arena_printf(notes->arena, "%s (%.*s)", what, (int)strcspn(cause, "\n"), cause), fix);
+    char *line = arena_strdup(notes->arena, cause);
+
+    for (char *c = line; *c != '\0'; c++)
+        if (*c == '\n' || *c == '\r')
+            *c = ' ';
+    note_add(notes, note, arena_printf(notes->arena, "%s (%s)", what, line), fix);
 }
 
 /* As many as fit; *ret_joined of them. */

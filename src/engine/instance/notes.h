@@ -29,6 +29,6 @@ typedef struct Notes {
 
 /* `what` names the object and, where there is one, the cause. fix: SQL, "" when there is none. */
 void note_add(Notes *notes, InstanceNote note, const char *what, const char *fix);
-/* "NAME (CAUSE)", for what a server refused; first line of its message. */
+/* "WHAT (CAUSE)", for what a server refused; the cause in one line. */
 void note_refused(Notes *notes, InstanceNote note, const char *what, const char *cause, const char *fix);
 void notes_to_findings(const Notes *notes, FindingVec *findings);

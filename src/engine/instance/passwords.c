@@ -179,13 +179,18 @@ static bool give_verifiers(Prepare *p, const Known *source, Error *err) {
 
 /* ---- What did not come along ---- */
 
+/* The superuser that initdb made is another person's on each server, whatever its name. */
+static bool should_have_one(const Prepare *p, const InstanceRole *role) {
+    return role->flags[ROLE_LOGIN] && !role->theirs && (!role->bootstrap || role->made) &&
+           role_find(&p->dest_roles, role->name) != NULL;
+}
+
 /* Says the same when it is asked again after a crash: by what both servers have, not by what this run did. */
 static void note_unreadable(Prepare *p, const Known *dest) {
     for (size_t i = 0; i < p->source_roles.len; i++) {
         const InstanceRole *role = &p->source_roles.items[i];
-        bool there = role_find(&p->dest_roles, role->name) != NULL && !role->theirs;
 
-        if (there && role->flags[ROLE_LOGIN] && strcmp(role->name, p->user) != 0 &&
+        if (should_have_one(p, role) && strcmp(role->name, p->user) != 0 &&
             !(dest->readable && has_verifier(dest, role->name)))
             note_add(&p->notes, NOTE_ROLE_PASSWORD, sql_ident(p->arena, role->name),
                      password_fix(p->arena, role->name));
@@ -195,9 +200,8 @@ static void note_unreadable(Prepare *p, const Known *dest) {
 static void note_lacking(Prepare *p, const Known *source, const Known *dest) {
     for (size_t i = 0; i < p->source_roles.len; i++) {
         const InstanceRole *role = &p->source_roles.items[i];
-        bool there = role_find(&p->dest_roles, role->name) != NULL && !role->theirs;
 
-        if (there && !role->made && role->flags[ROLE_LOGIN] && has_verifier(source, role->name) &&
+        if (should_have_one(p, role) && !role->made && has_verifier(source, role->name) &&
             !has_verifier(dest, role->name))
             note_refused(&p->notes, NOTE_ROLE_PASSWORD, sql_ident(p->arena, role->name),
                          "it was there before, without one", password_fix(p->arena, role->name));

@@ -142,7 +142,7 @@ static void test_notes(void **state) {
 
     notes_to_findings(&notes, &findings);
     assert_int_equal(findings.len, 0);
-    note_refused(&notes, NOTE_ROLE_MISSING, "\"a\"", "not allowed\nmore", "CREATE ROLE a;");
+    note_refused(&notes, NOTE_ROLE_MISSING, "\"a\"", "\"not\nallowed\"\r", "CREATE ROLE a;");
     note_add(&notes, NOTE_DATABASE_UNKNOWN, "\"x\"", "");
     note_add(&notes, NOTE_DATABASE_UNKNOWN, "\"y\"", "");
     notes_to_findings(&notes, &findings);
@@ -151,7 +151,7 @@ static void test_notes(void **state) {
     assert_int_equal(findings.items[0].severity, SEVERITY_ERROR);
     assert_string_equal(findings.items[0].message, "asked for, but not on the source: \"x\"; \"y\"");
     assert_string_equal(findings.items[0].fix, "");
-    assert_string_equal(findings.items[1].message, "roles that could not be made: \"a\" (not allowed)");
+    assert_string_equal(findings.items[1].message, "roles that could not be made: \"a\" (\"not allowed\" )");
     assert_string_equal(findings.items[1].fix, "CREATE ROLE a;");
 }
 
