@@ -181,6 +181,8 @@ static const char * override(const Attempt *attempt, const char *keyword, const 
         return "UTF8";
     if (strcmp(keyword, "options") == 0 && attempt->session_options != NULL)
         return attempt->session_options;
+    if (strcmp(keyword, "dbname") == 0 && attempt->target->database != NULL)
+        return attempt->target->database;
     for (size_t i = 0; i < COUNT_OF(param_defaults); i++)
         if (strcmp(keyword, param_defaults[i].keyword) == 0 && (value == NULL || value[0] == '\0'))
             return param_defaults[i].value;

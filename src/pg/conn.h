@@ -32,6 +32,7 @@ typedef struct DbTarget {
     const char *job_id;         /* becomes part of application_name: "pgcrane JOBID PURPOSE" */
     int64_t connect_timeout_us; /* 0 = 10 s */
     const char *extra_setup;    /* NULL or SQL run after the fixed settings */
+    const char *database;       /* NULL or another one of the same server */
 } DbTarget;
 
 typedef struct DbConn DbConn;

@@ -27,8 +27,7 @@
  * the role may not set it, pre-flight has said so. */
 #define DATA_ONLY_LANE_SETUP "SET synchronous_commit = off; SET session_replication_role = replica"
 
-static bool server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database,
-                            Error *err) {
+bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
     if (!db_query(conn,
@@ -46,7 +45,7 @@ static const char *make_job_id(Arena *arena, const char *text) {
     return arena_printf(arena, "%016llx", (unsigned long long)hash_text64(text));
 }
 
-static bool open_log(Run *run, Error *err) {
+bool run_open_log(Run *run, Error *err) {
     run->state_dir = arena_printf(run->arena, "%s/%s", run->options.state_dir, run->identity.job_id);
     if (!fd_make_dirs(run->state_dir, err))
         return false;
@@ -63,8 +62,8 @@ static bool open_log(Run *run, Error *err) {
 static bool identify(Run *run, Error *err) {
     const char *source_system, *source_database, *dest_system, *dest_database;
 
-    if (!server_identity(run->source, run->arena, &source_system, &source_database, err) ||
-        !server_identity(run->dest, run->arena, &dest_system, &dest_database, err))
+    if (!run_server_identity(run->source, run->arena, &source_system, &source_database, err) ||
+        !run_server_identity(run->dest, run->arena, &dest_system, &dest_database, err))
         return false;
     run->identity = (LedgerIdentity){
         .job_id = make_job_id(run->arena, arena_printf(run->arena, "%s/%s>%s/%s", source_system, source_database,
@@ -135,7 +134,7 @@ static bool connect_one(Run *run, Error *err) {
            db_display(run->arena, options->dest, &run->dest_display, err) &&
            db_open(source ? &run->source_target : &run->dest_target, "control", &run->stop,
                    source ? &run->source : &run->dest, err) &&
-           (source || guard_check_dest(run->dest, err)) && tell_job(run, err) && open_log(run, err);
+           (source || guard_check_dest(run->dest, err)) && tell_job(run, err) && run_open_log(run, err);
 }
 
 static bool open_source(Run *run, Error *err) {
@@ -176,7 +175,7 @@ bool step_connect(Run *run, Error *err) {
         return false;
     /* The sessions were named before the job's id was known. */
     const char *name = arena_printf(run->arena, "SET application_name = 'pgcrane %s control'", run->identity.job_id);
-    return db_exec(run->source, name, err) && db_exec(run->dest, name, err) && open_log(run, err) &&
+    return db_exec(run->source, name, err) && db_exec(run->dest, name, err) && run_open_log(run, err) &&
            snapshot_attach(run->source, run->identity.job_id, err);
 }
 
@@ -184,7 +183,7 @@ bool step_connect(Run *run, Error *err) {
 static bool check_same_server(Run *run, DbConn *source, Error *err) {
     const char *system, *database;
 
-    if (!server_identity(source, run->arena, &system, &database, err))
+    if (!run_server_identity(source, run->arena, &system, &database, err))
         return false;
     return strcmp(system, run->identity.source_system) == 0 ||
            error_set(err, REASON_LEDGER_MISMATCH,

@@ -9,6 +9,7 @@
 
 #include "engine/follow/follow.h"
 #include "engine/guard/guard.h"
+#include "engine/instance/instance.h"
 #include "engine/load/serial.h"
 #include "engine/preflight/preflight.h"
 #include "engine/promote/promote.h"
@@ -34,6 +35,17 @@ typedef struct PromoteRequest {
     Arena *arena;           /* of the options */
     Stop called_off;
 } PromoteRequest;
+
+/* A run about a whole instance: what was asked for, and what is known so far (instance.c). */
+typedef struct InstanceRun {
+    bool wanted; /* it is one */
+    bool prepare;
+    bool all;
+    StringVec names;
+    InstanceList list;
+    InstanceMade made;
+    FindingVec findings;
+} InstanceRun;
 
 typedef struct Watch Watch;
 
@@ -80,6 +92,7 @@ typedef struct Run {
     NotMovedVec not_moved;
     json_t *report; /* of a run that is done: sent when the reporter has ended, before DONE */
     StringVec notes;
+    InstanceRun instance;
     /* following */
     bool is_abort;
     int64_t dest_standbys;    /* as many as following has seen at last */
@@ -133,6 +146,24 @@ NODISCARD bool step_close_source(Run *run, Error *err);
 NODISCARD bool run_wait_for_standbys(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
+/* The steps of a run about a whole instance (instance.c has the table). */
+typedef struct RunStep {
+    const char *name;
+    bool (*run)(Run *run, Error *err);
+    bool retry;     /* may be tried again */
+    unsigned kinds; /* worker.c: of which runs */
+} RunStep;
+extern const RunStep instance_steps[];
+extern const size_t instance_steps_count;
+/* START's own fields of it. */
+NODISCARD bool instance_from_json(Run *run, const json_t *body, Error *err);
+NODISCARD bool run_instance_reconnect(Run *run, Error *err);
+
+/* The run's own log in the state folder, from when it has an id. */
+NODISCARD bool run_open_log(Run *run, Error *err);
+/* Who the server says that it is: the system, and the database. */
+NODISCARD bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database,
+                                   Error *err);
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */
 NODISCARD bool run_note_done(Run *run, Error *err);
 /* What --restart would drop, a line each; none when there is no unfinished run. */

@@ -1,5 +1,5 @@
 /*
- * The worker: one process that does all the work of one migration (worker.h).
+ * The worker: one process that does all the work of one migration, or what an instance needs before (worker.h).
  *
  * The main thread walks the table of steps; a reporter thread reads messages and signals and sends progress; lanes are
  * the engine's. None of them waits for the peer to read what they say: it may be a terminal that nobody looks at, while
@@ -56,14 +56,7 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
 /* AFTER_OPEN: what is left when the destination is open, whether this run opened it or found it so. */
 typedef enum RunKind { ONE_TIME = 1, FOLLOWING_RUNS = 2, ABORT_RUNS = 4, AFTER_OPEN = 8, ALL_RUNS = 3 } RunKind;
 
-typedef struct WorkerStep {
-    const char *name;
-    bool (*run)(Run *run, Error *err);
-    bool retry;
-    unsigned kinds;
-} WorkerStep;
-
-static const WorkerStep worker_steps[] = {
+static const RunStep worker_steps[] = {
 #define X(name, retry, kinds) {#name, step_##name, retry, kinds},
     WORKER_STEPS(X)
 #undef X
@@ -75,7 +68,7 @@ static unsigned kind_of(const Run *run) {
     return run->is_abort ? ABORT_RUNS : run->options.follow ? FOLLOWING_RUNS : ONE_TIME;
 }
 
-static bool is_wanted(const Run *run, const WorkerStep *step) {
+static bool is_wanted(const Run *run, const RunStep *step) {
     return (step->kinds & kind_of(run)) != 0 || (run->is_abort && step->run == step_connect);
 }
 
@@ -250,13 +243,16 @@ static bool receive_start(Run *run, Error *err) {
         return error_set(err, REASON_WIRE_BAD, "the first message is %s, not START", wire_type_name(type));
     /* The message holds the connection strings; options keep their copies in the run's arena, the JSON goes with this
      * function. */
-    run->is_abort = strcmp(json_get_string(body, "action", "migrate"), "abort") == 0;
+    const char *action = json_get_string(body, "action", "migrate");
+    run->is_abort = strcmp(action, "abort") == 0;
+    run->instance.wanted = strcmp(action, "instance") == 0;
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
-    return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err);
+    return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
+           (!run->instance.wanted || instance_from_json(run, body, err));
 }
 
 /* Ends a retry loop early when the user stopped, also in the pause. */
-static bool pause_before_retry(Run *run, const WorkerStep *step, int attempt, const Error *err) {
+static bool pause_before_retry(Run *run, const RunStep *step, int attempt, const Error *err) {
     run_event(run, "warning", "%s; trying again (%d of %d)", err->message, attempt, STEP_ATTEMPTS_MAX - 1);
     log_error_value(LOG_WARNING, err);
     log_info("step %s attempt %d", step->name, attempt + 1);
@@ -265,11 +261,13 @@ static bool pause_before_retry(Run *run, const WorkerStep *step, int attempt, co
 }
 
 /* Connections that cannot be had cost an attempt: a step never runs without them. */
-static bool try_step(Run *run, const WorkerStep *step, int attempt, Error *err) {
-    return (attempt == 1 || run_reconnect(run, err)) && step->run(run, err);
+static bool try_step(Run *run, const RunStep *step, int attempt, Error *err) {
+    bool (*reconnect)(Run *, Error *) = run->instance.wanted ? run_instance_reconnect : run_reconnect;
+
+    return (attempt == 1 || reconnect(run, err)) && step->run(run, err);
 }
 
-static bool run_step(Run *run, const WorkerStep *step, Error *err) {
+static bool run_step(Run *run, const RunStep *step, Error *err) {
     log_info("step %s", step->name);
     for (int attempt = 1;; attempt++) {
         if (try_step(run, step, attempt, err))
@@ -284,7 +282,16 @@ static bool run_step(Run *run, const WorkerStep *step, Error *err) {
     }
 }
 
+static bool run_instance_steps(Run *run, Error *err) {
+    for (size_t i = 0; i < instance_steps_count; i++)
+        if (!run_step(run, &instance_steps[i], err))
+            return false;
+    return true;
+}
+
 static bool run_steps(Run *run, Error *err) {
+    if (run->instance.wanted)
+        return run_instance_steps(run, err);
     for (size_t i = 0; i < COUNT_OF(worker_steps) && !run->finished; i++)
         if (is_wanted(run, &worker_steps[i]) && !run_step(run, &worker_steps[i], err))
             return false;
@@ -391,7 +398,7 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, reporter_thread, reporter) != 0)
         return error_set(err, REASON_SYSTEM, "cannot start a thread");
-    atomic_store(&reporter->running, true);
+    atomic_store(&reporter->running, !run->instance.wanted); /* which has no phases to show */
     bool ok = run_steps(run, err);
     if (!ok && err->reason == REASON_RETAINED_LIMIT)
         give_up_slot(run);
@@ -401,7 +408,8 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
     close_run(run);
     atomic_store(&reporter->ended, true);
     (void)pthread_join(thread, NULL);
-    send_picture(run, SIZE_MAX); /* how it ended: the reporter's last picture may be of a moment before */
+    if (!run->instance.wanted)
+        send_picture(run, SIZE_MAX); /* how it ended: the reporter's last picture may be of a moment before */
     if (!ok || run->report == NULL)
         return ok;
     return run_send(run, WIRE_REPORT, run->report, err);

@@ -204,6 +204,21 @@ def test_setting_that_the_destination_refuses(small, dest_db, pgcrane):
     assert {n["object"].split(" SET ")[1].split(" ")[0] for n in report["not_moved"]} == {"lc_messages", "no_such", "log_parser_stats"}
 
 
+def test_lists_in_settings(small, dest_db, pgcrane):
+    """An empty list is one empty name, which is no identifier of a statement."""
+    small.sql(f"""ALTER DATABASE {small.name} SET search_path = '';
+                  ALTER ROLE postgres IN DATABASE {small.name} SET search_path = "$user", 'a "b"'', c', public""")
+    migrate_equal(pgcrane, small, dest_db)
+
+
+def test_setting_that_holds_a_statement(small, dest_db, pgcrane):
+    """Somebody has written to the source's catalogue what becomes no part of a statement."""
+    small.sql("INSERT INTO pg_db_role_setting SELECT oid, 0, ARRAY['search_path=a, b; CREATE TABLE public.injected ()',"
+              " 'my.x; CREATE TABLE public.injected (); --=1'] FROM pg_database WHERE datname = current_database()")
+    assert_done(pgcrane("migrate", small.uri, dest_db.uri, *FLAGS))
+    assert not dest_db.sql("SELECT 1 FROM pg_class WHERE relname = 'injected'")
+
+
 # --- names, secrets ---
 
 

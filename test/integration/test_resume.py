@@ -37,7 +37,7 @@ POINTS = {
     "finish.before_commit": (1,),
 }
 # Reached only when changes are followed: tests of their own (test_seam_rules, test_copy_again, test_promote).
-OF_FOLLOWING = ("seam.", "again.", "close.", "large_objects.before_mend_commit")
+OF_FOLLOWING = ("seam.", "again.", "close.", "abort.", "ddl.", "large_objects.before_mend_commit")
 IN_RESTART = "restart.after_drop"  # reached by --restart only
 # Where a load is made.
 LOAD = ("engine/ledger", "engine/snapshot", "engine/plan", "engine/schema", "engine/load", "engine/finish", "worker")
@@ -56,6 +56,7 @@ def failing(action, point, passage=1):
     return {"PGCRANE_FAILPOINT": f"{point}:{action}:{passage}"}
 
 
+@pytest.mark.turns(1)
 def test_every_fail_point_is_tried():
     """A new fail point of the load needs a line above (those of following the source have tests of their own)."""
     found = set()

@@ -2,32 +2,23 @@
  * Settings, comment and grants of the database itself: pg_dump keeps them in the entry that would create the database,
  * which we do not run.
  *
- * The source writes the statements (format() quotes), with the destination's name in them. Settings that are lists
- * (search_path, ...) are stored as ready SQL text and go in as they are; PostgreSQL keeps that list of names in its own
- * code (GUC_LIST_QUOTE), and so do we.
+ * The source writes the statements (format() quotes), with the destination's name in them.
  */
 #include "engine/finish/finish.h"
 
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "pg/quote.h"
+#include "pg/role_setting.h"
 
 #include <string.h>
 
-#define LIST_SETTINGS                                                                                                  \
-    "'local_preload_libraries','search_path','session_preload_libraries','shared_preload_libraries',"                  \
-    "'temp_tablespaces','unix_socket_directories'"
-
 /* %1$s: the destination database, quoted as a literal. */
 #define SETTINGS_SQL                                                                                                   \
-    "SELECT pg_catalog.format('ALTER %%s SET %%s TO %%s',"                                                             \
+    "SELECT pg_catalog.format('ALTER %%s SET %%I TO %%s',"                                                             \
     " CASE WHEN s.setrole = 0 THEN pg_catalog.format('DATABASE %%I', %1$s)"                                            \
     "  ELSE pg_catalog.format('ROLE %%I IN DATABASE %%I', pg_catalog.pg_get_userbyid(s.setrole), %1$s) END,"           \
-    " pg_catalog.left(c, pg_catalog.strpos(c, '=') - 1),"                                                              \
-    " CASE WHEN pg_catalog.lower(pg_catalog.left(c, pg_catalog.strpos(c, '=') - 1)) IN (" LIST_SETTINGS ")"            \
-    "  THEN CASE WHEN pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) = '' THEN ''''''"                            \
-    "   ELSE pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) END"                                                  \
-    "  ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END)"                        \
+    " " SQL_SETTING_NAME ", " SQL_SETTING_VALUE ")"                                                                    \
     " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
     " AND (NOT %2$s OR s.setrole <> 0 OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"

@@ -1,0 +1,171 @@
+/*
+ * What else roles have on a server: settings, rights to set parameters, security labels.
+ *
+ * Settings of a role in one database come with that database (engine/finish/database.c). Those for all roles together
+ * (ALTER ROLE ALL) would reach everybody on the destination, whose other databases are none of our business: they are
+ * told. So are security labels, which mean something only to the module that gave them.
+ */
+#include "engine/instance/prepare.h"
+#include "engine/instance/provider.h"
+#include "pg/quote.h"
+#include "pg/role_setting.h"
+
+#include <strings.h>
+
+enum { WITH_PARAMETER_GRANTS = 15 };
+
+/* ---- Settings ---- */
+
+/* Role ("" = all), setting, its value as SQL; in the order in which they were set. */
+#define SQL_SETTINGS                                                                                                   \
+    "SELECT COALESCE(r.rolname, ''), " SQL_SETTING_NAME ", " SQL_SETTING_VALUE                                         \
+    " FROM pg_catalog.pg_db_role_setting s CROSS JOIN LATERAL"                                                         \
+    " pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS u (c, at)"                                                     \
+    " LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole"                                                            \
+    " WHERE s.setdatabase = 0 AND (s.setrole = 0 OR r.rolname IS NOT NULL) ORDER BY 1, u.at"
+
+static bool read_settings(DbConn *conn, DbResult **ret_rows, Error *err) {
+    return db_query(conn, SQL_SETTINGS, 0, NULL, ret_rows, err) ||
+           error_wrap(err, "reading the settings of roles of the %s", db_side_name(db_conn_side(conn)));
+}
+
+/* Names of settings that are no built-in ones keep their case. -1 = it has none. */
+static int find_setting(const DbResult *rows, const char *role, const char *name) {
+    for (int i = 0; i < db_rows(rows); i++)
+        if (strcmp(db_text(rows, i, 0), role) == 0 && strcasecmp(db_text(rows, i, 1), name) == 0)
+            return i;
+    return -1;
+}
+
+static const char *setting_sql(Arena *arena, const DbResult *rows, int row) {
+    const char *role = db_text(rows, row, 0);
+
+    return arena_printf(arena, "ALTER ROLE %s SET %s TO %s", role[0] == '\0' ? "ALL" : sql_ident(arena, role),
+                        sql_ident(arena, db_text(rows, row, 1)), db_text(rows, row, 2));
+}
+
+static const char *setting_text(Arena *arena, const DbResult *rows, int row) {
+    return arena_printf(arena, "%s of %s", db_text(rows, row, 1), sql_ident(arena, db_text(rows, row, 0)));
+}
+
+static void note_setting(Prepare *p, const DbResult *rows, int row, const char *why) {
+    note_refused(&p->notes, NOTE_ROLE_SETTING, setting_text(p->arena, rows, row), why,
+                 arena_printf(p->arena, "%s;", setting_sql(p->arena, rows, row)));
+}
+
+static bool move_setting(Prepare *p, const DbResult *here, int row, const DbResult *there, Error *err) {
+    int found = find_setting(there, db_text(here, row, 0), db_text(here, row, 1));
+    const char *why = "";
+    bool done = false;
+
+    if (found >= 0) {
+        if (strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
+            note_setting(p, here, row, arena_printf(p->arena, "it is %s there", db_text(there, found, 2)));
+        return true;
+    }
+    if (!prepare_try(p, setting_sql(p->arena, here, row), &done, &why, err))
+        return false;
+    p->made->settings += done;
+    if (!done)
+        note_setting(p, here, row, why);
+    return true;
+}
+
+static void note_for_all(Prepare *p, const DbResult *here, int row, const DbResult *there) {
+    int found = find_setting(there, "", db_text(here, row, 1));
+
+    if (found < 0 || strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
+        note_add(&p->notes, NOTE_SETTING_ALL, db_text(here, row, 1),
+                 arena_printf(p->arena, "%s;", setting_sql(p->arena, here, row)));
+}
+
+/* Roles that were not made are told already. */
+static bool is_for_us(const Prepare *p, const char *name) {
+    const InstanceRole *role = role_find(&p->source_roles, name);
+
+    return role != NULL && !role->theirs && role_find(&p->dest_roles, name) != NULL;
+}
+
+bool role_settings_move(Prepare *p, Error *err) {
+    CLEANUP(db_result_freep) DbResult *here = NULL;
+    CLEANUP(db_result_freep) DbResult *there = NULL;
+
+    if (!read_settings(p->source, &here, err) || !read_settings(p->dest, &there, err))
+        return false;
+    for (int i = 0; i < db_rows(here); i++) {
+        const char *role = db_text(here, i, 0);
+
+        if (role[0] == '\0')
+            note_for_all(p, here, i, there);
+        else if (is_for_us(p, role) && !move_setting(p, here, i, there, err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Rights to set parameters ---- */
+
+/* As statements, which are the same text on both sides when the grant is the same; to the role "" = everybody. */
+#define SQL_PARAMETER_GRANTS                                                                                           \
+    "SELECT COALESCE(r.rolname, ''), pg_catalog.format('GRANT %s ON PARAMETER %s TO %s%s', a.privilege_type,"          \
+    " (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(part), '.' ORDER BY at)"                                    \
+    "  FROM pg_catalog.unnest(pg_catalog.string_to_array(g.parname, '.')) WITH ORDINALITY AS u (part, at)),"           \
+    " COALESCE(pg_catalog.quote_ident(r.rolname), 'PUBLIC'), CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE " \
+    "'' END)"                                                                                                          \
+    " FROM pg_catalog.pg_parameter_acl g CROSS JOIN LATERAL pg_catalog.aclexplode(g.paracl) a"                         \
+    " LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee"                                                            \
+    " WHERE a.grantee = 0 OR (a.grantee <> 10 AND r.rolname IS NOT NULL) ORDER BY 2"
+
+static bool is_among(const DbResult *rows, const char *sql) {
+    for (int i = 0; i < db_rows(rows); i++)
+        if (strcmp(db_text(rows, i, 1), sql) == 0)
+            return true;
+    return false;
+}
+
+static bool move_parameter_grant(Prepare *p, const char *role, const char *sql, Error *err) {
+    const char *why = "it would be everybody's on the destination, whichever database";
+    bool done = false;
+
+    if (role[0] != '\0' && !prepare_try(p, sql, &done, &why, err))
+        return false;
+    if (!done)
+        note_refused(&p->notes, NOTE_PARAMETER_GRANT, sql, why, arena_printf(p->arena, "%s;", sql));
+    return true;
+}
+
+bool parameter_grants_move(Prepare *p, Error *err) {
+    CLEANUP(db_result_freep) DbResult *here = NULL;
+    CLEANUP(db_result_freep) DbResult *there = NULL;
+
+    if (db_major(p->source) < WITH_PARAMETER_GRANTS)
+        return true;
+    if (!db_query(p->source, SQL_PARAMETER_GRANTS, 0, NULL, &here, err) ||
+        !db_query(p->dest, SQL_PARAMETER_GRANTS, 0, NULL, &there, err))
+        return error_wrap(err, "reading rights to set parameters");
+    for (int i = 0; i < db_rows(here); i++) {
+        const char *role = db_text(here, i, 0);
+        const char *sql = db_text(here, i, 1);
+
+        if ((role[0] == '\0' || is_for_us(p, role)) && !is_among(there, sql) &&
+            !move_parameter_grant(p, role, sql, err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Security labels ---- */
+
+bool note_labels(Prepare *p, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(p->source,
+                  "SELECT pg_catalog.format('%s by %s',"
+                  " pg_catalog.pg_describe_object(l.classoid, l.objoid, 0), l.provider)"
+                  " FROM pg_catalog.pg_shseclabel l ORDER BY 1",
+                  0, NULL, &rows, err))
+        return error_wrap(err, "reading security labels");
+    for (int i = 0; i < db_rows(rows); i++)
+        note_add(&p->notes, NOTE_SECURITY_LABEL, db_text(rows, i, 0), "");
+    return true;
+}

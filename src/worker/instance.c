@@ -1,0 +1,174 @@
+/*
+ * A whole instance: which databases it has, and on request the roles and empty databases that a migration of each needs
+ * on the destination.
+ *
+ * No ledger: a migration's ledger is in its database, and here there is none yet. Nothing has to be remembered, either.
+ * What is there is looked up anew, what is there is not made again, and what is told comes from what both servers have.
+ * Where this may die, and what the same START does then:
+ * - before roles are committed (one transaction, engine/instance/prepare.c): all of it again;
+ * - behind that, or between two databases (engine/instance/create.c): roles are found as they are, databases that were
+ *   made count as existing, the rest is made;
+ * - before DONE was read: everything is found, and told once more.
+ * Two of these at once on one destination do no harm: the later one waits for the names of the first, or is refused
+ * them.
+ */
+#include "worker/run.h"
+
+#include "common/clock.h"
+#include "common/hash.h"
+
+#include <string.h>
+
+#define RECONNECT_PATIENCE_US (60 * USEC_PER_SEC)
+
+/* ---- What is asked for ---- */
+
+bool instance_from_json(Run *run, const json_t *body, Error *err) {
+    const json_t *names = json_object_get(body, "databases");
+
+    run->instance.prepare = json_get_bool(body, "prepare", false);
+    run->instance.all = names == NULL || json_is_null(names);
+    if (!run->instance.all && !json_is_array(names))
+        return error_set(err, REASON_WIRE_BAD, "databases: not a list");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+
+        if (name == NULL || name[0] == '\0')
+            return error_set(err, REASON_WIRE_BAD, "databases: item %zu is no name", i);
+        vec_push(run->arena, &run->instance.names, arena_strdup(run->arena, name));
+    }
+    if (run->options.source == NULL)
+        return error_set(err, REASON_WIRE_BAD, "options: no source");
+    return !run->instance.prepare || run->options.dest != NULL ||
+           error_set(err, REASON_WIRE_BAD, "an instance is to be prepared, and there is no destination");
+}
+
+/* ---- Connections ---- */
+
+static bool open_both(Run *run, int64_t patience_us, Error *err) {
+    if (run->source == NULL &&
+        !db_open_patient(&run->source_target, "instance", &run->stop, patience_us, &run->source, err))
+        return false;
+    return run->dest != NULL || run->options.dest == NULL ||
+           db_open_patient(&run->dest_target, "instance", &run->stop, patience_us, &run->dest, err);
+}
+
+bool run_instance_reconnect(Run *run, Error *err) {
+    DbConn **sides[] = {&run->source, &run->dest};
+
+    for (size_t i = 0; i < COUNT_OF(sides); i++) {
+        if (*sides[i] == NULL)
+            continue;
+        db_rollback(*sides[i]);
+        if (db_is_broken(*sides[i]))
+            db_closep(sides[i]);
+    }
+    return open_both(run, RECONNECT_PATIENCE_US, err);
+}
+
+/* For the name of the log's folder: the same for the same two servers. */
+static bool name_run(Run *run, Error *err) {
+    const char *source, *dest = "", *database;
+
+    if (!run_server_identity(run->source, run->arena, &source, &database, err) ||
+        (run->dest != NULL && !run_server_identity(run->dest, run->arena, &dest, &database, err)))
+        return false;
+    run->identity.job_id =
+        arena_printf(run->arena, "instance-%016llx",
+                     (unsigned long long)hash_text64(arena_printf(run->arena, "%s>%s", source, dest)));
+    return true;
+}
+
+static bool step_instance_connect(Run *run, Error *err) {
+    const MigrateOptions *options = &run->options;
+
+    run->dest_display = "none";
+    run->source_target = (DbTarget){.side = DB_SOURCE, .conninfo = options->source, .job_id = "instance"};
+    run->dest_target = (DbTarget){.side = DB_DEST, .conninfo = options->dest, .job_id = "instance"};
+    return db_display(run->arena, options->source, &run->source_display, err) &&
+           (options->dest == NULL || db_display(run->arena, options->dest, &run->dest_display, err)) &&
+           open_both(run, 0, err) && name_run(run, err) && run_open_log(run, err);
+}
+
+/* ---- Work ---- */
+
+static InstanceInput input_of(const Run *run) {
+    return (InstanceInput){
+        .source = run->source,
+        .dest = run->dest,
+        .source_target = &run->source_target,
+        .all = run->instance.all,
+        .names = run->instance.names,
+    };
+}
+
+static bool tell(Run *run, Error *err) {
+    const InstanceRun *instance = &run->instance;
+
+    return run_send(run, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&instance->findings)), err) &&
+           run_send(run, WIRE_DATABASES, instance_list_to_json(&instance->list, run->dest != NULL), err);
+}
+
+/* All there is to tell comes before the run fails. */
+static bool refuse_errors(Run *run, const char *changed, Error *err) {
+    size_t errors = findings_count(&run->instance.findings, SEVERITY_ERROR);
+
+    if (errors == 0)
+        return true;
+    return tell(run, err) && error_set(err, REASON_PREFLIGHT_FAILED, "%zu finding%s must be mended first; %s", errors,
+                                       errors == 1 ? "" : "s", changed);
+}
+
+static bool step_instance_list(Run *run, Error *err) {
+    const InstanceInput input = input_of(run);
+
+    run->instance.findings.len = 0;
+    return instance_list(run->arena, &input, &run->instance.list, &run->instance.findings, err) &&
+           refuse_errors(run, "nothing was changed", err);
+}
+
+static bool step_instance_roles(Run *run, Error *err) {
+    const InstanceInput input = input_of(run);
+    InstanceMade *made = &run->instance.made;
+
+    if (!run->instance.prepare)
+        return true;
+    if (!instance_make_roles(run->arena, &input, &run->instance.list, made, &run->instance.findings, err))
+        return false;
+    if (made->roles + made->memberships + made->settings > 0)
+        run_event(run, "info", "made on the destination: %lld roles, %lld memberships, %lld settings of roles",
+                  (long long)made->roles, (long long)made->memberships, (long long)made->settings);
+    return true;
+}
+
+static bool step_instance_databases(Run *run, Error *err) {
+    const InstanceInput input = input_of(run);
+    InstanceRun *instance = &run->instance;
+
+    if (!instance->prepare)
+        return true;
+    if (!instance_make_databases(run->arena, &input, &instance->list, &instance->made, &instance->findings, err))
+        return false;
+    if (instance->made.databases > 0)
+        run_event(run, "info", "made on the destination: %lld databases", (long long)instance->made.databases);
+    return true;
+}
+
+static bool step_instance_tell(Run *run, Error *err) {
+    return refuse_errors(run, "what could be made was made", err) && tell(run, err);
+}
+
+/* X(function, may be tried again?) */
+#define INSTANCE_STEPS(X)                                                                                              \
+    X(instance_connect, false)                                                                                         \
+    X(instance_list, true)                                                                                             \
+    X(instance_roles, true)                                                                                            \
+    X(instance_databases, true)                                                                                        \
+    X(instance_tell, false)
+
+const RunStep instance_steps[] = {
+#define X(name, retry) {#name, step_##name, retry, 0},
+    INSTANCE_STEPS(X)
+#undef X
+};
+const size_t instance_steps_count = COUNT_OF(instance_steps);
