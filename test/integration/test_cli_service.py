@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support.api import api, make_daemon  # noqa: F401
+from support.api import Daemon, make_daemon  # noqa: F401
 from support.cluster import wait_until
 from support.program import Program
 
@@ -46,6 +46,22 @@ class Cli:
 
     def popen(self, *args, **options):
         return self.program.popen(*args, env=self.env, **options)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    daemon = Daemon(tmp_path_factory.mktemp("service"))
+    yield daemon.start()
+    daemon.end_all()
+    assert "Sanitizer" not in daemon.log(), daemon.log()[-4000:]
+
+
+@pytest.fixture
+def api(shared):
+    """A service with nothing in it: one for all, since each start costs as much as a test."""
+    for table in ("outbox", "request", "audit", "event", "secret", "resource"):
+        shared.sql(f"DELETE FROM {table}")
+    return shared
 
 
 @pytest.fixture
@@ -176,8 +192,10 @@ def test_lists(cli):
 
 
 def test_long_lists_come_in_pages(cli, api):
-    for number in range(520):
-        api.good(api.post(PROFILES, {"postgresql": {"host": "h"}}, connectionProfileId=f"p{number}"))
+    cli.good("profiles", "create", "p0", OLD)
+    api.sql("INSERT INTO resource WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 519)"
+            " SELECT r.name || n, kind, parent, uid || n, state, phase, display_name, body, version, create_us, update_us"
+            " FROM resource r, n WHERE r.name = ?", PROFILES + "/p0")
     assert len(cli.json("profiles", "list")) == 520 and len(cli.good("profiles", "list").splitlines()) == 521
 
 
@@ -209,7 +227,7 @@ def test_the_life_of_a_job(shop, api):
 
 
 def test_verbs_with_databases(shop, api):
-    api.set_state(JOBS + "/shop", "FAILED", "CDC")
+    api.set_state(JOBS + "/shop", "RUNNING", "CDC")
     assert "no database app" in shop.refused(64, "jobs", "promote", "shop", "--database", "app", "--yes")
     assert "exclude" in shop.refused(64, "jobs", "restart", "shop", "--failed", "--database", "a", "--yes")
     shop.good("jobs", "restart", "shop", "--failed", "--yes", "--async")
@@ -456,7 +474,9 @@ def test_a_unix_socket(program, tmp_path):
     assert process.wait(20) == 0
 
 
-def test_tokens(cli, api, tmp_path):
+def test_tokens(make_daemon, tmp_path):
+    api = make_daemon()
+    cli = Cli(api.program, f"http://127.0.0.1:{api.port}")
     made = api.program("tokens", "create", "--role", "viewer", "--state-dir", api.folder)
     token = made.stdout.strip()
     stderr = cli.refused(77, "profiles", "list")
@@ -505,7 +525,8 @@ def test_tls(make_daemon, certificate):
 
 def test_objects(shop, api):
     assert "no objects yet" in shop.good("objects", "list", "shop") and shop.json("objects", "list", "shop") == []
-    assert "database app" in shop.refused(2, "objects", "describe", "shop", "app")
+    stderr = shop.refused(2, "objects", "describe", "shop", "app")
+    assert "database app" in stderr and "do: pgcrane objects list shop" in stderr
     assert "pgcrane jobs list" in shop.refused(2, "objects", "list", "none")
     process = shop.popen("objects", "list", "shop", "--refresh")
     wait_until(lambda: pending(api, shop, "fetchSourceObjects"), 10, what="the list to be asked for")

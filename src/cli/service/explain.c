@@ -44,6 +44,10 @@ bool service_explain(const Service *service, Error *err) {
 
     if (strncmp(err->remedy, command, strlen(command)) == 0) /* it is one to type already */
         return false;
+    bool is_database = strcmp(service->command->name, "objects") == 0 && service_word(service, 2) != NULL;
+    if (err->reason == REASON_NO_RESOURCE && is_database)
+        return error_remedy(err, "pgcrane objects list %s shows its databases; --refresh asks the source first",
+                            service_typed(service, service_word(service, 1)));
     for (size_t at = 0; at < COUNT_OF(remedies); at++)
         if (remedies[at].reason == err->reason)
             return error_remedy(err, "%s%s%s", remedies[at].before, middle_of(service, remedies[at].middle),

@@ -64,13 +64,14 @@ static void test_restart(void **state UNUSED) {
     CLEANUP(buf_fini) Buf seen;
     CLEANUP(sse_fini) SseParser parser = {0};
     Error err;
+    static const char begun[] = "id: 4\ndata: a\n\ndata: half", anew[] = "data: b\n\n";
 
     buf_init(&seen, TEXT_MAX);
     sse_init(&parser, take, &seen);
-    assert_true(sse_feed(&parser, "id: 4\ndata: a\n\ndata: half", 27, &err));
+    assert_true(sse_feed(&parser, begun, strlen(begun), &err));
     sse_restart(&parser);
     assert_string_equal(parser.last_id.data, "4");
-    assert_true(sse_feed(&parser, "data: b\n\n", 9, &err));
+    assert_true(sse_feed(&parser, anew, strlen(anew), &err));
     assert_string_equal(seen.data, "4//a;4//b;");
 }
 
