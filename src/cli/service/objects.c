@@ -76,9 +76,9 @@ static bool operation_name(const Service *service, const char **ret_name, Error 
 static bool list_operations(Service *service, Error *err) {
     CLEANUP(json_freep) json_t *items = NULL;
     const char *path = arena_printf(service->arena, "%s/" OPERATION_COLLECTION, service->parent);
+    const char *order = service->options->sort_by != NULL ? service->options->sort_by : "createTime desc";
 
-    if (!service_list(service, path, OPERATION_COLLECTION, service->options->filter, service->options->sort_by, &items,
-                      err))
+    if (!service_list(service, path, OPERATION_COLLECTION, service->options->filter, order, &items, err))
         return false;
     show_list(service, SHOW_OPERATION, items, service->out);
     return true;
@@ -140,7 +140,11 @@ static const char *const wait_takes[] = {"timeout", NULL};
 const char *const operations_takes[] = {"Client", "Lists", "timeout", "no-color", NULL};
 
 const Verb operations_verbs[] = {
-    {.name = "list", .args = "", .takes = list_takes, .ask = list_operations, .help = "show all of the last days"},
+    {.name = "list",
+     .args = "",
+     .takes = list_takes,
+     .ask = list_operations,
+     .help = "show all of the last days, the newest first"},
     {.name = "describe", .args = "ID", .n_args = 1, .takes = none, .ask = describe_operation, .help = "show one"},
     {.name = "wait",
      .args = "ID",

@@ -11,6 +11,20 @@ typedef struct Comparing {
     DifferenceVec *found;
 } Comparing;
 
+/* "[app, sales]" of a list of objects, which are databases; NULL when it is none. */
+static const char *shown_objects(Arena *arena, const json_t *value) {
+    const char *text = "";
+
+    for (size_t at = 0; at < json_array_size(value); at++) {
+        const json_t *identifier = json_get_object(json_array_get(value, at), "objectIdentifier");
+        const char *database = json_get_string(identifier, "database", NULL);
+        if (database == NULL)
+            return NULL;
+        text = arena_printf(arena, "%s%s%s", text, at > 0 ? ", " : "", database);
+    }
+    return json_array_size(value) > 0 ? arena_printf(arena, "[%s]", text) : NULL;
+}
+
 /* As it is read; NULL = not there. */
 static const char *shown(Arena *arena, const json_t *value) {
     CLEANUP(buf_fini) Buf text;
@@ -20,6 +34,9 @@ static const char *shown(Arena *arena, const json_t *value) {
         return NULL;
     if (json_is_string(value))
         return arena_strdup(arena, json_string_value(value));
+    const char *objects = shown_objects(arena, value);
+    if (objects != NULL)
+        return objects;
     json_print(value, 0, &text);
     return text.overflowed ? arena_printf(arena, "%s...", text.data) : arena_strdup(arena, text.data);
 }

@@ -127,7 +127,7 @@ static void test_lists(void **state UNUSED) {
          "{\"objectsConfig\": {\"sourceObjectsConfig\": {\"objectConfigs\": [{\"objectIdentifier\": {\"database\": "
          "\"a\"}}]}}}",
          "{\"objectsConfig\": {\"sourceObjectsConfig\": {\"objectConfigs\": []}}}",
-         "objectsConfig.sourceObjectsConfig.objectConfigs: [{\"objectIdentifier\":{\"database\":\"a\"}}] -> []",
+         "objectsConfig.sourceObjectsConfig.objectConfigs: [a] -> []",
          "{\"objectsConfig\": {\"sourceObjectsConfig\": {\"objectConfigs\": []}}}"},
     };
     for (size_t at = 0; at < COUNT_OF(cases); at++)
