@@ -23,7 +23,7 @@ page errors doc/errors.md
 page exit-codes doc/exit-codes.md
 page phases doc/phases.md
 page man doc/pgcrane.1
-for command in migrate promote status abort tokens keys; do
+for command in $("$binary" docs man-pages); do
     page "man-$command" "doc/pgcrane-$command.1"
 done
 page bash-completion packaging/pgcrane.bash-completion

@@ -11,10 +11,9 @@ shift
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 
 listing=$(cd "$root" && python3 tools/sources.py src test/unit test/fuzz)
-for optional in doc/pgcrane.1 doc/pgcrane-migrate.1 doc/pgcrane-promote.1 doc/pgcrane-status.1 doc/pgcrane-abort.1 \
-    doc/pgcrane-tokens.1 doc/pgcrane-keys.1 packaging/pgcrane.bash-completion src/common/banned.h \
-    test/support/fake_pq.wrap; do
-    [ ! -e "$root/$optional" ] || listing+=$'\n'$optional
+for optional in "$root"/doc/pgcrane*.1 "$root"/packaging/pgcrane.bash-completion "$root"/src/common/banned.h \
+    "$root"/test/support/fake_pq.wrap; do
+    [ ! -e "$optional" ] || listing+=$'\n'${optional#"$root"/}
 done
 listing+=$'\n'"options: $*"
 

@@ -18,6 +18,8 @@ ONLY_IN = [
     (re.compile(r"^openssl/"), ("http/",), "only src/http drives TLS"),
     (re.compile(r"^jansson\.h$"), ("common/json.h",), "only src/common/json.h includes it"),
     (re.compile(r"^sqlite3(ext)?\.h$"), ("store/store_sqlite.c",), "only the store's SQLite backend talks to it"),
+    (re.compile(r"^curl/"), ("client/",), "only src/client asks over HTTP"),
+    (re.compile(r"^yaml\.h$"), ("client/yaml.c",), "only client/yaml.c reads and writes YAML"),
     (re.compile(r"^sodium(\.h$|/)"), ("secrets/",), "only src/secrets does cryptography"),
 ]
 MAY_ALLOCATE = ("common/", "pg/")

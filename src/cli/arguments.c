@@ -49,11 +49,12 @@ static char *build_short_options(Arena *arena, const Command *command) {
     return shorts;
 }
 
-static const OptionInfo *info_of(int value) {
+/* A letter may mean one thing to this command and another to that. */
+static const OptionInfo *info_of(const Command *command, int value) {
     if (value >= LONG_BASE)
         return &option_infos[value - LONG_BASE];
     for (size_t at = 0; at < option_infos_count; at++)
-        if (option_infos[at].short_flag == value)
+        if (option_infos[at].short_flag == value && command_takes(command, &option_infos[at]))
             return &option_infos[at];
     return NULL;
 }
@@ -81,10 +82,11 @@ static bool scan_flags(Arena *arena, int argc, char **argv, Parsed *parsed, Erro
             parsed->help = true;
             return true;
         }
-        const OptionInfo *info = value == '?' || value == ':' ? NULL : info_of(value);
+        const OptionInfo *info = value == '?' || value == ':' ? NULL : info_of(parsed->command, value);
         if (info == NULL)
             return bad_option(parsed->command, value, argv, err);
-        Setting setting = {.info = info, .text = arena_strdup(arena, optarg != NULL ? optarg : "true")};
+        Setting setting = {
+            .info = info, .text = arena_strdup(arena, optarg != NULL ? optarg : "true"), .by_flag = true};
         vec_push(arena, &parsed->settings, setting);
     }
     return true;
@@ -137,13 +139,31 @@ static bool fill_migrate(Arena *arena, const Parsed *parsed, int argc, char **ar
 
 /* --- of commands on a JOB --- */
 
-/* None of these options is a list. Empty and unset are the same. */
-static void from_environment(Arena *arena, const Command *command, SettingVec *settings) {
+static bool is_given(const SettingVec *settings, const OptionInfo *info) {
+    for (size_t at = 0; at < settings->len; at++)
+        if (settings->items[at].info == info)
+            return true;
+    return false;
+}
+
+/* Lists are split at commas. */
+static void push_value(Arena *arena, SettingVec *settings, const OptionInfo *info, const char *value) {
+    bool is_list = info->kind == OPTION_LIST;
+    while (*value != '\0') {
+        size_t len = is_list ? strcspn(value, ",") : strlen(value);
+        if (len > 0)
+            vec_push(arena, settings, ((Setting){.info = info, .text = arena_strndup(arena, value, len)}));
+        value += len + (value[len] == ',' ? 1 : 0);
+    }
+}
+
+/* What no flag says. Empty and unset are the same. */
+static void from_environment(Arena *arena, const Parsed *parsed, SettingVec *settings) {
     for (size_t at = 0; at < option_infos_count; at++) {
         const OptionInfo *info = &option_infos[at];
         const char *value = getenv(option_variable(arena, info));
-        if (command_takes(command, info) && value != NULL && value[0] != '\0')
-            vec_push(arena, settings, ((Setting){.info = info, .text = arena_strdup(arena, value)}));
+        if (value != NULL && command_takes(parsed->command, info) && !is_given(&parsed->settings, info))
+            push_value(arena, settings, info, value);
     }
 }
 
@@ -163,7 +183,7 @@ static bool take_job(Arena *arena, const Command *command, int argc, char *const
 }
 
 static bool fill_job(Arena *arena, const Parsed *parsed, int argc, char **argv, Arguments *arguments, Error *err) {
-    from_environment(arena, parsed->command, &arguments->settings);
+    from_environment(arena, parsed, &arguments->settings);
     for (size_t at = 0; at < parsed->settings.len; at++) /* flags win: they are applied later */
         vec_push(arena, &arguments->settings, parsed->settings.items[at]);
     arguments->options.source = arena_strdup(arena, getenv("PGCRANE_SOURCE"));
@@ -176,7 +196,7 @@ static bool fill_job(Arena *arena, const Parsed *parsed, int argc, char **argv, 
 
 /* How many there are to be, says the verb. */
 static bool fill_words(Arena *arena, const Parsed *parsed, int argc, char **argv, Arguments *arguments, Error *err) {
-    from_environment(arena, parsed->command, &arguments->settings);
+    from_environment(arena, parsed, &arguments->settings);
     for (size_t at = 0; at < parsed->settings.len; at++)
         vec_push(arena, &arguments->settings, parsed->settings.items[at]);
     for (int at = optind; at < argc; at++)

@@ -13,6 +13,7 @@
 typedef struct Setting {
     const OptionInfo *info;
     const char *text;
+    bool by_flag;
 } Setting;
 typedef VEC(Setting) SettingVec;
 

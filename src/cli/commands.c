@@ -1,7 +1,12 @@
 /* Every command of pgcrane. */
 #include "cli/commands.h"
 
+#include "cli/service/main.h"
+
 #include <string.h>
+
+/* The service and the commands over its API: not told of until jobs are carried out. */
+#define SERVICE_HIDDEN true
 
 static const char *const migrate_about[] = {
     "Moves a PostgreSQL database to another server: schema, data, indexes, constraints, sequences, large objects, "
@@ -163,8 +168,8 @@ static const char *const help_about[] = {
 };
 
 static const char *const docs_about[] = {
-    "Prints documentation generated from pgcrane's own tables: man, man-COMMAND, options, errors, exit-codes, phases "
-    "or bash-completion.",
+    "Prints documentation generated from pgcrane's own tables: man, man-COMMAND, options, errors, exit-codes, phases, "
+    "bash-completion, or man-pages, the names of those COMMANDs.",
     NULL,
 };
 
@@ -212,7 +217,7 @@ const Command commands[] = {
         .name = "serve",
         .args = "[OPTION]...",
         .help = "serve the API",
-        .hidden = true, /* until jobs are carried out */
+        .hidden = SERVICE_HIDDEN,
         .takes_none = true,
         .takes = serve_takes,
         .run = serve_main,
@@ -237,6 +242,61 @@ const Command commands[] = {
         .run = verb_main,
         .about = keys_about,
         .examples = keys_examples,
+    },
+    {
+        .name = "profiles",
+        .args = "VERB [ID] [OPTION]...",
+        .help = "make, show, change and test connection profiles of the service",
+        .hidden = SERVICE_HIDDEN,
+        .takes = profiles_takes,
+        .verbs = profiles_verbs,
+        .run = service_main,
+        .about = profiles_about,
+        .examples = profiles_examples,
+    },
+    {
+        .name = "jobs",
+        .args = "VERB [ID] [OPTION]...",
+        .help = "make, run, watch and promote migration jobs of the service",
+        .hidden = SERVICE_HIDDEN,
+        .takes = jobs_takes,
+        .verbs = jobs_verbs,
+        .run = service_main,
+        .about = jobs_about,
+        .examples = jobs_examples,
+    },
+    {
+        .name = "objects",
+        .args = "VERB JOB [DATABASE] [OPTION]...",
+        .help = "show the databases of a migration job",
+        .hidden = SERVICE_HIDDEN,
+        .takes = objects_takes,
+        .verbs = objects_verbs,
+        .run = service_main,
+        .about = objects_about,
+        .examples = objects_examples,
+    },
+    {
+        .name = "operations",
+        .args = "VERB [ID] [OPTION]...",
+        .help = "show, wait for and cancel what the service was asked to do",
+        .hidden = SERVICE_HIDDEN,
+        .takes = operations_takes,
+        .verbs = operations_verbs,
+        .run = service_main,
+        .about = operations_about,
+        .examples = operations_examples,
+    },
+    {
+        .name = "apply",
+        .args = "-f FILE [OPTION]...",
+        .help = "make profiles and jobs of the service be as a file says",
+        .hidden = SERVICE_HIDDEN,
+        .takes_none = true,
+        .takes = apply_takes,
+        .run = apply_main,
+        .about = apply_about,
+        .examples = apply_examples,
     },
     {
         .name = "help",
@@ -271,9 +331,19 @@ const Verb *command_verb(const Command *command, const char *name) {
     return NULL;
 }
 
-bool command_takes(const Command *command, const OptionInfo *info) {
-    for (const char *const *word = command->takes; word != NULL && *word != NULL; word++)
-        if (strcmp(*word, info->group) == 0 || strcmp(*word, info->flag) == 0)
+static bool is_among(const char *const *words, const OptionInfo *info) {
+    for (; words != NULL && *words != NULL; words++)
+        if (strcmp(*words, info->group) == 0 || strcmp(*words, info->flag) == 0)
             return true;
     return false;
+}
+
+bool command_takes(const Command *command, const OptionInfo *info) {
+    return is_among(command->takes, info);
+}
+
+bool verb_takes(const Verb *verb, const OptionInfo *info) {
+    static const char *const always[] = {"Client", "no-color", NULL};
+
+    return verb->takes == NULL || is_among(verb->takes, info) || is_among(always, info);
 }

@@ -104,6 +104,13 @@ static void docs_phases(Buf *out) {
                    phase_is_of_follow(phase) ? "`--follow` only" : "every migration", phase_help(phase));
 }
 
+/* Which commands have a manual page, a name a line: for packaging/generate.sh. */
+static void docs_man_pages(Buf *out) {
+    for (size_t at = 0; at < commands_count; at++)
+        if (!commands[at].hidden && commands[at].takes != NULL)
+            buf_printf(out, "%s\n", commands[at].name);
+}
+
 /* --- bash completion --- */
 
 static void completion_words(Buf *out, const char *variable, void (*words)(Buf *out)) {
@@ -208,6 +215,7 @@ bool docs_render(Buf *out, const char *page) {
     } pages[] = {
         {"man", docs_man_pgcrane},       {"options", docs_options}, {"errors", docs_errors},
         {"exit-codes", docs_exit_codes}, {"phases", docs_phases},   {"bash-completion", docs_bash_completion},
+        {"man-pages", docs_man_pages},
     };
     for (size_t at = 0; at < COUNT_OF(pages); at++) {
         if (strcmp(pages[at].name, page) == 0) {

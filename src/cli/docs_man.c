@@ -110,7 +110,9 @@ static void man_options(Arena *arena, Buf *out, const Command *command) {
 
 static void man_environment(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Environment");
-    if (command->verbs == NULL)
+    if (command_takes(command, option_find("server")))
+        man_tagged(out, "PGCRANE_TOKEN", "a token of the service");
+    else if (command->verbs == NULL)
         man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST",
                    command->takes_job ? "the connection strings of JOB with their passwords, which are not kept"
                                       : "SOURCE and DEST, when they are not on the command line");
@@ -122,7 +124,8 @@ static void man_environment(Arena *arena, Buf *out, const Command *command) {
                        arena_printf(arena, "as --%s%s", option_infos[at].flag,
                                     option_infos[at].kind == OPTION_LIST ? ", split at commas" : ""));
     man_tagged(out, "NO_COLOR", "no colours, when not empty");
-    man_tagged(out, "PGPASSFILE, PGSERVICE, PGSSLMODE, ...", "libpq's own, for both sides");
+    if (!command_takes(command, option_find("server")))
+        man_tagged(out, "PGPASSFILE, PGSERVICE, PGSSLMODE, ...", "libpq's own, for both sides");
 }
 
 static void man_examples(Buf *out, const Command *command) {
@@ -136,6 +139,11 @@ static void man_examples(Buf *out, const Command *command) {
     }
 }
 
+static void man_files(Buf *out) {
+    man_section(out, ".SH", "Files");
+    man_tagged(out, "~/.local/state/pgcrane", "logs and reports, unless --state-dir or XDG_STATE_HOME say otherwise");
+}
+
 void docs_man_command(Buf *out, const Command *command) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     man_header(out, arena_printf(arena, "pgcrane-%s", command->name), command->help);
@@ -147,8 +155,8 @@ void docs_man_command(Buf *out, const Command *command) {
         man_verbs(arena, out, command);
     man_options(arena, out, command);
     man_environment(arena, out, command);
-    man_section(out, ".SH", "Files");
-    man_tagged(out, "~/.local/state/pgcrane", "logs and reports, unless --state-dir or XDG_STATE_HOME say otherwise");
+    if (command_takes(command, option_find("state-dir")))
+        man_files(out);
     man_exit_status(arena, out);
     man_examples(out, command);
     man_see_also(out, command);

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { HELP_WIDTH = 80, OPTION_COLUMN = 30, HELP_MAX = 1024 * 1024 };
+enum { HELP_WIDTH = 80, OPTION_COLUMN = 30, VERB_COLUMN = 12, HELP_MAX = 1024 * 1024 };
 
 void help_overview(Buf *out) {
     buf_append_str(out, "pgcrane moves PostgreSQL databases to other servers.\n\nUsage: pgcrane COMMAND ...\n\n");
@@ -35,6 +35,18 @@ static void help_option(Arena *arena, Buf *out, const OptionInfo *info) {
     text_wrap(out, text, OPTION_COLUMN, OPTION_COLUMN, HELP_WIDTH);
 }
 
+static const char *about_environment(const Command *command) {
+    if (command_takes(command, option_find("server")))
+        return "Each option may also come from the environment: --server is PGCRANE_SERVER. Flags win. PGCRANE_TOKEN "
+               "holds "
+               "a token.";
+    if (command->verbs != NULL)
+        return "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR. Flags win.";
+    return "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split at "
+           "commas. "
+           "SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.";
+}
+
 static void help_options(Arena *arena, Buf *out, const Command *command) {
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
@@ -47,20 +59,22 @@ static void help_options(Arena *arena, Buf *out, const Command *command) {
         help_option(arena, out, &option_infos[at]);
     }
     buf_append_str(out, "\n  -h, --help                  this text\n\n");
-    text_wrap(out,
-              command->verbs != NULL
-                  ? "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR. Flags win."
-                  : "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split "
-                    "at commas. SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.",
-              0, 0, HELP_WIDTH);
+    text_wrap(out, about_environment(command), 0, 0, HELP_WIDTH);
+}
+
+static const char *verb_words(Arena *arena, const Verb *verb) {
+    return arena_printf(arena, "%s%s%s", verb->name, verb->args[0] != '\0' ? " " : "", verb->args);
 }
 
 static void help_verbs(Buf *out, const Command *command) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    int width = VERB_COLUMN;
     buf_append_str(out, "\nVerbs:\n");
+    for (const Verb *verb = command->verbs; verb->name != NULL; verb++)
+        width = MAX(width, (int)strlen(verb_words(arena, verb)));
     for (const Verb *verb = command->verbs; verb->name != NULL; verb++) {
-        const char *words = arena_printf(arena, "%s%s%s", verb->name, verb->args[0] != '\0' ? " " : "", verb->args);
-        buf_printf(out, "  %-12s %s\n", words, verb->help);
+        buf_printf(out, "  %-*s ", width, verb_words(arena, verb));
+        text_wrap(out, verb->help, width + 3, width + 3, HELP_WIDTH);
     }
 }
 
@@ -111,6 +125,7 @@ static void help_environment(Buf *out) {
     for (size_t at = 0; at < option_infos_count; at++)
         buf_printf(out, "  %-26s as --%s\n", option_variable(arena, &option_infos[at]), option_infos[at].flag);
     buf_printf(out, "  %-26s %s\n", "PGCRANE_STORE_FILE", "a file that holds what --store is to be");
+    buf_printf(out, "  %-26s %s\n", "PGCRANE_TOKEN", "a token of the service, for its clients");
     buf_printf(out, "  %-26s %s\n", "PGCRANE_KEY", "the text of a key file, instead of --key-file");
     buf_printf(out, "  %-26s %s\n", "NO_COLOR", "no colours, when not empty");
     buf_printf(out, "  %-26s %s\n", "XDG_STATE_HOME", "where the default of --state-dir stands");

@@ -5,11 +5,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-bool signals_open(int *ret_fd, Error *err) {
-    static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+static bool open_set(const int *taken, size_t count, int *ret_fd, Error *err) {
     sigset_t set;
     sigemptyset(&set);
-    for (size_t at = 0; at < COUNT_OF(taken); at++)
+    for (size_t at = 0; at < count; at++)
         sigaddset(&set, taken[at]);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
@@ -18,6 +17,16 @@ bool signals_open(int *ret_fd, Error *err) {
     sigprocmask(SIG_BLOCK, &set, NULL);
     *ret_fd = fd;
     return true;
+}
+
+bool signals_open(int *ret_fd, Error *err) {
+    static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+    return open_set(taken, COUNT_OF(taken), ret_fd, err);
+}
+
+bool signals_open_stops(int *ret_fd, Error *err) {
+    static const int taken[] = {SIGINT, SIGTERM, SIGHUP};
+    return open_set(taken, COUNT_OF(taken), ret_fd, err);
 }
 
 int signals_next(int fd) {

@@ -63,8 +63,30 @@ static bool no_verb(const Command *command, const char *problem, Error *err) {
     return error_remedy(err, "see pgcrane %s --help", command->name);
 }
 
-static bool find_verb(Arena *arena, const Command *command, const Arguments *arguments, const Verb **ret_verb,
-                      Error *err) {
+static bool check_words(Arena *arena, const Command *command, const Verb *verb, size_t given, Error *err) {
+    if (given >= verb->n_args && given <= verb->n_args + verb->n_more)
+        return true;
+    return no_verb(command,
+                   arena_printf(arena, "%s %s takes %s, and %zu word%s given", command->name, verb->name,
+                                verb->args[0] != '\0' ? verb->args : "no word", given, given == 1 ? " is" : "s are"),
+                   err);
+}
+
+/* What the environment says may be meant for other verbs. */
+static bool check_options(Arena *arena, const Command *command, const Verb *verb, const Arguments *arguments,
+                          Error *err) {
+    for (size_t at = 0; at < arguments->settings.len; at++) {
+        const Setting *setting = &arguments->settings.items[at];
+
+        if (setting->by_flag && !verb_takes(verb, setting->info))
+            return no_verb(
+                command,
+                arena_printf(arena, "%s %s does not take --%s", command->name, verb->name, setting->info->flag), err);
+    }
+    return true;
+}
+
+bool verb_find(Arena *arena, const Command *command, const Arguments *arguments, const Verb **ret_verb, Error *err) {
     const StringVec *words = &arguments->words;
 
     if (words->len == 0)
@@ -72,11 +94,8 @@ static bool find_verb(Arena *arena, const Command *command, const Arguments *arg
     const Verb *verb = command_verb(command, words->items[0]);
     if (verb == NULL)
         return no_verb(command, arena_printf(arena, "%s has no verb \"%.40s\"", command->name, words->items[0]), err);
-    if (words->len - 1 != verb->n_args)
-        return no_verb(command,
-                       arena_printf(arena, "%s %s takes %zu words, and %zu are given", command->name, verb->name,
-                                    verb->n_args, words->len - 1),
-                       err);
+    if (!check_words(arena, command, verb, words->len - 1, err) || !check_options(arena, command, verb, arguments, err))
+        return false;
     *ret_verb = verb;
     return true;
 }
@@ -84,7 +103,7 @@ static bool find_verb(Arena *arena, const Command *command, const Arguments *arg
 static bool run(Arena *arena, const Command *command, Arguments *arguments, Buf *out, Error *err) {
     const Verb *verb = NULL;
 
-    return find_verb(arena, command, arguments, &verb, err) &&
+    return verb_find(arena, command, arguments, &verb, err) &&
            state_dir_resolve(arena, arguments->options.state_dir, &arguments->options.state_dir, err) &&
            verb->run(arena, arguments, out, err);
 }

@@ -21,10 +21,16 @@ const size_t option_infos_count = COUNT_OF(option_infos);
 /* The options that decide what arrives are those of one group: a new filter is in the fingerprint by being declared. */
 static const char what_to_move[] = "What to move";
 
-/* Settings of the service: a migration takes none of them, nor keeps them in its files, as --store may hold a password.
- */
+/* Settings of the service and of its clients: a migration takes none of them, nor keeps them in its files, as --store
+ * may hold a password. */
+static const char *const groups_of_service[] = {"Service", "Tokens", "Client", "Lists",       "Waiting",
+                                                "Profile", "Job",    "Apply",  "Jobs at work"};
+
 static bool is_of_migration(const OptionInfo *info) {
-    return strcmp(info->group, "Service") != 0 && strcmp(info->group, "Tokens") != 0;
+    for (size_t i = 0; i < COUNT_OF(groups_of_service); i++)
+        if (strcmp(info->group, groups_of_service[i]) == 0)
+            return false;
+    return true;
 }
 
 static void *field_of(MigrateOptions *options, const OptionInfo *info) {

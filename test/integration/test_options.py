@@ -27,7 +27,18 @@ SHOWN_BY = {
     "source-only": "test_source_only", "listen": "test_of_serve",
     "store": "test_of_the_service", "key-file": "test_of_the_service", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
+    "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
 }
+# Of the commands over the API; what they do is in test_cli_service.py.
+OF_CLIENTS = {
+    "profiles": ["server", "token-file", "ca-file", "project", "location", "output", "filter", "sort-by", "async", "timeout",
+                 "host", "port", "user", "database", "password-file", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "side",
+                 "provider", "display-name", "label"],
+    "jobs": ["type", "all-databases", "parallel", "skip-checks", "failed", "force", "for", "stream"],
+    "objects": ["refresh"],
+    "apply": ["file", "secrets"],
+}
+SHOWN_BY.update({flag: "test_of_clients" for flags in OF_CLIENTS.values() for flag in flags})
 # Those that mean something with --follow only: here, that they are refused without it; what they do, in the tests of
 # following and promoting.
 WITH_FOLLOW = {
@@ -80,7 +91,7 @@ def test_every_option_is_shown():
 
 def test_of_serve(pgcrane):
     """What they do is in test_serve.py. A migration takes none of them, from its environment either."""
-    for flag in ("store", "listen"):
+    for flag in ("store", "listen", "tls-cert", "tls-key"):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
@@ -94,10 +105,20 @@ def test_of_the_service(pgcrane):
         assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x").code == 64
 
 
+def test_of_clients(pgcrane):
+    """A migration takes none of them."""
+    for command, flags in OF_CLIENTS.items():
+        shown = pgcrane(command, "--help").stdout
+        assert all(re.search(f"--{flag}[= \n]", shown) for flag in flags), shown
+    for flag in sum(OF_CLIENTS.values(), []):
+        assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x").code == 64, flag
+
+
 def test_source_only(pgcrane):
-    """`pgcrane abort` alone has it; what it does is in test_follow_commands.py."""
-    assert "--source-only" in pgcrane("abort", "--help").stdout
-    assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", "--source-only").code == 64
+    """`pgcrane abort` alone has them; what they do is in test_follow_commands.py and test_abort_dest.py."""
+    for flag in ("--source-only", "--dest-only"):
+        assert flag in pgcrane("abort", "--help").stdout
+        assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", flag).code == 64
 
 
 @pytest.mark.parametrize("flag", sorted(WITH_FOLLOW))

@@ -8,6 +8,7 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,9 +110,18 @@ static const char *value_for(const OptionInfo *info) {
 }
 
 /* By each command that takes it, and refused by the others. */
+/* By another option than the one that is looked at. */
+static bool is_letter_taken(const Command *command, char letter) {
+    for (size_t at = 0; at < option_infos_count; at++)
+        if (option_infos[at].short_flag == letter && command_takes(command, &option_infos[at]))
+            return true;
+    return false;
+}
+
 static void test_every_option_is_known(void **state) {
-    static const char *const lines[] = {"migrate a b --follow", "promote",  "status", "abort",
-                                        "tokens list",          "keys list"};
+    static const char *const lines[] = {"migrate a b --follow", "promote",         "status",        "abort",
+                                        "tokens list",          "keys list",       "profiles list", "jobs list",
+                                        "objects list",         "operations list", "apply"};
     Fixture *fixture = *state;
     for (size_t line = 0; line < COUNT_OF(lines); line++) {
         const Command *command = command_find(arena_strndup(fixture->arena, lines[line], strcspn(lines[line], " ")));
@@ -125,7 +135,7 @@ static void test_every_option_is_known(void **state) {
                 continue;
             if (parse(fixture, arena_printf(fixture->arena, "%s --%s%s", words, info->flag, value)) != wanted)
                 fail_msg("%s --%s: %s", words, info->flag, fixture->err.message);
-            if (info->short_flag != 0 &&
+            if (info->short_flag != 0 && (wanted || !is_letter_taken(command, info->short_flag)) &&
                 parse(fixture, arena_printf(fixture->arena, "%s -%c%s", words, info->short_flag,
                                             value + (value[0] == '=' ? 1 : 0))) != wanted)
                 fail_msg("%s -%c: %s", words, info->short_flag, fixture->err.message);
@@ -199,6 +209,71 @@ static void test_refused(void **state) {
     refused(*state, "migrate src dst --schema-only --data-only", "data-only");
 }
 
+/* A letter, and an option, mean what the command makes of them. */
+static void test_commands_of_the_service(void **state) {
+    Fixture *fixture = *state;
+    const MigrateOptions *options = &fixture->arguments.options;
+    assert_true(parse(fixture, "jobs logs shop -f -o json"));
+    assert_true(options->stream);
+    assert_false(options->follow);
+    assert_string_equal(options->output, "json");
+    assert_int_equal(fixture->arguments.words.len, 2);
+    assert_true(parse(fixture, "apply -f file.yaml --yes"));
+    assert_string_equal(options->file, "file.yaml");
+    assert_true(options->yes);
+    assert_true(parse(fixture, "migrate a b -f"));
+    assert_true(options->follow);
+    refused(fixture, "migrate a b --server=x", "--server");
+    refused(fixture, "profiles list --jobs=2", "--jobs");
+    assert_true(parse(fixture, "jobs list"));
+    assert_string_equal(options->server, "http://127.0.0.1:8432");
+    assert_string_equal(options->project, "pgcrane");
+    assert_string_equal(options->location, "local");
+}
+
+/* Lists are split at commas, and a flag replaces them. */
+static void test_lists_of_commands_of_the_service(void **state) {
+    Fixture *fixture = *state;
+    const StringVec *databases = &fixture->arguments.options.databases;
+    setenv("PGCRANE_DATABASE", "a,,b", 1);
+    assert_true(parse(fixture, "jobs create x y z"));
+    assert_int_equal(databases->len, 2);
+    assert_string_equal(databases->items[1], "b");
+    assert_true(parse(fixture, "jobs create x y z --database c --database d,e"));
+    assert_int_equal(databases->len, 2);
+    assert_string_equal(databases->items[1], "d,e"); /* a name may hold a comma */
+    unsetenv("PGCRANE_DATABASE");
+}
+
+static void find_verb(Fixture *fixture, const char *line, const char *problem) {
+    const Verb *verb = NULL;
+    if (!parse(fixture, line))
+        fail_msg("%s: %s", line, fixture->err.message);
+    bool found = verb_find(fixture->arena, command_find(fixture->argv[0]), &fixture->arguments, &verb, &fixture->err);
+    assert_int_equal(found, problem == NULL);
+    if (found)
+        assert_string_equal(verb->name, fixture->arguments.words.items[0]);
+    else if (strstr(fixture->err.message, problem) == NULL)
+        fail_msg("%s: %s", line, fixture->err.message);
+}
+
+static void test_verbs(void **state) {
+    Fixture *fixture = *state;
+    find_verb(fixture, "profiles list --filter=a", NULL);
+    find_verb(fixture, "profiles create x uri --host h --output yaml", NULL);
+    find_verb(fixture, "profiles create x", NULL);
+    find_verb(fixture, "profiles", "the verb is missing");
+    find_verb(fixture, "profiles nonsense", "no verb \"nonsense\"");
+    find_verb(fixture, "profiles create", "takes ID [URI], and 0 words are given");
+    find_verb(fixture, "profiles create a b c", "and 3 words are given");
+    find_verb(fixture, "profiles list a", "takes no word, and 1 word is given");
+    find_verb(fixture, "profiles list --host h", "profiles list does not take --host");
+    find_verb(fixture, "tokens list --role viewer", NULL); /* its verbs do not say which options are theirs */
+    setenv("PGCRANE_HOST", "h", 1);
+    find_verb(fixture, "profiles list", NULL); /* meant for others */
+    unsetenv("PGCRANE_HOST");
+}
+
 static void test_errors_show_no_values(void **state) {
     Fixture *fixture = *state;
     refused(fixture, "migrate a b password=hush", "too many");
@@ -241,6 +316,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_job_commands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_environment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_commands_of_the_service, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lists_of_commands_of_the_service, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_verbs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errors_show_no_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_help_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resume_command, setup, teardown),

@@ -1,0 +1,23 @@
+/* What changes something: asked for once, followed to its end, told. */
+#pragma once
+
+#include "cli/service/show.h"
+
+enum { CHANGE_PARAMS_MAX = 8 };
+
+typedef struct Change {
+    ClientMethod method;
+    const char *path;
+    const ClientParam *params; /* a request id is added; at most CHANGE_PARAMS_MAX */
+    const json_t *body;
+    const char *what; /* "the start of job shop", for errors */
+    const char *done; /* "Job shop is started", for people */
+    ShowKind kind;    /* of what comes out of it */
+} Change;
+
+/* The operation that answers. New reference. */
+NODISCARD bool change_ask(Service *service, const Change *change, json_t **ret_operation, Error *err);
+/* Waits until it is over, --timeout at most; *operation is replaced by how it ended. Fails as it failed. */
+NODISCARD bool change_follow(Service *service, const char *what, json_t **operation, Error *err);
+/* All of it, and shows the end; with --async the operation. */
+NODISCARD bool change_make(Service *service, const Change *change, Error *err);
