@@ -36,7 +36,21 @@ static void put(Buf *conninfo, const char *key, const char *value) {
     buf_append_char(conninfo, '\'');
 }
 
+/* pgcrane's own client keeps libpq's word beside the type, which has fewer (doc/design/service_commands.md). */
+static const char *flag_of(const json_t *postgresql) {
+    static const char *const words[] = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"};
+    const json_t *flags = json_object_get(json_object_get(postgresql, "ssl"), "sslFlags");
+    const char *word = json_get_string(flags, "sslmode", "");
+
+    for (size_t at = 0; at < COUNT_OF(words); at++)
+        if (strcmp(words[at], word) == 0)
+            return words[at];
+    return NULL;
+}
+
 static const char *sslmode_of(const json_t *postgresql) {
+    if (flag_of(postgresql) != NULL)
+        return flag_of(postgresql);
     const char *type = json_get_string(json_object_get(postgresql, "ssl"), "type", "");
 
     for (size_t at = 0; at < COUNT_OF(ssl_modes); at++)

@@ -13,12 +13,12 @@
  * A session is started behind the commit that has its number, never before: two that both believe to be the one would
  * have different numbers, and the store only knows the later.
  */
+#include "supervise/look.h"
 #include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
 #include "supervise/progress.h"
-#include "supervise/supervisor_internal.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -27,21 +27,6 @@
 enum { LOOKS_MAX = 10 };
 static const int64_t progress_us = 2 * USEC_PER_SEC, pause_first_us = 5 * USEC_PER_SEC,
                      pause_most_us = 300 * USEC_PER_SEC;
-
-typedef struct Look {
-    Supervisor *this;
-    Held *held;
-    Arena *arena;
-    Record job;
-    Record *objects;
-    size_t count;
-    JobView view;
-    SeatPicture *pictures;
-    SeatOrder *orders;
-    Decision decision;
-    Error why; /* of a fact without a seat */
-    bool has_why;
-} Look;
 
 /* ---- Loading ---- */
 
@@ -90,13 +75,14 @@ static bool load(StoreTx *tx, void *context, Error *err) {
 
 /* ---- Databases that the job names ---- */
 
-static const json_t *databases_named(const Record *job) {
+const json_t *databases_named(const Record *job) {
     const json_t *config = json_object_get(json_object_get(job->api, "objectsConfig"), "sourceObjectsConfig");
+    bool some = strcmp(json_get_string(config, "objectsSelectionType", ""), "SPECIFIED_OBJECTS") == 0;
 
-    return json_get_array(config, "objectConfigs");
+    return some ? json_get_array(config, "objectConfigs") : NULL;
 }
 
-static const char *database_at(const json_t *list, size_t at) {
+const char *database_at(const json_t *list, size_t at) {
     return json_get_string(json_object_get(json_array_get(list, at), "objectIdentifier"), "database", "");
 }
 
@@ -199,6 +185,7 @@ static void give_places(Look *look) {
         left -= takes_place(look->pictures[at].seat.state);
     for (size_t at = 0; at < look->count; at++) {
         Seat *seat = &look->pictures[at].seat;
+        seat->may_start = seat->may_start && is_prepared_database(&look->objects[at]);
         bool wants = !seat_is_alive(seat->state) && seat->state != SEAT_DONE && seat->state != SEAT_REMOVED;
 
         if (!wants || !seat->may_start)
@@ -215,19 +202,14 @@ static void decide_without_seats(Look *look) {
     Decision *decision = &look->decision;
 
     decision->about = 0;
-    decision->has_fact = true;
-    if (look->view.state == JOB_DELETING) {
-        decision->fact = EVENT_PURGED;
-    } else if (look->view.state == JOB_STOPPING) {
-        decision->fact = EVENT_WORKER_STOPPED;
-    } else if (job_state_has_worker(look->view.state)) {
-        decision->fact = EVENT_FATAL;
-        look->has_why = true;
-        error_set(&look->why, REASON_NOT_SERVED, "%s names no databases", look->held->name);
-        error_remedy(&look->why, "give it objectsConfig.sourceObjectsConfig with SPECIFIED_OBJECTS");
-    } else {
-        decision->has_fact = false;
-    }
+    decision->has_fact = look->view.state == JOB_DELETING || look->view.state == JOB_STOPPING;
+    decision->fact = look->view.state == JOB_DELETING ? EVENT_PURGED : EVENT_WORKER_STOPPED;
+}
+
+void look_tells(Look *look, JobEvent fact, const Error *why) {
+    look->why = *why;
+    look->has_why = true;
+    look->decision = (Decision){.has_fact = true, .fact = fact, .about = look->count};
 }
 
 static bool is_retry_due(const Look *look) {
@@ -465,13 +447,11 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
 
 /* What stands in the way of a start, such as a profile without a host, is the job's error, not the daemon's. */
 static bool fail_start(Look *look, const Error *why, Error *err) {
-    look->why = *why;
-    look->has_why = true;
-    look->decision = (Decision){.has_fact = true, .fact = EVENT_FATAL, .about = look->count};
+    look_tells(look, EVENT_FATAL, why);
     return store_write(look->this->config.store, look->arena, tell, look, err);
 }
 
-static bool is_of_the_store(const Error *err) {
+bool is_of_the_store(const Error *err) {
     static const ErrorReason reasons[] = {REASON_STORE_UNAVAILABLE, REASON_STORE_LOCKED,        REASON_STORE_FULL,
                                           REASON_STORE_READ_ONLY,   REASON_LEASE_LOST,          REASON_STALE_VERSION,
                                           REASON_CANCELLED,         REASON_STORE_COMMIT_UNKNOWN};
@@ -547,7 +527,7 @@ static bool act(Look *look, Error *err) {
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
-            !see(look, err) || !tell_once(look, err))
+            !see(look, err) || !instance_look(look, err) || !tell_once(look, err))
             return false;
         if (!look->decision.has_fact)
             return act(look, err);

@@ -1,7 +1,7 @@
 /* What a session is told at its beginning. */
 #include "model/options.h"
 #include "supervise/endpoint.h"
-#include "supervise/supervisor_internal.h"
+#include "supervise/look.h"
 
 #include <string.h>
 
@@ -59,7 +59,22 @@ static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrd
     const char *name = json_get_string(order->job->api, side, "");
 
     return record_load(tx, STORE_CONNECTION_PROFILE, name, &profile, err) &&
-           endpoint_of(tx, this->config.secrets, &profile, seat_database(order->object), ret_endpoint, err);
+           endpoint_of(tx, this->config.secrets, &profile, order->object != NULL ? seat_database(order->object) : NULL,
+                       ret_endpoint, err);
+}
+
+/* {"databases"?, "prepare"} */
+static json_t *what_of_instance(const Record *job) {
+    const json_t *named = databases_named(job);
+    json_t *names = named != NULL ? json_array() : NULL;
+
+    for (size_t at = 0; at < json_array_size(named); at++)
+        (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
+    return json_pack("{s:b, s:o*}", "prepare", 1, "databases", names);
+}
+
+static const char *action_of(const StartOrder *order) {
+    return order->object == NULL ? "instance" : order->order == ORDER_REMOVE ? "abort" : "migrate";
 }
 
 bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order, json_t **ret_start,
@@ -71,8 +86,10 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
     if (!make_options(arena, order, &options, err) || !profile_endpoint(this, tx, order, "source", &source, err) ||
         !profile_endpoint(this, tx, order, "destination", &dest, err))
         return false;
-    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O}", "name", json_string_lossy(seat_database(order->object)),
-                           "run", (json_int_t)order->run, "action", order->order == ORDER_REMOVE ? "abort" : "migrate",
-                           "options", options_to_json(&options), "source", source, "dest", dest);
+    bool whole = order->object == NULL;
+    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*}", "name",
+                           json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
+                           (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
+                           "source", source, "dest", dest, "more", whole ? what_of_instance(order->job) : NULL);
     return true;
 }

@@ -59,10 +59,11 @@ const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job,
 NODISCARD bool objects_load(StoreTx *tx, Arena *arena, const char *job, Record **ret_objects, size_t *ret_count,
                             Error *err);
 void records_fini(Record *records, size_t count);
-/* What a session is told at its beginning (start.c): {"name", "run", "action", "options", "source", "dest"}. New
- * reference, with secrets. */
+/* What a session is told at its beginning (start.c): {"name", "run", "action", "options", "source", "dest", "more"?}.
+ * New reference, with secrets. */
 typedef struct StartOrder {
-    const Record *job, *object;
+    const Record *job;
+    const Record *object; /* NULL: of the instance as a whole */
     int64_t run;
     SeatOrder order;
     int64_t lanes;

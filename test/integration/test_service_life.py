@@ -1,10 +1,12 @@
 """The life of a job: asked for over the API, carried out by sessions, against real servers."""
 import contextlib
+import os
 import time
 
 import pytest
 
-from support.cluster import wait_until
+from support.api import JOBS, PROFILES
+from support.cluster import Database, wait_until
 from support.service import Service
 from support.trouble import SCHEMA, Writer, assert_equal, rows_and_sequences
 
@@ -58,7 +60,7 @@ def test_a_job_from_start_to_promote(service, source, dest, pairs):
     assert service.objects("move")["shop"]["phase"] == "PROMOTED"
     assert_equal(pair.source, pair.dest)
     pair.assert_clean()
-    events = [e["kind"] for e in service.good(service.get("projects/my-project/locations/us-central1/migrationJobs/move/events"))["events"]]
+    events = [e["kind"] for e in service.good(service.get(f"{JOBS}/move/events"))["events"]]
     for kind in ("USER_START", "WORKER_READY", "DUMP_DONE", "CAUGHT_UP", "USER_PROMOTE", "PROMOTE_DONE"):
         assert kind in events, events
     wait_until(lambda: not service.pids("session"), what="the sessions to end")
@@ -194,3 +196,45 @@ def test_several_databases(service, source, dest, pairs):
         assert_equal(pair.source, pair.dest)
         pair.assert_clean()
     assert {o["phase"] for o in service.objects("move").values()} == {"PROMOTED"}
+
+
+def test_a_whole_instance(service, own_cluster):
+    """All databases of the source, with roles, into a server that has none of them; one more is not there yet."""
+    source, dest = own_cluster("whole"), own_cluster("empty")
+    source.sql("CREATE ROLE app LOGIN PASSWORD 'secret'; CREATE ROLE team; GRANT team TO app; ALTER ROLE app SET work_mem = '8MB'")
+    for name in ("shop", "it's \"odd\""):
+        source.createdb(name, "OWNER app").sql(SCHEMA)
+    service.profile("from", source)
+    service.profile("to", dest)
+    body = {"type": "CONTINUOUS", "source": f"{PROFILES}/from", "destination": f"{PROFILES}/to"}
+    service.finished(service.post(JOBS, body, migrationJobId="all"))
+    service.done("all", "start")
+    service.wait_ready("all")
+    assert set(service.objects("all")) == {"shop", "it's \"odd\""}
+    service.done("all", "promote")
+    for name in ("shop", "it's \"odd\""):
+        assert_equal(Database(source, name), Database(dest, name))
+    query = """SELECT a.rolname, a.rolpassword, s.setconfig, pg_has_role('app', 'team', 'MEMBER')
+               FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid WHERE a.rolname = 'app'"""
+    assert source.sql(query) == dest.sql(query)
+
+
+def test_password_and_secrets(service, own_cluster):
+    """By password; it is in no file of the service but sealed, in no answer and in no command line."""
+    password = "s3cret 'and\\ more"
+    source, dest = own_cluster("locked", auth="scram-sha-256"), own_cluster("open")
+    quoted = password.replace("'", "''")
+    source.sql(f"CREATE ROLE mover SUPERUSER LOGIN PASSWORD '{quoted}'")
+    source.createdb("shop").sql(SCHEMA)
+    service.profile("from", source, user="mover", password=password)
+    service.profile("to", dest)
+    service.create_job("move", "from", "to", ["shop"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    for _, command in service.program.processes().items():
+        assert "s3cret" not in command
+    for folder, _, names in os.walk(service.folder):
+        for name in names:
+            with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                assert b"s3cret" not in file.read(), name
+    service.remove("move")

@@ -1,0 +1,204 @@
+/*
+ * What a job needs once, and not per database: the list of databases, and on the destination roles and empty databases.
+ *
+ * NOTES
+ * A session of its own does it (the worker's action "instance"), which may die anywhere and be repeated. It is wanted
+ * as long as the job has an object that is not marked as made ready, or none at all; its result marks them, and makes
+ * those that it found. So a database that is added to a job at work is made ready as well, while the others go on.
+ *
+ * `run` of the job has "instance": the keys of a seat (seat.h), and "taken", the number whose result is in the store.
+ */
+#include "supervise/look.h"
+
+#include "common/log.h"
+#include "model/finding.h"
+
+#include <string.h>
+
+#define INSTANCE "instance"
+static const char made_key[] = "made", taken_key[] = "taken";
+
+bool is_prepared_database(const Record *object) {
+    return json_get_bool(object->run, made_key, false) || json_get_int(object->run, seat_run_RUN, 0) > 0;
+}
+
+static bool is_wanted(const Look *look) {
+    JobState state = look->view.state;
+    bool wanted = look->count == 0;
+
+    for (size_t at = 0; at < look->count; at++)
+        wanted = wanted || !is_prepared_database(&look->objects[at]);
+    return wanted && job_state_has_worker(state) && state != JOB_STOPPING;
+}
+
+static const char *folder_of(const Look *look) {
+    return arena_printf(look->arena, "%s/sessions/%s/instance", look->this->config.state_dir, look->job.resource.uid);
+}
+
+static json_t *seat_of(const Record *job) {
+    json_t *seat = json_object_get(job->run, INSTANCE);
+
+    if (seat == NULL) {
+        seat = json_object();
+        (void)json_object_set_new(job->run, INSTANCE, seat);
+    }
+    return seat;
+}
+
+/* ---- Looking ---- */
+
+static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
+    const char *folder = folder_of(look);
+    json_t *run = seat_of(&look->job);
+    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:s}}", "sourceObject", "database", INSTANCE);
+    const Record object = {.api = api, .run = run};
+    int64_t number = json_get_int(run, seat_run_RUN, 0);
+    const SeatInput input = {
+        .object = &object,
+        .node = look->this->home,
+        .folder = folder,
+        .launch = json_get_int(look->job.run, job_run_LAUNCH, 0),
+        .has_child = children_lives(look->this->children, folder, number),
+        .child_ended = children_has_ended(look->this->children, folder, number),
+    };
+
+    return seat_look(look->arena, &input, ret_picture, err);
+}
+
+/* ---- Beginning ---- */
+
+typedef struct Beginning {
+    Look *look;
+    bool again; /* by itself, behind one that was lost */
+    int64_t run;
+    json_t *start; /* the caller's */
+} Beginning;
+
+static bool begin(StoreTx *tx, void *context, Error *err) {
+    Beginning *beginning = context;
+    const Look *look = beginning->look;
+    CLEANUP(record_fini) Record job = {0};
+
+    json_freep(&beginning->start);
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    json_t *seat = seat_of(&job);
+    int64_t losses = beginning->again ? json_get_int(seat, seat_run_LOSSES, 0) + 1 : 0;
+    beginning->run = json_get_int(seat, seat_run_RUN, 0) + 1;
+    (void)json_object_set_new(seat, seat_run_RUN, json_integer(beginning->run));
+    (void)json_object_set_new(seat, seat_run_HOME, json_string(look->this->home));
+    (void)json_object_set_new(seat, seat_run_LOSSES, json_integer(losses));
+    (void)json_object_set_new(seat, seat_run_LAUNCH, json_integer(json_get_int(job.run, job_run_LAUNCH, 0)));
+    const StartOrder order = {.job = &job, .run = beginning->run, .order = ORDER_START, .lanes = 2};
+    return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
+           job_save(tx, look->arena, &job, err);
+}
+
+static bool start(Look *look, bool again, Error *err) {
+    Beginning beginning = {.look = look, .again = again};
+    Error why;
+
+    if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
+        json_freep(&beginning.start);
+        *err = why;
+        if (is_of_the_store(&why))
+            return false;
+        look_tells(look, EVENT_FATAL, &why);
+        return true;
+    }
+    log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
+    bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, err);
+    json_freep(&beginning.start);
+    return ok;
+}
+
+/* ---- Its result ---- */
+
+typedef struct Taking {
+    const Look *look;
+    const json_t *databases;
+    int64_t run;
+} Taking;
+
+static bool mark_made(StoreTx *tx, const Look *look, const char *database, Error *err) {
+    CLEANUP(record_fini) Record object = {0};
+    const char *name = object_name(look->arena, look->held->name, database);
+    const ObjectNews news = {.database = database};
+    StoreResource there = {0};
+
+    if (!store_get(tx, name, &there, err) &&
+        (err->reason != REASON_NO_RESOURCE || !object_put(tx, look->arena, look->held->name, &news, err)))
+        return false;
+    if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, name, &object, err))
+        return false;
+    (void)json_object_set_new(object.run, made_key, json_true());
+    return record_save(tx, look->arena, &object, err);
+}
+
+static bool take(StoreTx *tx, void *context, Error *err) {
+    const Taking *taking = context;
+    const Look *look = taking->look;
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    for (size_t at = 0; at < json_array_size(taking->databases); at++)
+        if (!mark_made(tx, look, json_get_string(json_array_get(taking->databases, at), "name", ""), err))
+            return false;
+    (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
+    return job_save(tx, look->arena, &job, err);
+}
+
+static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
+    Taking taking = {.look = look,
+                     .databases = json_get_array(json_get_object(picture->said, "databases"), "databases"),
+                     .run = picture->run};
+    Error why;
+
+    if (json_array_size(taking.databases) > 0)
+        return store_write(look->this->config.store, look->arena, take, &taking, err);
+    error_set(&why, REASON_PREFLIGHT_FAILED, "the source has no databases to move");
+    error_remedy(&why, "name them: objectsConfig.sourceObjectsConfig with SPECIFIED_OBJECTS");
+    look_tells(look, EVENT_VERIFY_REFUSED, &why);
+    return true;
+}
+
+/* ---- All of it ---- */
+
+/* A job that is at work goes on without what was added to it; one that begins cannot. */
+static void fail(Look *look, const SeatPicture *picture) {
+    JobState state = look->view.state;
+    bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING);
+
+    if (state != JOB_RUNNING)
+        look_tells(look, refuses ? EVENT_VERIFY_REFUSED : EVENT_FATAL, &picture->error);
+}
+
+static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
+    const Seat *seat = &picture->seat;
+
+    if (seat_is_alive(seat->state))
+        return true;
+    if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE)
+        return start(look, false, err);
+    if (seat->state == SEAT_DONE && json_get_int(seat_of(&look->job), taken_key, 0) != picture->run)
+        return take_result(look, picture, err);
+    if (seat->state == SEAT_DONE)
+        return start(look, false, err);
+    if (seat->state != SEAT_FAILED && seat->may_try_again)
+        return start(look, true, err);
+    fail(look, picture);
+    return true;
+}
+
+bool instance_look(Look *look, Error *err) {
+    SeatPicture picture = {0};
+
+    if (!is_wanted(look) || look->decision.has_fact)
+        return true;
+    if (!look_at_it(look, &picture, err))
+        return false;
+    bool ok = follow_up(look, &picture, err);
+    seat_picture_fini(&picture);
+    return ok;
+}
