@@ -20,6 +20,7 @@ json_t *findings_to_json(const FindingVec *findings) {
         const Finding *finding = &findings->items[i];
         json_t *object = json_object();
         json_object_set_new(object, "id", json_string_lossy(finding->id));
+        json_object_set_new(object, "code", json_string_lossy(finding->code != NULL ? finding->code : ""));
         json_object_set_new(object, "severity", json_string(severity_name(finding->severity)));
         json_object_set_new(object, "side", json_string_lossy(finding->side));
         json_object_set_new(object, "object", json_string_lossy(finding->object));
@@ -52,6 +53,7 @@ bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findin
         const json_t *object = json_array_get(json, i);
         Finding finding = {
             .id = text_of(arena, object, "id"),
+            .code = text_of(arena, object, "code"),
             .side = text_of(arena, object, "side"),
             .object = text_of(arena, object, "object"),
             .message = text_of(arena, object, "message"),

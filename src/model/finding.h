@@ -14,6 +14,7 @@ typedef enum Severity { SEVERITY_ERROR, SEVERITY_WARNING, SEVERITY_INFO } Severi
 typedef struct Finding {
     const char *id; /* "SOURCE_TABLE_PRIVILEGE" */
     Severity severity;
+    const char *code;    /* of Google's MigrationJobVerificationError that is nearest; "" = none */
     const char *side;    /* "source" or "destination" */
     const char *object;  /* "table public.orders", "" when it is the whole server */
     const char *message; /* object and cause in one sentence */

@@ -99,6 +99,11 @@ static void put_struck(json_t *json, const json_t *before, const char *key, bool
     json_object_set_new(json, key, json_boolean(struck || json_get_bool(before, key, false)));
 }
 
+/* One that only looks at a source has no destination. */
+static bool strip(Arena *arena, const char **conninfo, bool *ret_struck, Error *err) {
+    return *conninfo == NULL || db_strip_secrets(arena, *conninfo, conninfo, ret_struck, err);
+}
+
 bool job_write(const Job *job, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     MigrateOptions options = job->options;
@@ -109,8 +114,7 @@ bool job_write(const Job *job, Error *err) {
     if (!read_json(job->folder, "job.json", &before, &ignored))
         before = NULL;
     const char *now = clock_rfc3339(arena, clock_wall_us());
-    if (!db_strip_secrets(arena, options.source, &options.source, &source_struck, err) ||
-        !db_strip_secrets(arena, options.dest, &options.dest, &dest_struck, err))
+    if (!strip(arena, &options.source, &source_struck, err) || !strip(arena, &options.dest, &dest_struck, err))
         return false;
     CLEANUP(json_freep) json_t *json = json_object();
     json_object_set_new(json, "job_id", json_string_lossy(job->id));

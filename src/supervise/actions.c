@@ -18,12 +18,15 @@
 #include <string.h>
 
 enum { TAKEN_MAX = 32 };
-static const int64_t span_us = 30 * USEC_PER_SEC, put_back_us = 200 * USEC_PER_MSEC;
+static const int64_t span_us = 30 * USEC_PER_SEC, put_back_us = 200 * USEC_PER_MSEC,
+                     look_again_us = 500 * USEC_PER_MSEC;
 
 typedef struct Entry {
     Supervisor *this;
     const StoreAction *action;
     int64_t epoch; /* of the lease; 0 = another node has it, or there is none to have */
+    bool is_errand;
+    ErrandEnd end;
 } Entry;
 
 /* ---- What each action asks for ---- */
@@ -69,20 +72,6 @@ static bool run_action(StoreTx *tx, const Entry *entry, JobAction action, Error 
 
 /* ---- Errands ---- */
 
-static bool refuse_errand(StoreTx *tx, const StoreAction *action, Errand errand, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(json_freep) json_t *body = NULL;
-    Error why;
-    StoreKind kind = strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
-
-    if (!json_parse(action->body, strlen(action->body), &body, err))
-        return false;
-    error_set(&why, REASON_NOT_SERVED, "%s is not served yet", errand_name(errand));
-    CLEANUP(json_freep) json_t *status = status_to_json(&why, NULL);
-    return errand_end(tx, arena, kind, action->owner, errand, json_get_string(body, "operation", ""), status, NULL,
-                      NULL, err);
-}
-
 static bool find_errand(const char *name, Errand *ret_errand) {
     for (Errand errand = 0; errand < ERRAND_MAX_; errand++)
         if (strcmp(errand_name(errand), name) == 0) {
@@ -90,6 +79,38 @@ static bool find_errand(const char *name, Errand *ret_errand) {
             return true;
         }
     return false;
+}
+
+static StoreKind kind_of(const StoreAction *action) {
+    return strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
+}
+
+/* What an operation is answered with; new reference, NULL = the resource is gone. */
+static bool render_owner(StoreTx *tx, Arena *arena, const StoreAction *action, json_t **ret_answer, Error *err) {
+    CLEANUP(record_fini) Record record = {0};
+
+    *ret_answer = NULL;
+    if (!record_load(tx, kind_of(action), action->owner, &record, err))
+        return err->reason == REASON_NO_RESOURCE;
+    *ret_answer = kind_of(action) == STORE_MIGRATION_JOB ? job_render(&record, arena) : record_render(&record, arena);
+    return true;
+}
+
+static bool end_errand(StoreTx *tx, const Entry *entry, Errand errand, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *body = NULL;
+    CLEANUP(json_freep) json_t *answer = NULL;
+    const StoreAction *action = entry->action;
+    const ErrandEnd *end = &entry->end;
+
+    if (!json_parse(action->body, strlen(action->body), &body, err) ||
+        (end->extra != NULL && !end->extra(tx, end->context, err)))
+        return false;
+    answer = json_incref(end->answer);
+    if (!end->refused && end->type != NULL && answer == NULL && !render_owner(tx, arena, action, &answer, err))
+        return false;
+    return errand_end(tx, arena, kind_of(action), action->owner, errand, json_get_string(body, "operation", ""),
+                      end->refused ? end->status : NULL, answer != NULL ? end->type : NULL, answer, err);
 }
 
 /* ---- One entry ---- */
@@ -101,7 +122,7 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
     if (find_action(entry->action->action, &action))
         return run_action(tx, entry, action, err);
     if (find_errand(entry->action->action, &errand))
-        return refuse_errand(tx, entry->action, errand, err);
+        return end_errand(tx, entry, errand, err);
     log_warning("%s: nobody knows the action %s", entry->action->owner, entry->action->action);
     return true;
 }
@@ -117,6 +138,8 @@ static bool handle(StoreTx *tx, void *context, Error *err) {
         return false;
     if (strstr(action->owner, "/migrationJobs/") != NULL && entry->epoch == 0)
         return store_outbox_postpone(tx, action->id, action->attempt, put_back_us, err);
+    if (entry->is_errand && !entry->end.over)
+        return store_outbox_postpone(tx, action->id, action->attempt, look_again_us, err);
     return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
 }
 
@@ -132,6 +155,21 @@ static bool take(StoreTx *tx, void *context, Error *err) {
     return store_outbox_take(tx, taken->this->node, NULL, span_us, TAKEN_MAX, &taken->actions, &taken->count, err);
 }
 
+static bool take_entry(Supervisor *this, const StoreAction *action, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Errand errand;
+    Entry entry = {.this = this, .action = action, .is_errand = find_errand(action->action, &errand)};
+
+    if (entry.is_errand && !errand_look(this, arena, action, &entry.end, err))
+        return false;
+    bool ok = store_write(this->config.store, arena, handle, &entry, err);
+    json_freep(&entry.end.status);
+    json_freep(&entry.end.answer);
+    if (ok && entry.epoch > 0)
+        (void)held_add(this, action->owner, entry.epoch);
+    return ok || err->reason == REASON_LEASE_LOST || error_wrap(err, "%s of %s", action->action, action->owner);
+}
+
 bool actions_take(Supervisor *this, bool *ret_some, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Taken taken = {.this = this};
@@ -139,16 +177,8 @@ bool actions_take(Supervisor *this, bool *ret_some, Error *err) {
     if (!store_write(this->config.store, arena, take, &taken, err))
         return false;
     *ret_some = taken.count > 0;
-    for (size_t at = 0; at < taken.count; at++) {
-        CLEANUP(arena_freep) Arena *scratch = arena_new();
-        Entry entry = {.this = this, .action = &taken.actions[at]};
-
-        if (store_write(this->config.store, scratch, handle, &entry, err)) {
-            if (entry.epoch > 0)
-                (void)held_add(this, taken.actions[at].owner, entry.epoch);
-        } else if (err->reason != REASON_LEASE_LOST) {
-            return error_wrap(err, "%s of %s", taken.actions[at].action, taken.actions[at].owner);
-        }
-    }
+    for (size_t at = 0; at < taken.count; at++)
+        if (!take_entry(this, &taken.actions[at], err))
+            return false;
     return true;
 }

@@ -59,27 +59,70 @@ static const char *sslmode_of(const json_t *postgresql) {
     return "prefer";
 }
 
-static bool put_password(StoreTx *tx, Secrets *secrets, const Record *profile, Buf *conninfo, Error *err) {
-    static const char field[] = "postgresql.password";
-    CLEANUP(secret_wipe) Secret password = {0};
+/* Where the secrets of a profile are. */
+typedef struct Source {
+    StoreTx *tx;
+    Secrets *secrets;
+    Arena *arena;
+    const char *name;
+    const json_t *given;  /* sealed, beside the store; NULL = none */
+    const json_t *stored; /* an array of paths */
+} Source;
 
-    if (!record_has_secret(profile, field))
-        return true;
-    if (!vault_get(tx, secrets, profile->resource.name, field, &password, err))
-        return error_wrap(err, "the password of %s", profile->resource.name);
-    put(conninfo, "password", password.bytes);
+static bool is_stored(const Source *source, const char *field) {
+    for (size_t at = 0; at < json_array_size(source->stored); at++)
+        if (strcmp(json_string_value(json_array_get(source->stored, at)), field) == 0)
+            return true;
+    return false;
+}
+
+static int digit(char c) {
+    return c >= 'a' ? c - 'a' + 10 : c - '0';
+}
+
+static bool open_given(const Source *source, const char *field, const char *hex, Secret *ret_secret, Error *err) {
+    size_t len = strlen(hex) / 2;
+    unsigned char *bytes = arena_alloc(source->arena, len + 1);
+
+    if (hex[strspn(hex, "0123456789abcdef")] != '\0')
+        return error_set(err, REASON_STORE_DAMAGED, "%s of %s is not sealed", field, source->name);
+    for (size_t at = 0; at < len; at++)
+        bytes[at] = (unsigned char)(digit(hex[2 * at]) << 4 | digit(hex[2 * at + 1]));
+    return secrets_open(source->secrets, source->name, field, bytes, len, ret_secret, err);
+}
+
+static bool find_secret(const Source *source, const char *field, Secret *ret_secret, bool *ret_found, Error *err) {
+    const char *hex = json_get_string(source->given, field, NULL);
+    bool ok = true;
+
+    *ret_found = hex != NULL || is_stored(source, field);
+    if (hex != NULL)
+        ok = open_given(source, field, hex, ret_secret, err);
+    else if (*ret_found)
+        ok = vault_get(source->tx, source->secrets, source->name, field, ret_secret, err);
+    return ok || error_wrap(err, "%s of %s", field, source->name);
+}
+
+static bool put_password(const Source *source, Buf *conninfo, Error *err) {
+    CLEANUP(secret_wipe) Secret password = {0};
+    bool found = false;
+
+    if (!find_secret(source, "postgresql.password", &password, &found, err))
+        return false;
+    if (found)
+        put(conninfo, "password", password.bytes);
     return true;
 }
 
-static bool add_files(StoreTx *tx, Secrets *secrets, const Record *profile, json_t *endpoint, Error *err) {
+static bool add_files(const Source *source, json_t *endpoint, Error *err) {
     for (size_t at = 0; at < COUNT_OF(files); at++) {
         CLEANUP(secret_wipe) Secret text = {0};
+        bool found = false;
 
-        if (!record_has_secret(profile, files[at].field))
-            continue;
-        if (!vault_get(tx, secrets, profile->resource.name, files[at].field, &text, err))
-            return error_wrap(err, "%s of %s", files[at].field, profile->resource.name);
-        (void)json_object_set_new(endpoint, files[at].key, json_string_lossy(text.bytes));
+        if (!find_secret(source, files[at].field, &text, &found, err))
+            return false;
+        if (found)
+            (void)json_object_set_new(endpoint, files[at].key, json_string_lossy(text.bytes));
     }
     return true;
 }
@@ -103,25 +146,44 @@ static void put_address(const json_t *postgresql, const char *database, Buf *con
     put(conninfo, "sslmode", sslmode_of(postgresql));
 }
 
-bool endpoint_of(StoreTx *tx, Secrets *secrets, const Record *profile, const char *database, json_t **ret_endpoint,
-                 Error *err) {
-    const json_t *postgresql = json_object_get(profile->api, "postgresql");
+static bool make_endpoint(const Source *source, const json_t *postgresql, const char *database, json_t **ret_endpoint,
+                          Error *err) {
     CLEANUP(json_freep) json_t *endpoint = json_object();
 
     if (json_get_string(postgresql, "host", NULL) == NULL) {
-        error_set(err, REASON_NOT_SERVED, "%s has no host", profile->resource.name);
+        error_set(err, REASON_NOT_SERVED, "%s has no host", source->name);
         return error_remedy(err, "give the profile postgresql.host and port of a server that is there");
     }
     CLEANUP(buf_fini) Buf conninfo;
     buf_init(&conninfo, CONNINFO_MAX);
     put_address(postgresql, database, &conninfo);
-    bool ok = put_password(tx, secrets, profile, &conninfo, err) && add_files(tx, secrets, profile, endpoint, err) &&
+    bool ok = put_password(source, &conninfo, err) && add_files(source, endpoint, err) &&
               buf_ok(&conninfo, "a connection string", err);
     if (ok) {
         (void)json_object_set_new(endpoint, "conninfo", json_string_lossy(conninfo.data));
         *ret_endpoint = json_incref(endpoint);
     }
-    if (conninfo.data != NULL)
-        explicit_bzero(conninfo.data, conninfo.len);
+    explicit_bzero(conninfo.data, conninfo.len);
     return ok;
+}
+
+bool endpoint_of(StoreTx *tx, Secrets *secrets, const Record *profile, const char *database, json_t **ret_endpoint,
+                 Error *err) {
+    const Source source = {
+        .tx = tx, .secrets = secrets, .name = profile->resource.name, .stored = record_secrets(profile)};
+
+    return make_endpoint(&source, json_object_get(profile->api, "postgresql"), database, ret_endpoint, err);
+}
+
+bool endpoint_of_candidate(StoreTx *tx, Arena *arena, Secrets *secrets, const char *name, const json_t *args,
+                           json_t **ret_endpoint, Error *err) {
+    const Source source = {.tx = tx,
+                           .secrets = secrets,
+                           .arena = arena,
+                           .name = name,
+                           .given = json_get_object(args, "secrets"),
+                           .stored = json_object_get(args, "stored")};
+
+    return make_endpoint(&source, json_object_get(json_object_get(args, "profile"), "postgresql"), NULL, ret_endpoint,
+                         err);
 }

@@ -17,3 +17,8 @@
  * KEY_WRONG and others of vault_get(). */
 NODISCARD bool endpoint_of(StoreTx *tx, Secrets *secrets, const Record *profile, const char *database,
                            json_t **ret_endpoint, Error *err);
+
+/* Of a profile that is not stored: args of TEST_CONNECTION (jobs/errand.h), {"profile", "secrets": {path: sealed bytes
+ * as hexadecimal digits}, "stored": paths of secrets in the store that count}. */
+NODISCARD bool endpoint_of_candidate(StoreTx *tx, Arena *arena, Secrets *secrets, const char *name, const json_t *args,
+                                     json_t **ret_endpoint, Error *err);

@@ -24,10 +24,10 @@ bool is_prepared_database(const Record *object) {
 
 static bool is_wanted(const Look *look) {
     JobState state = look->view.state;
-    bool wanted = look->count == 0;
+    bool wanted = databases_named(&look->job) == NULL && look->count == 0;
 
     for (size_t at = 0; at < look->count; at++)
-        wanted = wanted || !is_prepared_database(&look->objects[at]);
+        wanted = wanted || (is_selected(look, at) && !is_prepared_database(&look->objects[at]));
     return wanted && job_state_has_worker(state) && state != JOB_STOPPING;
 }
 

@@ -93,6 +93,20 @@ static bool has_object(const Look *look, const char *database) {
     return false;
 }
 
+bool is_selected(const Look *look, size_t at) {
+    const json_t *list = databases_named(&look->job);
+    bool found = list == NULL;
+
+    for (size_t of = 0; !found && of < json_array_size(list); of++)
+        found = strcmp(database_at(list, of), seat_database(&look->objects[at])) == 0;
+    return found;
+}
+
+/* Known, and no part of the job (any more): what was made for it is removed, as if it were a job to be deleted. */
+static bool is_deselected(const Look *look, size_t at) {
+    return look->view.state != JOB_DELETING && !is_selected(look, at);
+}
+
 static bool lacks_objects(const Look *look) {
     const json_t *list = databases_named(&look->job);
 
@@ -140,6 +154,16 @@ static const char *wish_of(const Look *look) {
     return promotes ? json_get_string(json_object_get(look->job.run, job_run_OPERATION), "name", "") : NULL;
 }
 
+/* Of a database that is no part of the job the removal is due, until it was begun once. */
+static int64_t launch_of(const Look *look, size_t at) {
+    const json_t *run = look->objects[at].run;
+    int64_t begun = json_get_int(run, seat_run_LAUNCH, 0);
+
+    if (!is_deselected(look, at))
+        return json_get_int(look->job.run, job_run_LAUNCH, 0);
+    return json_get_bool(run, seat_run_REMOVING, false) ? begun : begun + 1;
+}
+
 static bool look_at_seat(const Look *look, size_t at, Error *err) {
     const Record *object = &look->objects[at];
     const char *folder = seat_folder(look->this, look->arena, &look->job, object);
@@ -149,8 +173,8 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
         .node = look->this->home,
         .folder = folder,
         .wish = wish_of(look),
-        .is_deleting = look->view.state == JOB_DELETING,
-        .launch = json_get_int(look->job.run, job_run_LAUNCH, 0),
+        .is_deleting = look->view.state == JOB_DELETING || is_deselected(look, at),
+        .launch = launch_of(look, at),
         .anew = json_get_int(look->job.run, job_run_ANEW, 0),
         .has_child = children_lives(look->this->children, folder, run),
         .child_ended = children_has_ended(look->this->children, folder, run),
@@ -171,7 +195,7 @@ static int64_t lanes_of_machine(void) {
 static int64_t places_of_job(const Look *look) {
     int64_t most = MAX(1, lanes_of_machine() / 2);
 
-    return MIN(most, (int64_t)look->count);
+    return MAX(1, MIN(most, (int64_t)look->count));
 }
 
 static bool takes_place(SeatState state) {
@@ -186,6 +210,8 @@ static void give_places(Look *look) {
     for (size_t at = 0; at < look->count; at++) {
         Seat *seat = &look->pictures[at].seat;
         seat->may_start = seat->may_start && is_prepared_database(&look->objects[at]);
+        if (is_deselected(look, at))
+            continue;
         bool wants = !seat_is_alive(seat->state) && seat->state != SEAT_DONE && seat->state != SEAT_REMOVED;
 
         if (!wants || !seat->may_start)
@@ -219,21 +245,41 @@ static bool is_retry_due(const Look *look) {
            (look->view.state == JOB_FAILED || look->view.state == JOB_DELETING);
 }
 
-static void decide_all(Look *look) {
+/* Those that are part of the job are decided about together; each of the others for itself, as of a job that is
+ * deleted. */
+static void decide_seats(Look *look) {
+    static const JobView gone = {.state = JOB_DELETING};
     Seat *seats = arena_array(look->arena, Seat, look->count + 1);
+    SeatOrder *orders = arena_array(look->arena, SeatOrder, look->count + 1);
+    size_t *places = arena_array(look->arena, size_t, look->count + 1);
+    size_t count = 0;
 
-    for (size_t at = 0; at < look->count; at++)
-        seats[at] = look->pictures[at].seat;
+    for (size_t at = 0; at < look->count; at++) {
+        if (is_deselected(look, at)) {
+            (void)decide(&gone, &look->pictures[at].seat, 1, &look->orders[at]);
+            continue;
+        }
+        places[count] = at;
+        seats[count++] = look->pictures[at].seat;
+    }
+    if (count == 0) {
+        decide_without_seats(look);
+        return;
+    }
+    look->decision = decide(&look->view, seats, count, orders);
+    for (size_t at = 0; at < count; at++)
+        look->orders[places[at]] = orders[at];
+    look->decision.about = look->decision.about < count ? places[look->decision.about] : look->count;
+}
+
+static void decide_all(Look *look) {
     look->orders = arena_array(look->arena, SeatOrder, look->count + 1);
     look->has_why = false;
     if (is_retry_due(look)) {
         look->decision = (Decision){.has_fact = true, .fact = EVENT_RETRY_DUE, .about = look->count};
         return;
     }
-    if (look->count == 0)
-        decide_without_seats(look);
-    else
-        look->decision = decide(&look->view, seats, look->count, look->orders);
+    decide_seats(look);
     /* A job in its pause has told its error already. */
     if (look->view.state == JOB_DELETING && look->decision.has_fact && look->decision.fact == EVENT_FATAL &&
         job_retry_at_us(&look->job) > 0)
@@ -297,14 +343,38 @@ static bool is_news(const Record *object, const ObjectNews *news) {
            strcmp(object->resource.phase, object_phase_name(news->phase)) != 0 || has_error != (news->error != NULL);
 }
 
+/* When it is selected once more, it begins as if it never had: with a destination that is emptied first. */
+static bool forget_run(Record *object) {
+    if (json_get_int(object->run, seat_run_RUN, 0) == 0)
+        return false;
+    (void)json_object_clear(object->run);
+    (void)json_object_set_new(object->run, seat_run_SETTLED, json_integer(-1));
+    return true;
+}
+
+static bool note_object(const Look *look, size_t at, Record *object, ObjectNews *ret_news) {
+    const SeatPicture *picture = &look->pictures[at];
+    bool out = is_deselected(look, at);
+
+    *ret_news = seat_news(picture, &look->view);
+    if (out)
+        ret_news->state = picture->seat.state == SEAT_REMOVED ? OBJECT_NOT_SELECTED : OBJECT_REMOVING;
+    if (out && picture->seat.state == SEAT_REMOVED) {
+        ret_news->phase = OBJECT_PHASE_NONE;
+        ret_news->error = NULL;
+        return forget_run(object);
+    }
+    return note_run(look, object, picture);
+}
+
 static bool save_objects(Look *look, StoreTx *tx, Error *err) {
     for (size_t at = 0; at < look->count; at++) {
-        const ObjectNews news = seat_news(&look->pictures[at], &look->view);
+        ObjectNews news;
         CLEANUP(record_fini) Record object = {0};
 
         if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[at].resource.name, &object, err))
             return false;
-        bool changed = note_run(look, &object, &look->pictures[at]);
+        bool changed = note_object(look, at, &object, &news);
         if (!changed && !is_news(&object, &news))
             continue;
         object_note(&object, &news);
@@ -318,9 +388,9 @@ static bool any_news(Look *look) {
     bool any = false;
 
     for (size_t at = 0; at < look->count; at++) {
-        const ObjectNews news = seat_news(&look->pictures[at], &look->view);
+        ObjectNews news;
 
-        any = note_run(look, &look->objects[at], &look->pictures[at]) || is_news(&look->objects[at], &news) || any;
+        any = note_object(look, at, &look->objects[at], &news) || is_news(&look->objects[at], &news) || any;
     }
     return any;
 }

@@ -21,6 +21,8 @@ typedef struct Look {
 /* Databases that the job names; NULL = all of the source. Borrowed. */
 const json_t *databases_named(const Record *job);
 const char *database_at(const json_t *list, size_t at);
+/* Is the object's database part of the job? */
+bool is_selected(const Look *look, size_t at);
 /* Of the store, or of somebody else who has the job: not the job's own trouble. */
 bool is_of_the_store(const Error *err);
 /* The look's decision is this fact. */

@@ -49,6 +49,7 @@ static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *
     options_init(ret_options);
     ret_options->follow = strcmp(json_get_string(api, "type", ""), "CONTINUOUS") == 0;
     ret_options->restart = order->order == ORDER_START_ANEW;
+    ret_options->dry_run = order->dry_run;
     set_levels(api, order->lanes, ret_options);
     return set_flags(arena, api, ret_options, err) && options_check(ret_options, err);
 }
@@ -64,13 +65,13 @@ static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrd
 }
 
 /* {"databases"?, "prepare"} */
-static json_t *what_of_instance(const Record *job) {
-    const json_t *named = databases_named(job);
+static json_t *what_of_instance(const StartOrder *order) {
+    const json_t *named = databases_named(order->job);
     json_t *names = named != NULL ? json_array() : NULL;
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
-    return json_pack("{s:b, s:o*}", "prepare", 1, "databases", names);
+    return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
 }
 
 static const char *action_of(const StartOrder *order) {
@@ -90,6 +91,6 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
     *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*}", "name",
                            json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
                            (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
-                           "source", source, "dest", dest, "more", whole ? what_of_instance(order->job) : NULL);
+                           "source", source, "dest", dest, "more", whole ? what_of_instance(order) : NULL);
     return true;
 }

@@ -53,6 +53,18 @@ NODISCARD bool jobs_scan(Supervisor *this, Error *err);
 /* One look at a job that is held, and what follows from it (look.c). */
 NODISCARD bool job_look(Supervisor *this, Held *held, Error *err);
 
+/* One look at an errand, an entry of the outbox (errands.c). *ret_over false: it is to be looked at again soon. */
+typedef struct ErrandEnd {
+    bool over;
+    bool refused;
+    json_t *status;   /* why it was refused; the caller's */
+    const char *type; /* of the response; NULL = none */
+    json_t *answer;   /* the response; the caller's; NULL = the resource as it is stored */
+    StoreBody extra;  /* what else is part of the end, with the ErrandEnd's `context`; NULL = nothing */
+    void *context;
+} ErrandEnd;
+NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err);
+
 /* STATE_DIR/sessions/UID/NUMBER-OF-THE-DATABASE */
 const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job, const Record *object);
 /* All objects of a job, in the arena; records_fini() for them. */
@@ -67,6 +79,7 @@ typedef struct StartOrder {
     int64_t run;
     SeatOrder order;
     int64_t lanes;
+    bool dry_run; /* only look */
 } StartOrder;
 NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
                              json_t **ret_start, Error *err);

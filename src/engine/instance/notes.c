@@ -72,6 +72,7 @@ static Finding make_finding(Arena *arena, size_t note, const NoteList *list) {
 
     return (Finding){
         .id = info->id,
+        .code = info->google,
         .severity = info->severity,
         .side = info->side,
         .object = "",

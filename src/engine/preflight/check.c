@@ -12,6 +12,7 @@ void finding_add(Preflight *p, CheckId check, const char *object, const char *me
         return;
     Finding finding = {
         .id = preflight_checks[check].id,
+        .code = preflight_checks[check].google,
         .severity = preflight_checks[check].severity,
         .side = preflight_checks[check].side,
         .object = arena_strdup(p->arena, object),

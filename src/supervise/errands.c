@@ -1,0 +1,407 @@
+/*
+ * What is to be found out for a resource: checks of a job, its source's databases, whether a server can be reached.
+ *
+ * NOTES
+ * An errand's entry stays in the outbox until it is over, and is given out every second meanwhile. What was begun
+ * stands in a folder that is named after its operation, as for any session; so a daemon that begins anew goes on
+ * looking there, and another node, which has no such folder, begins once more: nothing that an errand does changes a
+ * server.
+ *
+ * VERIFY looks at the instance first, then at each database by a dry run, some at a time. A database that is yet to be
+ * made on the destination has nothing there to be compared with: of it only what the instance shows is checked.
+ */
+#include "common/clock.h"
+#include "common/hash.h"
+#include "jobs/errand.h"
+#include "model/finding.h"
+#include "model/status.h"
+#include "supervise/endpoint.h"
+#include "supervise/look.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1, DETAILS_MAX = 200 };
+
+#define ERROR_TYPE "type.googleapis.com/google.cloud.clouddms.v1.MigrationJobVerificationError"
+
+typedef struct Errands {
+    Supervisor *this;
+    Arena *arena;
+    const StoreAction *action;
+    const json_t *args;
+    const char *folder;
+    Record job; /* as it is, or as it is meant to be */
+    json_t *start;
+    const Record *object; /* whose session is begun; NULL = of the instance */
+} Errands;
+
+/* ---- Sessions of an errand ---- */
+
+static bool look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err) {
+    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
+    CLEANUP(json_freep)
+    json_t *run = json_pack("{s:i, s:s, s:i}", "run", NUMBER, "home", errands->this->home, "launch", NUMBER);
+    const Record object = {.api = api, .run = run};
+    const char *folder = arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
+    const SeatInput input = {
+        .object = &object,
+        .node = errands->this->home,
+        .folder = folder,
+        .launch = NUMBER,
+        .has_child = children_lives(errands->this->children, folder, NUMBER),
+        .child_ended = children_has_ended(errands->this->children, folder, NUMBER),
+    };
+
+    return seat_look(errands->arena, &input, ret_picture, err);
+}
+
+static bool make_start(StoreTx *tx, void *context, Error *err) {
+    Errands *errands = context;
+    const StartOrder order = {
+        .job = &errands->job, .object = errands->object, .run = NUMBER, .lanes = 2, .dry_run = true};
+
+    json_freep(&errands->start);
+    return start_message(errands->this, tx, errands->arena, &order, &errands->start, err);
+}
+
+static bool launch(Errands *errands, const char *database, Error *err) {
+    const char *folder = arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
+    bool ok = launch_session(errands->this->children, folder, NUMBER, errands->start, err);
+
+    json_freep(&errands->start);
+    return ok;
+}
+
+static bool start(Errands *errands, const Record *object, const char *database, Error *err) {
+    errands->object = object;
+    return store_read(errands->this->config.store, errands->arena, make_start, errands, err) &&
+           launch(errands, database, err);
+}
+
+static bool is_begun(const SeatPicture *picture) {
+    return picture->seat.due == DUE_NOTHING;
+}
+
+static bool is_over(const SeatPicture *picture) {
+    return is_begun(picture) && !seat_is_alive(picture->seat.state) && picture->seat.state != SEAT_IDLE;
+}
+
+/* ---- How it ends ---- */
+
+static void refuse(const Error *why, ErrandEnd *end) {
+    *end = (ErrandEnd){.over = true, .refused = true, .status = status_to_json(why, NULL)};
+}
+
+static json_t *detail_of(const char *database, const Finding *finding) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *more = arena_printf(arena, "%s%s%s; %s%s%s", database[0] != '\0' ? "database " : "", database,
+                                    database[0] != '\0' ? "" : "the instance", finding->id,
+                                    finding->fix[0] != '\0' ? "; " : "", finding->fix);
+
+    return json_pack("{s:s, s:s, s:o, s:o}", "@type", ERROR_TYPE, "errorCode",
+                     finding->code[0] != '\0' ? finding->code : "ERROR_CODE_UNSPECIFIED", "errorMessage",
+                     json_string_lossy(finding->message), "errorDetailMessage", json_string_lossy(more));
+}
+
+typedef struct Found {
+    json_t *details;
+    size_t errors;
+    bool failed; /* one ended otherwise than by findings */
+    Error why;
+} Found;
+
+/* One that ended otherwise than by findings is an error of its own kind, such as a server that is away. */
+static bool collect(const Errands *errands, const char *database, const SeatPicture *picture, Found *found,
+                    Error *err) {
+    const json_t *list = json_get_array(json_get_object(picture->said, "findings"), "findings");
+    FindingVec findings = {0};
+
+    if (list != NULL && !findings_from_json(errands->arena, list, &findings, err))
+        return false;
+    for (size_t at = 0; at < findings.len; at++) {
+        if (findings.items[at].severity != SEVERITY_ERROR)
+            continue;
+        found->errors++;
+        if (json_array_size(found->details) < DETAILS_MAX)
+            (void)json_array_append_new(found->details, detail_of(database, &findings.items[at]));
+    }
+    if (picture->seat.state != SEAT_DONE && !picture->seat.refused && !found->failed) {
+        found->failed = true;
+        found->why = picture->error;
+    }
+    return true;
+}
+
+static void conclude(const Found *found, ErrandEnd *end) {
+    Error why;
+
+    *end = (ErrandEnd){.over = true, .type = "MigrationJob"};
+    if (found->failed) {
+        refuse(&found->why, end);
+    } else if (found->errors > 0) {
+        error_set(&why, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", found->errors,
+                  found->errors == 1 ? "" : "s");
+        refuse(&why, end);
+    }
+    if (end->refused)
+        (void)json_array_extend(json_object_get(end->status, "details"), found->details);
+}
+
+/* ---- VERIFY ---- */
+
+static bool exists_there(const json_t *database) {
+    return json_get_bool(database, "exists", false);
+}
+
+static bool verify_database(Errands *errands, const char *database, int *busy, Found *found, bool *all_over,
+                            Error *err) {
+    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
+    const Record object = {.api = api};
+    SeatPicture picture = {0};
+    bool ok = look_at(errands, database, &picture, err);
+
+    if (ok && is_over(&picture)) {
+        ok = collect(errands, database, &picture, found, err);
+    } else if (ok) {
+        *all_over = false;
+        if (!is_begun(&picture) && *busy < DRY_RUNS_AT_ONCE)
+            ok = start(errands, &object, database, err);
+        (*busy)++;
+    }
+    seat_picture_fini(&picture);
+    return ok;
+}
+
+static bool verify_databases(Errands *errands, const SeatPicture *instance, ErrandEnd *end, Error *err) {
+    const json_t *list = json_get_array(json_get_object(instance->said, "databases"), "databases");
+    CLEANUP(json_freep) json_t *details = json_array();
+    Found found = {.details = details};
+    bool all_over = true;
+    int busy = 0;
+
+    if (!collect(errands, "", instance, &found, err))
+        return false;
+    for (size_t at = 0; instance->seat.state == SEAT_DONE && at < json_array_size(list); at++) {
+        const json_t *database = json_array_get(list, at);
+
+        if (exists_there(database) &&
+            !verify_database(errands, json_get_string(database, "name", ""), &busy, &found, &all_over, err))
+            return false;
+    }
+    if (all_over)
+        conclude(&found, end);
+    return true;
+}
+
+static bool verify(Errands *errands, ErrandEnd *end, Error *err) {
+    SeatPicture picture = {0};
+    bool ok = look_at(errands, "", &picture, err);
+
+    if (ok && !is_begun(&picture))
+        ok = start(errands, NULL, "", err);
+    else if (ok && is_over(&picture))
+        ok = verify_databases(errands, &picture, end, err);
+    seat_picture_fini(&picture);
+    return ok;
+}
+
+/* ---- FETCH_OBJECTS ---- */
+
+typedef struct Fetched {
+    const char *job;
+    json_t *databases;
+} Fetched;
+
+static bool keep_objects(StoreTx *tx, void *context, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const Fetched *fetched = context;
+
+    for (size_t at = 0; at < json_array_size(fetched->databases); at++) {
+        const char *database = json_get_string(json_array_get(fetched->databases, at), "name", "");
+        const ObjectNews news = {.database = database, .state = OBJECT_NOT_SELECTED};
+        StoreResource there = {0};
+
+        if (!store_get(tx, object_name(arena, fetched->job, database), &there, err) &&
+            (err->reason != REASON_NO_RESOURCE || !object_put(tx, arena, fetched->job, &news, err)))
+            return false;
+    }
+    return true;
+}
+
+static bool fetch(Errands *errands, ErrandEnd *end, Error *err) {
+    SeatPicture picture = {0};
+    bool ok = look_at(errands, "", &picture, err);
+
+    if (ok && !is_begun(&picture)) {
+        (void)json_object_del(errands->job.api, "objectsConfig"); /* all of them */
+        ok = start(errands, NULL, "", err);
+    } else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE) {
+        refuse(&picture.error, end);
+    } else if (ok && is_over(&picture)) {
+        Fetched *fetched = arena_new_of(errands->arena, Fetched);
+        *fetched = (Fetched){.job = errands->action->owner,
+                             .databases = json_object_get(json_object_get(picture.said, "databases"), "databases")};
+        (void)json_incref(fetched->databases);
+        *end = (ErrandEnd){.over = true, .extra = keep_objects, .context = fetched};
+    }
+    seat_picture_fini(&picture);
+    return ok;
+}
+
+/* ---- TEST_CONNECTION ---- */
+
+static bool make_test(StoreTx *tx, void *context, Error *err) {
+    Errands *errands = context;
+    CLEANUP(json_freep) json_t *endpoint = NULL;
+
+    json_freep(&errands->start);
+    if (!endpoint_of_candidate(tx, errands->arena, errands->this->config.secrets, errands->action->owner, errands->args,
+                               &endpoint, err))
+        return false;
+    errands->start = json_pack("{s:s, s:i, s:s, s:O, s:{s:b}}", "name", "test", "run", NUMBER, "action", "instance",
+                               "source", endpoint, "more", "prepare", 0);
+    return true;
+}
+
+/* It may be stored nowhere. */
+static json_t *render_candidate(const Errands *errands) {
+    json_t *answer = json_deep_copy(json_object_get(errands->args, "profile"));
+
+    (void)json_object_set_new(answer, "name", json_string(errands->action->owner));
+    return answer;
+}
+
+/* A server that answers, and lets us in. */
+static bool test_connection(Errands *errands, ErrandEnd *end, Error *err) {
+    SeatPicture picture = {0};
+    bool ok = look_at(errands, "", &picture, err);
+
+    if (ok && !is_begun(&picture))
+        ok = store_read(errands->this->config.store, errands->arena, make_test, errands, err) &&
+             launch(errands, "", err);
+    else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE)
+        refuse(&picture.error, end);
+    else if (ok && is_over(&picture))
+        *end = (ErrandEnd){.over = true, .type = "ConnectionProfile", .answer = render_candidate(errands)};
+    seat_picture_fini(&picture);
+    return ok;
+}
+
+/* ---- Those that are over at once ---- */
+
+/* Databases that were added are seen by the next look at the job; the rest counts from the next session on. */
+static bool reconfigure(Errands *errands UNUSED, ErrandEnd *end, Error *err UNUSED) {
+    *end = (ErrandEnd){.over = true, .type = "MigrationJob"};
+    return true;
+}
+
+static bool delete_profile(StoreTx *tx, void *context, Error *err) {
+    CLEANUP(record_fini) Record profile = {0};
+
+    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
+        return err->reason == REASON_NO_RESOURCE;
+    return store_delete(tx, context, profile.resource.version, err);
+}
+
+/* Nothing was made for it. */
+static bool deprovision(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
+    *end = (ErrandEnd){
+        .over = true, .extra = delete_profile, .context = arena_strdup(errands->arena, errands->action->owner)};
+    return true;
+}
+
+static bool fail_profile(StoreTx *tx, void *context, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(record_fini) Record profile = {0};
+
+    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
+        return err->reason == REASON_NO_RESOURCE;
+    profile.resource.state = "FAILED";
+    return record_save(tx, arena, &profile, err);
+}
+
+static bool not_served(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
+    Error why;
+
+    error_set(&why, REASON_NOT_SERVED, "%s is not served here", errands->action->action);
+    refuse(&why, end);
+    return true;
+}
+
+/* Nobody makes servers yet. */
+static bool provision(Errands *errands, ErrandEnd *end, Error *err) {
+    if (!not_served(errands, end, err))
+        return false;
+    end->extra = fail_profile;
+    end->context = arena_strdup(errands->arena, errands->action->owner);
+    return true;
+}
+
+typedef struct ErrandRow {
+    bool (*look)(Errands *errands, ErrandEnd *end, Error *err);
+    bool needs_job;
+} ErrandRow;
+
+static const ErrandRow rows[ERRAND_MAX_] = {
+    [ERRAND_VERIFY] = {verify, true},
+    [ERRAND_FETCH_OBJECTS] = {fetch, true},
+    [ERRAND_DEMOTE] = {not_served, false},
+    [ERRAND_RECONFIGURE] = {reconfigure, false},
+    [ERRAND_PROMOTE_OBJECTS] = {not_served, false},
+    [ERRAND_RESTART_OBJECTS] = {not_served, false},
+    [ERRAND_TEST_CONNECTION] = {test_connection, false},
+    [ERRAND_PROVISION] = {provision, false},
+    [ERRAND_DEPROVISION] = {deprovision, false},
+};
+
+/* ---- One look ---- */
+
+static bool load_job(StoreTx *tx, void *context, Error *err) {
+    Errands *errands = context;
+    json_t *candidate = json_object_get(errands->args, "migrationJob");
+
+    record_fini(&errands->job);
+    errands->job = (Record){0};
+    if (!job_load(tx, errands->action->owner, &errands->job, err))
+        return false;
+    if (candidate != NULL) {
+        json_freep(&errands->job.api);
+        errands->job.api = json_deep_copy(candidate);
+    }
+    return true;
+}
+
+static bool find(const char *name, Errand *ret_errand) {
+    for (Errand errand = 0; errand < ERRAND_MAX_; errand++)
+        if (strcmp(errand_name(errand), name) == 0) {
+            *ret_errand = errand;
+            return true;
+        }
+    return false;
+}
+
+bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err) {
+    CLEANUP(json_freep) json_t *body = NULL;
+    Errands errands = {.this = this, .arena = arena, .action = action};
+    Errand errand = ERRAND_MAX_;
+    Error why;
+
+    *ret_end = (ErrandEnd){0};
+    if (!find(action->action, &errand) || !json_parse(action->body, strlen(action->body), &body, err))
+        return error_set(err, REASON_STORE_DAMAGED, "%s of %s is no errand", action->action, action->owner);
+    errands.args = json_object_get(body, "args");
+    errands.folder = arena_printf(arena, "%s/sessions/errands/%016" PRIx64, this->config.state_dir,
+                                  hash_text64(json_get_string(body, "operation", "")));
+    bool ok = (!rows[errand].needs_job || store_read(this->config.store, arena, load_job, &errands, &why)) &&
+              rows[errand].look(&errands, ret_end, &why);
+    record_fini(&errands.job);
+    json_freep(&errands.start);
+    if (!ok && is_of_the_store(&why)) {
+        *err = why;
+        return false;
+    }
+    if (!ok)
+        refuse(&why, ret_end);
+    return true;
+}

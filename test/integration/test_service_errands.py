@@ -1,0 +1,98 @@
+"""What is found out for a job or a profile, and changes nothing: checks, databases, whether a server can be reached."""
+import pytest
+
+from support.api import JOBS, LOCATION, PROFILES
+from support.cluster import Database, wait_until
+from support.service import Service
+from support.trouble import SCHEMA
+
+VERIFICATION = "type.googleapis.com/google.cloud.clouddms.v1.MigrationJobVerificationError"
+
+
+@pytest.fixture(scope="module")
+def servers(make_cluster):
+    """A source of two databases, and a destination that has one of them."""
+    source, dest = make_cluster("errands_source"), make_cluster("errands_dest")
+    for name in ("one", "two"):
+        source.createdb(name).sql(SCHEMA)
+    dest.createdb("one")
+    return source, dest
+
+
+@pytest.fixture
+def service(tmp_path, servers):
+    with Service(tmp_path / "service") as running:
+        yield running
+
+
+def test_verify(service, servers):
+    """Everything that is wrong at once, and nothing is changed by it."""
+    source, dest = servers
+    service.job_of("move", source, dest, ["one", "two"])
+    assert service.done("move", "verify")["state"] == "NOT_STARTED"
+    one = Database(dest, "one")
+    one.sql("CREATE TABLE item (other text)")
+    operation = service.end_of(service.verb("move", "verify"))
+    one.sql("DROP TABLE item")
+    details = operation["error"]["details"]
+    assert details[0]["reason"] == "PREFLIGHT_FAILED", operation
+    found = [d for d in details if d["@type"] == VERIFICATION]
+    assert found and all("database one" in d["errorDetailMessage"] for d in found), operation
+    assert service.job("move")["state"] == "NOT_STARTED"
+    assert one.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'pgcrane'") == [(0,)]
+    assert dest.sql("SELECT count(*) FROM pg_database WHERE datname = 'two'") == [(0,)]
+
+
+def test_verify_of_what_is_not_there(service, servers):
+    source, dest = servers
+    service.job_of("move", source, dest, ["one", "absent"])
+    operation = service.end_of(service.verb("move", "verify"))
+    assert "absent" in str(operation["error"]["details"]), operation
+
+
+def test_databases_of_the_source(service, servers):
+    source, dest = servers
+    service.job_of("move", source, dest, ["one"])
+    operation = service.end_of(service.good(service.get(f"{JOBS}/move:fetchSourceObjects")))
+    assert "error" not in operation, operation
+    assert {"one", "two"} <= set(service.objects("move"))
+    assert service.objects("move")["two"]["state"] == "NOT_SELECTED"
+
+
+@pytest.mark.turns(1)
+@pytest.mark.parametrize("good", (True, False))
+def test_connection(good, service, servers):
+    source, _ = servers
+    body = {"postgresql": {"host": "127.0.0.1", "port": source.port, "username": "postgres" if good else "nobody here",
+                           "password": "secret"}}
+    operation = service.end_of(service.good(service.post(LOCATION + "/connectionProfiles", body, connectionProfileId="tried",
+                                                         validateOnly="true")))
+    if good:
+        assert operation["response"]["name"] == f"{PROFILES}/tried" and "secret" not in str(operation)
+    else:
+        assert "nobody here" in operation["error"]["message"], operation
+    assert service.get(f"{PROFILES}/tried").status == 404
+
+
+def test_a_database_is_added(service, servers):
+    """To a job at work: its roles and its database are made, and it is followed like the others."""
+    source, dest = servers
+    service.job_of("move", source, dest, ["one"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    both = [{"objectIdentifier": {"type": "DATABASE", "database": d}} for d in ("one", "two")]
+    change = {"objectsConfig": {"sourceObjectsConfig": {"objectsSelectionType": "SPECIFIED_OBJECTS", "objectConfigs": both}}}
+    operation = service.end_of(service.good(service.patch(f"{JOBS}/move", change, updateMask="objectsConfig")))
+    assert "error" not in operation, operation
+    wait_until(lambda: service.objects("move").get("two", {}).get("phase") == "READY_FOR_PROMOTE", 60, "the second database")
+    service.wait_ready("move")
+    change["objectsConfig"]["sourceObjectsConfig"]["objectConfigs"] = both[1:]
+    service.end_of(service.good(service.patch(f"{JOBS}/move", change, updateMask="objectsConfig")))
+    wait_until(lambda: service.objects("move")["one"]["state"] == "NOT_SELECTED", 60, "the first one to be taken out")
+    assert source.sql("SELECT database FROM pg_replication_slots") == [("two",)]
+    service.wait_ready("move")
+    service.remove("move")
+    assert source.sql("SELECT database FROM pg_replication_slots") == []
+    for name in ("one", "two"):
+        Database(dest, name).drop()
+    dest.createdb("one")
