@@ -74,6 +74,13 @@ static json_t *what_of_instance(const StartOrder *order) {
     return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
 }
 
+/* One that had a session before, perhaps on a node that is thought to be lost: that one is not to go on. */
+static json_t *more_of(const StartOrder *order) {
+    if (order->object == NULL)
+        return what_of_instance(order);
+    return order->run > 1 ? json_pack("{s:b}", "seize", 1) : NULL;
+}
+
 static const char *action_of(const StartOrder *order) {
     return order->object == NULL ? "instance" : order->order == ORDER_REMOVE ? "abort" : "migrate";
 }
@@ -91,6 +98,6 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
     *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*}", "name",
                            json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
                            (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
-                           "source", source, "dest", dest, "more", whole ? what_of_instance(order) : NULL);
+                           "source", source, "dest", dest, "more", more_of(order));
     return true;
 }

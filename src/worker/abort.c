@@ -156,7 +156,7 @@ static bool take_own_ledger(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false;
 
-    if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
+    if (!run_lock(run, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
     if (!exists || strcmp(found.job_id, run->identity.job_id) != 0) {
         error_set(err, REASON_LEDGER_MISMATCH, "%s has no ledger of migration %s", run->dest_display,
@@ -222,7 +222,7 @@ bool step_abort(Run *run, Error *err) {
         return abort_dest(run, err);
     if (run_is_source_only(run))
         return abort_source(run, "the destination was not asked", err);
-    if (!ledger_lock(run->dest, run->identity.job_id, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
+    if (!run_lock(run, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
     if (!exists)
         return abort_source(run,

@@ -280,6 +280,11 @@ static bool settle_first(Run *run, Error *err) {
            (guard_check_dest(run->dest, err) && step_ledger(run, err) && step_recover(run, err));
 }
 
+bool run_lock(Run *run, Error *err) {
+    return run->seizes ? ledger_seize(run->dest, run->identity.job_id, err)
+                       : ledger_lock(run->dest, run->identity.job_id, err);
+}
+
 bool step_preflight(Run *run, Error *err) {
     FindingVec findings = {0};
     LedgerIdentity found;
@@ -287,7 +292,7 @@ bool step_preflight(Run *run, Error *err) {
         .source = run->source, .dest = run->dest, .options = &run->options, .state_dir = run->state_dir};
 
     /* First: another run that is just ending would leave a ledger to this look, and none to the work after it. */
-    if (!run->options.dry_run && !ledger_lock(run->dest, run->identity.job_id, err))
+    if (!run->options.dry_run && !run_lock(run, err))
         return false;
     if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_not_finished(run, err))
         return false;

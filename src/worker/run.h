@@ -97,6 +97,7 @@ typedef struct Run {
     bool is_abort;
     int64_t dest_standbys;    /* as many as following has seen at last */
     int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
+    bool seizes;              /* another run of this migration is not to go on */
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
@@ -121,6 +122,9 @@ NODISCARD bool run_send(Run *run, WireType type, json_t *body, Error *err);
 void run_event(Run *run, const char *level, const char *format, ...) PRINTF(3, 4);
 /* Asks through the control plane and waits. CANCELLED when stopped meanwhile. */
 NODISCARD bool run_confirm(Run *run, const char *title, const StringVec *lines, bool *ret_yes, Error *err);
+
+/* The migration's lock, ledger_lock() or ledger_seize(). */
+NODISCARD bool run_lock(Run *run, Error *err);
 
 /* Steps, in order (worker.c has the table). Each may be run again. */
 NODISCARD bool step_connect(Run *run, Error *err);

@@ -25,6 +25,11 @@
  * A network cut between worker and destination looks the same: the old sessions keep the lock until keepalives end
  * them; the message then names the session to terminate.
  *
+ * Of two runs of the service that both live (its node was lost, and was not), the one that the service's lease is for
+ * seizes the lock: it ends the other's sessions until it has it. The other connects again, waits for the lock, and is
+ * refused it, or gets it and finds another epoch; its lanes find that at their next BEGIN. Between lock and epoch they
+ * may still write under the old one, which step 1 and 2 settle as after a crash.
+ *
  * synchronous_commit is set explicitly, never left to a role: lanes write with `off` (a chunk and its line are lost
  * together or not at all, and are then copied again), the control connection with `on`, whose commits flush everything
  * before them.
@@ -153,19 +158,38 @@ static bool refuse_second_run(DbConn *dest, int32_t key, Error *err) {
                         pid);
 }
 
-bool ledger_lock(DbConn *dest, const char *job_id, Error *err) {
+/* Sessions of other runs of this job: their names begin alike, ours is this very session. *ret_left: NULL when none is
+ * left, else one of them. */
+static bool terminate_others(DbConn *dest, Arena *arena, const char *job_id, const char **ret_left, Error *err) {
+    CLEANUP(db_result_freep) DbResult *left = NULL;
+
+    if (!db_query(dest,
+                  "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                  " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
+                  " AND pg_catalog.strpos(application_name, 'pgcrane ' || $1 || ' ') = 1",
+                  1, (const char *const[]){job_id}, &left, err))
+        return error_wrap(err, "ending sessions of an earlier run");
+    *ret_left = db_rows(left) > 0 ? arena_strdup(arena, db_text(left, 0, 0)) : NULL;
+    return true;
+}
+
+static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     char key[16];
     int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
 
     (void)snprintf(key, sizeof(key), "%d", lock_key(job_id));
     for (;;) {
         CLEANUP(db_result_freep) DbResult *got = NULL;
+        const char *left = NULL;
 
         if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)", 1,
                       (const char *const[]){key}, &got, err))
             return error_wrap(err, "taking the migration's lock");
         if (db_bool(got, 0, 0))
             return true;
+        if (seize && !terminate_others(dest, arena, job_id, &left, err))
+            return false;
         /* A killed run's session needs a moment to notice. */
         if (clock_now_us() > deadline)
             return refuse_second_run(dest, lock_key(job_id), err);
@@ -174,24 +198,28 @@ bool ledger_lock(DbConn *dest, const char *job_id, Error *err) {
     }
 }
 
-/* Sessions of earlier runs of this job: their names begin alike, ours is this very session. */
+bool ledger_lock(DbConn *dest, const char *job_id, Error *err) {
+    return lock_or_seize(dest, job_id, false, err);
+}
+
+bool ledger_seize(DbConn *dest, const char *job_id, Error *err) {
+    return lock_or_seize(dest, job_id, true, err);
+}
+
 static bool end_old_sessions(DbConn *dest, const char *job_id, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
 
     for (;;) {
-        CLEANUP(db_result_freep) DbResult *left = NULL;
+        const char *left = NULL;
 
-        if (!db_query(dest,
-                      "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-                      " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
-                      " AND pg_catalog.strpos(application_name, 'pgcrane ' || $1 || ' ') = 1",
-                      1, (const char *const[]){job_id}, &left, err))
-            return error_wrap(err, "ending sessions of an earlier run");
-        if (db_rows(left) == 0)
+        if (!terminate_others(dest, arena, job_id, &left, err))
+            return false;
+        if (left == NULL)
             return true;
         if (clock_now_us() > deadline)
             return error_set(err, REASON_FENCED, "a session of an earlier run (destination, pid %s) does not end",
-                             db_text(left, 0, 0));
+                             left);
         if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + 50 * USEC_PER_MSEC) == WAIT_STOPPED)
             return error_set(err, REASON_CANCELLED, "stopped");
     }

@@ -36,6 +36,10 @@ NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerI
 /* Waits a little for the migration's advisory lock: what is looked at under it, no other run changes meanwhile. Session
  * level; a session may take it again. FENCED when another live run has it. */
 NODISCARD bool ledger_lock(DbConn *dest, const char *job_id, Error *err);
+/* The same of a caller who knows that the other run, should it live, is not the one that shall go on: ends its sessions
+ * on this server first, the one that has the lock among them, again and again until the lock is ours. The other run
+ * then finds that its epoch is over, as after a crash. */
+NODISCARD bool ledger_seize(DbConn *dest, const char *job_id, Error *err);
 /* Takes the migration for this run: the advisory lock (session level: it ends with `dest`), the schema and its tables
  * if they are not there, an end for sessions of earlier runs, then the next epoch. Another live run: FENCED, naming its
  * session. */
