@@ -137,6 +137,8 @@ static SeatOrder start_it(const Seat *seat) {
     static const unsigned again = IN(LOST) | IN(STOPPED) | IN(FAILED);
     bool by_itself = (1U << seat->state & again) != 0 && seat->may_try_again;
 
+    if (seat_is_alive(seat->state) && seat->due == DUE_START && seat->anew) /* it was asked to begin anew alone */
+        return stop_it(seat);
     if (seat_is_alive(seat->state) || !seat->may_start || (seat->due != DUE_START && !by_itself))
         return ORDER_NOTHING;
     return seat->anew ? ORDER_START_ANEW : ORDER_START;

@@ -296,6 +296,58 @@ static bool reconfigure(Errands *errands UNUSED, ErrandEnd *end, Error *err UNUS
     return true;
 }
 
+/* ---- RESTART_OBJECTS ---- */
+
+static bool is_named(const json_t *list, const char *database) {
+    for (size_t at = 0; at < json_array_size(list); at++)
+        if (strcmp(database_at(list, at), database) == 0)
+            return true;
+    return false;
+}
+
+/* Those that the filter names, or those that have failed. One that is promoted is the application's. */
+static bool is_to_begin_anew(const Errands *errands, const Record *object) {
+    const json_t *filter = json_object_get(json_object_get(errands->args, "objectsFilter"), "sourceObjectsConfig");
+    const json_t *list = json_get_array(filter, "objectConfigs");
+    const char *state = object->resource.state;
+
+    if (strcmp(state, object_state_name(OBJECT_COMPLETED)) == 0)
+        return false;
+    return json_array_size(list) > 0 ? is_named(list, seat_database(object))
+                                     : strcmp(state, object_state_name(OBJECT_FAILED)) == 0;
+}
+
+/* As if nothing had been begun for it yet, and as if the job had been asked to begin anew. */
+static bool begin_objects_anew(StoreTx *tx, void *context, Error *err) {
+    const Errands *errands = context;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Record *objects = NULL;
+    size_t count = 0;
+    bool ok = objects_load(tx, arena, errands->action->owner, &objects, &count, err);
+
+    for (size_t at = 0; ok && at < count; at++) {
+        json_t *run = objects[at].run;
+
+        if (!is_to_begin_anew(errands, &objects[at]))
+            continue;
+        (void)json_object_set_new(run, seat_run_LAUNCH, json_integer(-1));
+        (void)json_object_set_new(run, seat_run_SETTLED, json_integer(-1));
+        (void)json_object_del(run, seat_run_LOSSES);
+        (void)json_object_del(run, seat_run_RETRY_AT_US);
+        ok = record_save(tx, arena, &objects[at], err);
+    }
+    records_fini(objects, count);
+    return ok;
+}
+
+/* Over as soon as the store says that they are due. */
+static bool restart_objects(Errands *errands, ErrandEnd *end, Error *err) {
+    if (!store_write(errands->this->config.store, errands->arena, begin_objects_anew, errands, err))
+        return false;
+    *end = (ErrandEnd){.over = true, .type = "MigrationJob"};
+    return true;
+}
+
 static bool delete_profile(StoreTx *tx, void *context, Error *err) {
     CLEANUP(record_fini) Record profile = {0};
 
@@ -349,7 +401,7 @@ static const ErrandRow rows[ERRAND_MAX_] = {
     [ERRAND_DEMOTE] = {not_served, false},
     [ERRAND_RECONFIGURE] = {reconfigure, false},
     [ERRAND_PROMOTE_OBJECTS] = {not_served, false},
-    [ERRAND_RESTART_OBJECTS] = {not_served, false},
+    [ERRAND_RESTART_OBJECTS] = {restart_objects, false},
     [ERRAND_TEST_CONNECTION] = {test_connection, false},
     [ERRAND_PROVISION] = {provision, false},
     [ERRAND_DEPROVISION] = {deprovision, false},

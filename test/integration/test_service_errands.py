@@ -1,4 +1,5 @@
 """What is found out for a job or a profile, and changes nothing: checks, databases, whether a server can be reached."""
+import psycopg
 import pytest
 
 from support.api import JOBS, LOCATION, PROFILES
@@ -93,6 +94,34 @@ def test_a_database_is_added(service, servers):
     service.wait_ready("move")
     service.remove("move")
     assert source.sql("SELECT database FROM pg_replication_slots") == []
+    for name in ("one", "two"):
+        Database(dest, name).drop()
+    dest.createdb("one")
+
+
+def test_one_database_begins_anew(service, servers):
+    """The other one is not touched; a row that only the destination had is gone."""
+    source, dest = servers
+    for name in ("one", "two"):
+        Database(dest, name).drop()
+    service.job_of("move", source, dest, ["one", "two"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    Database(dest, "two").sql("INSERT INTO keyless VALUES (4711)")
+    only = {"objectsFilter": {"sourceObjectsConfig": {"objectsSelectionType": "SPECIFIED_OBJECTS", "objectConfigs": [
+        {"objectIdentifier": {"type": "DATABASE", "database": "two"}}]}}}
+    service.done("move", "restart", only)
+
+    def anew():
+        try:
+            return Database(dest, "two").sql("SELECT count(*) FROM keyless WHERE v = 4711") == [(0,)]
+        except psycopg.Error:  # between the old table and the new one
+            return False
+    wait_until(anew, 60, "it to begin anew")
+    wait_until(lambda: service.objects("move")["two"].get("phase") == "READY_FOR_PROMOTE", 60, "the second database")
+    assert service.objects("move")["one"]["state"] == "RUNNING"
+    service.wait_ready("move")
+    service.remove("move")
     for name in ("one", "two"):
         Database(dest, name).drop()
     dest.createdb("one")

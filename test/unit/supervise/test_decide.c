@@ -157,6 +157,8 @@ static void test_orders(void **state UNUSED) {
         {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_PROMOTING, .wish_heard = true}, ORDER_NOTHING},
         {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_CHECKING}, ORDER_NOTHING},
         {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_FOLLOWING}, ORDER_NOTHING},
+        {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_READY, .due = DUE_START}, ORDER_NOTHING},
+        {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_READY, .due = DUE_START, .anew = true}, ORDER_STOP},
         {JOB_STOPPING, JOB_PHASE_CDC, {.state = SEAT_READY}, ORDER_STOP},
         {JOB_STOPPING, JOB_PHASE_CDC, {.state = SEAT_READY, .stopping = true}, ORDER_NOTHING},
         {JOB_STOPPING, JOB_PHASE_CDC, {.state = SEAT_BEGINNING}, ORDER_STOP},
