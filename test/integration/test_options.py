@@ -25,7 +25,7 @@ SHOWN_BY = {
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
     "source-only": "test_source_only", "listen": "test_of_serve",
-    "store": "test_of_the_service", "key-file": "test_of_the_service", "role": "test_of_the_service",
+    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
     "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
 }
@@ -82,6 +82,7 @@ def tables(database):
     return [name for (name,) in database.sql(TABLES)]
 
 
+@pytest.mark.turns(1)
 def test_every_option_is_shown():
     with open(os.path.join(ROOT, "src", "model", "options.def"), encoding="utf-8") as file:
         flags = set(re.findall(r'^X\(\w+, \w+, "([a-z-]+)"', file.read(), re.M))
@@ -95,6 +96,7 @@ def test_of_serve(pgcrane):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
+    assert "--api-only" in pgcrane("serve", "--help").stdout
     assert "serve the API" not in pgcrane("--help").stdout
 
 
