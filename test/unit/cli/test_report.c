@@ -132,14 +132,15 @@ static void test_findings(void **state UNUSED) {
     CLEANUP(buf_fini) Buf out;
     buf_init(&out, 64 * 1024);
     FindingVec findings = {0};
-    Finding info = {"NOTE_IT", SEVERITY_INFO, "source", "", "nothing bad", ""};
+    Finding info = {"NOTE_IT", SEVERITY_INFO, "", "source", "", "nothing bad", ""};
     Finding error = {"CANNOT_READ",
                      SEVERITY_ERROR,
+                     "",
                      "source",
                      "table public.a",
                      "app may not read it",
                      "GRANT USAGE ON SCHEMA public TO app;\nGRANT SELECT ON public.a TO app;"};
-    Finding warning = {"LITTLE_ROOM", SEVERITY_WARNING, "destination", "", "3 GB are free\nbut 4 GB needed", ""};
+    Finding warning = {"LITTLE_ROOM", SEVERITY_WARNING, "", "destination", "", "3 GB are free\nbut 4 GB needed", ""};
     vec_push(arena, &findings, info);
     vec_push(arena, &findings, error);
     vec_push(arena, &findings, warning);

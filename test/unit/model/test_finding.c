@@ -13,14 +13,17 @@ static void test_there_and_back(void **state UNUSED) {
     FindingVec findings = {0}, back = {0};
     Error err;
     vec_push(arena, &findings,
-             ((Finding){"A_B", SEVERITY_ERROR, "source", "table public.a", "no right: caf\xe9", "GRANT ..."}));
-    vec_push(arena, &findings, ((Finding){"C", SEVERITY_INFO, "destination", "", "fine", NULL}));
-    vec_push(arena, &findings, ((Finding){"D", SEVERITY_WARNING, "destination", "", "hm", ""}));
+             ((Finding){"A_B", SEVERITY_ERROR, "PERMISSION_X", "source", "table public.a", "no right: caf\xe9",
+                        "GRANT ..."}));
+    vec_push(arena, &findings, ((Finding){"C", SEVERITY_INFO, NULL, "destination", "", "fine", NULL}));
+    vec_push(arena, &findings, ((Finding){"D", SEVERITY_WARNING, "", "destination", "", "hm", ""}));
     CLEANUP(json_freep) json_t *json = findings_to_json(&findings);
     assert_true(findings_from_json(arena, json, &back, &err));
     assert_int_equal(back.len, 3);
     assert_string_equal(back.items[0].id, "A_B");
     assert_int_equal(back.items[0].severity, SEVERITY_ERROR);
+    assert_string_equal(back.items[0].code, "PERMISSION_X");
+    assert_string_equal(back.items[1].code, "");
     assert_string_equal(back.items[0].side, "source");
     assert_string_equal(back.items[0].object, "table public.a");
     assert_string_equal(back.items[0].message, "no right: caf?");
