@@ -107,9 +107,13 @@ static bool start(Look *look, bool again, Error *err) {
         return true;
     }
     log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
-    bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, err);
+    bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, &why);
     json_freep(&beginning.start);
-    return ok;
+    if (!ok) {
+        why.retryable = true; /* as in look.c */
+        look_tells(look, EVENT_FATAL, &why);
+    }
+    return true;
 }
 
 /* ---- Its result ---- */

@@ -15,6 +15,7 @@
  */
 #include "supervise/look.h"
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
@@ -272,6 +273,15 @@ static void decide_seats(Look *look) {
     look->decision.about = look->decision.about < count ? places[look->decision.about] : look->count;
 }
 
+/* A job in its pause has told its error already, and begins nothing. */
+static void pause_removal(Look *look) {
+    if (look->decision.has_fact && look->decision.fact == EVENT_FATAL)
+        look->decision.has_fact = false;
+    for (size_t at = 0; at < look->count; at++)
+        if (look->orders[at] == ORDER_REMOVE)
+            look->orders[at] = ORDER_NOTHING;
+}
+
 static void decide_all(Look *look) {
     look->orders = arena_array(look->arena, SeatOrder, look->count + 1);
     look->has_why = false;
@@ -280,10 +290,8 @@ static void decide_all(Look *look) {
         return;
     }
     decide_seats(look);
-    /* A job in its pause has told its error already. */
-    if (look->view.state == JOB_DELETING && look->decision.has_fact && look->decision.fact == EVENT_FATAL &&
-        job_retry_at_us(&look->job) > 0)
-        look->decision.has_fact = false;
+    if (look->view.state == JOB_DELETING && job_retry_at_us(&look->job) > 0)
+        pause_removal(look);
 }
 
 static bool see(Look *look, Error *err) {
@@ -544,9 +552,12 @@ static bool start_seat(Look *look, size_t at, Error *err) {
     }
     log_info("%s, database %s: session %lld, %s", look->held->name, look->pictures[at].database,
              (long long)beginning.run, seat_order_name(look->orders[at]));
-    bool ok = launch_session(look->this->children, folder, beginning.run, beginning.start, err);
+    bool ok = launch_session(look->this->children, folder, beginning.run, beginning.start, &why);
     json_freep(&beginning.start);
-    return ok;
+    if (ok)
+        return true;
+    why.retryable = true; /* a disk that is full, a folder that nobody may write to */
+    return fail_start(look, &why, err);
 }
 
 static bool ask_seat(Look *look, size_t at, Error *err) {
@@ -602,7 +613,8 @@ static bool look_until_quiet(Look *look, Error *err) {
         if (!look->decision.has_fact)
             return act(look, err);
         log_info("%s: %s", look->held->name, job_event_name(look->decision.fact));
-        if (look->decision.fact == EVENT_PURGED)
+        if (look->decision.fact == EVENT_PURGED) {
+            remove_folders(look);
             return error_set(err, REASON_NO_RESOURCE, "%s is removed", look->held->name);
     }
     return true; /* the next look goes on */
@@ -616,3 +628,4 @@ bool job_look(Supervisor *this, Held *held, Error *err) {
     arena_free(look.arena);
     return ok;
 }
+        }

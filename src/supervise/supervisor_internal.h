@@ -64,6 +64,8 @@ typedef struct ErrandEnd {
     void *context;
 } ErrandEnd;
 NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err);
+/* Behind its end: removes what its sessions left in the state folder. */
+void errand_tidy(const Supervisor *this, const StoreAction *action);
 
 /* STATE_DIR/sessions/UID/NUMBER-OF-THE-DATABASE */
 const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job, const Record *object);
