@@ -490,6 +490,8 @@ static void note_beginning(const Beginning *beginning, Record *object) {
     bool by_itself = look->pictures[beginning->at].seat.due == DUE_NOTHING;
     int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
 
+    if (beginning->run > 1 && strcmp(json_get_string(object->run, seat_run_HOME, ""), look->this->home) != 0)
+        (void)json_object_set_new(object->run, seat_run_MOVED, json_true());
     (void)json_object_set_new(object->run, seat_run_RUN, json_integer(beginning->run));
     (void)json_object_set_new(object->run, seat_run_HOME, json_string(look->this->home));
     (void)json_object_set_new(object->run, seat_run_REMOVING, json_boolean(order == ORDER_REMOVE));
@@ -500,6 +502,15 @@ static void note_beginning(const Beginning *beginning, Record *object) {
         (void)json_object_set_new(object->run, seat_run_LOSSES, json_integer(losses + 1));
     else
         (void)json_object_del(object->run, seat_run_LOSSES);
+}
+
+/* What an earlier session of this seat may have left at work, on another node or as a worker without its session, is
+ * not to go on. Where neither can be, whoever has the lock is not ours: another job moves the same database to the same
+ * place, and each would end the other for ever. */
+static bool may_seize(const Beginning *beginning, const Record *object) {
+    const SeatPicture *picture = &beginning->look->pictures[beginning->at];
+
+    return beginning->run > 1 && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
 }
 
 static bool begin(StoreTx *tx, void *context, Error *err) {
@@ -518,6 +529,7 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
                               .object = &object,
                               .run = beginning->run,
                               .order = look->orders[beginning->at],
+                              .seize = may_seize(beginning, &object),
                               .lanes = MAX(1, lanes_of_machine() / places_of_job(look))};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
            record_save(tx, look->arena, &object, err);
@@ -605,6 +617,16 @@ static bool act(Look *look, Error *err) {
     return true;
 }
 
+/* Behind the commit: whoever dies here leaves files, and nothing else. */
+static void remove_folders(const Look *look) {
+    const char *folder =
+        arena_printf(look->arena, "%s/sessions/%s", look->this->config.state_dir, look->job.resource.uid);
+    Error why;
+
+    if (access(folder, F_OK) == 0 && !fd_remove_tree(folder, &why))
+        log_warning("%s is removed, its files are not: %s", look->held->name, why.message);
+}
+
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
@@ -616,6 +638,7 @@ static bool look_until_quiet(Look *look, Error *err) {
         if (look->decision.fact == EVENT_PURGED) {
             remove_folders(look);
             return error_set(err, REASON_NO_RESOURCE, "%s is removed", look->held->name);
+        }
     }
     return true; /* the next look goes on */
 }
@@ -628,4 +651,3 @@ bool job_look(Supervisor *this, Held *held, Error *err) {
     arena_free(look.arena);
     return ok;
 }
-        }

@@ -78,7 +78,7 @@ static json_t *what_of_instance(const StartOrder *order) {
 static json_t *more_of(const StartOrder *order) {
     if (order->object == NULL)
         return what_of_instance(order);
-    return order->run > 1 ? json_pack("{s:b}", "seize", 1) : NULL;
+    return order->seize ? json_pack("{s:b}", "seize", 1) : NULL;
 }
 
 static const char *action_of(const StartOrder *order) {

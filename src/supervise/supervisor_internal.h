@@ -82,6 +82,7 @@ typedef struct StartOrder {
     SeatOrder order;
     int64_t lanes;
     bool dry_run; /* only look */
+    bool seize;   /* another session of this seat, should one live, is not to go on */
 } StartOrder;
 NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
                              json_t **ret_start, Error *err);

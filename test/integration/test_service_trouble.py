@@ -8,6 +8,7 @@ import pytest
 
 from support.api import JOBS
 from support.cluster import wait_until
+from support.program import Program
 from support.service import Service
 from support.trouble import SCHEMA
 
@@ -134,3 +135,32 @@ def test_nothing_is_left_in_the_folder(service, servers, shop):
     left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(service.folder, "sessions"))
             for name in names]
     assert left == []
+
+
+def test_two_jobs_of_the_same_databases(service, servers, shop):
+    """The second is refused by the first's ledger; neither it nor its removal ends the first."""
+    service.job_of("first", *servers, ["shop"])
+    service.create_job("second", "first-from", "first-to", ["shop"])
+    service.done("first", "start")
+    service.wait_ready("first")
+    sessions = service.pids("session")
+    operation = service.end_of(service.verb("second", "start"), 120)
+    assert operation["error"]["details"][0]["reason"] == "FENCED", operation
+    service.delete(f"{JOBS}/second")
+    wait_until(lambda: "nextRetryTime" in service.job("second"), 60, "the removal to be refused")
+    assert set(sessions) <= set(service.pids("session"))
+    service.wait_ready("first")
+    service.done("first", "promote")
+
+
+def test_a_link_instead_of_the_certificates_folder(tmp_path):
+    """Somebody else made it, where anybody may: what it leads to is not ours to tidy."""
+    kept = tmp_path / "kept" / "backup-4194000.tar"
+    kept.parent.mkdir()
+    kept.touch()
+    folder, number = str(tmp_path / "session"), 0xcbf29ce484222325
+    for byte in folder.encode():
+        number = ((number ^ byte) * 0x100000001b3) % 2**64
+    (tmp_path / f"pgcrane-tls-{os.getuid()}-{number:016x}").symlink_to(kept.parent)
+    Program(tmp_path / "state").run("session", folder, env={"RUNTIME_DIRECTORY": str(tmp_path)})
+    assert kept.exists()
