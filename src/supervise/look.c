@@ -282,7 +282,7 @@ static void pause_removal(Look *look) {
             look->orders[at] = ORDER_NOTHING;
 }
 
-static void decide_all(Look *look) {
+void look_decide(Look *look) {
     look->orders = arena_array(look->arena, SeatOrder, look->count + 1);
     look->has_why = false;
     if (is_retry_due(look)) {
@@ -301,7 +301,7 @@ static bool see(Look *look, Error *err) {
         if (!look_at_seat(look, at, err))
             return false;
     give_places(look);
-    decide_all(look);
+    look_decide(look);
     return true;
 }
 

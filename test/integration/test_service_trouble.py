@@ -153,6 +153,22 @@ def test_two_jobs_of_the_same_databases(service, servers, shop):
     service.done("first", "promote")
 
 
+def test_what_was_added_is_not_there(service, servers, shop):
+    """The object says why; a promote of the others comes to an end, and is not taken for one of all."""
+    service.job_of("move", *servers, ["shop"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    listed = [{"objectIdentifier": {"type": "DATABASE", "database": name}} for name in ("shop", "absent")]
+    objects = {"sourceObjectsConfig": {"objectsSelectionType": "SPECIFIED_OBJECTS", "objectConfigs": listed}}
+    service.good(service.patch(f"{JOBS}/move", {"objectsConfig": objects}, updateMask="objectsConfig"))
+    wait_until(lambda: service.objects("move").get("absent", {}).get("state") == "FAILED", 30, "the object to fail")
+    assert service.objects("move")["absent"]["error"]["details"][0]["reason"] == "PREFLIGHT_FAILED"
+    assert service.job("move")["state"] == "RUNNING"
+    operation = service.end_of(service.verb("move", "promote"), 60)
+    assert operation["error"]["details"][0]["reason"] == "PREFLIGHT_FAILED", operation
+    assert service.objects("move")["shop"]["phase"] == "PROMOTED"
+
+
 def test_a_link_instead_of_the_certificates_folder(tmp_path):
     """Somebody else made it, where anybody may: what it leads to is not ours to tidy."""
     kept = tmp_path / "kept" / "backup-4194000.tar"
