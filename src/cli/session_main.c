@@ -23,6 +23,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -90,14 +91,19 @@ static bool is_gone(const char *name) {
 static void remove_tls(const char *folder) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *memory = memory_folder(arena, folder);
-    DIR *list = opendir(memory);
+    struct stat there;
+    /* A link that somebody else made there would lead to files that are not of this. */
+    int fd = open(memory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *list = fd >= 0 && fstat(fd, &there) == 0 && there.st_uid == getuid() ? fdopendir(fd) : NULL;
 
-    if (list == NULL)
+    if (list == NULL) {
+        fd_close(&fd);
         return;
+    }
     for (const struct dirent *entry; (entry = readdir(list)) != NULL;)
         if (is_gone(entry->d_name))
-            (void)unlink(arena_printf(arena, "%s/%s", memory, entry->d_name));
-    closedir(list);
+            (void)unlinkat(fd, entry->d_name, 0);
+    closedir(list); /* and fd */
     (void)rmdir(memory);
 }
 

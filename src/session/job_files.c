@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -48,11 +49,14 @@ static bool read_json(const char *folder, const char *name, json_t **ret_json, E
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(buf_fini) Buf text;
     const char *path = arena_printf(arena, "%s/%s", folder, name);
+    struct stat there;
     buf_init(&text, FILE_MAX);
-    if (access(path, F_OK) != 0) {
+    if (stat(path, &there) != 0) {
         *ret_json = NULL;
         return true;
     }
+    if (!S_ISREG(there.st_mode)) /* a pipe would keep us waiting */
+        return error_set(err, REASON_SYSTEM, "%s is no regular file", path);
     return fd_read_file(path, &text, err) &&
            (json_parse(text.data, text.len, ret_json, err) || error_wrap(err, "%s", path));
 }

@@ -165,6 +165,8 @@ static bool take_entry(Supervisor *this, const StoreAction *action, Error *err) 
     bool ok = store_write(this->config.store, arena, handle, &entry, err);
     json_freep(&entry.end.status);
     json_freep(&entry.end.answer);
+    if (ok && entry.is_errand && entry.end.over)
+        errand_tidy(this, action);
     if (ok && entry.epoch > 0)
         (void)held_add(this, action->owner, entry.epoch);
     return ok || err->reason == REASON_LEASE_LOST || error_wrap(err, "%s of %s", action->action, action->owner);

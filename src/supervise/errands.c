@@ -11,7 +11,9 @@
  * made on the destination has nothing there to be compared with: of it only what the instance shows is checked.
  */
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/hash.h"
+#include "common/log.h"
 #include "jobs/errand.h"
 #include "model/finding.h"
 #include "model/status.h"
@@ -20,6 +22,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1, DETAILS_MAX = 200 };
 
@@ -433,6 +436,23 @@ static bool find(const char *name, Errand *ret_errand) {
     return false;
 }
 
+static const char *folder_of(const Supervisor *this, Arena *arena, const json_t *body) {
+    return arena_printf(arena, "%s/sessions/errands/%016" PRIx64, this->config.state_dir,
+                        hash_text64(json_get_string(body, "operation", "")));
+}
+
+void errand_tidy(const Supervisor *this, const StoreAction *action) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *body = NULL;
+    Error why;
+
+    if (!json_parse(action->body, strlen(action->body), &body, &why))
+        return;
+    const char *folder = folder_of(this, arena, body);
+    if (access(folder, F_OK) == 0 && !fd_remove_tree(folder, &why))
+        log_warning("%s of %s is over, its files are left: %s", action->action, action->owner, why.message);
+}
+
 bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err) {
     CLEANUP(json_freep) json_t *body = NULL;
     Errands errands = {.this = this, .arena = arena, .action = action};
@@ -443,8 +463,7 @@ bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, Erra
     if (!find(action->action, &errand) || !json_parse(action->body, strlen(action->body), &body, err))
         return error_set(err, REASON_STORE_DAMAGED, "%s of %s is no errand", action->action, action->owner);
     errands.args = json_object_get(body, "args");
-    errands.folder = arena_printf(arena, "%s/sessions/errands/%016" PRIx64, this->config.state_dir,
-                                  hash_text64(json_get_string(body, "operation", "")));
+    errands.folder = folder_of(this, arena, body);
     bool ok = (!rows[errand].needs_job || store_read(this->config.store, arena, load_job, &errands, &why)) &&
               rows[errand].look(&errands, ret_end, &why);
     record_fini(&errands.job);

@@ -107,9 +107,13 @@ static bool start(Look *look, bool again, Error *err) {
         return true;
     }
     log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
-    bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, err);
+    bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, &why);
     json_freep(&beginning.start);
-    return ok;
+    if (!ok) {
+        why.retryable = true; /* as in look.c */
+        look_tells(look, EVENT_FATAL, &why);
+    }
+    return true;
 }
 
 /* ---- Its result ---- */
@@ -165,12 +169,28 @@ static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
 
 /* ---- All of it ---- */
 
+/* Those that are not made ready have failed: it is said of each, and no promote waits for them. */
+static void fail_added(Look *look, const SeatPicture *picture) {
+    for (size_t at = 0; at < look->count; at++) {
+        SeatPicture *added = &look->pictures[at];
+
+        if (!is_selected(look, at) || is_prepared_database(&look->objects[at]))
+            continue;
+        added->seat = (Seat){.state = SEAT_FAILED};
+        added->has_error = true;
+        added->error = picture->error;
+    }
+    look_decide(look);
+}
+
 /* A job that is at work goes on without what was added to it; one that begins cannot. */
 static void fail(Look *look, const SeatPicture *picture) {
     JobState state = look->view.state;
     bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING);
 
-    if (state != JOB_RUNNING)
+    if (state == JOB_RUNNING)
+        fail_added(look, picture);
+    else
         look_tells(look, refuses ? EVENT_VERIFY_REFUSED : EVENT_FATAL, &picture->error);
 }
 

@@ -15,6 +15,7 @@
  */
 #include "supervise/look.h"
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
@@ -272,7 +273,16 @@ static void decide_seats(Look *look) {
     look->decision.about = look->decision.about < count ? places[look->decision.about] : look->count;
 }
 
-static void decide_all(Look *look) {
+/* A job in its pause has told its error already, and begins nothing. */
+static void pause_removal(Look *look) {
+    if (look->decision.has_fact && look->decision.fact == EVENT_FATAL)
+        look->decision.has_fact = false;
+    for (size_t at = 0; at < look->count; at++)
+        if (look->orders[at] == ORDER_REMOVE)
+            look->orders[at] = ORDER_NOTHING;
+}
+
+void look_decide(Look *look) {
     look->orders = arena_array(look->arena, SeatOrder, look->count + 1);
     look->has_why = false;
     if (is_retry_due(look)) {
@@ -280,10 +290,8 @@ static void decide_all(Look *look) {
         return;
     }
     decide_seats(look);
-    /* A job in its pause has told its error already. */
-    if (look->view.state == JOB_DELETING && look->decision.has_fact && look->decision.fact == EVENT_FATAL &&
-        job_retry_at_us(&look->job) > 0)
-        look->decision.has_fact = false;
+    if (look->view.state == JOB_DELETING && job_retry_at_us(&look->job) > 0)
+        pause_removal(look);
 }
 
 static bool see(Look *look, Error *err) {
@@ -293,7 +301,7 @@ static bool see(Look *look, Error *err) {
         if (!look_at_seat(look, at, err))
             return false;
     give_places(look);
-    decide_all(look);
+    look_decide(look);
     return true;
 }
 
@@ -482,6 +490,8 @@ static void note_beginning(const Beginning *beginning, Record *object) {
     bool by_itself = look->pictures[beginning->at].seat.due == DUE_NOTHING;
     int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
 
+    if (beginning->run > 1 && strcmp(json_get_string(object->run, seat_run_HOME, ""), look->this->home) != 0)
+        (void)json_object_set_new(object->run, seat_run_MOVED, json_true());
     (void)json_object_set_new(object->run, seat_run_RUN, json_integer(beginning->run));
     (void)json_object_set_new(object->run, seat_run_HOME, json_string(look->this->home));
     (void)json_object_set_new(object->run, seat_run_REMOVING, json_boolean(order == ORDER_REMOVE));
@@ -492,6 +502,15 @@ static void note_beginning(const Beginning *beginning, Record *object) {
         (void)json_object_set_new(object->run, seat_run_LOSSES, json_integer(losses + 1));
     else
         (void)json_object_del(object->run, seat_run_LOSSES);
+}
+
+/* What an earlier session of this seat may have left at work, on another node or as a worker without its session, is
+ * not to go on. Where neither can be, whoever has the lock is not ours: another job moves the same database to the same
+ * place, and each would end the other for ever. */
+static bool may_seize(const Beginning *beginning, const Record *object) {
+    const SeatPicture *picture = &beginning->look->pictures[beginning->at];
+
+    return beginning->run > 1 && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
 }
 
 static bool begin(StoreTx *tx, void *context, Error *err) {
@@ -510,6 +529,7 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
                               .object = &object,
                               .run = beginning->run,
                               .order = look->orders[beginning->at],
+                              .seize = may_seize(beginning, &object),
                               .lanes = MAX(1, lanes_of_machine() / places_of_job(look))};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
            record_save(tx, look->arena, &object, err);
@@ -544,9 +564,12 @@ static bool start_seat(Look *look, size_t at, Error *err) {
     }
     log_info("%s, database %s: session %lld, %s", look->held->name, look->pictures[at].database,
              (long long)beginning.run, seat_order_name(look->orders[at]));
-    bool ok = launch_session(look->this->children, folder, beginning.run, beginning.start, err);
+    bool ok = launch_session(look->this->children, folder, beginning.run, beginning.start, &why);
     json_freep(&beginning.start);
-    return ok;
+    if (ok)
+        return true;
+    why.retryable = true; /* a disk that is full, a folder that nobody may write to */
+    return fail_start(look, &why, err);
 }
 
 static bool ask_seat(Look *look, size_t at, Error *err) {
@@ -594,6 +617,16 @@ static bool act(Look *look, Error *err) {
     return true;
 }
 
+/* Behind the commit: whoever dies here leaves files, and nothing else. */
+static void remove_folders(const Look *look) {
+    const char *folder =
+        arena_printf(look->arena, "%s/sessions/%s", look->this->config.state_dir, look->job.resource.uid);
+    Error why;
+
+    if (access(folder, F_OK) == 0 && !fd_remove_tree(folder, &why))
+        log_warning("%s is removed, its files are not: %s", look->held->name, why.message);
+}
+
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
@@ -602,8 +635,10 @@ static bool look_until_quiet(Look *look, Error *err) {
         if (!look->decision.has_fact)
             return act(look, err);
         log_info("%s: %s", look->held->name, job_event_name(look->decision.fact));
-        if (look->decision.fact == EVENT_PURGED)
+        if (look->decision.fact == EVENT_PURGED) {
+            remove_folders(look);
             return error_set(err, REASON_NO_RESOURCE, "%s is removed", look->held->name);
+        }
     }
     return true; /* the next look goes on */
 }

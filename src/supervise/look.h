@@ -25,6 +25,8 @@ const char *database_at(const json_t *list, size_t at);
 bool is_selected(const Look *look, size_t at);
 /* Of the store, or of somebody else who has the job: not the job's own trouble. */
 bool is_of_the_store(const Error *err);
+/* The decision and the orders, from the pictures as they are. */
+void look_decide(Look *look);
 /* The look's decision is this fact. */
 void look_tells(Look *look, JobEvent fact, const Error *why);
 

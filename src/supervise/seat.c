@@ -99,6 +99,14 @@ static SeatState state_of_error(const Error *error) {
     }
 }
 
+static bool has_reason(const SeatPicture *picture, ErrorReason reason) {
+    return picture->has_error && picture->error.reason == reason;
+}
+
+bool seat_said_its_end(const SeatPicture *picture) {
+    return picture->has_status && !has_reason(picture, REASON_WORKER_LOST);
+}
+
 static void look_at_end(SeatPicture *picture) {
     const JobStatus *status = &picture->status;
     Seat *seat = &picture->seat;
@@ -110,7 +118,8 @@ static void look_at_end(SeatPicture *picture) {
     picture->has_error = status->has_error;
     picture->error = status->error;
     seat->state = status->has_error ? state_of_error(&status->error) : SEAT_LOST;
-    if (seat->removing && seat->state == SEAT_STOPPED) /* what may be ours was left: somebody has to look */
+    /* What may be ours was left, or is another run's at work: somebody has to look. */
+    if (seat->removing && (seat->state == SEAT_STOPPED || has_reason(picture, REASON_FENCED)))
         seat->state = SEAT_FAILED;
     seat->refused = status->has_error && status->error.reason == REASON_PREFLIGHT_FAILED;
 }

@@ -20,6 +20,7 @@
     X(HOME, "home")             /* the node that has it */                                                             \
     X(LAUNCH, "launch")         /* of the job, that it was begun for last */                                           \
     X(SETTLED, "settled")       /* of the job, up to which the destination needs no emptying */                        \
+    X(MOVED, "moved")           /* sessions of more than one node had it */                                            \
     X(REMOVING, "removing")     /* its last session removes */                                                         \
     X(REMOVED, "removed")       /* nothing of it is left */                                                            \
     X(LOSSES, "losses")         /* sessions lost since anything went forward */                                        \
@@ -56,6 +57,9 @@ typedef struct SeatPicture {
 
 NODISCARD bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err);
 void seat_picture_fini(SeatPicture *picture);
+
+/* Of one that is over: is nothing of its session left that may still have the migration's lock? */
+bool seat_said_its_end(const SeatPicture *picture);
 
 const char *seat_database(const Record *object);
 /* State, phase and error as the API shows them. */

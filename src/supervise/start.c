@@ -51,7 +51,8 @@ static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *
     ret_options->restart = order->order == ORDER_START_ANEW;
     ret_options->dry_run = order->dry_run;
     set_levels(api, order->lanes, ret_options);
-    return set_flags(arena, api, ret_options, err) && options_check(ret_options, err);
+    /* Removing needs none of the flags, and must be possible when they are wrong. */
+    return (order->order == ORDER_REMOVE || set_flags(arena, api, ret_options, err)) && options_check(ret_options, err);
 }
 
 static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrder *order, const char *side,
@@ -74,11 +75,10 @@ static json_t *what_of_instance(const StartOrder *order) {
     return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
 }
 
-/* One that had a session before, perhaps on a node that is thought to be lost: that one is not to go on. */
 static json_t *more_of(const StartOrder *order) {
     if (order->object == NULL)
         return what_of_instance(order);
-    return order->run > 1 ? json_pack("{s:b}", "seize", 1) : NULL;
+    return order->seize ? json_pack("{s:b}", "seize", 1) : NULL;
 }
 
 static const char *action_of(const StartOrder *order) {

@@ -64,6 +64,8 @@ typedef struct ErrandEnd {
     void *context;
 } ErrandEnd;
 NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err);
+/* Behind its end: removes what its sessions left in the state folder. */
+void errand_tidy(const Supervisor *this, const StoreAction *action);
 
 /* STATE_DIR/sessions/UID/NUMBER-OF-THE-DATABASE */
 const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job, const Record *object);
@@ -80,6 +82,7 @@ typedef struct StartOrder {
     SeatOrder order;
     int64_t lanes;
     bool dry_run; /* only look */
+    bool seize;   /* another session of this seat, should one live, is not to go on */
 } StartOrder;
 NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
                              json_t **ret_start, Error *err);
