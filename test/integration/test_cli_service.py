@@ -15,6 +15,8 @@ from support.api import Daemon, make_daemon  # noqa: F401
 from support.cluster import wait_until
 from support.program import Program
 
+pytestmark = pytest.mark.turns(2)
+
 HERE = "projects/pgcrane/locations/local"
 PROFILES, JOBS = HERE + "/connectionProfiles", HERE + "/migrationJobs"
 OLD = "postgresql://app@old.example:5433/shop"

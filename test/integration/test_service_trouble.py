@@ -12,6 +12,8 @@ from support.program import Program
 from support.service import Service
 from support.trouble import SCHEMA
 
+pytestmark = pytest.mark.turns(2)
+
 
 @pytest.fixture(scope="module")
 def servers(make_cluster):
