@@ -2,6 +2,7 @@
 #include "supervise/launch.h"
 
 #include "common/fd.h"
+#include "common/heap.h"
 #include "common/log.h"
 #include "common/proc.h"
 #include "session/connect.h"
@@ -17,29 +18,24 @@
 #include <unistd.h>
 
 typedef struct Child {
-    const char *folder;
+    char *folder; /* on the heap: places are used again */
     int64_t run;
     pid_t pid; /* 0 = it has ended */
 } Child;
 
-/* Strings of children that are gone stay in the arena until it is made anew: when none lives, or many are over. */
 struct Children {
-    Arena *arena; /* holds this struct's strings */
     Child items[LAUNCH_CHILDREN_MAX];
     size_t count;
 };
 
 Children *children_new(void) {
-    Arena *arena = arena_new();
-    Children *children = arena_new_of(arena, Children);
-
-    children->arena = arena;
-    return children;
+    return heap_new_of(Children);
 }
 
 void children_freep(Children **children) {
-    if (*children != NULL)
-        arena_free((*children)->arena);
+    for (size_t at = 0; *children != NULL && at < (*children)->count; at++)
+        heap_free((*children)->items[at].folder);
+    heap_free(*children);
     *children = NULL;
 }
 
@@ -72,23 +68,33 @@ bool children_has_ended(const Children *children, const char *folder, int64_t ru
     return child != NULL && child->run == run && child->pid == 0;
 }
 
-/* One place per folder: its last number counts. */
+static Child *first_ended(Children *children) {
+    for (size_t at = 0; at < children->count; at++)
+        if (children->items[at].pid == 0)
+            return &children->items[at];
+    return NULL;
+}
+
+static void name_place(Child *child, const char *folder) {
+    size_t size = strlen(folder) + 1;
+
+    heap_free(child->folder);
+    child->folder = heap_alloc(size);
+    memcpy(child->folder, folder, size);
+    child->run = 0;
+}
+
+/* One per folder, whose last number counts. When all are taken, one whose process has ended makes room. */
 static Child *place_for(Children *children, const char *folder, Error *err) {
     Child *child = find(children, folder);
 
-    for (size_t at = 0; child == NULL && at < children->count; at++)
-        if (children->items[at].pid == 0 && children->count == LAUNCH_CHILDREN_MAX) {
-            child = &children->items[at];
-            child->folder = arena_strdup(children->arena, folder);
-        }
     if (child != NULL)
         return child;
-    if (children->count == LAUNCH_CHILDREN_MAX) {
+    child = children->count < LAUNCH_CHILDREN_MAX ? &children->items[children->count++] : first_ended(children);
+    if (child == NULL)
         error_set(err, REASON_INTERNAL, "%d sessions are under way on this node", LAUNCH_CHILDREN_MAX);
-        return NULL;
-    }
-    child = &children->items[children->count++];
-    child->folder = arena_strdup(children->arena, folder);
+    else
+        name_place(child, folder);
     return child;
 }
 
