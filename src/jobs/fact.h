@@ -5,8 +5,9 @@
  * How a controller works
  * - It takes actions with store_outbox_take(). `owner` is the job's (or another resource's) full name, `action` one of
  *   JOB_ACTIONS or of ERRANDS (jobs/errand.h) by name, or OPERATION_CANCEL; `body` is {"operation": name, "args":
- *   object of the verb}. The next action of an owner is given out when this one is done: so it says
- *   store_outbox_done() as soon as the action is handed to a worker that will not forget it, not when the worker ends.
+ *   object of the verb}. The next action of an owner is given out when this one is done. What an action of JOB_ACTIONS
+ *   asks for stands in the job as well (its state, and job_run_LAUNCH), so it is done at once; an errand stands nowhere
+ *   else, and is put off (store_outbox_postpone()) until it is over.
  * - An action may come again after a crash, and may have been overtaken: the job's state now (job_load()) says whether
  *   it is still wanted. All actions are idempotent.
  * - It tells what comes of it by job_fact(), in a store_write() whose body first asks store_lease_check() of the job's
