@@ -5,7 +5,7 @@ import pytest
 from support.api import JOBS, LOCATION, PROFILES
 from support.cluster import Database, wait_until
 from support.service import Service
-from support.trouble import SCHEMA
+from support.trouble import SCHEMA, rows_and_sequences
 
 VERIFICATION = "type.googleapis.com/google.cloud.clouddms.v1.MigrationJobVerificationError"
 
@@ -120,6 +120,40 @@ def test_one_database_begins_anew(service, servers):
     wait_until(anew, 60, "it to begin anew")
     wait_until(lambda: service.objects("move")["two"].get("phase") == "READY_FOR_PROMOTE", 60, "the second database")
     assert service.objects("move")["one"]["state"] == "RUNNING"
+    service.wait_ready("move")
+    service.remove("move")
+    for name in ("one", "two"):
+        Database(dest, name).drop()
+    dest.createdb("one")
+
+
+def test_killed_while_one_begins_anew(service, servers):
+    """Everything at once, right behind the answer: both databases are whole again."""
+    source, dest = servers
+    for name in ("one", "two"):
+        Database(dest, name).drop()
+    service.job_of("move", source, dest, ["one", "two"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    Database(dest, "two").sql("INSERT INTO keyless VALUES (4711)")
+    only = {"objectsFilter": {"sourceObjectsConfig": {"objectsSelectionType": "SPECIFIED_OBJECTS", "objectConfigs": [
+        {"objectIdentifier": {"type": "DATABASE", "database": "two"}}]}}}
+    service.verb("move", "restart", only)
+    before = service.pids("session")
+    wait_until(lambda: set(service.pids("session")) - set(before), 60, "the session that begins anew")
+    service.kill()
+    assert service.kill_processes("session")
+    service.kill_processes("worker")
+    service.start()
+    for name in ("one", "two"):
+        Database(source, name).sql("INSERT INTO keyless VALUES (5)")
+
+    def equal():
+        try:
+            return all(rows_and_sequences(Database(source, name), Database(dest, name)) == [] for name in ("one", "two"))
+        except psycopg.Error:  # between the old tables and the new ones
+            return False
+    wait_until(equal, 60, "both databases to be equal")
     service.wait_ready("move")
     service.remove("move")
     for name in ("one", "two"):
