@@ -214,6 +214,13 @@ static bool abort_dest(Run *run, Error *err) {
 
 /* ---- The step ---- */
 
+/* One job at a time migrates a database to a place: what there is, is the other one's. */
+static bool leave_alone(Run *run) {
+    run_event(run, "info", "the migration under way in %s is not this job's: nothing was removed", run->dest_display);
+    run->finished = true;
+    return true;
+}
+
 bool step_abort(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false;
@@ -229,6 +236,8 @@ bool step_abort(Run *run, Error *err) {
                             "the destination has no ledger of it (schema pgcrane), which would know what else was"
                             " changed there",
                             err);
+    if (!run_is_owned(run, &found))
+        return leave_alone(run);
     run->identity.fingerprint = found.fingerprint; /* whatever the command was, it is given up */
     if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
         return err->reason == REASON_LEDGER_MISMATCH &&

@@ -71,6 +71,7 @@ static bool identify(Run *run, Error *err) {
         .source_system = source_system,
         .source_database = arena_strdup(run->arena, db_name(run->source)),
         .fingerprint = options_fingerprint(run->arena, &run->options),
+        .owner = run->owner,
     };
     return true;
 }
@@ -285,6 +286,20 @@ bool run_lock(Run *run, Error *err) {
                        : ledger_lock(run->dest, run->identity.job_id, err);
 }
 
+bool run_is_owned(const Run *run, const LedgerIdentity *found) {
+    return run->owner[0] == '\0' || strcmp(found->owner, run->owner) == 0;
+}
+
+/* Two jobs of the service must not go on with each other's work: whoever deletes one would end the other. */
+static bool check_owner(const Run *run, const LedgerIdentity *found, Error *err) {
+    if (!run->ledger_exists || run_is_owned(run, found))
+        return true;
+    error_set(err, REASON_LEDGER_MISMATCH, "%s holds an unfinished migration of the same database that %s began",
+              run->dest_display, found->owner[0] != '\0' ? "another job" : "somebody at a terminal");
+    return error_remedy(err, "finish that one, or give it up: %s",
+                        found->owner[0] != '\0' ? "delete the other job" : "pgcrane abort");
+}
+
 bool step_preflight(Run *run, Error *err) {
     FindingVec findings = {0};
     LedgerIdentity found;
@@ -294,7 +309,8 @@ bool step_preflight(Run *run, Error *err) {
     /* First: another run that is just ending would leave a ledger to this look, and none to the work after it. */
     if (!run->options.dry_run && !run_lock(run, err))
         return false;
-    if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_not_finished(run, err))
+    if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_owner(run, &found, err) ||
+        !check_not_finished(run, err))
         return false;
     if (!settle_first(run, err))
         return false;

@@ -98,6 +98,7 @@ typedef struct Run {
     int64_t dest_standbys;    /* as many as following has seen at last */
     int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;              /* another run of this migration is not to go on */
+    const char *owner;        /* the service's job; "" = none */
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
@@ -123,6 +124,8 @@ void run_event(Run *run, const char *level, const char *format, ...) PRINTF(3, 4
 /* Asks through the control plane and waits. CANCELLED when stopped meanwhile. */
 NODISCARD bool run_confirm(Run *run, const char *title, const StringVec *lines, bool *ret_yes, Error *err);
 
+/* Is it this job's, or is it nobody's business whose it is? */
+bool run_is_owned(const Run *run, const LedgerIdentity *found);
 /* The migration's lock, ledger_lock() or ledger_seize(). */
 NODISCARD bool run_lock(Run *run, Error *err);
 

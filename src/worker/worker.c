@@ -247,6 +247,7 @@ static bool receive_start(Run *run, Error *err) {
     run->is_abort = strcmp(action, "abort") == 0;
     run->instance.wanted = strcmp(action, "instance") == 0;
     run->seizes = json_get_bool(body, "seize", false);
+    run->owner = arena_strdup(run->arena, json_get_string(body, "owner", ""));
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
            (!run->instance.wanted || instance_from_json(run, body, err));

@@ -182,7 +182,7 @@ static bool follow(Probe *probe, Error *err) {
 
 static bool open_all(Probe *probe, const char *job_id, Error *err) {
     const LedgerIdentity identity = {
-        .job_id = job_id, .source_system = "1", .source_database = "probe", .fingerprint = ""};
+        .job_id = job_id, .source_system = "1", .source_database = "probe", .fingerprint = "", .owner = ""};
     const char *const slot[] = {probe->slot};
     char *text = NULL;
     Lsn start = 0;

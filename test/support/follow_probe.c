@@ -267,7 +267,7 @@ static bool run_step(Probe *probe, const char *step, Error *err) {
 
 static bool open_both(Probe *probe, const char *job_id, Error *err) {
     const LedgerIdentity identity = {
-        .job_id = job_id, .source_system = "1", .source_database = "probe", .fingerprint = ""};
+        .job_id = job_id, .source_system = "1", .source_database = "probe", .fingerprint = "", .owner = ""};
 
     probe->names = seam_names(probe->arena, job_id);
     probe->publications[0] = probe->names.publication_all;

@@ -115,7 +115,7 @@ static bool run_step(Probe *probe, const char *step, Error *err) {
 
 static bool run_all(Probe *probe, char **argv, Error *err) {
     const LedgerIdentity identity = {
-        .job_id = argv[3], .source_system = "1", .source_database = "probe", .fingerprint = ""};
+        .job_id = argv[3], .source_system = "1", .source_database = "probe", .fingerprint = "", .owner = ""};
 
     probe->names = seam_names(probe->arena, argv[3]);
     if (!stop_init(&probe->stop, err) || !db_open(&probe->source_target, "probe", &probe->stop, &probe->source, err) ||

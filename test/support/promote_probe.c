@@ -201,7 +201,7 @@ static bool serve(Probe *probe, Error *err) {
 
 static bool open_all(Probe *probe, char **argv, Error *err) {
     const LedgerIdentity identity = {
-        .job_id = argv[3], .source_system = "1", .source_database = "probe", .fingerprint = ""};
+        .job_id = argv[3], .source_system = "1", .source_database = "probe", .fingerprint = "", .owner = ""};
     static const Toc no_toc;
     static const LedgerSnapshot no_snapshot = {.id = 1};
 

@@ -47,7 +47,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEDGER_FORMAT = 4, ARCHIVE_PIECE = 1 << 20 };
+enum { LEDGER_FORMAT = 5, ARCHIVE_PIECE = 1 << 20 };
 /* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
  * databases do not meet (advisory locks are per database anyway). */
 #define LOCK_CLASS "1885561714"
@@ -62,7 +62,7 @@ static const char *const ledger_ddl =
     " one boolean PRIMARY KEY DEFAULT true CHECK (one),"
     " format integer NOT NULL, job_id text NOT NULL, epoch bigint NOT NULL,"
     " source_system text NOT NULL, source_database text NOT NULL, fingerprint text NOT NULL,"
-    " created_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
+    " owner text NOT NULL, created_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
     "CREATE TABLE pgcrane.step (name text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT pg_catalog.now());"
     "CREATE TABLE pgcrane.archive (part integer PRIMARY KEY, bytes bytea NOT NULL);"
     "CREATE TABLE pgcrane.entry (dump_id integer PRIMARY KEY);"
@@ -119,8 +119,11 @@ bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *r
         *ret_exists = false;
         return true;
     }
-    if (!db_query(dest, "SELECT job_id, source_system, source_database, fingerprint, format FROM pgcrane.job", 0, NULL,
-                  &row, err))
+    /* Earlier formats had no owner. */
+    if (!db_query(dest,
+                  "SELECT job_id, source_system, source_database, fingerprint, format,"
+                  " coalesce(pg_catalog.to_jsonb(j) OPERATOR(pg_catalog.->>) 'owner', '') FROM pgcrane.job j",
+                  0, NULL, &row, err))
         return error_wrap(err, "reading the ledger (schema pgcrane of the destination)");
     if (db_rows(row) != 1 || db_int64(row, 0, 4) != LEDGER_FORMAT)
         return refuse_other_version(err);
@@ -130,6 +133,7 @@ bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *r
         .source_system = arena_strdup(arena, db_text(row, 0, 1)),
         .source_database = arena_strdup(arena, db_text(row, 0, 2)),
         .fingerprint = arena_strdup(arena, db_text(row, 0, 3)),
+        .owner = arena_strdup(arena, db_text(row, 0, 5)),
     };
     return true;
 }
@@ -231,9 +235,11 @@ static bool create_tables(DbConn *dest, const LedgerIdentity *id, Error *err) {
     (void)snprintf(format, sizeof(format), "%d", LEDGER_FORMAT);
     if (!db_exec(dest, "BEGIN", err) || !db_exec(dest, ledger_ddl, err) ||
         !db_query(dest,
-                  "INSERT INTO pgcrane.job (format, job_id, epoch, source_system, source_database, fingerprint)"
-                  " VALUES ($1::integer, $2, 0, $3, $4, $5)",
-                  5, (const char *const[]){format, id->job_id, id->source_system, id->source_database, id->fingerprint},
+                  "INSERT INTO pgcrane.job (format, job_id, epoch, source_system, source_database, fingerprint, owner)"
+                  " VALUES ($1::integer, $2, 0, $3, $4, $5, $6)",
+                  6,
+                  (const char *const[]){format, id->job_id, id->source_system, id->source_database, id->fingerprint,
+                                        id->owner},
                   NULL, err) ||
         !db_exec(dest, "COMMIT", err))
         return error_wrap(err, "creating the ledger (schema pgcrane in the destination)");

@@ -28,6 +28,7 @@ typedef struct LedgerIdentity {
     const char *source_system; /* system identifier */
     const char *source_database;
     const char *fingerprint; /* options_fingerprint() */
+    const char *owner; /* job of the service that began it; "" = a person at a terminal. No part of the comparison */
 } LedgerIdentity;
 
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */

@@ -10,7 +10,7 @@ static FakeSide dest;
 static Error err;
 
 static const LedgerIdentity identity = {
-    .job_id = "j7", .source_system = "711", .source_database = "shop", .fingerprint = "v1"};
+    .job_id = "j7", .source_system = "711", .source_database = "shop", .fingerprint = "v1", .owner = ""};
 static const Ledger ledger = {.job_id = "j7", .epoch = 8};
 
 static int set_up(void **state) {
@@ -42,7 +42,7 @@ static int tear_down(void **state) {
 #define TAKE_OLD(system, database, fingerprint, format)                                                                \
     TAKE_HEAD,                                                                                                         \
     FAKE_ROW("to_regclass('pgcrane.job')", "t"),                                                                       \
-    FAKE_ROW("FROM pgcrane.job", "j7", system, database, fingerprint, format)
+    FAKE_ROW("FROM pgcrane.job", "j7", system, database, fingerprint, format, "")
 #define TAKE_NEW                                                                                                       \
     TAKE_HEAD,                                                                                                         \
     FAKE_ROW("to_regclass('pgcrane.job')", "f"),                                                                       \
@@ -62,7 +62,7 @@ static void test_take_an_existing_one(void **state) {
     Ledger taken = {0};
 
     (void)state;
-    fake_side_play(&dest, TAKE_OLD("711", "shop", "v1", "4"), FAKE_ROW("SET epoch = epoch + 1 RETURNING", "9"));
+    fake_side_play(&dest, TAKE_OLD("711", "shop", "v1", "5"), FAKE_ROW("SET epoch = epoch + 1 RETURNING", "9"));
     assert_true(ledger_take(dest.conn, arena, &identity, &taken, &err));
     assert_int_equal(taken.epoch, 9);
     assert_string_equal(taken.job_id, "j7");
@@ -80,7 +80,7 @@ static void test_take_a_new_one(void **state) {
 }
 
 static void test_each_statement_of_taking_fails(void **state) {
-    const FakeReply old[] = {TAKE_OLD("711", "shop", "v1", "4"), FAKE_ROW("SET epoch", "9")};
+    const FakeReply old[] = {TAKE_OLD("711", "shop", "v1", "5"), FAKE_ROW("SET epoch", "9")};
     const FakeReply new[] = {TAKE_NEW};
 
     (void)state;
@@ -112,19 +112,19 @@ static void assert_mismatch(const char *words) {
 
 static void test_another_source(void **state) {
     (void)state;
-    fake_side_play(&dest, TAKE_OLD("712", "shop", "v1", "4"));
+    fake_side_play(&dest, TAKE_OLD("712", "shop", "v1", "5"));
     assert_mismatch("another source (database shop of system 712)");
 }
 
 static void test_another_database(void **state) {
     (void)state;
-    fake_side_play(&dest, TAKE_OLD("711", "shop2", "v1", "4"));
+    fake_side_play(&dest, TAKE_OLD("711", "shop2", "v1", "5"));
     assert_mismatch("another source (database shop2 of system 711)");
 }
 
 static void test_other_options(void **state) {
     (void)state;
-    fake_side_play(&dest, TAKE_OLD("711", "shop", "v0", "4"));
+    fake_side_play(&dest, TAKE_OLD("711", "shop", "v0", "5"));
     assert_mismatch("it had [v0], this command has [v1]");
 }
 
@@ -148,7 +148,7 @@ static void test_lock_and_sessions_of_a_killed_run(void **state) {
     fake_side_play(&dest, FAKE_OK("SET synchronous_commit"), FAKE_ROW("pg_try_advisory_lock", "f"),
                    FAKE_ROW("pg_try_advisory_lock", "t"), FAKE_ROW("pg_terminate_backend", "4712", "t"),
                    FAKE_OK("pg_terminate_backend"), FAKE_ROW("to_regclass", "t"),
-                   FAKE_ROW("FROM pgcrane.job", "j7", "711", "shop", "v1", "4"), FAKE_ROW("SET epoch", "3"));
+                   FAKE_ROW("FROM pgcrane.job", "j7", "711", "shop", "v1", "5", ""), FAKE_ROW("SET epoch", "3"));
     assert_true(ledger_take(dest.conn, arena, &identity, &taken, &err));
     assert_int_equal(taken.epoch, 3);
     fake_side_played(&dest);
