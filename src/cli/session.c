@@ -64,6 +64,7 @@ typedef struct Session {
     bool failure_printed; /* as a line of --json, because the worker itself told it */
     bool output_lost;     /* standard output failed: said once */
     bool promoting;       /* a PROMOTE is under way */
+    bool cancel_sent;     /* it is to be taken back */
     bool promote_sent;    /* that of the input */
     json_t *waiting;      /* options of a PROMOTE that was asked for before following; NULL = none */
     const char *wish;     /* the service's name for the promote that was asked for last; NULL = none */
@@ -148,14 +149,36 @@ static bool keep_promote(Session *session, const json_t *given, Error *err) {
     return true;
 }
 
-static bool cancel_promote(Session *session, bool under_way, Error *err) {
+/* {"wish", "result": as PROMOTED, when it is over}: the service finds out from the file which promote it asked for has
+ * come to which end, also when it was not there to hear it. */
+static void note_wish(const Session *session, const json_t *result) {
+    if (session->control != NULL && session->wish != NULL)
+        control_note(session->control, "wish", json_pack("{s:s, s:O?}", "wish", session->wish, "result", result));
+}
+
+static bool call_off(Session *session, Error *err) {
+    error_set(err, REASON_CANCELLED, "the promote was called off before it began");
+    CLEANUP(json_freep) json_t *result = json_pack("{s:b, s:o}", "ok", 0, "error", wire_error_to_json(err));
+    note_wish(session, result);
+    return false;
+}
+
+/* The one that is asked to cancel may come before the one that asks to promote, or alone: it is answered for both. */
+static bool cancel_promote(Session *session, const char *wish, bool under_way, Error *err) {
+    if (wish != NULL && !under_way && (session->wish == NULL || strcmp(session->wish, wish) != 0)) {
+        session->wish = arena_strdup(session->arena, wish);
+        return call_off(session, err);
+    }
     if (session->waiting != NULL) {
         json_freep(&session->waiting);
-        return error_set(err, REASON_CANCELLED, "the promote was called off before it began");
+        return call_off(session, err);
     }
     if (!under_way)
         return error_set(err, REASON_PROMOTE_REFUSED, "no promote is under way");
-    return wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
+    if (session->cancel_sent)
+        return true;
+    session->cancel_sent = wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
+    return session->cancel_sent;
 }
 
 /* A picture of the progress may still show a promote that has been told to be over: it counts for one that was not
@@ -165,18 +188,13 @@ static bool is_promoting(const Session *session) {
            (strcmp(session->options->promote, "auto") == 0 && session->screen.progress.cdc.state == CDC_PROMOTING);
 }
 
-/* {"wish", "result": as PROMOTED, when it is over}: the service finds out from the file which promote it asked for has
- * come to which end, also when it was not there to hear it. */
-static void note_wish(const Session *session, const json_t *result) {
-    if (session->control != NULL && session->wish != NULL)
-        control_note(session->control, "wish", json_pack("{s:s, s:O?}", "wish", session->wish, "result", result));
-}
-
-static bool take_promote(Session *session, const json_t *body, Error *err) {
+static bool take_promote(Session *session, const char *wish, const json_t *body, Error *err) {
     bool under_way = is_promoting(session);
     bool is_to_come = session->input->promote != NULL && !session->promote_sent; /* this run is for it */
     if (json_get_bool(body, "cancel", false))
-        return cancel_promote(session, under_way, err);
+        return cancel_promote(session, wish, under_way, err);
+    if (wish != NULL && session->wish != NULL && strcmp(session->wish, wish) == 0)
+        return error_set(err, REASON_PROMOTE_REFUSED, "this promote was asked for before");
     if (under_way || is_to_come || session->waiting != NULL)
         return error_set(err, REASON_PROMOTE_REFUSED, "a promote of this migration is under way already");
     if (is_abort(session))
@@ -191,9 +209,9 @@ static bool take_promote(Session *session, const json_t *body, Error *err) {
 
 static bool request_promote(Session *session, const json_t *body, Error *err) {
     const char *wish = json_get_string(body, "wish", NULL);
-    if (!take_promote(session, body, err))
+    if (!take_promote(session, wish, body, err))
         return false;
-    if (wish != NULL) {
+    if (wish != NULL && !json_get_bool(body, "cancel", false)) {
         session->wish = arena_strdup(session->arena, wish);
         note_wish(session, NULL);
     }
@@ -324,6 +342,7 @@ static bool on_promoted(Session *session, const json_t *body, Error *err) {
     if (!promoted_from_json(session->arena, body, &session->promoted, err))
         return false;
     session->promoting = false;
+    session->cancel_sent = false;
     session->has_promoted = true;
     note_wish(session, body);
     if (!session->promoted.ok && session->screen.progress.cdc.state == CDC_PROMOTING)

@@ -170,6 +170,7 @@ int session_main(int argc, char **argv) {
     int exit_code = session_run(&(SessionInput){
         .options = &options,
         .action = json_get_string(start, "action", NULL),
+        .job_id = json_get_string(start, "migration", NULL),
         .folder = argv[1],
         .name = json_get_string(start, "name", ""),
         .run = json_get_int(start, "run", 0),

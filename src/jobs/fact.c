@@ -38,10 +38,18 @@ static void no_retry(Record *job) {
     (void)json_object_del(job->run, job_run_RETRY_AT_US);
 }
 
+static void set_error(Record *job, const Fact *fact) {
+    json_t *status = status_to_json(fact->error, NULL);
+
+    if (fact->details != NULL)
+        (void)json_array_extend(json_object_get(status, "details"), (json_t *)(uintptr_t)fact->details);
+    (void)json_object_set_new(job->api, "error", status);
+}
+
 /* What is known of the job before its next state is looked for: guards ask it. */
 static void note(Record *job, const Fact *fact, const JobView *before) {
     if (fact->error != NULL)
-        (void)json_object_set_new(job->api, "error", status_to_json(fact->error, NULL));
+        set_error(job, fact);
     if (fact->event == EVENT_PREPARED)
         (void)json_object_set_new(job->run, job_run_PREPARED, json_true());
     else if (fact->event == EVENT_WORKER_LOST)

@@ -24,6 +24,8 @@ typedef struct Fact {
     JobEvent event;
     const Error *error;   /* of FATAL, VERIFY_REFUSED, WORKER_LOST, PROMOTE_UNDONE; NULL = none known */
     const json_t *detail; /* for the event log; NULL = none */
+    /* More details of the error, each with its @type; NULL = none. */
+    const json_t *details;
 } Fact;
 
 /* *ret_taken false: the fact has no row, being of a time that is over; nothing was changed. PURGED removes the job with

@@ -91,6 +91,18 @@ json_t *job_render(const Record *job, Arena *arena) {
 
 /* ---- Event log ---- */
 
+json_t *job_operation(const Record *job) {
+    return json_object_get(job->run, job_run_OPERATION);
+}
+
+bool job_is_cancelled(const Record *job) {
+    const json_t *operation = job_operation(job);
+    const char *cancelled = json_get_string(job->run, job_run_CANCEL, "");
+
+    return cancelled[0] != '\0' && !json_get_bool(operation, "over", false) &&
+           strcmp(cancelled, json_get_string(operation, "name", "")) == 0;
+}
+
 bool job_log(StoreTx *tx, const char *job, const char *kind, const char *message, const json_t *detail, Error *err) {
     CLEANUP(buf_fini) Buf text;
     int64_t pruned = 0;

@@ -23,6 +23,7 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
     X(BEGAN_AT_US, "beganAtUs")   /* the last start or restart */                                                      \
     X(ENDED_AT_US, "endedAtUs")   /* it is completed or failed since; 0 = it is not */                                 \
     X(OPERATION, "operation")     /* under way: {"name", "verb"} */                                                    \
+    X(CANCEL, "cancel")           /* name of the operation that is to be taken back */                                 \
     X(LAUNCH, "launch")           /* grows with each action that begins sessions: those begun for less are due */      \
     X(ANEW, "anew")               /* the launch at which the destination was to be emptied last */                     \
     X(WISH, "wish")               /* body of the verb that was carried out last */                                     \
@@ -36,6 +37,10 @@ NODISCARD bool job_load(StoreTx *tx, const char *name, Record *ret_job, Error *e
 NODISCARD bool job_save(StoreTx *tx, Arena *arena, Record *job, Error *err);
 
 JobView job_view(const Record *job);
+/* {"name", "verb", "over"?} of the last verb; borrowed, NULL = none. */
+json_t *job_operation(const Record *job);
+/* Is it under way, and to be taken back? */
+bool job_is_cancelled(const Record *job);
 /* Sets the columns. */
 void job_set_state(Record *job, JobState state, JobPhase phase);
 /* What is answered, with phase, allowedActions and what `run` shows of retries. New reference. */

@@ -112,6 +112,28 @@ bool operation_delete(StoreTx *tx, const char *name, Error *err) {
     return store_delete(tx, name, operation.resource.version, err);
 }
 
+bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {
+    CLEANUP(record_fini) Record operation = {0};
+    bool open = false;
+
+    if (!load_open(tx, name, &operation, &open, err))
+        return false;
+    if (!open)
+        return true;
+    (void)json_object_set_new(json_object_get(operation.api, "metadata"), "statusMessage", json_string_lossy(text));
+    return record_save(tx, arena, &operation, err);
+}
+
+bool operation_is_cancelled(StoreTx *tx, const char *name, bool *ret_cancelled, Error *err) {
+    CLEANUP(record_fini) Record operation = {0};
+
+    *ret_cancelled = false;
+    if (name[0] == '\0' || !record_load(tx, STORE_OPERATION, name, &operation, err))
+        return name[0] == '\0' || err->reason == REASON_NO_RESOURCE;
+    *ret_cancelled = json_get_bool(json_object_get(operation.api, "metadata"), "requestedCancellation", false);
+    return true;
+}
+
 bool operation_is_running(StoreTx *tx, const char *name, bool *ret_running, Error *err) {
     CLEANUP(record_fini) Record operation = {0};
 

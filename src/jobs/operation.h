@@ -37,6 +37,10 @@ NODISCARD bool operation_cancel(StoreTx *tx, Arena *arena, const char *name, Err
 #define OPERATION_CANCEL "CANCEL_OPERATION"
 /* OPERATION_RUNNING while it is not over. */
 NODISCARD bool operation_delete(StoreTx *tx, const char *name, Error *err);
+/* Sets metadata.statusMessage of one that is under way. */
+NODISCARD bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err);
+/* Was it asked to end? An operation that is not there was not. */
+NODISCARD bool operation_is_cancelled(StoreTx *tx, const char *name, bool *ret_cancelled, Error *err);
 /* Is it there and not over? */
 NODISCARD bool operation_is_running(StoreTx *tx, const char *name, bool *ret_running, Error *err);
 

@@ -36,17 +36,13 @@ static Settled settle(const char *verb, JobState state, JobPhase phase) {
     return is_way[state] || promoting ? UNDER_WAY : FAILED;
 }
 
-json_t *turn_operation(const Record *job) {
-    return json_object_get(job->run, job_run_OPERATION);
-}
-
 static bool is_open(const json_t *operation) {
     return operation != NULL && !json_get_bool(operation, "over", false);
 }
 
 /* The wish before gives way. */
 static bool supersede(const Turn *turn, Error *err) {
-    const json_t *before = turn_operation(turn->job);
+    const json_t *before = job_operation(turn->job);
     Error why;
 
     if (!is_open(before))
@@ -101,7 +97,7 @@ static void note_launch(const Turn *turn) {
 static bool add_action(const Turn *turn, Error *err) {
     if (turn->row->action == ACTION_NOTHING)
         return true;
-    const json_t *operation = turn_operation(turn->job);
+    const json_t *operation = job_operation(turn->job);
     CLEANUP(json_freep)
     json_t *body = json_pack("{s:s, s:O*}", "operation", json_get_string(operation, "name", ""), "args",
                              json_object_get(turn->job->run, job_run_WISH));
@@ -160,7 +156,7 @@ bool turn_take(const Turn *turn, Error *err) {
         if (!begin_operation(turn, err))
             return false;
     }
-    json_t *operation = turn_operation(turn->job);
+    json_t *operation = job_operation(turn->job);
     Settled settled = UNDER_WAY;
     if (is_open(operation)) {
         settled = settle(json_get_string(operation, "verb", ""), row->to, row->to_phase);

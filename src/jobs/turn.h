@@ -16,6 +16,3 @@ typedef struct Turn {
 } Turn;
 
 NODISCARD bool turn_take(const Turn *turn, Error *err);
-
-/* {"name", "verb", "over"} of the last wish; NULL = none yet. Borrowed. */
-json_t *turn_operation(const Record *job);

@@ -1,6 +1,7 @@
 /* What users ask of a job. */
 #include "jobs/wish.h"
 
+#include "common/clock.h"
 #include "jobs/turn.h"
 
 /* What an attempt before has left behind is over: a person has decided anew. */
@@ -41,9 +42,23 @@ static bool answer_at_once(StoreTx *tx, Arena *arena, const Record *job, const W
            operation_finish(tx, arena, order.name, "MigrationJob", answer, err);
 }
 
-static bool answer_met(StoreTx *tx, Arena *arena, const Record *job, const Wish *wish, const char **ret_operation,
+/* A delete that is under way, asked for once more, with force. */
+static bool is_force_new(const Record *job, const Wish *wish) {
+    return wish->event == EVENT_USER_DELETE && json_get_bool(wish->args, "force", false) &&
+           !json_get_bool(json_object_get(job->run, job_run_WISH), "force", false);
+}
+
+/* Tried again now, whatever pause there is. */
+static bool add_force(StoreTx *tx, Arena *arena, Record *job, Error *err) {
+    (void)json_object_set_new(job->run, job_run_WISH, json_pack("{s:b}", "force", 1));
+    (void)json_object_set_new(job->run, job_run_RETRY_AT_US, json_integer(clock_wall_us()));
+    return job_log(tx, job->resource.name, "DELETE", "asked for again, with force", NULL, err) &&
+           job_save(tx, arena, job, err);
+}
+
+static bool answer_met(StoreTx *tx, Arena *arena, Record *job, const Wish *wish, const char **ret_operation,
                        Error *err) {
-    const json_t *last = turn_operation(job);
+    const json_t *last = job_operation(job);
     const char *name = json_get_string(last, "name", "");
     bool running = false;
 
@@ -52,7 +67,7 @@ static bool answer_met(StoreTx *tx, Arena *arena, const Record *job, const Wish 
     if (!running)
         return answer_at_once(tx, arena, job, wish, ret_operation, err);
     *ret_operation = arena_strdup(arena, name);
-    return true;
+    return !is_force_new(job, wish) || add_force(tx, arena, job, err);
 }
 
 bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, const char **ret_operation, Error *err) {

@@ -69,6 +69,8 @@ const JobTransition job_transitions[] = {
     /* following */
     {S(RUNNING),     P(CDC),                 E(CAUGHT_UP),      NULL,           S(RUNNING),     P(READY_FOR_PROMOTE),   A(NOTHING),      "the lag is under the threshold"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(FELL_BEHIND),    NULL,           S(RUNNING),     P(CDC),                 A(NOTHING),      "the lag is over the threshold"},
+    {S(RUNNING),     P(CDC),                 E(PROMOTE_DONE),   NULL,           S(COMPLETED),   P(NONE),                A(TIDY_SOURCE),  "the last of the databases is promoted"},
+    {S(RUNNING),     P(READY_FOR_PROMOTE),   E(PROMOTE_DONE),   NULL,           S(COMPLETED),   P(NONE),                A(TIDY_SOURCE),  "the last of the databases is promoted"},
     {S(RUNNING),     P(CDC),                 E(USER_PROMOTE),   NULL,           S(RUNNING),     P(PROMOTE_IN_PROGRESS), A(ASK_PROMOTE),  "promote asked for; it waits for the lag"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(USER_PROMOTE),   NULL,           S(RUNNING),     P(PROMOTE_IN_PROGRESS), A(ASK_PROMOTE),  "promote asked for"},
 

@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "model/finding.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { CLIENT_BACKLOG_MAX = 4 * 1024 * 1024, LISTEN_BACKLOG = 16 };
+enum { CLIENT_BACKLOG_MAX = 4 * 1024 * 1024, LISTEN_BACKLOG = 16, EVENTS_KEPT = 32, WARNINGS_KEPT = 20 };
 static const int64_t status_us = 1 * USEC_PER_SEC;
 static const int64_t last_word_us = 1 * USEC_PER_SEC;
 static const int64_t no_wait = 1;
@@ -36,6 +37,7 @@ struct Control {
     bool job_written;
     JobStatus status; /* state and phase; the JSON beside it is the rest */
     json_t *said;     /* by key of status.json: what was said last */
+    int64_t events;   /* that were kept there */
     bool changed;     /* since status.json was written */
     bool failing;     /* the last try to write could not */
     int64_t next_us;
@@ -284,11 +286,44 @@ static void note_progress(Control *control, const Progress *progress) {
     set_state(control, state, job_phase_of(progress));
 }
 
+/* The last ones, numbered, for whoever looks into the file now and then. */
+static void keep_event(Control *control, const char *level, const char *text) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    json_t *events = json_object_get(control->said, "events");
+
+    if (events == NULL)
+        (void)json_object_set_new(control->said, "events", events = json_array());
+    if (json_array_size(events) == EVENTS_KEPT)
+        (void)json_array_remove(events, 0);
+    (void)json_array_append_new(events, json_pack("{s:I, s:s, s:s, s:o}", "no", (json_int_t)++control->events, "at",
+                                                  clock_rfc3339(arena, clock_wall_us()), "level", level, "text",
+                                                  json_string_lossy(text)));
+    control->changed = true;
+}
+
+/* Errors end the run, and say so. */
+static void keep_warnings(Control *control, const json_t *body) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    FindingVec findings = {0};
+    Error ignored; /* the terminal, or the service's own reading of the findings, says it */
+
+    if (!findings_from_json(arena, json_get_array(body, "findings"), &findings, &ignored))
+        return;
+    for (size_t at = 0; at < findings.len && at < WARNINGS_KEPT; at++)
+        if (findings.items[at].severity == SEVERITY_WARNING)
+            keep_event(control, "warning",
+                       arena_printf(arena, "%s: %s", findings.items[at].id, findings.items[at].message));
+}
+
 void control_message(Control *control, WireType type, const json_t *body, const Progress *progress) {
     if (said_keys[type] != NULL)
         keep(control, said_keys[type], body);
     if (type == WIRE_PROGRESS)
         note_progress(control, progress);
+    else if (type == WIRE_EVENT)
+        keep_event(control, json_get_string(body, "level", "info"), json_get_string(body, "text", ""));
+    else if (type == WIRE_FINDINGS)
+        keep_warnings(control, body);
     if (relayed[type])
         relay(control, type, body);
 }

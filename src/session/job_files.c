@@ -359,6 +359,10 @@ static bool read_progress(Arena *arena, const json_t *json, JobStatus *status, E
     return progress == NULL || progress_from_json(arena, progress, &status->progress, err);
 }
 
+bool job_is_locked(const Job *job) {
+    return is_running(job->folder);
+}
+
 bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err) {
     CLEANUP(json_freep) json_t *json = NULL;
     JobStatus status = {0};

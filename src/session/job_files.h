@@ -62,5 +62,8 @@ NODISCARD bool job_status_write(const Job *job, const JobStatus *status, const j
  * A job that never ran is NOT_STARTED. */
 NODISCARD bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err);
 
+/* Does a process run the migration of this folder? */
+bool job_is_locked(const Job *job);
+
 /* *ret_fd -1: another process has it. Closing the descriptor gives it back. */
 NODISCARD bool job_lock(const char *folder, int *ret_fd, Error *err);

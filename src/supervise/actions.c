@@ -70,6 +70,32 @@ static bool run_action(StoreTx *tx, const Entry *entry, JobAction action, Error 
     return job_actions[action](tx, entry->action->owner, err) || err->reason == REASON_NO_RESOURCE;
 }
 
+/* ---- Cancelling ---- */
+
+static StoreKind kind_of(const StoreAction *action) {
+    return strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
+}
+
+/* Only a promote of the whole job is taken back here. Errands see for themselves that they are called off (errands.c);
+ * what else a job is asked for, another verb takes back. */
+static bool cancel(StoreTx *tx, const StoreAction *action, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *body = NULL;
+    CLEANUP(record_fini) Record job = {0};
+
+    if (kind_of(action) != STORE_MIGRATION_JOB || !json_parse(action->body, strlen(action->body), &body, err) ||
+        !job_load(tx, action->owner, &job, err))
+        return kind_of(action) != STORE_MIGRATION_JOB || err->reason == REASON_NO_RESOURCE;
+    const char *wanted = json_get_string(body, "operation", "");
+    const json_t *last = job_operation(&job);
+    if (strcmp(json_get_string(last, "name", ""), wanted) != 0 ||
+        strcmp(json_get_string(last, "verb", ""), job_event_verb(EVENT_USER_PROMOTE)) != 0)
+        return true;
+    (void)json_object_set_new(job.run, job_run_CANCEL, json_string(wanted));
+    return job_log(tx, action->owner, "CANCEL", "the promote is to be taken back", NULL, err) &&
+           job_save(tx, arena, &job, err);
+}
+
 /* ---- Errands ---- */
 
 static bool find_errand(const char *name, Errand *ret_errand) {
@@ -79,10 +105,6 @@ static bool find_errand(const char *name, Errand *ret_errand) {
             return true;
         }
     return false;
-}
-
-static StoreKind kind_of(const StoreAction *action) {
-    return strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
 }
 
 /* What an operation is answered with; new reference, NULL = the resource is gone. */
@@ -123,6 +145,8 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
         return run_action(tx, entry, action, err);
     if (find_errand(entry->action->action, &errand))
         return end_errand(tx, entry, errand, err);
+    if (strcmp(entry->action->action, OPERATION_CANCEL) == 0)
+        return cancel(tx, entry->action, err);
     log_warning("%s: nobody knows the action %s", entry->action->owner, entry->action->action);
     return true;
 }

@@ -19,6 +19,7 @@
 #define ALIVE (IN(BEGINNING) | IN(CHECKING) | WORKING)
 #define FOLLOWS (IN(FOLLOWING) | IN(READY) | IN(PROMOTING) | IN(UNDONE))
 #define OVER (IN(DONE) | IN(STOPPED) | IN(FAILED) | IN(LOST))
+#define ONE_BY_ONE (IN(PROMOTING) | IN(UNDONE) | IN(DONE)) /* databases that are promoted by themselves */
 #define ANY (~0U)
 
 #define S(name) JOB_##name
@@ -47,8 +48,10 @@ static const FactRow fact_rows[] = {
     {S(RUNNING),    ANY_PHASE,              OVER,                               IN(LOST) | IN(STOPPED),   EVENT_WORKER_LOST},
     {S(RUNNING),    ANY_PHASE,              OVER,                               IN(FAILED),               EVENT_FATAL},
     {S(RUNNING),    P(FULL_DUMP),           FOLLOWS | IN(DONE),                 ANY,                      EVENT_DUMP_DONE},
-    {S(RUNNING),    P(CDC),                 IN(READY) | IN(DONE),               ANY,                      EVENT_CAUGHT_UP},
-    {S(RUNNING),    P(READY_FOR_PROMOTE),   ANY,                                ~(IN(READY) | IN(DONE)),  EVENT_FELL_BEHIND},
+    {S(RUNNING),    P(CDC),                 IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
+    {S(RUNNING),    P(CDC),                 IN(READY) | ONE_BY_ONE,             IN(READY),                EVENT_CAUGHT_UP},
+    {S(RUNNING),    P(READY_FOR_PROMOTE),   IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
+    {S(RUNNING),    P(READY_FOR_PROMOTE),   ANY,                                ~(IN(READY) | ONE_BY_ONE), EVENT_FELL_BEHIND},
     {S(RUNNING),    P(PROMOTE_IN_PROGRESS), IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
     {S(RUNNING),    P(PROMOTE_IN_PROGRESS), IN(UNDONE) | OVER,                  IN(UNDONE),               EVENT_PROMOTE_UNDONE},
 
@@ -118,7 +121,7 @@ static bool find_fact(const JobView *job, const Seat *seats, size_t count, JobEv
 
 /* ---- Orders ---- */
 
-typedef enum Goal { GOAL_REST, GOAL_WORK, GOAL_PROMOTE, GOAL_STOP, GOAL_REMOVE } Goal;
+typedef enum Goal { GOAL_REST, GOAL_WORK, GOAL_STOP, GOAL_REMOVE } Goal;
 
 static Goal goal_of(const JobView *job) {
     static const Goal goals[JOB_STATE_MAX_] = {
@@ -126,7 +129,7 @@ static Goal goal_of(const JobView *job) {
         [JOB_RUNNING] = GOAL_WORK,  [JOB_STOPPING] = GOAL_STOP,   [JOB_DELETING] = GOAL_REMOVE,
     };
 
-    return job->state == JOB_RUNNING && job->phase == JOB_PHASE_PROMOTE_IN_PROGRESS ? GOAL_PROMOTE : goals[job->state];
+    return goals[job->state];
 }
 
 static SeatOrder stop_it(const Seat *seat) {
@@ -144,22 +147,36 @@ static SeatOrder start_it(const Seat *seat) {
     return seat->anew ? ORDER_START_ANEW : ORDER_START;
 }
 
+/* Whoever has not heard yet of a promote that was called off is told both at once (session/control.h). */
+static SeatOrder promote_it(const Seat *seat) {
+    if (seat->cancelling)
+        return seat->state == SEAT_UNDONE ? ORDER_NOTHING : ORDER_CANCEL;
+    return seat->wish_heard ? ORDER_NOTHING : ORDER_PROMOTE;
+}
+
+static SeatOrder work_on(const Seat *seat) {
+    SeatOrder order = start_it(seat);
+
+    if (order == ORDER_NOTHING && seat->wishes && !seat->stopping && (1U << seat->state & FOLLOWS) != 0)
+        order = promote_it(seat);
+    return order;
+}
+
 static SeatOrder remove_it(const Seat *seat) {
+    bool again = seat->removing && seat->may_start &&
+                 (seat->state == SEAT_LOST || (seat->state == SEAT_FAILED && seat->may_try_again));
+
     if (seat_is_alive(seat->state))
         return seat->removing ? ORDER_NOTHING : stop_it(seat);
     if (seat->state == SEAT_REMOVED)
         return ORDER_NOTHING;
-    return seat->due == DUE_REMOVE || (seat->removing && seat->state == SEAT_LOST) ? ORDER_REMOVE : ORDER_NOTHING;
+    return seat->due == DUE_REMOVE || again ? ORDER_REMOVE : ORDER_NOTHING;
 }
 
 static SeatOrder order_of(Goal goal, const Seat *seat) {
     switch (goal) {
     case GOAL_WORK:
-        return start_it(seat);
-    case GOAL_PROMOTE:
-        if ((1U << seat->state & FOLLOWS) != 0 && !seat->wish_heard)
-            return ORDER_PROMOTE;
-        return start_it(seat);
+        return work_on(seat);
     case GOAL_REMOVE:
         return remove_it(seat);
     case GOAL_REST:
@@ -181,6 +198,10 @@ Decision decide(const JobView *job, const Seat *seats, size_t count, SeatOrder *
         ret_orders[at] = decision.has_fact && order != ORDER_STOP ? ORDER_NOTHING : order;
     }
     return decision;
+}
+
+SeatOrder decide_apart(const Seat *seat) {
+    return remove_it(seat);
 }
 
 /* ---- Names ---- */

@@ -23,8 +23,8 @@
     X(COPYING, "the copy is under way")                                                                                \
     X(FOLLOWING, "changes are applied, more than the threshold behind")                                                \
     X(READY, "changes are applied, less than the threshold behind")                                                    \
-    X(PROMOTING, "the promote that the job wishes is under way, or waits for its turn")                                \
-    X(UNDONE, "the promote that the job wishes was taken back: changes are applied again")                             \
+    X(PROMOTING, "the promote that is wished is under way, or waits for its turn")                                     \
+    X(UNDONE, "the promote that is wished was taken back: changes are applied again")                                  \
     X(DONE, "ended: everything is done")                                                                               \
     X(STOPPED, "ended, as it was asked to")                                                                            \
     X(FAILED, "ended with an error")                                                                                   \
@@ -49,6 +49,7 @@ bool seat_is_alive(SeatState state);
     X(START_ANEW, "start a session that empties the destination first")                                                \
     X(STOP, "ask the session to stop")                                                                                 \
     X(PROMOTE, "ask the session to promote")                                                                           \
+    X(CANCEL, "ask the session to take the promote back")                                                              \
     X(REMOVE, "start a session that removes what was made")
 
 typedef enum SeatOrder {
@@ -69,7 +70,9 @@ typedef struct Seat {
     bool removing;      /* its last session removes what others made */
     bool refused;       /* of FAILED: the checks found errors, nothing was changed */
     bool stopping;      /* it has heard that it shall stop */
-    bool wish_heard;    /* it has heard of the promote that the job wishes */
+    bool wishes;        /* its promote is asked for: of this database alone, or of the whole job */
+    bool wish_heard;    /* it has heard of that */
+    bool cancelling;    /* ... and that is to be taken back */
     bool may_start;     /* now: it has a place among those that copy, and no pause to wait for */
     bool may_try_again; /* of one that is over: beside others that work it is begun again by itself, when may_start */
 } Seat;
@@ -82,3 +85,5 @@ typedef struct Decision {
 
 /* orders: room for `count`. With a fact they are all ORDER_NOTHING but for STOP. */
 Decision decide(const JobView *job, const Seat *seats, size_t count, SeatOrder *ret_orders);
+/* Of a database that is no part of the job any more: what was made of it is removed, and no fact comes of it. */
+SeatOrder decide_apart(const Seat *seat);

@@ -10,34 +10,21 @@
  * VERIFY looks at the instance first, then at each database by a dry run, some at a time. A database that is yet to be
  * made on the destination has nothing there to be compared with: of it only what the instance shows is checked.
  */
+#include "supervise/errands.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/errand.h"
-#include "model/finding.h"
 #include "model/status.h"
 #include "supervise/endpoint.h"
-#include "supervise/look.h"
+#include "supervise/findings.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1, DETAILS_MAX = 200 };
-
-#define ERROR_TYPE "type.googleapis.com/google.cloud.clouddms.v1.MigrationJobVerificationError"
-
-typedef struct Errands {
-    Supervisor *this;
-    Arena *arena;
-    const StoreAction *action;
-    const json_t *args;
-    const char *folder;
-    Record job; /* as it is, or as it is meant to be */
-    json_t *start;
-    const Record *object; /* whose session is begun; NULL = of the instance */
-} Errands;
+enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1 };
 
 /* ---- Sessions of an errand ---- */
 
@@ -92,19 +79,8 @@ static bool is_over(const SeatPicture *picture) {
 
 /* ---- How it ends ---- */
 
-static void refuse(const Error *why, ErrandEnd *end) {
+void errand_refuse(const Error *why, ErrandEnd *end) {
     *end = (ErrandEnd){.over = true, .refused = true, .status = status_to_json(why, NULL)};
-}
-
-static json_t *detail_of(const char *database, const Finding *finding) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *more = arena_printf(arena, "%s%s%s; %s%s%s", database[0] != '\0' ? "database " : "", database,
-                                    database[0] != '\0' ? "" : "the instance", finding->id,
-                                    finding->fix[0] != '\0' ? "; " : "", finding->fix);
-
-    return json_pack("{s:s, s:s, s:o, s:o}", "@type", ERROR_TYPE, "errorCode",
-                     finding->code[0] != '\0' ? finding->code : "ERROR_CODE_UNSPECIFIED", "errorMessage",
-                     json_string_lossy(finding->message), "errorDetailMessage", json_string_lossy(more));
 }
 
 typedef struct Found {
@@ -117,18 +93,11 @@ typedef struct Found {
 /* One that ended otherwise than by findings is an error of its own kind, such as a server that is away. */
 static bool collect(const Errands *errands, const char *database, const SeatPicture *picture, Found *found,
                     Error *err) {
-    const json_t *list = json_get_array(json_get_object(picture->said, "findings"), "findings");
-    FindingVec findings = {0};
+    size_t errors = 0;
 
-    if (list != NULL && !findings_from_json(errands->arena, list, &findings, err))
+    if (!findings_add_details(errands->arena, database, picture->said, found->details, &errors, err))
         return false;
-    for (size_t at = 0; at < findings.len; at++) {
-        if (findings.items[at].severity != SEVERITY_ERROR)
-            continue;
-        found->errors++;
-        if (json_array_size(found->details) < DETAILS_MAX)
-            (void)json_array_append_new(found->details, detail_of(database, &findings.items[at]));
-    }
+    found->errors += errors;
     if (picture->seat.state != SEAT_DONE && !picture->seat.refused && !found->failed) {
         found->failed = true;
         found->why = picture->error;
@@ -141,11 +110,11 @@ static void conclude(const Found *found, ErrandEnd *end) {
 
     *end = (ErrandEnd){.over = true, .type = "MigrationJob"};
     if (found->failed) {
-        refuse(&found->why, end);
+        errand_refuse(&found->why, end);
     } else if (found->errors > 0) {
         error_set(&why, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", found->errors,
                   found->errors == 1 ? "" : "s");
-        refuse(&why, end);
+        errand_refuse(&why, end);
     }
     if (end->refused)
         (void)json_array_extend(json_object_get(end->status, "details"), found->details);
@@ -240,7 +209,7 @@ static bool fetch(Errands *errands, ErrandEnd *end, Error *err) {
         (void)json_object_del(errands->job.api, "objectsConfig"); /* all of them */
         ok = start(errands, NULL, "", err);
     } else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE) {
-        refuse(&picture.error, end);
+        errand_refuse(&picture.error, end);
     } else if (ok && is_over(&picture)) {
         Fetched *fetched = arena_new_of(errands->arena, Fetched);
         *fetched = (Fetched){.job = errands->action->owner,
@@ -284,7 +253,7 @@ static bool test_connection(Errands *errands, ErrandEnd *end, Error *err) {
         ok = store_read(errands->this->config.store, errands->arena, make_test, errands, err) &&
              launch(errands, "", err);
     else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE)
-        refuse(&picture.error, end);
+        errand_refuse(&picture.error, end);
     else if (ok && is_over(&picture))
         *end = (ErrandEnd){.over = true, .type = "ConnectionProfile", .answer = render_candidate(errands)};
     seat_picture_fini(&picture);
@@ -301,7 +270,7 @@ static bool reconfigure(Errands *errands UNUSED, ErrandEnd *end, Error *err UNUS
 
 /* ---- RESTART_OBJECTS ---- */
 
-static bool is_named(const json_t *list, const char *database) {
+bool is_named_in(const json_t *list, const char *database) {
     for (size_t at = 0; at < json_array_size(list); at++)
         if (strcmp(database_at(list, at), database) == 0)
             return true;
@@ -316,7 +285,7 @@ static bool is_to_begin_anew(const Errands *errands, const Record *object) {
 
     if (strcmp(state, object_state_name(OBJECT_COMPLETED)) == 0)
         return false;
-    return json_array_size(list) > 0 ? is_named(list, seat_database(object))
+    return json_array_size(list) > 0 ? is_named_in(list, seat_database(object))
                                      : strcmp(state, object_state_name(OBJECT_FAILED)) == 0;
 }
 
@@ -380,7 +349,7 @@ static bool not_served(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
     Error why;
 
     error_set(&why, REASON_NOT_SERVED, "%s is not served here", errands->action->action);
-    refuse(&why, end);
+    errand_refuse(&why, end);
     return true;
 }
 
@@ -396,24 +365,24 @@ static bool provision(Errands *errands, ErrandEnd *end, Error *err) {
 typedef struct ErrandRow {
     bool (*look)(Errands *errands, ErrandEnd *end, Error *err);
     bool needs_job;
+    bool only_looks; /* and can be left at any moment */
 } ErrandRow;
 
 static const ErrandRow rows[ERRAND_MAX_] = {
-    [ERRAND_VERIFY] = {verify, true},
-    [ERRAND_FETCH_OBJECTS] = {fetch, true},
+    [ERRAND_VERIFY] = {verify, true, true},
+    [ERRAND_FETCH_OBJECTS] = {fetch, true, true},
     [ERRAND_DEMOTE] = {not_served, false},
     [ERRAND_RECONFIGURE] = {reconfigure, false},
-    [ERRAND_PROMOTE_OBJECTS] = {not_served, false},
+    [ERRAND_PROMOTE_OBJECTS] = {promote_objects, true},
     [ERRAND_RESTART_OBJECTS] = {restart_objects, false},
-    [ERRAND_TEST_CONNECTION] = {test_connection, false},
+    [ERRAND_TEST_CONNECTION] = {test_connection, false, true},
     [ERRAND_PROVISION] = {provision, false},
     [ERRAND_DEPROVISION] = {deprovision, false},
 };
 
 /* ---- One look ---- */
 
-static bool load_job(StoreTx *tx, void *context, Error *err) {
-    Errands *errands = context;
+static bool load_job(StoreTx *tx, Errands *errands, Error *err) {
     json_t *candidate = json_object_get(errands->args, "migrationJob");
 
     record_fini(&errands->job);
@@ -425,6 +394,13 @@ static bool load_job(StoreTx *tx, void *context, Error *err) {
         errands->job.api = json_deep_copy(candidate);
     }
     return true;
+}
+
+static bool load_what_is_asked(StoreTx *tx, void *context, Error *err) {
+    Errands *errands = context;
+
+    return operation_is_cancelled(tx, errands->operation, &errands->is_cancelled, err) &&
+           (!errands->needs_job || load_job(tx, errands, err));
 }
 
 static bool find(const char *name, Errand *ret_errand) {
@@ -464,8 +440,15 @@ bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, Erra
         return error_set(err, REASON_STORE_DAMAGED, "%s of %s is no errand", action->action, action->owner);
     errands.args = json_object_get(body, "args");
     errands.folder = folder_of(this, arena, body);
-    bool ok = (!rows[errand].needs_job || store_read(this->config.store, arena, load_job, &errands, &why)) &&
-              rows[errand].look(&errands, ret_end, &why);
+    errands.operation = json_get_string(body, "operation", "");
+    errands.needs_job = rows[errand].needs_job;
+    bool ok = store_read(this->config.store, arena, load_what_is_asked, &errands, &why);
+    if (ok && errands.is_cancelled && rows[errand].only_looks) {
+        error_set(&why, REASON_CANCELLED, "%s was called off", errand_verb(errand));
+        errand_refuse(&why, ret_end);
+    } else {
+        ok = ok && rows[errand].look(&errands, ret_end, &why);
+    }
     record_fini(&errands.job);
     json_freep(&errands.start);
     if (!ok && is_of_the_store(&why)) {
@@ -473,6 +456,6 @@ bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, Erra
         return false;
     }
     if (!ok)
-        refuse(&why, ret_end);
+        errand_refuse(&why, ret_end);
     return true;
 }

@@ -10,12 +10,14 @@
  */
 #include "supervise/look.h"
 
+#include "common/clock.h"
 #include "common/log.h"
-#include "model/finding.h"
+#include "supervise/findings.h"
 
 #include <string.h>
 
 #define INSTANCE "instance"
+static const int64_t pause_us = 30 * USEC_PER_SEC;
 static const char made_key[] = "made", taken_key[] = "taken";
 
 bool is_prepared_database(const Record *object) {
@@ -103,7 +105,7 @@ static bool start(Look *look, bool again, Error *err) {
         *err = why;
         if (is_of_the_store(&why))
             return false;
-        look_tells(look, EVENT_FATAL, &why);
+        look_decides(look, EVENT_FATAL, &why);
         return true;
     }
     log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
@@ -111,7 +113,7 @@ static bool start(Look *look, bool again, Error *err) {
     json_freep(&beginning.start);
     if (!ok) {
         why.retryable = true; /* as in look.c */
-        look_tells(look, EVENT_FATAL, &why);
+        look_decides(look, EVENT_FATAL, &why);
     }
     return true;
 }
@@ -163,7 +165,7 @@ static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
         return store_write(look->this->config.store, look->arena, take, &taking, err);
     error_set(&why, REASON_PREFLIGHT_FAILED, "the source has no databases to move");
     error_remedy(&why, "name them: objectsConfig.sourceObjectsConfig with SPECIFIED_OBJECTS");
-    look_tells(look, EVENT_VERIFY_REFUSED, &why);
+    look_decides(look, EVENT_VERIFY_REFUSED, &why);
     return true;
 }
 
@@ -184,14 +186,33 @@ static void fail_added(Look *look, const SeatPicture *picture) {
 }
 
 /* A job that is at work goes on without what was added to it; one that begins cannot. */
-static void fail(Look *look, const SeatPicture *picture) {
+static bool fail(Look *look, const SeatPicture *picture, Error *err) {
     JobState state = look->view.state;
+    size_t errors = 0;
     bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING);
 
-    if (state == JOB_RUNNING)
+    if (state == JOB_RUNNING) {
         fail_added(look, picture);
-    else
-        look_tells(look, refuses ? EVENT_VERIFY_REFUSED : EVENT_FATAL, &picture->error);
+        return true;
+    }
+    json_freep(&look->details);
+    look->details = json_array();
+    look_decides(look, refuses ? EVENT_VERIFY_REFUSED : EVENT_FATAL, &picture->error);
+    return findings_add_details(look->arena, "", picture->said, look->details, &errors, err);
+}
+
+/* Beside databases that work, what may pass by itself is tried again now and then. */
+static bool is_pause_over(Look *look, const SeatPicture *picture) {
+    Held *held = look->held;
+
+    if (look->view.state != JOB_RUNNING || !picture->error.retryable)
+        return false;
+    if (held->instance_us == 0)
+        held->instance_us = clock_now_us() + pause_us;
+    if (clock_now_us() < held->instance_us)
+        return false;
+    held->instance_us = 0;
+    return true;
 }
 
 static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
@@ -205,16 +226,36 @@ static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
         return take_result(look, picture, err);
     if (seat->state == SEAT_DONE)
         return start(look, false, err);
-    if (seat->state != SEAT_FAILED && seat->may_try_again)
+    if (seat->may_try_again && (seat->state != SEAT_FAILED || is_pause_over(look, picture)))
         return start(look, true, err);
-    fail(look, picture);
-    return true;
+    return fail(look, picture, err);
+}
+
+/* Nobody waits for it any more; a job is not stopped, and not removed, as long as it is at work. */
+static bool end_it(Look *look, Error *err) {
+    JobEvent fact = look->decision.fact;
+    SeatPicture picture = {0};
+
+    if ((look->view.state != JOB_STOPPING && look->view.state != JOB_DELETING) ||
+        json_get_int(seat_of(&look->job), seat_run_RUN, 0) == 0)
+        return true;
+    if (!look_at_it(look, &picture, err))
+        return false;
+    bool ok = true;
+    if (seat_is_alive(picture.seat.state)) {
+        ok = picture.seat.stopping || look_stop(look, folder_of(look), &picture, err);
+        look->decision.has_fact = look->decision.has_fact && fact != EVENT_WORKER_STOPPED && fact != EVENT_PURGED;
+    }
+    seat_picture_fini(&picture);
+    return ok;
 }
 
 bool instance_look(Look *look, Error *err) {
     SeatPicture picture = {0};
 
-    if (!is_wanted(look) || look->decision.has_fact)
+    if (!is_wanted(look))
+        return end_it(look, err);
+    if (look->decision.has_fact)
         return true;
     if (!look_at_it(look, &picture, err))
         return false;

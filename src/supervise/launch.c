@@ -6,16 +6,18 @@
 #include "common/log.h"
 #include "common/proc.h"
 #include "session/connect.h"
-#include "wire/wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { ARGV_MAX = 16 * 1024 };
 
 typedef struct Child {
     char *folder; /* on the heap: places are used again */
@@ -148,7 +150,7 @@ bool launch_session(Children *children, const char *folder, int64_t run, const j
 
 /* ---- Asking ---- */
 
-bool launch_ask(const char *folder, bool promote, const json_t *body, bool *ret_sent, Error *err) {
+bool launch_ask(const char *folder, WireType type, const json_t *body, bool *ret_sent, Error *err) {
     CLEANUP(wire_freep) Wire *wire = NULL;
 
     *ret_sent = false;
@@ -159,6 +161,29 @@ bool launch_ask(const char *folder, bool promote, const json_t *body, bool *ret_
     if (wire == NULL)
         return true;
     json_t *copy = body != NULL ? json_deep_copy(body) : json_object();
-    *ret_sent = wire_send(wire, promote ? WIRE_PROMOTE : WIRE_STOP, copy, err);
+    *ret_sent = wire_send(wire, type, copy, err);
     return *ret_sent;
+}
+
+/* ---- Ending ---- */
+
+/* Numbers of processes are used again: what it was started with says whether it is ours. */
+static bool is_session_of(const char *folder, int64_t pid) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf argv;
+    Error gone;
+
+    buf_init(&argv, ARGV_MAX);
+    if (pid <= 1 || !fd_read_file(arena_printf(arena, "/proc/%lld/cmdline", (long long)pid), &argv, &gone))
+        return false;
+    const char *name = argv.data, *end = argv.data + argv.len;
+    const char *command = name + strlen(name) + 1;
+    if (command >= end || strcmp(command, "session") != 0)
+        return false;
+    const char *where = command + strlen(command) + 1;
+    return where < end && strcmp(where, folder) == 0;
+}
+
+bool launch_kill(const char *folder, int64_t pid) {
+    return is_session_of(folder, pid) && kill((pid_t)-pid, SIGKILL) == 0;
 }

@@ -12,6 +12,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "common/json.h"
+#include "wire/wire.h"
 
 #include <sys/types.h>
 
@@ -29,6 +30,8 @@ bool children_has_ended(const Children *children, const char *folder, int64_t ru
 
 /* start: what cli/session_main.c reads. */
 NODISCARD bool launch_session(Children *children, const char *folder, int64_t run, const json_t *start, Error *err);
-/* Sends PROMOTE or STOP to the process that runs there. *ret_sent false: nobody listens (yet, or any more). `body` is
- * borrowed; NULL = {}. Never waits for the process. */
-NODISCARD bool launch_ask(const char *folder, bool promote, const json_t *body, bool *ret_sent, Error *err);
+/* Sends PROMOTE or STOP (type) to the process that runs there. *ret_sent false: nobody listens (yet, or any more).
+ * `body` is borrowed; NULL = {}. Never waits for the process. */
+NODISCARD bool launch_ask(const char *folder, WireType type, const json_t *body, bool *ret_sent, Error *err);
+/* SIGKILL for the session of that folder and all that it has started. False: the process is none of it (any more). */
+bool launch_kill(const char *folder, int64_t pid);

@@ -60,7 +60,7 @@ Held *held_add(Supervisor *this, const char *job, int64_t epoch) {
             this->held_room = room;
         }
         held = heap_alloc(sizeof(*held));
-        *held = (Held){0};
+        *held = (Held){.asked = json_object()};
         (void)snprintf(held->name, sizeof(held->name), "%s", job);
         this->held[this->held_count++] = held;
         log_info("%s is this node's", job);
@@ -75,6 +75,7 @@ void held_drop(Supervisor *this, Held *held) {
         if (this->held[at] == held) {
             this->held[at] = this->held[--this->held_count];
             json_freep(&held->progress);
+            json_freep(&held->asked);
             heap_free(held);
             return;
         }

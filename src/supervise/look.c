@@ -19,15 +19,13 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
-#include "supervise/progress.h"
+#include "supervise/promotes.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { LOOKS_MAX = 10 };
-static const int64_t progress_us = 2 * USEC_PER_SEC, pause_first_us = 5 * USEC_PER_SEC,
-                     pause_most_us = 300 * USEC_PER_SEC;
 
 /* ---- Loading ---- */
 
@@ -56,6 +54,7 @@ bool objects_load(StoreTx *tx, Arena *arena, const char *job, Record **ret_objec
 }
 
 static void look_clear(Look *look) {
+    json_freep(&look->details);
     for (size_t at = 0; look->pictures != NULL && at < look->count; at++)
         seat_picture_fini(&look->pictures[at]);
     records_fini(look->objects, look->count);
@@ -103,8 +102,7 @@ bool is_selected(const Look *look, size_t at) {
     return found;
 }
 
-/* Known, and no part of the job (any more): what was made for it is removed, as if it were a job to be deleted. */
-static bool is_deselected(const Look *look, size_t at) {
+bool is_deselected(const Look *look, size_t at) {
     return look->view.state != JOB_DELETING && !is_selected(look, at);
 }
 
@@ -149,10 +147,23 @@ const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job,
 
 /* ---- Looking ---- */
 
-static const char *wish_of(const Look *look) {
-    bool promotes = look->view.phase == JOB_PHASE_PROMOTE_IN_PROGRESS;
+/* One database's own comes first: its answer is waited for. */
+const char *wish_at(const Look *look, size_t at) {
+    bool promotes = look->view.state == JOB_RUNNING && look->view.phase == JOB_PHASE_PROMOTE_IN_PROGRESS;
+    const char *own = promotes_wish(&look->objects[at]);
 
-    return promotes ? json_get_string(json_object_get(look->job.run, job_run_OPERATION), "name", "") : NULL;
+    return own != NULL ? own : promotes ? json_get_string(job_operation(&look->job), "name", "") : NULL;
+}
+
+static bool is_cancelled(const Look *look, size_t at) {
+    return promotes_wish(&look->objects[at]) != NULL ? promotes_is_cancelled(&look->objects[at])
+                                                     : job_is_cancelled(&look->job);
+}
+
+bool look_is_forced(const Look *look) {
+    const json_t *args = json_object_get(look->job.run, job_run_WISH);
+
+    return look->view.state == JOB_DELETING && json_get_bool(args, "force", false);
 }
 
 /* Of a database that is no part of the job the removal is due, until it was begun once. */
@@ -173,8 +184,11 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
         .object = object,
         .node = look->this->home,
         .folder = folder,
-        .wish = wish_of(look),
+        .wish = wish_at(look, at),
+        .cancelling = is_cancelled(look, at),
         .is_deleting = look->view.state == JOB_DELETING || is_deselected(look, at),
+        .is_apart = is_deselected(look, at),
+        .is_forced = look_is_forced(look),
         .launch = launch_of(look, at),
         .anew = json_get_int(look->job.run, job_run_ANEW, 0),
         .has_child = children_lives(look->this->children, folder, run),
@@ -187,13 +201,13 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
 
 /* ---- Lanes: databases that copy at the same time share them ---- */
 
-static int64_t lanes_of_machine(void) {
+int64_t lanes_of_machine(void) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     return MAX(2, (int64_t)cores);
 }
 
-static int64_t places_of_job(const Look *look) {
+int64_t places_of_job(const Look *look) {
     int64_t most = MAX(1, lanes_of_machine() / 2);
 
     return MAX(1, MIN(most, (int64_t)look->count));
@@ -233,7 +247,7 @@ static void decide_without_seats(Look *look) {
     decision->fact = look->view.state == JOB_DELETING ? EVENT_PURGED : EVENT_WORKER_STOPPED;
 }
 
-void look_tells(Look *look, JobEvent fact, const Error *why) {
+void look_decides(Look *look, JobEvent fact, const Error *why) {
     look->why = *why;
     look->has_why = true;
     look->decision = (Decision){.has_fact = true, .fact = fact, .about = look->count};
@@ -246,10 +260,8 @@ static bool is_retry_due(const Look *look) {
            (look->view.state == JOB_FAILED || look->view.state == JOB_DELETING);
 }
 
-/* Those that are part of the job are decided about together; each of the others for itself, as of a job that is
- * deleted. */
+/* Those that are part of the job are decided about together; each of the others for itself. */
 static void decide_seats(Look *look) {
-    static const JobView gone = {.state = JOB_DELETING};
     Seat *seats = arena_array(look->arena, Seat, look->count + 1);
     SeatOrder *orders = arena_array(look->arena, SeatOrder, look->count + 1);
     size_t *places = arena_array(look->arena, size_t, look->count + 1);
@@ -257,7 +269,7 @@ static void decide_seats(Look *look) {
 
     for (size_t at = 0; at < look->count; at++) {
         if (is_deselected(look, at)) {
-            (void)decide(&gone, &look->pictures[at].seat, 1, &look->orders[at]);
+            look->orders[at] = decide_apart(&look->pictures[at].seat);
             continue;
         }
         places[count] = at;
@@ -305,297 +317,7 @@ static bool see(Look *look, Error *err) {
     return true;
 }
 
-/* ---- News of objects ---- */
-
-static int64_t pause_us(int64_t losses) {
-    int64_t pause = pause_first_us;
-
-    for (int64_t at = 1; at < losses && pause < pause_most_us; at++)
-        pause *= 2;
-    return MIN(pause, pause_most_us);
-}
-
-/* What stands in `run` beside the news: only what a later look cannot find out from the files. */
-static bool note_run(const Look *look, Record *object, const SeatPicture *picture) {
-    bool changed = false;
-    SeatState state = picture->seat.state;
-    bool waits = json_get_int(object->run, seat_run_RETRY_AT_US, 0) > 0;
-
-    if (picture->seat.anew && picture->seat.due == DUE_NOTHING &&
-        (state == SEAT_COPYING || state == SEAT_FOLLOWING || state == SEAT_READY)) {
-        (void)json_object_set_new(object->run, seat_run_SETTLED,
-                                  json_integer(json_get_int(object->run, seat_run_LAUNCH, 0)));
-        changed = true;
-    }
-    if (state == SEAT_READY)
-        changed = json_object_del(object->run, seat_run_LOSSES) == 0 || changed;
-    if (state == SEAT_REMOVED && !json_get_bool(object->run, seat_run_REMOVED, false)) {
-        (void)json_object_set_new(object->run, seat_run_REMOVED, json_true());
-        changed = true;
-    }
-    if (look->view.state == JOB_RUNNING && (state == SEAT_FAILED || state == SEAT_LOST) &&
-        picture->seat.may_try_again && picture->seat.due == DUE_NOTHING && !waits) {
-        int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
-        (void)json_object_set_new(
-            object->run, seat_run_RETRY_AT_US,
-            json_integer(clock_wall_us() + (state == SEAT_LOST && losses == 0 ? 0 : pause_us(losses))));
-        changed = true;
-    }
-    return changed;
-}
-
-static bool is_news(const Record *object, const ObjectNews *news) {
-    bool has_error = json_object_get(object->api, "error") != NULL;
-
-    return strcmp(object->resource.state, object_state_name(news->state)) != 0 ||
-           strcmp(object->resource.phase, object_phase_name(news->phase)) != 0 || has_error != (news->error != NULL);
-}
-
-/* When it is selected once more, it begins as if it never had: with a destination that is emptied first. */
-static bool forget_run(Record *object) {
-    if (json_get_int(object->run, seat_run_RUN, 0) == 0)
-        return false;
-    (void)json_object_clear(object->run);
-    (void)json_object_set_new(object->run, seat_run_SETTLED, json_integer(-1));
-    return true;
-}
-
-static bool note_object(const Look *look, size_t at, Record *object, ObjectNews *ret_news) {
-    const SeatPicture *picture = &look->pictures[at];
-    bool out = is_deselected(look, at);
-
-    *ret_news = seat_news(picture, &look->view);
-    if (out)
-        ret_news->state = picture->seat.state == SEAT_REMOVED ? OBJECT_NOT_SELECTED : OBJECT_REMOVING;
-    if (out && picture->seat.state == SEAT_REMOVED) {
-        ret_news->phase = OBJECT_PHASE_NONE;
-        ret_news->error = NULL;
-        return forget_run(object);
-    }
-    return note_run(look, object, picture);
-}
-
-static bool save_objects(Look *look, StoreTx *tx, Error *err) {
-    for (size_t at = 0; at < look->count; at++) {
-        ObjectNews news;
-        CLEANUP(record_fini) Record object = {0};
-
-        if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[at].resource.name, &object, err))
-            return false;
-        bool changed = note_object(look, at, &object, &news);
-        if (!changed && !is_news(&object, &news))
-            continue;
-        object_note(&object, &news);
-        if (!record_save(tx, look->arena, &object, err))
-            return false;
-    }
-    return true;
-}
-
-static bool any_news(Look *look) {
-    bool any = false;
-
-    for (size_t at = 0; at < look->count; at++) {
-        ObjectNews news;
-
-        any = note_object(look, at, &look->objects[at], &news) || is_news(&look->objects[at], &news) || any;
-    }
-    return any;
-}
-
-/* ---- Progress ---- */
-
-static void note_progress(const Look *look) {
-    json_t *progress = progress_of_job(look->arena, look->pictures, look->count);
-
-    json_freep(&look->held->progress);
-    look->held->progress = progress;
-    look->held->next_progress_us = clock_now_us() + progress_us;
-}
-
-static bool write_progress(const Look *look, StoreTx *tx, Error *err) {
-    CLEANUP(record_fini) Record job = {0};
-
-    if (!job_load(tx, look->held->name, &job, err))
-        return false;
-    (void)json_object_set(job.api, "progress", look->held->progress);
-    return job_save(tx, look->arena, &job, err);
-}
-
-static bool save_progress(StoreTx *tx, void *context, Error *err) {
-    const Look *look = context;
-
-    return lease_check(look->this, tx, look->held, err) && write_progress(look, tx, err);
-}
-
-static bool shows_progress(const Look *look) {
-    return job_state_has_worker(look->view.state) && look->count > 0;
-}
-
-static bool tell_progress(Look *look, Error *err) {
-    CLEANUP(json_freep) json_t *before = json_incref(look->held->progress);
-
-    if (clock_now_us() < look->held->next_progress_us || !shows_progress(look))
-        return true;
-    note_progress(look);
-    return (before != NULL && json_equal(before, look->held->progress)) ||
-           store_write(look->this->config.store, look->arena, save_progress, look, err);
-}
-
-/* ---- Telling ---- */
-
-static const Error *error_of(const Look *look) {
-    const Decision *decision = &look->decision;
-
-    if (look->has_why)
-        return &look->why;
-    bool known = decision->about < look->count && look->pictures[decision->about].has_error;
-    return known ? &look->pictures[decision->about].error : NULL;
-}
-
-static bool tell(StoreTx *tx, void *context, Error *err) {
-    Look *look = context;
-    const Fact fact = {.event = look->decision.fact, .error = error_of(look)};
-    bool taken = false;
-
-    if (!lease_check(look->this, tx, look->held, err) || !save_objects(look, tx, err))
-        return false;
-    if (!look->decision.has_fact)
-        return true;
-    /* Whoever sees the new state sees the numbers that belong to it. */
-    return (!shows_progress(look) || write_progress(look, tx, err)) &&
-           job_fact(tx, look->arena, look->held->name, &fact, &taken, err);
-}
-
-static bool tell_once(Look *look, Error *err) {
-    if (!look->decision.has_fact && !any_news(look))
-        return true;
-    if (look->decision.has_fact && shows_progress(look))
-        note_progress(look);
-    return store_write(look->this->config.store, look->arena, tell, look, err);
-}
-
-/* ---- Carrying out ---- */
-
-typedef struct Beginning {
-    Look *look;
-    size_t at;
-    int64_t run;
-    json_t *start; /* the caller's */
-} Beginning;
-
-static void note_beginning(const Beginning *beginning, Record *object) {
-    const Look *look = beginning->look;
-    SeatOrder order = look->orders[beginning->at];
-    bool by_itself = look->pictures[beginning->at].seat.due == DUE_NOTHING;
-    int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
-
-    if (beginning->run > 1 && strcmp(json_get_string(object->run, seat_run_HOME, ""), look->this->home) != 0)
-        (void)json_object_set_new(object->run, seat_run_MOVED, json_true());
-    (void)json_object_set_new(object->run, seat_run_RUN, json_integer(beginning->run));
-    (void)json_object_set_new(object->run, seat_run_HOME, json_string(look->this->home));
-    (void)json_object_set_new(object->run, seat_run_REMOVING, json_boolean(order == ORDER_REMOVE));
-    (void)json_object_set_new(object->run, seat_run_LAUNCH,
-                              json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
-    (void)json_object_del(object->run, seat_run_RETRY_AT_US);
-    if (by_itself)
-        (void)json_object_set_new(object->run, seat_run_LOSSES, json_integer(losses + 1));
-    else
-        (void)json_object_del(object->run, seat_run_LOSSES);
-}
-
-/* What an earlier session of this seat may have left at work, on another node or as a worker without its session, is
- * not to go on. Where neither can be, whoever has the lock is not ours: another job moves the same database to the same
- * place, and each would end the other for ever. */
-static bool may_seize(const Beginning *beginning, const Record *object) {
-    const SeatPicture *picture = &beginning->look->pictures[beginning->at];
-
-    return beginning->run > 1 && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
-}
-
-static bool begin(StoreTx *tx, void *context, Error *err) {
-    Beginning *beginning = context;
-    Look *look = beginning->look;
-    CLEANUP(record_fini) Record object = {0};
-    const char *name = look->objects[beginning->at].resource.name;
-
-    json_freep(&beginning->start);
-    if (!lease_check(look->this, tx, look->held, err) ||
-        !record_load(tx, STORE_MIGRATION_JOB_OBJECT, name, &object, err))
-        return false;
-    beginning->run = json_get_int(object.run, seat_run_RUN, 0) + 1;
-    note_beginning(beginning, &object);
-    const StartOrder order = {.job = &look->job,
-                              .object = &object,
-                              .run = beginning->run,
-                              .order = look->orders[beginning->at],
-                              .seize = may_seize(beginning, &object),
-                              .lanes = MAX(1, lanes_of_machine() / places_of_job(look))};
-    return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
-           record_save(tx, look->arena, &object, err);
-}
-
-/* What stands in the way of a start, such as a profile without a host, is the job's error, not the daemon's. */
-static bool fail_start(Look *look, const Error *why, Error *err) {
-    look_tells(look, EVENT_FATAL, why);
-    return store_write(look->this->config.store, look->arena, tell, look, err);
-}
-
-bool is_of_the_store(const Error *err) {
-    static const ErrorReason reasons[] = {REASON_STORE_UNAVAILABLE, REASON_STORE_LOCKED,        REASON_STORE_FULL,
-                                          REASON_STORE_READ_ONLY,   REASON_LEASE_LOST,          REASON_STALE_VERSION,
-                                          REASON_CANCELLED,         REASON_STORE_COMMIT_UNKNOWN};
-
-    for (size_t at = 0; at < COUNT_OF(reasons); at++)
-        if (err->reason == reasons[at])
-            return true;
-    return false;
-}
-
-static bool start_seat(Look *look, size_t at, Error *err) {
-    Beginning beginning = {.look = look, .at = at};
-    const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
-    Error why;
-
-    if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
-        json_freep(&beginning.start);
-        *err = why;
-        return !is_of_the_store(&why) && fail_start(look, &why, err);
-    }
-    log_info("%s, database %s: session %lld, %s", look->held->name, look->pictures[at].database,
-             (long long)beginning.run, seat_order_name(look->orders[at]));
-    bool ok = launch_session(look->this->children, folder, beginning.run, beginning.start, &why);
-    json_freep(&beginning.start);
-    if (ok)
-        return true;
-    why.retryable = true; /* a disk that is full, a folder that nobody may write to */
-    return fail_start(look, &why, err);
-}
-
-static bool ask_seat(Look *look, size_t at, Error *err) {
-    const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
-    bool promote = look->orders[at] == ORDER_PROMOTE;
-    CLEANUP(json_freep) json_t *body = promote ? json_pack("{s:s}", "wish", wish_of(look)) : json_object();
-    bool sent = false;
-
-    return launch_ask(folder, promote, body, &sent, err);
-}
-
-static bool carry_out(Look *look, size_t at, Error *err) {
-    switch (look->orders[at]) {
-    case ORDER_START:
-    case ORDER_START_ANEW:
-    case ORDER_REMOVE:
-        return start_seat(look, at, err);
-    case ORDER_STOP:
-    case ORDER_PROMOTE:
-        return ask_seat(look, at, err);
-    case ORDER_NOTHING:
-    case ORDER_MAX_:
-    default:
-        return true;
-    }
-}
+/* ---- All of it ---- */
 
 /* Nobody needs this node for the job any more: no process, nothing due. */
 static bool is_at_rest(const Look *look) {
@@ -608,10 +330,10 @@ static bool is_at_rest(const Look *look) {
 }
 
 static bool act(Look *look, Error *err) {
-    if (!tell_progress(look, err))
+    if (!look_tell_progress(look, err))
         return false;
     for (size_t at = 0; at < look->count; at++)
-        if (!carry_out(look, at, err))
+        if (!look_carry_out(look, at, err))
             return false;
     look->held->at_rest = is_at_rest(look);
     return true;
@@ -630,7 +352,7 @@ static void remove_folders(const Look *look) {
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
-            !see(look, err) || !instance_look(look, err) || !tell_once(look, err))
+            !see(look, err) || !instance_look(look, err) || !look_tell(look, err))
             return false;
         if (!look->decision.has_fact)
             return act(look, err);

@@ -16,6 +16,7 @@ typedef struct Look {
     Decision decision;
     Error why; /* of a fact without a seat */
     bool has_why;
+    json_t *details; /* more of why: findings; NULL = none */
 } Look;
 
 /* Databases that the job names; NULL = all of the source. Borrowed. */
@@ -28,7 +29,25 @@ bool is_of_the_store(const Error *err);
 /* The decision and the orders, from the pictures as they are. */
 void look_decide(Look *look);
 /* The look's decision is this fact. */
-void look_tells(Look *look, JobEvent fact, const Error *why);
+void look_decides(Look *look, JobEvent fact, const Error *why);
+/* Known, and no part of the job (any more): what was made for it is removed, as if it were a job to be deleted. */
+bool is_deselected(const Look *look, size_t at);
+/* Is the job deleted by force? */
+bool look_is_forced(const Look *look);
+int64_t lanes_of_machine(void);
+int64_t places_of_job(const Look *look);
+/* Name of the promote that is wished of the database: its own, or the job's; NULL = none. */
+const char *wish_at(const Look *look, size_t at);
+
+/* The fact that was decided, with the news of objects, in one transaction (tell.c). */
+NODISCARD bool look_tell(Look *look, Error *err);
+/* Progress, now and then. */
+NODISCARD bool look_tell_progress(Look *look, Error *err);
+
+/* The order of a seat (carry_out.c). */
+NODISCARD bool look_carry_out(Look *look, size_t at, Error *err);
+/* Asks a session to stop; ends the process of one that does not come to it. */
+NODISCARD bool look_stop(Look *look, const char *folder, const SeatPicture *picture, Error *err);
 
 /* Roles and empty databases on the destination, and the list of databases, before the first session of each
  * (instance.c). Behind the look's own decision, which it may take the place of. */

@@ -3,7 +3,11 @@
 
 #include "common/clock.h"
 
-typedef enum Kind { SUM, RATE, MOST } Kind;
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum Kind { SUM, RATE, MOST, LEAST } Kind;
+static const int64_t switch_us = 1 * USEC_PER_SEC; /* what a promote takes without any lag (bench/run-promote) */
 
 /* -1 = this seat does not know. */
 typedef struct Numbers {
@@ -57,6 +61,9 @@ static void fill_following(Numbers *numbers, const CdcProgress *cdc) {
     numbers->lagSeconds = seconds(cdc->lag_us);
     numbers->retainedBytes = known(cdc->retained_bytes);
     numbers->retainedLimitBytes = known(cdc->limit_bytes);
+    numbers->headroomSeconds = known(cdc->limit_seconds);
+    numbers->catalogAge = known(cdc->catalog_age);
+    numbers->promoteSeconds = cdc->lag_us < 0 ? -1 : seconds(cdc->lag_us + switch_us);
     numbers->insertsPerSecond = cdc->inserts_rate;
     numbers->updatesPerSecond = cdc->updates_rate;
     numbers->deletesPerSecond = cdc->deletes_rate;
@@ -71,20 +78,74 @@ static Row row_of(const SeatPicture *picture) {
         fill_copy(&row.numbers, &picture->status.progress);
         fill_following(&row.numbers, &picture->status.progress.cdc);
     }
+    const json_t *promoted = json_get_object(picture->said, "promoted");
+    if (json_get_bool(promoted, "ok", false))
+        row.numbers.promoteSeconds = seconds(json_get_int(promoted, "outage_us", -1));
     return row;
 }
 
-static void add(Row *sum, const Row *row) {
-    for (size_t at = 0; at < FIELDS; at++) {
-        double before = sum->all[at], more = row->all[at];
-
-        if (more < 0)
-            continue;
-        if (before < 0)
-            sum->all[at] = more;
-        else
-            sum->all[at] = fields[at].kind == MOST ? (before > more ? before : more) : before + more;
+static double together(Kind kind, double before, double more) {
+    switch (kind) {
+    case MOST:
+        return MAX(before, more);
+    case LEAST:
+        return MIN(before, more);
+    case SUM:
+    case RATE:
+    default:
+        return before + more;
     }
+}
+
+static void add(Row *sum, const Row *row) {
+    for (size_t at = 0; at < FIELDS; at++)
+        if (row->all[at] >= 0)
+            sum->all[at] = sum->all[at] < 0 ? row->all[at] : together(fields[at].kind, sum->all[at], row->all[at]);
+}
+
+/* ---- Tables ---- */
+
+typedef struct Busy {
+    const char *database;
+    const CdcTable *table;
+} Busy;
+typedef VEC(Busy) BusyVec;
+
+static int64_t work_of(const CdcTable *table) {
+    return table->inserts + table->updates + table->deletes + table->truncates;
+}
+
+static int busiest_first(const void *left, const void *right) {
+    const Busy *a = left, *b = right;
+    int64_t one = work_of(a->table), other = work_of(b->table);
+
+    return one < other ? 1 : one > other ? -1 : strcmp(a->table->name, b->table->name);
+}
+
+static json_t *table_to_json(const Busy *busy) {
+    const CdcTable *table = busy->table;
+
+    return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "database", json_string_lossy(busy->database), "name",
+                     json_string_lossy(table->name), "inserts", (json_int_t)table->inserts, "updates",
+                     (json_int_t)table->updates, "deletes", (json_int_t)table->deletes, "truncates",
+                     (json_int_t)table->truncates);
+}
+
+static json_t *tables_of(Arena *arena, const SeatPicture *pictures, size_t count) {
+    json_t *list = json_array();
+    BusyVec all = {0};
+
+    for (size_t at = 0; at < count; at++) {
+        const CdcTableVec *tables = &pictures[at].status.progress.cdc.tables;
+
+        for (size_t of = 0; pictures[at].has_status && of < tables->len; of++)
+            vec_push(arena, &all, ((Busy){.database = pictures[at].database, .table = &tables->items[of]}));
+    }
+    if (all.len > 0)
+        qsort(all.items, all.len, sizeof(all.items[0]), busiest_first);
+    for (size_t at = 0; at < all.len && at < PROGRESS_TABLES_MAX; at++)
+        (void)json_array_append_new(list, table_to_json(&all.items[at]));
+    return list;
 }
 
 /* The first that is in the way, and of which database. */
@@ -122,6 +183,7 @@ json_t *progress_of_job(Arena *arena, const SeatPicture *pictures, size_t count)
     for (size_t at = 0; at < FIELDS; at++)
         if (sum.all[at] >= 0)
             (void)json_object_set_new(progress, fields[at].key, number(sum.all[at]));
+    (void)json_object_set_new(progress, "tables", tables_of(arena, pictures, count));
     (void)json_object_set_new(progress, "waitingFor", json_string_lossy(waiting_for(arena, pictures, count)));
     return progress;
 }

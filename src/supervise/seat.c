@@ -141,11 +141,27 @@ static void look_without_word(const SeatInput *input, SeatPicture *picture) {
         picture->seat.due = picture->seat.removing ? DUE_REMOVE : DUE_START;
 }
 
+/* A file that cannot be read says nothing. One whose session lives is written again within a second; one without is
+ * replaced by the next session. */
+static bool look_at_damage(const Job *job, const SeatInput *input, SeatPicture *picture, Error *err) {
+    Error why = *err;
+
+    picture->status = (JobStatus){.running = job_is_locked(job)};
+    if (picture->status.running || input->has_child) {
+        picture->seat.state = SEAT_BEGINNING;
+    } else {
+        picture->seat.state = SEAT_LOST;
+        picture->has_error = true;
+        error_set(&picture->error, REASON_WORKER_LOST, "database %s: %s", picture->database, why.message);
+    }
+    return true;
+}
+
 static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture, Error *err) {
     const Job job = {.id = picture->database, .folder = input->folder, .source = "", .dest = ""};
 
     if (!job_status_read(arena, &job, &picture->status, &picture->said, err))
-        return error_wrap(err, "database %s", picture->database);
+        return look_at_damage(&job, input, picture, err);
     picture->has_status = picture->status.run == picture->run;
     if (picture->status.running && picture->has_status)
         look_at_living(picture, input->wish);
@@ -161,12 +177,35 @@ static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture
 /* One that is done has removed everything itself; so has one that never was. */
 static void note_removed(const SeatInput *input, SeatPicture *picture) {
     Seat *seat = &picture->seat;
-    bool removed = json_get_bool(input->object->run, seat_run_REMOVED, false);
+    bool removed = json_get_bool(input->object->run, seat_run_REMOVED, false) || picture->run == 0 ||
+                   seat->state == SEAT_DONE || picture->given_up;
 
-    if (!input->is_deleting || seat_is_alive(seat->state) || (!removed && picture->run > 0 && seat->state != SEAT_DONE))
+    if (!input->is_deleting || seat_is_alive(seat->state) || !removed)
         return;
     seat->state = SEAT_REMOVED;
     seat->due = DUE_NOTHING;
+}
+
+/* Its sides are removed one after the other, until each was tried; a whole removal that went well needs no more. */
+static void look_at_forced(const SeatInput *input, SeatPicture *picture) {
+    int64_t begun = json_get_int(input->object->run, seat_run_FORCED, 0);
+    bool has_id = json_get_string(input->object->run, seat_run_MIGRATION, NULL) != NULL; /* else nothing was made */
+    Seat *seat = &picture->seat;
+
+    if ((seat->state != SEAT_FAILED && seat->state != SEAT_DONE) || (seat->state == SEAT_DONE && begun <= 1))
+        return;
+    picture->given_up = begun >= (has_id ? (int64_t)FORCE_MAX_ : 1);
+    if (picture->given_up)
+        return;
+    seat->state = SEAT_LOST; /* begun again by itself, at once */
+    seat->may_start = true;
+}
+
+/* Its hour is set by the look that sees the end (look.c); until then there is none. */
+static bool is_retry_due(const SeatInput *input) {
+    int64_t at_us = json_get_int(input->object->run, seat_run_RETRY_AT_US, 0);
+
+    return at_us > 0 && at_us <= input->now_wall_us;
 }
 
 bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err) {
@@ -178,17 +217,20 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
     picture.seat.due = due_of(input);
     picture.seat.anew = json_get_int(run, seat_run_SETTLED, 0) < input->anew;
     picture.seat.removing = json_get_bool(run, seat_run_REMOVING, false);
-    picture.seat.may_try_again = json_get_int(run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
-    picture.seat.may_start =
-        picture.seat.due != DUE_NOTHING || json_get_int(run, seat_run_RETRY_AT_US, 0) <= input->now_wall_us;
+    picture.seat.may_try_again = input->is_apart || json_get_int(run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
+    picture.seat.wishes = input->wish != NULL;
+    picture.seat.cancelling = input->cancelling;
     if (picture.run > 0 && !is_ours)
         lose(&picture, "the node that had it is gone, or has lost it");
     else if (picture.run > 0 && !look_here(arena, input, &picture, err))
         return false;
     if (picture.seat.state == SEAT_DONE && picture.seat.due == DUE_START && !picture.seat.anew)
         picture.seat.due = DUE_NOTHING;
-    if (picture.seat.state == SEAT_FAILED && picture.has_error)
+    if (picture.seat.state == SEAT_FAILED && picture.has_error && !input->is_apart)
         picture.seat.may_try_again = picture.seat.may_try_again && picture.error.retryable;
+    picture.seat.may_start = picture.seat.due != DUE_NOTHING || is_retry_due(input);
+    if (input->is_forced && picture.seat.removing)
+        look_at_forced(input, &picture);
     note_removed(input, &picture);
     *ret_picture = picture;
     return true;

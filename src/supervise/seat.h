@@ -24,7 +24,12 @@
     X(REMOVING, "removing")     /* its last session removes */                                                         \
     X(REMOVED, "removed")       /* nothing of it is left */                                                            \
     X(LOSSES, "losses")         /* sessions lost since anything went forward */                                        \
-    X(RETRY_AT_US, "retryAtUs") /* wall clock: not begun again by itself before */
+    X(RETRY_AT_US, "retryAtUs") /* wall clock: begun again by itself then; 0 = not known yet */                        \
+    X(MIGRATION, "migration")   /* its id, which names what is made on the source */                                   \
+    X(FORCED, "forced")         /* removals begun since the job was deleted by force */                                \
+    X(LEFT, "left")             /* what those could not remove, for people */                                          \
+    X(PROMOTE, "promote")       /* of this database alone: promotes.h */                                               \
+    X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */
 
 #define X(name, key) extern const char seat_run_##name[];
 SEAT_RUN_KEYS(X)
@@ -32,12 +37,18 @@ SEAT_RUN_KEYS(X)
 
 enum { SEAT_LOSSES_MAX = 5 };
 
+/* A removal by force: both sides as ever, then each for itself. */
+typedef enum SeatForce { FORCE_BOTH, FORCE_DEST_ONLY, FORCE_SOURCE_ONLY, FORCE_MAX_ } SeatForce;
+
 typedef struct SeatInput {
     const Record *object;
     const char *node;     /* this one */
     const char *folder;   /* of the seat on this node */
-    const char *wish;     /* of the promote that the job wishes; NULL = it wishes none */
-    bool is_deleting;     /* the job is */
+    const char *wish;     /* name of the promote that is wished; NULL = none is */
+    bool cancelling;      /* it is to be taken back */
+    bool is_deleting;     /* the job is, or the database is no part of it any more */
+    bool is_apart;        /* the latter: its removal is tried again without the job */
+    bool is_forced;       /* the job is deleted by force: a side that is gone for good does not keep it */
     int64_t launch, anew; /* of the job's run */
     bool has_child;       /* a process that this daemon started for this number still lives */
     bool child_ended;     /* ... has ended */
@@ -52,7 +63,8 @@ typedef struct SeatPicture {
     JobStatus status;
     json_t *said; /* all of status.json; the picture's: seat_picture_fini() */
     bool has_error;
-    Error error; /* of FAILED, LOST, STOPPED and UNDONE */
+    Error error;   /* of FAILED, LOST, STOPPED and UNDONE */
+    bool given_up; /* of REMOVED: not everything is */
 } SeatPicture;
 
 NODISCARD bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err);

@@ -50,6 +50,8 @@ static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *
     ret_options->follow = strcmp(json_get_string(api, "type", ""), "CONTINUOUS") == 0;
     ret_options->restart = order->order == ORDER_START_ANEW;
     ret_options->dry_run = order->dry_run;
+    ret_options->source_only = order->force == FORCE_SOURCE_ONLY;
+    ret_options->dest_only = order->force == FORCE_DEST_ONLY;
     set_levels(api, order->lanes, ret_options);
     /* Removing needs none of the flags, and must be possible when they are wrong. */
     return (order->order == ORDER_REMOVE || set_flags(arena, api, ret_options, err)) && options_check(ret_options, err);
@@ -78,7 +80,7 @@ static json_t *what_of_instance(const StartOrder *order) {
 static json_t *more_of(const StartOrder *order) {
     if (order->object == NULL)
         return what_of_instance(order);
-    return order->seize ? json_pack("{s:b}", "seize", 1) : NULL;
+    return json_pack("{s:b, s:s}", "seize", order->seize, "owner", order->job->resource.uid);
 }
 
 static const char *action_of(const StartOrder *order) {
@@ -95,9 +97,11 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
         !profile_endpoint(this, tx, order, "destination", &dest, err))
         return false;
     bool whole = order->object == NULL;
-    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*}", "name",
-                           json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
-                           (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
-                           "source", source, "dest", dest, "more", more_of(order));
+    const char *migration = whole ? NULL : json_get_string(order->object->run, seat_run_MIGRATION, NULL);
+    *ret_start =
+        json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*, s:s*}", "name",
+                  json_string_lossy(whole ? "instance" : seat_database(order->object)), "run", (json_int_t)order->run,
+                  "action", action_of(order), "options", options_to_json(&options), "source", source, "dest", dest,
+                  "more", more_of(order), "migration", order->force == FORCE_BOTH ? NULL : migration);
     return true;
 }

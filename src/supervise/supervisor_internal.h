@@ -14,6 +14,8 @@ typedef struct Held {
     int64_t epoch;
     int64_t next_progress_us; /* clock_now_us(): when it is written again */
     json_t *progress;         /* as written last; NULL = not yet */
+    json_t *asked;            /* {folder of a session: clock_now_us() when it was asked to stop first} */
+    int64_t instance_us;      /* clock_now_us(): when the instance's session is begun again; 0 = no pause */
     bool at_rest;             /* nothing is to be done: the lease can go */
 } Held;
 
@@ -81,8 +83,9 @@ typedef struct StartOrder {
     int64_t run;
     SeatOrder order;
     int64_t lanes;
-    bool dry_run; /* only look */
-    bool seize;   /* another session of this seat, should one live, is not to go on */
+    bool dry_run;    /* only look */
+    bool seize;      /* another session of this seat, should one live, is not to go on */
+    SeatForce force; /* of a removal */
 } StartOrder;
 NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
                              json_t **ret_start, Error *err);

@@ -53,6 +53,12 @@ static const Case cases[] = {
     FACT(RUNNING, CDC, CAUGHT_UP, 1, SEAT_READY),
     FACT(RUNNING, CDC, CAUGHT_UP, 2, SEAT_READY, SEAT_DONE),
     NONE(RUNNING, CDC, 2, SEAT_READY, SEAT_FAILED),
+    FACT(RUNNING, CDC, CAUGHT_UP, 2, SEAT_READY, SEAT_PROMOTING),
+    NONE(RUNNING, CDC, 1, SEAT_PROMOTING),
+    FACT(RUNNING, CDC, PROMOTE_DONE, 2, SEAT_DONE, SEAT_DONE),
+    FACT(RUNNING, READY_FOR_PROMOTE, PROMOTE_DONE, 1, SEAT_DONE),
+    NONE(RUNNING, READY_FOR_PROMOTE, 2, SEAT_READY, SEAT_PROMOTING),
+    NONE(RUNNING, READY_FOR_PROMOTE, 2, SEAT_DONE, SEAT_UNDONE),
     FACT(RUNNING, CDC, FATAL, 1, SEAT_FAILED),
     NONE(RUNNING, READY_FOR_PROMOTE, 1, SEAT_READY),
     FACT(RUNNING, READY_FOR_PROMOTE, FELL_BEHIND, 2, SEAT_READY, SEAT_FOLLOWING),
@@ -153,8 +159,25 @@ static void test_orders(void **state UNUSED) {
         Seat seat;
         SeatOrder order;
     } rows[] = {
-        {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_READY}, ORDER_PROMOTE},
-        {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_PROMOTING, .wish_heard = true}, ORDER_NOTHING},
+        {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_READY, .wishes = true}, ORDER_PROMOTE},
+        {JOB_RUNNING,
+         JOB_PHASE_PROMOTE_IN_PROGRESS,
+         {.state = SEAT_PROMOTING, .wishes = true, .wish_heard = true},
+         ORDER_NOTHING},
+        {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_FOLLOWING, .wishes = true}, ORDER_PROMOTE},
+        {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_FOLLOWING, .wishes = true, .cancelling = true}, ORDER_CANCEL},
+        {JOB_RUNNING,
+         JOB_PHASE_CDC,
+         {.state = SEAT_PROMOTING, .wishes = true, .wish_heard = true, .cancelling = true},
+         ORDER_CANCEL},
+        {JOB_RUNNING,
+         JOB_PHASE_CDC,
+         {.state = SEAT_UNDONE, .wishes = true, .wish_heard = true, .cancelling = true},
+         ORDER_NOTHING},
+        {JOB_RUNNING,
+         JOB_PHASE_READY_FOR_PROMOTE,
+         {.state = SEAT_PROMOTING, .wishes = true, .wish_heard = true},
+         ORDER_NOTHING},
         {JOB_RUNNING, JOB_PHASE_PROMOTE_IN_PROGRESS, {.state = SEAT_CHECKING}, ORDER_NOTHING},
         {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_FOLLOWING}, ORDER_NOTHING},
         {JOB_RUNNING, JOB_PHASE_CDC, {.state = SEAT_READY, .due = DUE_START}, ORDER_NOTHING},
@@ -167,7 +190,8 @@ static void test_orders(void **state UNUSED) {
         {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_READY, .due = DUE_REMOVE}, ORDER_STOP},
         {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_STOPPED, .due = DUE_REMOVE}, ORDER_REMOVE},
         {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_CHECKING, .removing = true}, ORDER_NOTHING},
-        {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_LOST, .removing = true}, ORDER_REMOVE},
+        {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_LOST, .removing = true}, ORDER_NOTHING},
+        {JOB_DELETING, JOB_PHASE_NONE, {.state = SEAT_LOST, .removing = true, .may_start = true}, ORDER_REMOVE},
     };
 
     for (size_t at = 0; at < COUNT_OF(rows); at++) {
@@ -180,6 +204,21 @@ static void test_orders(void **state UNUSED) {
     }
 }
 
+/* A removal that fails is tried again when its pause is over, whatever the job does. */
+static void test_apart(void **state UNUSED) {
+    Seat seat = {.state = SEAT_READY, .due = DUE_REMOVE};
+
+    assert_int_equal(decide_apart(&seat), ORDER_STOP);
+    seat.state = SEAT_STOPPED;
+    assert_int_equal(decide_apart(&seat), ORDER_REMOVE);
+    seat = (Seat){.state = SEAT_FAILED, .removing = true, .may_try_again = true};
+    assert_int_equal(decide_apart(&seat), ORDER_NOTHING);
+    seat.may_start = true;
+    assert_int_equal(decide_apart(&seat), ORDER_REMOVE);
+    seat.state = SEAT_REMOVED;
+    assert_int_equal(decide_apart(&seat), ORDER_NOTHING);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_facts),
@@ -188,6 +227,7 @@ int main(void) {
         cmocka_unit_test(test_due_is_not_over),
         cmocka_unit_test(test_one_of_two_is_tried_again),
         cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
