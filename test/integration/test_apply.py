@@ -6,7 +6,7 @@ import pytest
 
 from support.apply import EVERYTHING, Pair, apply_program
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(4)
 
 MAJORS = (13, 15, 17, 18)
 SIZES = (1, 10, EVERYTHING)
@@ -238,7 +238,7 @@ def keyed_by(kind, *values):
     return pytest.param(kind, values, id=kind.split("(")[0])
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("kind, values", (
     keyed_by("char(6)", "abc", "abcdef"), keyed_by("numeric", "1.0", "2.50"), keyed_by("float8", "-0", "1e-5", "NaN"), keyed_by("bit(3)", "101", "000"),
     keyed_by("int[]", "{1,2}", "{{1},{2}}", "{}"), keyed_by("int4range", "[1,5)", "empty"), keyed_by("mood", "sad", "a,b"),
@@ -402,7 +402,7 @@ INSERT INTO a VALUES (1), (2); INSERT INTO b VALUES (1, 1); INSERT INTO c VALUES
 INSERT INTO i VALUES (1); INSERT INTO j VALUES (2);"""
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("rows", SIZES)
 @pytest.mark.parametrize("statement", (
     "TRUNCATE a, b", "TRUNCATE a CASCADE", "TRUNCATE a RESTART IDENTITY CASCADE", "TRUNCATE c; TRUNCATE b", "TRUNCATE p CASCADE", "TRUNCATE r, p",
@@ -459,7 +459,7 @@ def conflicting(pair):
     return pair
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("rows", SIZES)
 @pytest.mark.parametrize("at_dest, at_source, words", (
     ("DELETE FROM s WHERE id = 3", "UPDATE s SET t = 'new' WHERE id = 3", ("cannot update row (id = 3) of table public.s", "no row with this key", "t = new")),

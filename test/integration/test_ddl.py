@@ -12,7 +12,7 @@ from support.cluster import SUPERUSER, newest_client
 from support.migration import unchanged
 from support.program import Program, find_program, json_lines
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 JOB = "ddltest"
 MAJORS = (13, 15, 17, 18)
@@ -166,7 +166,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize(("change", "name", "message", "fixable"), CHANGES, ids=[c[0][:40] for c in CHANGES])
 def test_drift_tells_each_difference_and_its_end(probe, change, name, message, fixable):
     probe.source.sql(CATALOGUE)

@@ -11,7 +11,7 @@ from support.program import Program, find_program
 from support.seam import JOB, KILLED, SLOT, Probe, find_probe, lsn
 from support.tcp_proxy import Proxy
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 MAJORS = (13, 15, 17, 18)
 SCHEMA = """
@@ -263,7 +263,7 @@ POINTS = ("follow.receive:kill:1", "follow.receive:kill:400", "follow.receive:ki
           "follow.after_commit:kill:2", "follow.after_feedback:kill:1")
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("major", (15, 18))
 @pytest.mark.parametrize("point", POINTS)
 def test_killed(point, major, make_following, source_of, dest):

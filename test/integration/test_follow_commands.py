@@ -13,7 +13,7 @@ from support.program import json_lines
 from support.tcp_proxy import Proxy
 from support.trouble import SCHEMA, Writer, assert_equal, assert_promoted, assert_writable, failpoint, make
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 EVERYTHING = ("--ddl", "--identity-full")
 IDENTITIES = ("SELECT oid::regclass::text, relreplident::text FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384"
@@ -103,7 +103,7 @@ POINTS = ("ledger.created", "seam.identity_intended", "seam.identity_set", "seam
           "snapshot.recorded", "seam.after_marker", "copy.after_commit", "fk.after_add", "follow.after_commit")
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("point", POINTS)
 def test_abort_after_a_kill(point, following, traces):
     """Wherever it died: nothing of ours is left on the source."""
@@ -112,7 +112,7 @@ def test_abort_after_a_kill(point, following, traces):
     aborted(following, traces)
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("point", ("ddl.capture_removed:kill", *(f"seam.removed:kill:{n}" for n in (1, 2, 3, 4))))
 def test_abort_that_is_killed(point, following, traces):
     following.start()

@@ -15,7 +15,7 @@ from support.trouble import (SCHEMA, Writer, again, assert_equal, assert_promote
                              make_standby, promote_standby, wait_for_replay)
 from support.tcp_proxy import Proxy
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 POINTS = {"copy.after_commit": "COPY", "index.before_commit": "INDEX"}
 
@@ -32,7 +32,7 @@ def goes_on(following, writer):
     following.program.end_all()
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("what", ("source", "destination", "keeper"))
 def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
@@ -66,7 +66,7 @@ def sleeps(following, point):
     return False
 
 
-@pytest.mark.turns(6)
+@pytest.mark.turns(7)
 @pytest.mark.parametrize("point", SEAM_POINTS)
 @pytest.mark.parametrize("what", ("source", "destination"))
 def test_a_server_dies_at_a_step_of_the_seam(what, point, own_cluster, source_db, dest_db, pgcrane):
@@ -137,7 +137,7 @@ def test_timeouts_of_databases(major, make_cluster, pgcrane):
 LOST = ("folder", "job.json", "status.json", "control.sock")
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("what", LOST)
 def test_state_folder_lost(what, source_db, dest_db, pgcrane):
     """It answers `pgcrane status`; the migration itself is in the databases."""

@@ -11,7 +11,7 @@ from support.cluster import wait_until
 from support.tcp_proxy import Proxy
 from support.trouble import (Writer, again, assert_equal, assert_promoted, assert_source_clean, failpoint, make, rows_and_sequences)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 NOTICED_S = 8  # the watch looks every two seconds; this machine may be busy
 PUBLISHED = "SELECT tablename::text FROM pg_publication_tables WHERE pubname LIKE 'pgcrane%%_keys' ORDER BY 1"
@@ -335,7 +335,7 @@ def test_copy_again_locks_one_table_at_a_time(following):
 # --- what it costs, and what is known of it ---
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(5)
 def test_numbers_of_status(source_db, dest_db, pgcrane):
     """Lag, what the slot holds, and how long until --max-retained; rates, and the rows of each table."""
     following = make(pgcrane, source_db, dest_db, "--max-retained", "1GB").start()

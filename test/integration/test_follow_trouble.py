@@ -10,7 +10,7 @@ from support.tcp_proxy import Proxy
 from support.trouble import (Writer, again, assert_equal, assert_promoted, assert_source_clean, cut_off, failpoint, make, make_standby,
                              promote_standby, wait_for_replay)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 SIDES = ("source", "destination")
 
@@ -79,7 +79,7 @@ def test_network_silent(side, source_db, dest_db, pgcrane):
         assert_promoted(following)
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("direction", ("up", "down"))
 @pytest.mark.parametrize("side", SIDES)
 def test_network_half_open(side, direction, source_db, dest_db, pgcrane):
@@ -151,7 +151,7 @@ def test_retry_for(source_db, dest_db, pgcrane):
 # --- servers ---
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("how", ("fast", "immediate", "kill9"))
 @pytest.mark.parametrize("side", SIDES)
 def test_server_restarts(side, how, own_cluster, source_db, dest_db, pgcrane):
@@ -333,7 +333,7 @@ def test_one_of_two_standbys_is_away(own_cluster, source_db, pgcrane):
         assert_promoted(following)
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(6)
 def test_destination_went_back(own_cluster, source_db, pgcrane):
     """As above, but the source has thrown away what is missing: it says so, at once and for good; --restart helps."""
     with contextlib.ExitStack() as made:
@@ -596,7 +596,7 @@ FOLLOW_POINTS = ("follow.before_apply", "follow.before_commit", "follow.after_co
                  "follow.inside_transaction")
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("point", LOAD_POINTS + FOLLOW_POINTS)
 def test_killed_then_again(point, following):
     """In whatever phase it was: the same command goes on, and the application's writes of all the time are there."""

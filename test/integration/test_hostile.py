@@ -12,7 +12,7 @@ from support.cluster import wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, chunks_done, data_file, failure_of, findings_of, has_ledger,
                                killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def failpoint(text):
 # --- the destination loses what it had said was done ---
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("victim", ("server", "backend"))
 def test_destination_forgets_asynchronous_commits(victim, source_db, own_cluster, pgcrane):
     """Lanes commit without waiting for the disk. After a crash the last ranges and indexes, which this very run has
@@ -119,7 +119,7 @@ def test_start_over_with_many_large_objects(source_db, own_cluster, pgcrane):
 # --- the source changes under us ---
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("change", (
     "ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b",
     "ALTER TABLE t RENAME a TO x; ALTER TABLE t ADD COLUMN a int",
@@ -222,7 +222,7 @@ def test_setting_that_holds_a_statement(small, dest_db, pgcrane):
 # --- names, secrets ---
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("password", (" starts", "q'u\"o\\te", "#;=%&?@:/", "tab\there", "ümläut", "x" * 900),
                          ids=range(6))
 def test_odd_passwords(password, own_cluster, dest_db, pgcrane):
@@ -314,7 +314,7 @@ def test_data_only_table_made_after_the_copy(small, dest_db, pgcrane):
 # --- little room ---
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 def test_few_locks(own_cluster, pgcrane):
     """A lock table of the smallest size at the destination, many tables, and a snapshot lost on the way."""
     config = {"max_locks_per_transaction": "10", "max_connections": "20", "max_prepared_transactions": "0"}
@@ -376,7 +376,7 @@ def test_alter_waiting_behind_us(source_db, dest_db, pgcrane):
     assert dest_db.sql("SELECT count(*) FROM t") == [(8000,)]
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("name", ('a"b', "sp ace", "new\nline", "ünï", "%s%n", "a'b", "back\\slash", "{a,b}", "semi;--", "$x$"))
 def test_odd_names(name, source_db, dest_db, pgcrane):
     """The same name for everything that has one."""

@@ -13,7 +13,7 @@ from support.following import Following
 from support.program import Program
 from support.seam import slots
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 BATCH = "INSERT INTO {0} SELECT g, '{0}' FROM generate_series(1, 100) g"
 TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, v text); " + BATCH
@@ -39,7 +39,7 @@ def test_unique_value_comes_again_without_identity(follow):
     promote_equal(following)
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("change", (
     "DROP TABLE a; CREATE TABLE a (id int PRIMARY KEY, v text)",
     "ALTER TABLE a DROP v; ALTER TABLE a ADD v text",
@@ -381,7 +381,7 @@ def under_the_fence(database):
     wait_until(has_lock, what="the fence's lock")
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("fence", ("full", "locks"))
 def test_queue_behind_the_fence(fence, pgcrane, source_db, dest_db):
     """VACUUM FULL is no write for the server; it queues for the table, and our own readers queue behind it."""
@@ -459,7 +459,7 @@ REFUSED = {  # what the table is, what the source makes of it, a row that fits t
 }
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("case", REFUSED)
 def test_destination_refuses_what_the_source_takes(case, follow):
     """Its table has another definition: that table waits and says why, the others go on, until both are alike."""

@@ -12,7 +12,7 @@ from support.program import Program
 from support.promote import is_read_only
 from support.trouble import SCHEMA, again, assert_promoted, assert_source_clean, assert_writable, failpoint, make, make_standby
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 def abort(pgcrane, *flags, **options):

@@ -6,7 +6,7 @@ import pytest
 
 from support.losses import MODES, Book, Loss, migrated
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 book = Book()
 
@@ -31,7 +31,7 @@ def test_everything(session):
     assert not session.differences()
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(5)
 def test_from_13_to_18(make_cluster, tmp_path):
     """The oldest to the newest: every rule's rows, all tables and sequences. The texts of definitions differ between majors."""
     clusters = [make_cluster(name, major=major, config={"shared_buffers": "32MB"}) for name, major in (("rows_old", 13), ("rows_new", 18))]

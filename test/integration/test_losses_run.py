@@ -13,7 +13,7 @@ from support import compare
 from support.cluster import ROOT, wait_until
 from support.following import Following
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(4)
 
 ROWS = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 100) i; CREATE TABLE u (id int PRIMARY KEY, n int)"
 
@@ -149,7 +149,7 @@ def test_another_databases_log(followed):
 
 
 @pytest.mark.slow
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 def test_200_megabytes_in_one_value(pgcrane, source_db, dest_db):
     """One text, inserted while following, changed beside, and its row given another key."""
     source_db.sql("CREATE TABLE t (id int PRIMARY KEY, n int, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL")

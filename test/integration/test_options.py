@@ -11,7 +11,7 @@ from support.cluster import ROOT, find_binaries, wait_until
 from support.migration import (FLAGS, OBJECTS, assert_done, assert_fails, assert_nothing_left, bodies, chunks_done,
                                data_file, definitions, failure_of, finding, has_ledger, killed_by_failpoint, migrate_equal, report_of, sessions)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 TABLES = """SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_|^information_schema$' ORDER BY 1"""

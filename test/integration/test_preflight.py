@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from support.cluster import wait_until
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 READER = "pf_reader"
 WRITER = "pf_writer"

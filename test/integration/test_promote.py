@@ -13,7 +13,7 @@ from support.promote import (JOB, KILLED, any_promoter, assert_as_before, fence_
                              is_read_only, make_mover, make_promoter, objects, promoter, rows, source_of,
                              wait_for_locks, wait_for_setting)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 # --- writers ---
 

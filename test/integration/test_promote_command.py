@@ -14,7 +14,7 @@ from support.tcp_proxy import Proxy
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, failpoint, make,
                              rows_and_sequences)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ def killed_in_promote(following, point):
     assert following.end() == 2 and following.failure()["reason"] == "WORKER_LOST"
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("point", BEFORE_OPEN)
 def test_killed_before_open(point, prepared):
     """The same command again makes the source writable and follows it."""
@@ -348,7 +348,7 @@ def test_killed_before_open(point, prepared):
     assert_promoted(prepared)
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("point", AFTER_OPEN)
 def test_killed_after_open(point, prepared):
     """The destination is the database: the same command only clears up."""
@@ -420,7 +420,7 @@ def test_network_cut_in_the_fence(side, source_db, dest_db, pgcrane):
         assert_promoted(following)
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(6)
 def test_source_stays_away_in_the_fence(own_cluster, dest_db, pgcrane):
     """Nobody can make it writable again now: that is said, with what to do by hand; the migration does it when the
     source is back."""

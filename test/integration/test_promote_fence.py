@@ -13,7 +13,7 @@ from support.cluster import wait_until
 from support.promote import (KILLED, assert_as_before, has_locks, is_opened, is_proven,  # noqa: F401
                              make_mover, make_promoter, objects, promoter, rows, source_of, wait_for_locks)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 
 # --- the fence falls ---

@@ -13,7 +13,7 @@ from support.promote_command import has_locks, hooks, phase
 from support.trouble import (Writer, assert_equal, assert_promoted, assert_source_clean, assert_writable, differences,
                              failpoint, make)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 HELP = {  # as src/engine/promote/promote.h has them
     "LAG": "wait until the destination has caught up",
@@ -101,7 +101,7 @@ def test_steps_are_told_to_people(prepared):
 # --- called off ---
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 @pytest.mark.parametrize("point", BEFORE_OPEN)
 def test_called_off_at(point, prepared):
     """Ctrl-C in `pgcrane promote`: undone, followed on, promoted later."""
@@ -249,7 +249,7 @@ def test_session_is_killed_in_the_copy(prepared):
 # --- hooks that were left ---
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 @pytest.mark.parametrize(("point", "due"), (
     ("promote.after_hook_before", "undo"), ("promote.after_fence_setting", "undo"), ("promote.after_marker", "undo"),
     ("promote.before_hook_undo", "undo"), ("promote.after_open_commit", "after"), ("promote.before_hook_after", "after")))
@@ -335,7 +335,7 @@ def test_automatic_with_hooks(source_db, dest_db, pgcrane, tmp_path):
     assert_source_clean(following)
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(6)
 def test_automatic_that_is_undone_again_and_again(source_db, dest_db, pgcrane, tmp_path):
     """Three times, with pauses; then the run ends, says why and what to do, and the same command goes on."""
     flags, ran = hooks(tmp_path)

@@ -10,7 +10,7 @@ from support.cluster import ROOT, wait_until
 from support.migration import (FLAGS, assert_done, assert_nothing_left, bodies, chunks_done, data_file, failure_of,
                                has_ledger, killed_by_failpoint, migrate_equal, sessions, worker_pids)
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 # Every fail point of src/, and at which passages it is tried (a number: that passage; 1 where there is but one).
 POINTS = {
@@ -98,7 +98,7 @@ def test_retried_within_the_run(point, small, dest_db, pgcrane):
     assert report["retries"] >= 1
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(6)
 def test_retries_are_bounded(small, dest_db, pgcrane):
     """What fails for ever ends the run with its own error, not never."""
     result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, env={"PGCRANE_FAILPOINT": "copy.before_commit:retryable"},

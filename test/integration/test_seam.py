@@ -9,7 +9,7 @@ from support.cluster import wait_until
 from support.seam import (ALL, KEYS, KILLED, SLOT, assert_nothing_left, count, journal, lsn, publications, slots, stream)
 from support.seam import any_probe, make_probe, probe, source_of  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 # --- barrier ---
 

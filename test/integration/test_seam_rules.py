@@ -16,7 +16,7 @@ from support.seam import ALL, KEYS, SLOT, count, journal
 from support.seam import any_probe, make_probe, probe, source_of  # noqa: F401 (fixtures)
 from support.workload import Workload
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 SIMPLE = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id int)"
 

@@ -67,7 +67,7 @@ def test_a_job_from_start_to_promote(service, source, dest, pairs):
     service.remove("move")
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_one_time(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("once", source, dest, ["shop"], kind="ONE_TIME")
@@ -76,7 +76,7 @@ def test_one_time(service, source, dest, pairs):
     assert_equal(pair.source, pair.dest)
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_stop_resume_restart_delete(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("move", source, dest, ["shop"])
@@ -129,7 +129,7 @@ def test_killed_while_following(what, service, source, dest, pairs):
     pair.assert_clean()
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_goes_on_while_the_daemon_is_down(service, source, dest, pairs):
     (pair,) = pairs("shop")
     service.job_of("move", source, dest, ["shop"])
@@ -144,7 +144,7 @@ def test_goes_on_while_the_daemon_is_down(service, source, dest, pairs):
     pair.assert_clean()
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_checks_refuse(service, source, dest, pairs):
     """Nothing is changed, and the job may be started again when it is mended."""
     (pair,) = pairs("shop")
@@ -158,7 +158,7 @@ def test_checks_refuse(service, source, dest, pairs):
     service.wait_ready("move")
 
 
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_source_away(service, own_cluster, dest, pairs):
     """An error that may pass is tried again, and says when."""
     away = own_cluster("away")

@@ -12,7 +12,7 @@ from support.cluster import wait_until
 from support.service import Service
 from support.trouble import SCHEMA, Writer, assert_equal
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from support.program import Program
 from support.service import Service
 from support.trouble import SCHEMA
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 @pytest.fixture(scope="module")

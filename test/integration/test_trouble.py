@@ -18,7 +18,7 @@ from support.migration import (FLAGS, OURS, Writers, assert_done, assert_fails, 
 from support.tcp_proxy import Proxy
 from support.trouble import Writer, assert_promoted, make
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(5)
 
 KEPT_SHORT = ("--snapshot-lease", "10")
 
@@ -546,7 +546,7 @@ def tiny_disk(source, dest):
         subprocess.run(["umount", "--lazy", folders[1]], capture_output=True, check=False)
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(5)
 def test_destination_disk_full(tiny_disk, source_db, dest_db, source, dest, pgcrane):
     """One clear error after a few tries; with more room the same command goes on."""
     source_db.sql("CREATE TABLE t (id int PRIMARY KEY, v text) TABLESPACE tiny;"
