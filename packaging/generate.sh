@@ -22,6 +22,7 @@ page options doc/options.md
 page errors doc/errors.md
 page exit-codes doc/exit-codes.md
 page phases doc/phases.md
+page job-states doc/job-states.md
 page man doc/pgcrane.1
 for command in $("$binary" docs man-pages); do
     page "man-$command" "doc/pgcrane-$command.1"

@@ -169,7 +169,7 @@ static const char *const help_about[] = {
 
 static const char *const docs_about[] = {
     "Prints documentation generated from pgcrane's own tables: man, man-COMMAND, options, errors, exit-codes, phases, "
-    "bash-completion, or man-pages, the names of those COMMANDs.",
+    "job-states, bash-completion, or man-pages, the names of those COMMANDs.",
     NULL,
 };
 

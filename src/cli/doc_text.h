@@ -16,5 +16,7 @@ const char *option_default(const OptionInfo *info);
 void text_wrap(Buf *out, const char *text, int column, int indent, int width);
 /* As man(7) text: backslash, dash, quotes and a control character at the start of a line are made harmless. */
 void man_escape(Buf *out, const char *text);
+/* How each generated Markdown page begins. */
+void markdown_title(Buf *out, const char *title, const char *about);
 /* As a cell of a Markdown table: | and line breaks are made harmless, * and _ and < stay as they are read. */
 void markdown_escape(Buf *out, const char *text);

@@ -37,6 +37,14 @@ static bool is_recoverable(const JobView *job) {
     return job->is_recoverable;
 }
 
+const JobGuardInfo job_guards[] = {
+    {is_continuous, "CONTINUOUS", "the job is CONTINUOUS, not ONE_TIME"},
+    {is_unprepared, "UNPREPARED", "its destination was never ready"},
+    {may_retry, "MAY_RETRY", "not too many workers were lost since it went forward or was asked for something"},
+    {is_recoverable, "RECOVERABLE", "its last error may pass without anybody's doing"},
+};
+const size_t job_guards_count = COUNT_OF(job_guards);
+
 /* clang-format off */
 const JobTransition job_transitions[] = {
     /* the destination is being made ready */
@@ -312,6 +320,13 @@ const char *job_action_name(JobAction action) {
 
 const char *job_action_meaning(JobAction action) {
     return action_texts[action].meaning;
+}
+
+const char *job_guard_name(JobGuard guard) {
+    for (size_t i = 0; i < job_guards_count; i++)
+        if (job_guards[i].guard == guard)
+            return job_guards[i].name;
+    return "";
 }
 
 JobState job_state_from_name(const char *name) {

@@ -127,6 +127,15 @@ typedef struct JobTransition {
     const char *comment; /* what the job's log says */
 } JobTransition;
 
+/* What a guard asks, for people. */
+typedef struct JobGuardInfo {
+    JobGuard guard;
+    const char *name, *meaning;
+} JobGuardInfo;
+
+extern const JobGuardInfo job_guards[];
+extern const size_t job_guards_count;
+
 /* The first row that fits is taken: one with a guard stands above the one without. */
 extern const JobTransition job_transitions[];
 extern const size_t job_transitions_count;
@@ -147,6 +156,7 @@ const char *job_event_verb(JobEvent event); /* NULL for facts */
 const char *job_event_meaning(JobEvent event);
 const char *job_action_name(JobAction action);
 const char *job_action_meaning(JobAction action);
+const char *job_guard_name(JobGuard guard); /* "" for NULL */
 /* The MAX_ when there is none of that name. */
 JobState job_state_from_name(const char *name);
 JobPhase job_phase_from_name(const char *name);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -113,14 +114,24 @@ static bool open_log(const char *folder, int *ret_fd, Error *err) {
     return *ret_fd >= 0 || error_errno(err, REASON_SYSTEM, "cannot open %s", path);
 }
 
+/* Ourselves; tests have sessions played by a program of theirs. */
+static bool session_program(Arena *arena, const char **ret_path, Error *err) {
+#ifdef PGCRANE_FAILPOINTS
+    *ret_path = getenv("PGCRANE_SESSION_PROGRAM");
+    if (*ret_path != NULL)
+        return true;
+#endif
+    return proc_self_path(arena, ret_path, err);
+}
+
 static bool spawn(const char *folder, int fd, pid_t *ret_pid, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(fd_close) int log = -1;
-    const char *self;
+    const char *program;
 
-    if (!proc_self_path(arena, &self, err) || !open_log(folder, &log, err))
+    if (!session_program(arena, &program, err) || !open_log(folder, &log, err))
         return false;
-    const char *const argv[] = {self, "session", folder, NULL};
+    const char *const argv[] = {program, "session", folder, NULL};
     return proc_spawn(&(ProcSpec){.argv = argv, .stderr_fd = log, .fd3 = fd, .new_session = true}, ret_pid, err);
 }
 

@@ -11,6 +11,7 @@
 #include "cli/docs.h"
 #include "cli/exit_codes.h"
 #include "cli/help.h"
+#include "model/job_state.h"
 #include "model/progress.h"
 
 #include <string.h>
@@ -169,6 +170,24 @@ static void test_every_command_is_in(void **state UNUSED) {
             check_has(&out, commands[at].help);
 }
 
+static void test_every_transition_is_in(void **state UNUSED) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(buf_fini) Buf page;
+    buf_init(&page, 1024 * 1024);
+    assert_true(docs_render(&page, "job-states"));
+    for (size_t at = 0; at < job_transitions_count; at++) {
+        const JobTransition *row = &job_transitions[at];
+        check_has(&page, arena_printf(arena, "| `%s` | %s |\n", job_action_name(row->action), row->comment));
+        assert_true(row->guard == NULL || job_guard_name(row->guard)[0] != '\0');
+    }
+    for (JobEvent event = 0; event < EVENT_MAX_; event++)
+        check_has(&page, job_event_meaning(event));
+    check_has(&page, "| `STOPPED/CDC` | refused | met | `RESUMING/CDC` |");
+    check_has(&page, "| `CREATING` | `FATAL` | | `FAILED` |");
+    check_has(&page, "| `FAILED` | `USER_RESUME` | `UNPREPARED` | `CREATING` | `PREPARE` |");
+    assert_string_equal(job_guard_name(NULL), "");
+}
+
 static void test_help_fits_80_columns(void **state UNUSED) {
     CLEANUP(buf_fini) Buf out;
     buf_init(&out, 1024 * 1024);
@@ -208,6 +227,7 @@ int main(void) {
         cmocka_unit_test(test_every_reason_is_in),
         cmocka_unit_test(test_every_exit_code_is_explained),
         cmocka_unit_test(test_every_command_is_in),
+        cmocka_unit_test(test_every_transition_is_in),
         cmocka_unit_test(test_help_fits_80_columns),
         cmocka_unit_test(test_unknown_pages),
     };
