@@ -27,7 +27,8 @@ static void went_forward(Record *job) {
 
 static void note_error(Record *job, const Fact *fact, const JobView *before) {
     int64_t failures = json_get_int(job->run, job_run_FAILURES, 0) + 1;
-    bool again = before->state == JOB_DELETING || (fact->error != NULL && fact->error->retryable);
+    bool stops = before->state == JOB_STOPPING; /* whoever asked for that does not want it to go on by itself */
+    bool again = before->state == JOB_DELETING || (!stops && fact->error != NULL && fact->error->retryable);
 
     set_int(job, job_run_FAILURES, failures);
     (void)json_object_set_new(job->run, job_run_RECOVERABLE, json_boolean(again));

@@ -20,6 +20,9 @@
 #define FOLLOWS (IN(FOLLOWING) | IN(READY) | IN(PROMOTING) | IN(UNDONE))
 #define OVER (IN(DONE) | IN(STOPPED) | IN(FAILED) | IN(LOST))
 #define ONE_BY_ONE (IN(PROMOTING) | IN(UNDONE) | IN(DONE)) /* databases that are promoted by themselves */
+/* A process that has given its lock back and is not reaped yet is BEGINNING for a moment: it says nothing of any lag.
+ */
+#define UP_TO_DATE (IN(READY) | ONE_BY_ONE | IN(BEGINNING))
 #define ANY (~0U)
 
 #define S(name) JOB_##name
@@ -51,13 +54,14 @@ static const FactRow fact_rows[] = {
     {S(RUNNING),    P(CDC),                 IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
     {S(RUNNING),    P(CDC),                 IN(READY) | ONE_BY_ONE,             IN(READY),                EVENT_CAUGHT_UP},
     {S(RUNNING),    P(READY_FOR_PROMOTE),   IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
-    {S(RUNNING),    P(READY_FOR_PROMOTE),   ANY,                                ~(IN(READY) | ONE_BY_ONE), EVENT_FELL_BEHIND},
+    {S(RUNNING),    P(READY_FOR_PROMOTE),   ANY,                                ~UP_TO_DATE,              EVENT_FELL_BEHIND},
     {S(RUNNING),    P(PROMOTE_IN_PROGRESS), IN(DONE),                           ANY,                      EVENT_PROMOTE_DONE},
     {S(RUNNING),    P(PROMOTE_IN_PROGRESS), IN(UNDONE) | OVER,                  IN(UNDONE),               EVENT_PROMOTE_UNDONE},
 
     {S(STOPPING),   P(NONE),                ANY,                                WORKING,                  EVENT_WORKER_READY},
     {S(STOPPING),   P(FULL_DUMP),           FOLLOWS | IN(DONE),                 ANY,                      EVENT_DUMP_DONE},
     {S(STOPPING),   ANY_PHASE,              OVER | IN(IDLE),                    IN(FAILED),               EVENT_FATAL},
+    {S(STOPPING),   ANY_PHASE,              OVER | IN(IDLE),                    IN(LOST),                 EVENT_WORKER_LOST},
     {S(STOPPING),   ANY_PHASE,              OVER | IN(IDLE),                    ANY,                      EVENT_WORKER_STOPPED},
 
     {S(DELETING),   ANY_PHASE,              IN(REMOVED),                        ANY,                      EVENT_PURGED},
@@ -98,7 +102,7 @@ static size_t seat_of(JobEvent fact, const Seat *seats, size_t count) {
     return at;
 }
 
-/* When nothing was changed anywhere. */
+/* When nothing was changed anywhere, or nothing more than was there before. */
 static bool all_refused(const Seat *seats, size_t count) {
     for (size_t at = 0; at < count; at++)
         if (seats[at].state == SEAT_FAILED && !seats[at].refused)
@@ -107,7 +111,7 @@ static bool all_refused(const Seat *seats, size_t count) {
 }
 
 static bool find_fact(const JobView *job, const Seat *seats, size_t count, JobEvent *ret_fact) {
-    bool may_refuse = job->state == JOB_STARTING || job->state == JOB_RESTARTING;
+    bool may_refuse = job->state == JOB_STARTING || job->state == JOB_RESTARTING || job->state == JOB_RESUMING;
 
     for (size_t at = 0; at < COUNT_OF(fact_rows); at++) {
         if (!fits(&fact_rows[at], job, seats, count))

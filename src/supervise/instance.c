@@ -189,7 +189,7 @@ static void fail_added(Look *look, const SeatPicture *picture) {
 static bool fail(Look *look, const SeatPicture *picture, Error *err) {
     JobState state = look->view.state;
     size_t errors = 0;
-    bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING);
+    bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING || state == JOB_RESUMING);
 
     if (state == JOB_RUNNING) {
         fail_added(look, picture);
@@ -233,7 +233,6 @@ static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
 
 /* Nobody waits for it any more; a job is not stopped, and not removed, as long as it is at work. */
 static bool end_it(Look *look, Error *err) {
-    JobEvent fact = look->decision.fact;
     SeatPicture picture = {0};
 
     if ((look->view.state != JOB_STOPPING && look->view.state != JOB_DELETING) ||
@@ -244,7 +243,7 @@ static bool end_it(Look *look, Error *err) {
     bool ok = true;
     if (seat_is_alive(picture.seat.state)) {
         ok = picture.seat.stopping || look_stop(look, folder_of(look), &picture, err);
-        look->decision.has_fact = look->decision.has_fact && fact != EVENT_WORKER_STOPPED && fact != EVENT_PURGED;
+        look->decision.has_fact = false;
     }
     seat_picture_fini(&picture);
     return ok;

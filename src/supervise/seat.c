@@ -50,11 +50,19 @@ static SeatState state_of_following(const CdcProgress *cdc) {
     return states[cdc->state];
 }
 
+/* Whatever the state says: one that stops may have been at its checks. */
+static bool is_past_checks(const Progress *progress) {
+    for (Phase phase = PHASE_PREFLIGHT + 1; phase < PHASE_MAX_; phase++)
+        if (progress->phases[phase].state == PHASE_RUNNING || progress->phases[phase].state == PHASE_DONE)
+            return true;
+    return progress->cdc.state != CDC_NONE;
+}
+
 static SeatState state_of_progress(const JobStatus *status) {
     const Progress *progress = &status->progress;
     bool follows = progress->cdc.state != CDC_NONE || progress->phases[PHASE_CDC].state == PHASE_RUNNING;
 
-    if (status->state == JOB_STARTING || !status->has_progress)
+    if (!status->has_progress || !is_past_checks(progress))
         return SEAT_CHECKING;
     return follows ? state_of_following(&progress->cdc) : SEAT_COPYING;
 }

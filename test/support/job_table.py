@@ -114,7 +114,7 @@ def is_last(row):
 class Walk:
     kind: str
     rows: list = field(default_factory=list)
-    how: dict = field(default_factory=dict)  # {index of a row: another way to bring it about}
+    how: dict = field(default_factory=dict)  # "end": by what its last session ends; "abort": with what its removal fails once
 
     def view(self):
         view = View(self.kind)

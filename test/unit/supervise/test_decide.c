@@ -61,6 +61,7 @@ static const Case cases[] = {
     NONE(RUNNING, READY_FOR_PROMOTE, 2, SEAT_DONE, SEAT_UNDONE),
     FACT(RUNNING, CDC, FATAL, 1, SEAT_FAILED),
     NONE(RUNNING, READY_FOR_PROMOTE, 1, SEAT_READY),
+    NONE(RUNNING, READY_FOR_PROMOTE, 2, SEAT_READY, SEAT_BEGINNING),
     FACT(RUNNING, READY_FOR_PROMOTE, FELL_BEHIND, 2, SEAT_READY, SEAT_FOLLOWING),
     FACT(RUNNING, READY_FOR_PROMOTE, FELL_BEHIND, 2, SEAT_READY, SEAT_FAILED),
     NONE(RUNNING, PROMOTE_IN_PROGRESS, 2, SEAT_PROMOTING, SEAT_DONE),
@@ -73,7 +74,8 @@ static const Case cases[] = {
     NONE(STOPPING, CDC, 1, SEAT_READY),
     FACT(STOPPING, NONE, WORKER_READY, 1, SEAT_COPYING),
     FACT(STOPPING, FULL_DUMP, DUMP_DONE, 1, SEAT_FOLLOWING),
-    FACT(STOPPING, CDC, WORKER_STOPPED, 2, SEAT_STOPPED, SEAT_LOST),
+    FACT(STOPPING, CDC, WORKER_LOST, 2, SEAT_STOPPED, SEAT_LOST),
+    FACT(STOPPING, CDC, WORKER_STOPPED, 2, SEAT_STOPPED, SEAT_DONE),
     FACT(STOPPING, CDC, FATAL, 2, SEAT_STOPPED, SEAT_FAILED),
     FACT(STOPPING, NONE, WORKER_STOPPED, 2, SEAT_STOPPED, SEAT_IDLE),
 
@@ -112,11 +114,12 @@ static void test_facts_are_taken(void **state UNUSED) {
 }
 
 static void test_refused_is_no_failure(void **state UNUSED) {
-    const JobView view = {.state = JOB_STARTING};
+    const JobView view = {.state = JOB_STARTING}, goes_on = {.state = JOB_RESUMING, .phase = JOB_PHASE_CDC};
     Seat seats[2] = {{.state = SEAT_FAILED, .refused = true}, {.state = SEAT_FAILED, .refused = true}};
     SeatOrder orders[2];
 
     assert_int_equal(decide(&view, seats, 2, orders).fact, EVENT_VERIFY_REFUSED);
+    assert_int_equal(decide(&goes_on, seats, 2, orders).fact, EVENT_VERIFY_REFUSED);
     seats[1].refused = false;
     const Decision decision = decide(&view, seats, 2, orders);
     assert_int_equal(decision.fact, EVENT_FATAL);
