@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* Commands that pgcrane starts itself, as processes of their own. They are not for people: no help tells of them. */
@@ -49,6 +50,8 @@ static int unknown_command(const char *word) {
 
 int main(int argc, char **argv) {
     open_standard_descriptors();
+    (void)prctl(PR_SET_NAME,
+                "pgcrane");  /* processes know one another by it, also one that was started as /proc/self/exe */
     setlocale(LC_CTYPE, ""); /* for the width of characters; numbers and messages stay as in C */
     if (argc < 2 || is_help(argv[1]))
         return help_main(1, argv);

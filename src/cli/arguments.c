@@ -1,7 +1,8 @@
-/* The command line of a command with options: flags over PGCRANE_* environment over defaults. */
+/* The command line of a command with options: flags over PGCRANE_* environment over --config over defaults. */
 #include "cli/arguments.h"
 
 #include "cli/commands.h"
+#include "cli/config_file.h"
 #include "cli/doc_text.h"
 #include "cli/secret.h"
 
@@ -139,7 +140,7 @@ static bool fill_migrate(Arena *arena, const Parsed *parsed, int argc, char **ar
 
 /* --- of commands on a JOB --- */
 
-static bool is_given(const SettingVec *settings, const OptionInfo *info) {
+bool setting_is_given(const SettingVec *settings, const OptionInfo *info) {
     for (size_t at = 0; at < settings->len; at++)
         if (settings->items[at].info == info)
             return true;
@@ -162,9 +163,18 @@ static void from_environment(Arena *arena, const Parsed *parsed, SettingVec *set
     for (size_t at = 0; at < option_infos_count; at++) {
         const OptionInfo *info = &option_infos[at];
         const char *value = getenv(option_variable(arena, info));
-        if (value != NULL && command_takes(parsed->command, info) && !is_given(&parsed->settings, info))
+        if (value != NULL && command_takes(parsed->command, info) && !setting_is_given(&parsed->settings, info))
             push_value(arena, settings, info, value);
     }
+}
+
+/* --config may itself come from the environment; of several the last counts, as of any option. */
+static bool from_config(Arena *arena, const Command *command, SettingVec *settings, Error *err) {
+    const char *path = NULL;
+    for (size_t at = 0; at < settings->len; at++)
+        if (strcmp(settings->items[at].info->flag, "config") == 0)
+            path = settings->items[at].text;
+    return path == NULL || config_file_read(arena, path, command, settings, err);
 }
 
 static bool take_job(Arena *arena, const Command *command, int argc, char *const *argv, const char **ret_job,
@@ -189,6 +199,7 @@ static bool fill_job(Arena *arena, const Parsed *parsed, int argc, char **argv, 
     arguments->options.source = arena_strdup(arena, getenv("PGCRANE_SOURCE"));
     arguments->options.dest = arena_strdup(arena, getenv("PGCRANE_DEST"));
     return take_job(arena, parsed->command, argc, argv, &arguments->job, err) &&
+           from_config(arena, parsed->command, &arguments->settings, err) &&
            apply_settings(arena, &arguments->settings, &arguments->options, err);
 }
 
@@ -201,7 +212,8 @@ static bool fill_words(Arena *arena, const Parsed *parsed, int argc, char **argv
         vec_push(arena, &arguments->settings, parsed->settings.items[at]);
     for (int at = optind; at < argc; at++)
         vec_push(arena, &arguments->words, arena_strdup(arena, argv[at]));
-    return apply_settings(arena, &arguments->settings, &arguments->options, err);
+    return from_config(arena, parsed->command, &arguments->settings, err) &&
+           apply_settings(arena, &arguments->settings, &arguments->options, err);
 }
 
 bool arguments_apply(Arena *arena, const Arguments *arguments, MigrateOptions *options, Error *err) {

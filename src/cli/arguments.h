@@ -1,6 +1,6 @@
 /*
- * The command line of a command with options: flags over PGCRANE_* environment over defaults, all by the table
- * options.def. Which options a command takes, says commands.c.
+ * The command line of a command with options: flags over PGCRANE_* environment over the file of --config over defaults,
+ * all by the table options.def. Which options a command takes, says commands.c.
  *
  * Strings that come out live in the arena, not in argv: argv may be masked afterwards. Not thread-safe (getopt).
  */
@@ -9,13 +9,15 @@
 #include "cli/commands.h"
 #include "model/options.h"
 
-/* An option that was given, by flag or, to a command on a JOB, by its variable. */
+/* An option that was given: by flag, or, to a command that moves nothing itself, by its variable or a file. */
 typedef struct Setting {
     const OptionInfo *info;
     const char *text;
     bool by_flag;
 } Setting;
 typedef VEC(Setting) SettingVec;
+
+bool setting_is_given(const SettingVec *settings, const OptionInfo *info);
 
 struct Arguments {
     bool help;       /* --help: nothing else was looked at */

@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-/* The service and the commands over its API: not told of until jobs are carried out. */
-#define SERVICE_HIDDEN true
-
 static const char *const migrate_about[] = {
     "Moves a PostgreSQL database to another server: schema, data, indexes, constraints, sequences, large objects, "
     "grants and statistics. SOURCE and DEST are connection strings as psql takes them: a URI or key=value pairs. The "
@@ -104,8 +101,8 @@ static const Example abort_examples[] = {
 static const char *const migrate_takes[] = {"Speed", "What to move", "Following", "Promote", "Running", "Output", NULL};
 static const char *const promote_takes[] = {"Promote", "state-dir", "dry-run", "yes", "Output", NULL};
 static const char *const status_takes[] = {"Status", "state-dir", "json", "no-color", NULL};
-static const char *const tokens_takes[] = {"Tokens", "store", "state-dir", "json", NULL};
-static const char *const keys_takes[] = {"store", "key-file", "state-dir", "json", NULL};
+static const char *const tokens_takes[] = {"Tokens", "store", "config", "state-dir", "json", NULL};
+static const char *const keys_takes[] = {"store", "key-file", "config", "state-dir", "json", NULL};
 static const char *const abort_takes[] = {"Abort", "state-dir", "yes", "Output", NULL};
 
 static const char *const serve_about[] = {
@@ -113,11 +110,19 @@ static const char *const serve_about[] = {
     "gcloud, Terraform and the googleapis clients know them. What it is asked for is kept in the store: an SQLite file "
     "in the state folder, or a PostgreSQL database that several daemons share.",
     "On the loopback interface whoever is on this machine may ask, until the first token is made (pgcrane tokens). On "
-    "any "
-    "other address it speaks TLS, and everybody needs a token. SIGTERM and Ctrl-C end it when the requests under way "
-    "are "
-    "answered.",
+    "any other address it speaks TLS, and everybody needs a token.",
+    "SIGTERM and Ctrl-C end it when the requests under way are answered. Jobs go on meanwhile: each of their databases "
+    "has a process of its own, which the next daemon finds again.",
     NULL,
+};
+
+static const Example serve_examples[] = {
+    {"On this machine, for whoever is on it:", "pgcrane serve"},
+    {"As pgcrane.service does:", "pgcrane serve --config=/etc/pgcrane/pgcrane.conf"},
+    {"For others:", "pgcrane serve --listen=0.0.0.0:8432 --tls-cert=service.crt --tls-key=service.key"},
+    {"One of several nodes of one store:",
+     "PGCRANE_STORE_FILE=/etc/pgcrane/store pgcrane serve --key-file=/var/lib/pgcrane/keys"},
+    {NULL, NULL},
 };
 
 static const char *const serve_takes[] = {"Service", "state-dir", "verbose", NULL};
@@ -216,12 +221,12 @@ const Command commands[] = {
     {
         .name = "serve",
         .args = "[OPTION]...",
-        .help = "serve the API",
-        .hidden = SERVICE_HIDDEN,
+        .help = "serve the API, and carry out what it is asked for",
         .takes_none = true,
         .takes = serve_takes,
         .run = serve_main,
         .about = serve_about,
+        .examples = serve_examples,
     },
     {
         .name = "tokens",
@@ -247,7 +252,6 @@ const Command commands[] = {
         .name = "profiles",
         .args = "VERB [ID] [OPTION]...",
         .help = "make, show, change and test connection profiles of the service",
-        .hidden = SERVICE_HIDDEN,
         .takes = profiles_takes,
         .verbs = profiles_verbs,
         .run = service_main,
@@ -258,7 +262,6 @@ const Command commands[] = {
         .name = "jobs",
         .args = "VERB [ID] [OPTION]...",
         .help = "make, run, watch and promote migration jobs of the service",
-        .hidden = SERVICE_HIDDEN,
         .takes = jobs_takes,
         .verbs = jobs_verbs,
         .run = service_main,
@@ -269,7 +272,6 @@ const Command commands[] = {
         .name = "objects",
         .args = "VERB JOB [DATABASE] [OPTION]...",
         .help = "show the databases of a migration job",
-        .hidden = SERVICE_HIDDEN,
         .takes = objects_takes,
         .verbs = objects_verbs,
         .run = service_main,
@@ -280,7 +282,6 @@ const Command commands[] = {
         .name = "operations",
         .args = "VERB [ID] [OPTION]...",
         .help = "show, wait for and cancel what the service was asked to do",
-        .hidden = SERVICE_HIDDEN,
         .takes = operations_takes,
         .verbs = operations_verbs,
         .run = service_main,
@@ -291,7 +292,6 @@ const Command commands[] = {
         .name = "apply",
         .args = "-f FILE [OPTION]...",
         .help = "make profiles and jobs of the service be as a file says",
-        .hidden = SERVICE_HIDDEN,
         .takes_none = true,
         .takes = apply_takes,
         .run = apply_main,

@@ -41,11 +41,13 @@ static bool is_shown(const OptionInfo *info) {
 
 static void docs_options(Buf *out) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    markdown_title(out, "Options",
-                   "Flags win over the environment, the environment over the defaults. A list may be repeated as a "
-                   "flag, and is split at commas in its variable. A switch that the environment turned on is turned "
-                   "off by --NAME=false. SOURCE and DEST may come from `PGCRANE_SOURCE` and `PGCRANE_DEST`. To pgcrane "
-                   "promote, an option that is not given is as the migration was begun.");
+    markdown_title(
+        out, "Options",
+        "Flags win over the environment, the environment over the file of --config (of serve, tokens and keys), "
+        "that over the defaults. A list may be repeated as a "
+        "flag, and is split at commas in its variable. A switch that the environment turned on is turned "
+        "off by --NAME=false. SOURCE and DEST may come from `PGCRANE_SOURCE` and `PGCRANE_DEST`. To pgcrane "
+        "promote, an option that is not given is as the migration was begun.");
     const char *group = "";
     for (size_t at = 0; at < option_infos_count; at++) {
         if (!is_shown(&option_infos[at]))

@@ -112,12 +112,14 @@ static void man_environment(Arena *arena, Buf *out, const Command *command) {
     man_section(out, ".SH", "Environment");
     if (command_takes(command, option_find("server")))
         man_tagged(out, "PGCRANE_TOKEN", "a token of the service");
-    else if (command->verbs == NULL)
+    else if (command_takes(command, option_find("store")))
+        man_tagged(out, "PGCRANE_STORE_FILE", "a file that holds what --store is to be");
+    else
         man_tagged(out, "PGCRANE_SOURCE, PGCRANE_DEST",
                    command->takes_job ? "the connection strings of JOB with their passwords, which are not kept"
                                       : "SOURCE and DEST, when they are not on the command line");
-    else
-        man_tagged(out, "PGCRANE_STORE_FILE", "a file that holds what --store is to be");
+    if (command_takes(command, option_find("key-file")))
+        man_tagged(out, "PGCRANE_KEY", "the text of a key file, instead of --key-file");
     for (size_t at = 0; at < option_infos_count; at++)
         if (command_takes(command, &option_infos[at]))
             man_tagged(out, option_variable(arena, &option_infos[at]),
@@ -125,7 +127,9 @@ static void man_environment(Arena *arena, Buf *out, const Command *command) {
                                     option_infos[at].kind == OPTION_LIST ? ", split at commas" : ""));
     man_tagged(out, "NO_COLOR", "no colours, when not empty");
     if (!command_takes(command, option_find("server")))
-        man_tagged(out, "PGPASSFILE, PGSERVICE, PGSSLMODE, ...", "libpq's own, for both sides");
+        man_tagged(out, "PGPASSFILE, PGSERVICE, PGSSLMODE, ...",
+                   command_takes(command, option_find("store")) ? "libpq's own, for a store in PostgreSQL"
+                                                                : "libpq's own, for both sides");
 }
 
 static void man_examples(Buf *out, const Command *command) {

@@ -40,8 +40,9 @@ static const char *about_environment(const Command *command) {
         return "Each option may also come from the environment: --server is PGCRANE_SERVER. Flags win. PGCRANE_TOKEN "
                "holds "
                "a token.";
-    if (command->verbs != NULL)
-        return "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR. Flags win.";
+    if (command_takes(command, option_find("store")))
+        return "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR; or from the "
+               "file of --config. Flags win, then the environment.";
     return "Each option may also come from the environment: --state-dir is PGCRANE_STATE_DIR, lists are split at "
            "commas. "
            "SOURCE and DEST: PGCRANE_SOURCE and PGCRANE_DEST. Flags win.";

@@ -325,11 +325,16 @@ bool proc_capture(const ProcSpec *spec, const Stop *stop, Buf *out, Error *err) 
     return run(spec, stop, out, err) && buf_ok(out, "what a program printed", err);
 }
 
+/* An upgrade may have put another program in its place, or taken the path away. Ours is then still there under its
+ * link, also in a child that is about to exec, and is the one that speaks as we do. */
 bool proc_self_path(Arena *arena, const char **ret_path, Error *err) {
+    static const char self[] = "/proc/self/exe";
     char path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof(path));
+    ssize_t len = readlink(self, path, sizeof(path));
     if (len < 0 || len == (ssize_t)sizeof(path))
         return error_errno(err, REASON_SYSTEM, "cannot find our own program"); /* uncovered: needs a missing /proc */
     *ret_path = arena_strndup(arena, path, (size_t)len);
+    if (access(*ret_path, X_OK) != 0)
+        *ret_path = self;
     return true;
 }

@@ -31,5 +31,6 @@ NODISCARD bool proc_wait(pid_t pid, const Stop *stop, int64_t deadline_us, int *
 NODISCARD bool proc_run(const ProcSpec *spec, const Stop *stop, Error *err);
 /* As proc_run, with standard output captured into `out` (its ceiling applies). */
 NODISCARD bool proc_capture(const ProcSpec *spec, const Stop *stop, Buf *out, Error *err);
-/* Path of this executable (/proc/self/exe resolved). */
+/* Path of this executable, for people who look at the list of processes; /proc/self/exe itself, for proc_spawn(), when
+ * there is none any more. */
 NODISCARD bool proc_self_path(Arena *arena, const char **ret_path, Error *err);

@@ -46,7 +46,7 @@ typedef struct Serve {
     HttpServer *server;
     Supervisor *supervisor;
     TaskPool *pool;
-    LoopTimer *timer;
+    LoopTimer *timer, *watchdog;
     LoopWatch *signals;
     int signal_fd;
     bool stopping;
@@ -177,6 +177,18 @@ static void on_access(void *context UNUSED, const HttpAccess *access) {
               access->status, access->body_out, (double)access->duration_us / 1000.0);
 }
 
+/* As long as this thread comes to it: one that hangs is ended, and the unit begins anew. */
+static void on_watchdog(void *context UNUSED) {
+    notify_systemd("WATCHDOG=1");
+}
+
+static void begin_watchdog(Serve *serve) {
+    int64_t limit_us = notify_watchdog_us();
+
+    if (limit_us > 0)
+        serve->watchdog = loop_every(serve->loop, MAX(limit_us / 3, 1), on_watchdog, serve);
+}
+
 static void on_request(void *context, HttpRequest *request, HttpResponse *response) {
     const Serve *serve = context;
 
@@ -223,6 +235,7 @@ static bool run(Serve *serve, Error *err) {
     serve->timer = loop_every(serve->loop, tidy_us, on_timer, serve);
     for (size_t at = 0; http_server_address(serve->server, at) != NULL; at++)
         log_info("listening on %s", http_server_address(serve->server, at));
+    begin_watchdog(serve);
     notify_systemd("READY=1");
     return loop_run(serve->loop, err);
 }
@@ -232,6 +245,7 @@ static void end(Serve *serve) {
     supervisor_freep(&serve->supervisor); /* it gives its leases back: the store still answers */
     stop_request(&serve->stop);
     loop_timer_freep(&serve->timer);
+    loop_timer_freep(&serve->watchdog);
     loop_watch_freep(&serve->signals);
     if (serve->api != NULL)
         api_stop(serve->api);

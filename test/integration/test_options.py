@@ -24,7 +24,7 @@ SHOWN_BY = {
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
-    "source-only": "test_source_only", "listen": "test_of_serve",
+    "source-only": "test_source_only", "listen": "test_of_serve", "config": "test_of_serve",
     "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
     "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
@@ -92,12 +92,13 @@ def test_every_option_is_shown():
 
 def test_of_serve(pgcrane):
     """What they do is in test_serve.py. A migration takes none of them, from its environment either."""
-    for flag in ("store", "listen", "tls-cert", "tls-key"):
+    for flag in ("store", "listen", "tls-cert", "tls-key", "config"):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
     assert "--api-only" in pgcrane("serve", "--help").stdout
-    assert "serve the API" not in pgcrane("--help").stdout
+    shown = pgcrane("--help").stdout
+    assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "apply"))
 
 
 def test_of_the_service(pgcrane):
