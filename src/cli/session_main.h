@@ -2,5 +2,5 @@
 #pragma once
 
 /* argv: session FOLDER. Descriptor 3: one START with {"name", "run", "action", "options", "source": endpoint, "dest":
- * endpoint, "more"?}; an endpoint is {"conninfo", "ca"?, "cert"?, "key"?}. */
+ * endpoint, "state_dir"?, "more"?}; an endpoint is as in supervise/endpoint.h, whose tunnels need "state_dir". */
 int session_main(int argc, char **argv);

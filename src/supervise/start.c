@@ -95,9 +95,10 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
         !profile_endpoint(this, tx, order, "destination", &dest, err))
         return false;
     bool whole = order->object == NULL;
-    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*}", "name",
-                           json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
-                           (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
-                           "source", source, "dest", dest, "more", more_of(order));
+    *ret_start =
+        json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o, s:o*}", "name",
+                  json_string_lossy(whole ? "instance" : seat_database(order->object)), "run", (json_int_t)order->run,
+                  "action", action_of(order), "options", options_to_json(&options), "source", source, "dest", dest,
+                  "state_dir", json_string_lossy(this->config.state_dir), "more", more_of(order));
     return true;
 }
