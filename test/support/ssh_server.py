@@ -153,4 +153,6 @@ def _carry(from_end, to_end):
             to_end.sendall(data)
     for end in (from_end, to_end):
         with contextlib.suppress(OSError, EOFError):
+            end.shutdown(socket.SHUT_RDWR)  # else the other thread goes on waiting, and the server with it
+        with contextlib.suppress(OSError, EOFError):
             end.close()
