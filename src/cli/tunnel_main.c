@@ -8,8 +8,8 @@
  *
  * Whether the tunnel carries is tried with the first bytes of PostgreSQL's protocol: ssh takes a connection also when
  * the bastion cannot or will not lead it on, and closes it then. Any server, and any pooler, answers an SSLRequest with
- * one byte (and one that speaks TLS may note that nobody went on from there). Later on, a server that does not answer is
- * no matter of the tunnel.
+ * one byte (and one that speaks TLS may note that nobody went on from there). Later on, a server that does not answer
+ * is no matter of the tunnel.
  *
  * ssh is tied to this process, and this process to the session by the socket between them: its end of file is the sign.
  */
