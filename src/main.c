@@ -3,6 +3,8 @@
 #include "cli/help.h"
 #include "cli/output.h"
 #include "cli/session_main.h"
+#include "cli/tunnel_main.h"
+#include "common/proc.h"
 #include "engine/snapshot/keeper.h"
 #include "worker/worker.h"
 
@@ -17,9 +19,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } internal_commands[] = {
-    {"worker", worker_main},
-    {"keeper", keeper_main},
-    {"session", session_main},
+    {"worker", worker_main}, {"keeper", keeper_main},  {"session", session_main},
+    {"tunnel", tunnel_main}, {"tied", proc_tied_main},
 };
 
 /* A descriptor of ours that became number 0, 1 or 2 would get what is meant for the terminal. */
@@ -51,7 +52,9 @@ static int unknown_command(const char *word) {
 int main(int argc, char **argv) {
     open_standard_descriptors();
     (void)prctl(PR_SET_NAME,
-                "pgcrane");  /* processes know one another by it, also one that was started as /proc/self/exe */
+                "pgcrane"); /* processes know one another by it, also one that was started as /proc/self/exe */
+    if (askpass_is_asked(argc))
+        return askpass_main();
     setlocale(LC_CTYPE, ""); /* for the width of characters; numbers and messages stay as in C */
     if (argc < 2 || is_help(argv[1]))
         return help_main(1, argv);

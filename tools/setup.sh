@@ -9,9 +9,9 @@ set -euo pipefail
 
 build="gcc libc6-dev meson ninja-build pkg-config libpq-dev libjansson-dev libsqlite3-dev uthash-dev libevent-dev node-llhttp
     libssl-dev libsodium-dev libcurl4-openssl-dev libyaml-dev python3"
-demo="$build postgresql-15 postgresql-client-15 util-linux"
-tests="$demo make git libcmocka-dev python3-pytest python3-pytest-xdist python3-pytest-timeout python3-psycopg clang
-    libclang-rt-14-dev clang-format pmccabe openssl"
+demo="$build postgresql-15 postgresql-client-15 util-linux openssh-client"
+tests="$demo make git libcmocka-dev python3-pytest python3-pytest-xdist python3-pytest-timeout python3-psycopg python3-paramiko
+    clang libclang-rt-14-dev clang-format pmccabe openssl"
 bench="$tests pgcopydb postgresql-15-wal2json"
 
 case ${1:-} in

@@ -97,6 +97,25 @@ static void check_host(ApiCall *call, const json_t *postgresql) {
         call_refuse(call, "postgresql.host", "must be the name or the address of a host");
 }
 
+static bool is_user(const char *user) {
+    for (const char *at = user; *at != '\0'; at++)
+        if ((unsigned char)*at <= ' ' || *at == 0x7f)
+            return false;
+    return user[0] != '-' && user[0] != '\0';
+}
+
+static void check_tunnel(ApiCall *call, const json_t *postgresql) {
+    const json_t *tunnel = json_object_get(postgresql, "forwardSshConnectivity");
+
+    if (tunnel == NULL)
+        return;
+    if (!is_host(json_get_string(tunnel, "hostname", "")))
+        call_refuse(call, "postgresql.forwardSshConnectivity.hostname", "must be the name or the address of a host");
+    if (!is_user(json_get_string(tunnel, "username", "")))
+        call_refuse(call, "postgresql.forwardSshConnectivity.username",
+                    "must be the name of a user, without blanks and not beginning with a dash");
+}
+
 static bool check_private_connection(ApiCall *call, const json_t *postgresql, Error *err) {
     const json_t *connectivity = json_object_get(postgresql, "privateConnectivity");
     const char *name = json_get_string(connectivity, "privateConnection", "");
@@ -120,8 +139,30 @@ static bool check(ApiCall *call, const Record *profile, Error *err) {
     if (postgresql == NULL)
         return call->violations.len == 0;
     check_host(call, postgresql);
+    check_tunnel(call, postgresql);
     check_ssl(call, profile, postgresql);
     return check_private_connection(call, postgresql, err) && call->violations.len == 0;
+}
+
+/* ---- Secrets that exclude each other ---- */
+
+static const char *const tunnel_secrets[] = {"postgresql.forwardSshConnectivity.password",
+                                             "postgresql.forwardSshConnectivity.privateKey"};
+
+static bool is_given(const ApiCall *call, const char *path) {
+    for (size_t at = 0; at < call->secrets.len; at++)
+        if (strcmp(call->secrets.items[at].path, path) == 0)
+            return call->secrets.items[at].value[0] != '\0';
+    return false;
+}
+
+/* The one that was given last is meant. NULL = none has to go. */
+static const char *rival_secret(const ApiCall *call, const Record *profile) {
+    for (size_t at = 0; at < COUNT_OF(tunnel_secrets); at++)
+        if (is_given(call, tunnel_secrets[at]) && record_has_secret(profile, tunnel_secrets[at]) &&
+            record_has_secret(profile, tunnel_secrets[1 - at]))
+            return tunnel_secrets[1 - at];
+    return NULL;
 }
 
 /* ---- Testing a connection without keeping anything ---- */
@@ -237,11 +278,15 @@ bool profile_patch(ApiCall *call, Error *err) {
         !patch_apply(call, &message_connection_profile, &profile, profile_mask_aliases))
         return false;
     patch_note_secrets(call, &profile);
+    const char *rival = rival_secret(call, &profile);
+    if (rival != NULL)
+        record_note_secret(&profile, rival, false);
     if (!check(call, &profile, err))
         return false;
     if (call_flag(call, PARAM_VALIDATE_ONLY))
         return validate_only(call, &profile, "update", err);
-    if (!patch_store_secrets(call, &profile, err) || !record_save(call->tx, call->arena, &profile, err))
+    if ((rival != NULL && !store_secret_remove(call->tx, call->resource, rival, err)) ||
+        !patch_store_secrets(call, &profile, err) || !record_save(call->tx, call->arena, &profile, err))
         return false;
     CLEANUP(json_freep) json_t *answer = profile_render(&profile, call->arena);
     return call_answer_done(call, call->resource, "update", "ConnectionProfile", answer, err);

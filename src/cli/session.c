@@ -520,11 +520,19 @@ static void tell_all(Session *session, const char *level, const char *text) {
     control_message(session->control, WIRE_EVENT, body, &session->screen.progress);
 }
 
+static void tell_companion(Session *session, Arena *arena) {
+    const SessionCompanion *companion = session->input->companion;
+    bool bad = false;
+    for (const char *text; companion != NULL && (text = companion->news(companion->context, arena, &bad)) != NULL;)
+        tell_all(session, bad ? "warning" : "info", text);
+}
+
 /* What cannot be written is tried again: told once, and once when it works again. The migration goes on. */
 static void tick(Session *session) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Error err;
     screen_tick(&session->screen);
+    tell_companion(session, arena);
     ControlNews news = session->control == NULL ? CONTROL_NO_NEWS : control_tick(session->control, &err);
     if (news == CONTROL_FAILS)
         tell_all(session, "warning",
@@ -547,6 +555,8 @@ static bool listen_once(Session *session, Error *err) {
         count += control_poll_fds(session->control, fds + 2);
         timeout = sooner(timeout, control_timeout(session->control));
     }
+    if (session->input->companion != NULL)
+        timeout = sooner(timeout, 1000);
     if (poll(fds, count, timeout) < 0) {
         if (errno != EINTR)
             return error_errno(err, REASON_SYSTEM, "poll");
@@ -604,15 +614,22 @@ static void fail_here(Session *session, const Error *err) {
     session->outcome = OUTCOME_FAILED;
 }
 
+static bool prepare(const Session *session, Error *err) {
+    const SessionCompanion *companion = session->input->companion;
+    return companion == NULL || companion->prepare(companion->context, err);
+}
+
 static void run_worker(Session *session) {
     Error err;
-    bool started = signals_open(&session->signal_fd, &err) && start_worker(session, &err);
+    bool started = prepare(session, &err) && signals_open(&session->signal_fd, &err) && start_worker(session, &err);
     if (started && !send_start(session, &err))
         session->outcome = OUTCOME_LOST; /* why it is gone, its exit status tells */
     else if (!started || !listen_to_worker(session, &err))
         fail_here(session, &err);
     if (started)
         reap_worker(session);
+    if (session->outcome == OUTCOME_FAILED && session->input->companion != NULL)
+        session->input->companion->explain(session->input->companion->context, &session->failure);
     wire_freep(&session->wire);
 }
 

@@ -8,6 +8,17 @@
 #include "common/json.h"
 #include "model/options.h"
 
+/* What a run needs beside its worker, such as tunnels. */
+typedef struct SessionCompanion {
+    void *context;
+    /* Before the worker is started; may still set the input's options. */
+    bool (*prepare)(void *context, Error *err);
+    /* At least each second: a line for people, NULL = nothing more. In the arena. */
+    const char *(*news)(void *context, Arena *arena, bool *ret_bad);
+    /* Why the run failed: may know it better. */
+    void (*explain)(void *context, Error *failure);
+} SessionCompanion;
+
 typedef struct SessionInput {
     const MigrateOptions *options; /* state_dir is absolute */
     const char *action;            /* of START; NULL = "migrate" */
@@ -20,6 +31,7 @@ typedef struct SessionInput {
     const char *name;   /* of what is done there, for job.json */
     int64_t run;        /* the service's number of this run */
     const json_t *more; /* further fields of START */
+    const SessionCompanion *companion; /* NULL = none */
 } SessionInput;
 
 /* Returns the exit code. Everything there is to say has been said. */

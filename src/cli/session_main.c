@@ -8,7 +8,11 @@
  *
  * libpq and pg_dump read certificates and keys from files. They are written into a folder of memory (tmpfs) that only
  * we can look into, named after the session's own folder, so that the next session there finds and removes what one
- * that was killed has left. Each process has files of its own: the one before may be about to remove its.
+ * that was killed has left. Each process has files of its own: the one before may be about to remove its. What opens a
+ * bastion host for a tunnel (session/tunnel.h) is there as well.
+ *
+ * Tunnels are opened when the folder's lock is held and before there is a worker: what goes wrong with them stands in
+ * status.json like all else, and the worker finds connection strings that lead through them. They end after it.
  */
 #include "cli/session_main.h"
 
@@ -19,6 +23,7 @@
 #include "common/fd.h"
 #include "common/hash.h"
 #include "common/log.h"
+#include "session/tunnel.h"
 #include "wire/wire.h"
 
 #include <dirent.h>
@@ -32,13 +37,24 @@
 #include <unistd.h>
 
 enum { START_FD = 3, CONNINFO_MAX = 32 * 1024 };
-static const int64_t start_us = 60 * USEC_PER_SEC;
+static const int64_t start_us = 60 * USEC_PER_SEC, tunnels_us = 45 * USEC_PER_SEC;
 
 static const struct {
     const char *key, *option;
 } tls_files[] = {{"ca", "sslrootcert"}, {"cert", "sslcert"}, {"key", "sslkey"}};
 
-/* ---- Certificates ---- */
+enum { SIDES = 2 };
+static const struct { const char *key, *name; } sides[SIDES] = {{"source", "source"}, {"dest", "destination"}};
+
+typedef struct Companion {
+    Arena *arena;
+    const char *folder;
+    const json_t *start;
+    MigrateOptions *options;
+    Tunnel *tunnels[SIDES]; /* NULL = none */
+} Companion;
+
+/* ---- Files that only we can read ---- */
 
 static const char *memory_folder(Arena *arena, const char *folder) {
     const char *base = getenv("RUNTIME_DIRECTORY");
@@ -61,19 +77,27 @@ static bool make_private(const char *path, Error *err) {
     return true;
 }
 
-static const char *tls_path(Arena *arena, const char *memory, const char *side, const char *key) {
+static const char *private_path(Arena *arena, const char *memory, const char *side, const char *key) {
     return arena_printf(arena, "%s/%s-%s-%lld.pem", memory, side, key, (long long)getpid());
+}
+
+/* Twice: whoever tidies up behind an earlier session may remove the folder in between. */
+static bool write_private(const char *memory, const char *path, const char *text, Error *err) {
+    for (int tries = 0; tries < 2; tries++)
+        if (make_private(memory, err) && fd_write_file(path, text, strlen(text), 0600, err))
+            return true;
+    return false;
 }
 
 static bool write_tls(Arena *arena, const char *memory, const char *side, const json_t *endpoint, Buf *conninfo,
                       Error *err) {
     for (size_t at = 0; at < COUNT_OF(tls_files); at++) {
         const char *text = json_get_string(endpoint, tls_files[at].key, NULL);
-        const char *path = tls_path(arena, memory, side, tls_files[at].key);
+        const char *path = private_path(arena, memory, side, tls_files[at].key);
 
         if (text == NULL)
             continue;
-        if (!make_private(memory, err) || !fd_write_file(path, text, strlen(text), 0600, err))
+        if (!write_private(memory, path, text, err))
             return false;
         buf_printf(conninfo, " %s='%s'", tls_files[at].option, path); /* our own path: nothing in it to escape */
     }
@@ -88,7 +112,7 @@ static bool is_gone(const char *name) {
 }
 
 /* Ours, and those of processes that are gone. */
-static void remove_tls(const char *folder) {
+static void remove_private(const char *folder) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *memory = memory_folder(arena, folder);
     struct stat there;
@@ -153,6 +177,130 @@ static bool read_options(Arena *arena, const char *folder, const json_t *start, 
            read_endpoint(arena, folder, "dest", start, &options->dest, err) && options_check(options, err);
 }
 
+/* ---- Tunnels ---- */
+
+/* OpenSSH reads no key with carriage returns, or without an end of its last line. */
+static const char *key_text(Arena *arena, const char *key) {
+    char *text = arena_alloc(arena, strlen(key) + 2);
+    size_t len = 0;
+
+    for (const char *at = key; *at != '\0'; at++)
+        if (*at != '\r')
+            text[len++] = *at;
+    if (len > 0 && text[len - 1] != '\n')
+        text[len++] = '\n';
+    return text;
+}
+
+static bool write_secret(const Companion *companion, size_t side, const char *key, const char *text,
+                         const char **ret_path, Error *err) {
+    const char *memory = memory_folder(companion->arena, companion->folder);
+
+    if (text == NULL)
+        return true;
+    *ret_path = private_path(companion->arena, memory, sides[side].key, key);
+    return write_private(memory, *ret_path, text, err);
+}
+
+static bool open_tunnel(Companion *companion, size_t side, const json_t *tunnel, Error *err) {
+    const char *key = json_get_string(tunnel, "private_key", NULL);
+    TunnelSpec spec = {
+        .side = sides[side].name,
+        .bastion = json_get_string(tunnel, "bastion", ""),
+        .bastion_port = json_get_int(tunnel, "bastion_port", 22),
+        .user = json_get_string(tunnel, "user", ""),
+        .host = json_get_string(tunnel, "host", ""),
+        .port = json_get_int(tunnel, "port", 5432),
+        .folder = json_get_string(companion->start, "state_dir", ""),
+    };
+
+    return write_secret(companion, side, "sshkey", key != NULL ? key_text(companion->arena, key) : NULL, &spec.key_file,
+                        err) &&
+           write_secret(companion, side, "sshpassword", json_get_string(tunnel, "password", NULL), &spec.password_file,
+                        err) &&
+           tunnel_start(&spec, &companion->tunnels[side], err);
+}
+
+/* The server keeps its name, which its certificate has; its address is where the tunnel begins. */
+static void lead_through(const Companion *companion, size_t side) {
+    const char **conninfo = side == 0 ? &companion->options->source : &companion->options->dest;
+
+    *conninfo = arena_printf(companion->arena, "%s hostaddr='127.0.0.1' port='%d'", *conninfo,
+                             tunnel_port(companion->tunnels[side]));
+}
+
+static const json_t *tunnel_of(const Companion *companion, size_t side) {
+    return json_get_object(json_get_object(companion->start, sides[side].key), "tunnel");
+}
+
+static bool has_tunnels(const Companion *companion) {
+    return tunnel_of(companion, 0) != NULL || tunnel_of(companion, 1) != NULL;
+}
+
+/* Both at the same time. */
+static bool open_tunnels(void *context, Error *err) {
+    Companion *companion = context;
+    int64_t deadline_us = clock_now_us() + tunnels_us;
+
+    for (size_t side = 0; side < SIDES; side++) {
+        const json_t *tunnel = tunnel_of(companion, side);
+        if (tunnel != NULL && !open_tunnel(companion, side, tunnel, err))
+            return false;
+    }
+    for (size_t side = 0; side < SIDES; side++) {
+        if (companion->tunnels[side] == NULL)
+            continue;
+        if (!tunnel_wait(companion->tunnels[side], deadline_us, err))
+            return false;
+        lead_through(companion, side);
+    }
+    return true;
+}
+
+static const char *news_of_tunnels(void *context, Arena *arena, bool *ret_bad) {
+    const Companion *companion = context;
+    const char *text = NULL;
+
+    for (size_t side = 0; side < SIDES && text == NULL; side++)
+        if (companion->tunnels[side] != NULL)
+            tunnel_news(companion->tunnels[side], arena, &text, ret_bad);
+    return text;
+}
+
+/* A server behind a tunnel that does not carry is only known not to be reached. */
+static void explain(void *context, Error *failure) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const Companion *companion = context;
+    bool bad = false;
+    bool no_way = failure->reason == REASON_UNREACHABLE || failure->reason == REASON_CONNECTION_LOST ||
+                  failure->reason == REASON_TIMED_OUT;
+
+    while (no_way && news_of_tunnels(context, arena, &bad) != NULL)
+        ;
+    for (size_t side = 0; side < SIDES && no_way; side++)
+        if (companion->tunnels[side] != NULL && tunnel_is_down(companion->tunnels[side], failure))
+            return;
+}
+
+static int run(Companion *companion) {
+    const SessionCompanion beside = {
+        .context = companion, .prepare = open_tunnels, .news = news_of_tunnels, .explain = explain};
+    int exit_code = session_run(&(SessionInput){
+        .options = companion->options,
+        .action = json_get_string(companion->start, "action", NULL),
+        .job_id = json_get_string(companion->start, "migration", NULL),
+        .folder = companion->folder,
+        .name = json_get_string(companion->start, "name", ""),
+        .run = json_get_int(companion->start, "run", 0),
+        .more = json_get_object(companion->start, "more"),
+        .companion = has_tunnels(companion) ? &beside : NULL,
+    });
+
+    for (size_t side = 0; side < SIDES; side++)
+        tunnel_stopp(&companion->tunnels[side]);
+    return exit_code;
+}
+
 int session_main(int argc, char **argv) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *start = NULL;
@@ -164,18 +312,11 @@ int session_main(int argc, char **argv) {
         return output_error(&err);
     }
     log_init(STDERR_FILENO, LOG_INFO);
-    remove_tls(argv[1]);
+    remove_private(argv[1]);
     if (!receive_start(&start, &err) || !read_options(arena, argv[1], start, &options, &err))
         return output_error(&err);
-    int exit_code = session_run(&(SessionInput){
-        .options = &options,
-        .action = json_get_string(start, "action", NULL),
-        .job_id = json_get_string(start, "migration", NULL),
-        .folder = argv[1],
-        .name = json_get_string(start, "name", ""),
-        .run = json_get_int(start, "run", 0),
-        .more = json_get_object(start, "more"),
-    });
-    remove_tls(argv[1]);
+    Companion companion = {.arena = arena, .folder = argv[1], .start = start, .options = &options};
+    int exit_code = run(&companion);
+    remove_private(argv[1]);
     return exit_code;
 }

@@ -2,6 +2,6 @@
 #pragma once
 
 /* argv: session FOLDER. Descriptor 3: one START with {"name", "run", "action", "options", "source": endpoint, "dest":
- * endpoint, "more"?, "migration"?}; migration is the id that it has to have, of an abort of one side; an endpoint is
- * {"conninfo", "ca"?, "cert"?, "key"?}. */
+ * endpoint, "state_dir"?, "more"?, "migration"?}; an endpoint is as in supervise/endpoint.h, whose tunnels need
+ * "state_dir"; migration is the id that it has to have, of an abort of one side. */
 int session_main(int argc, char **argv);

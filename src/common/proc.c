@@ -4,6 +4,11 @@
  * What the child gets as 0 to 3 is duplicated above all of them first, in the parent: else giving one descriptor could
  * overwrite another that is still to be given. Those duplicates are O_CLOEXEC; closefrom takes care of descriptors that
  * a library opened without it.
+ *
+ * What is tied goes through our own program once more, since posix_spawn cannot set a parent-death signal and exec
+ * keeps one: the child of the spawn sets it, sees that the parent is still the one it was started by (that one may have
+ * died before the signal was set), and becomes the program. It is reached by /proc/self/exe, in the child, so that a
+ * package that was upgraded meanwhile is no hindrance.
  */
 #include "common/proc.h"
 
@@ -17,7 +22,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -120,13 +127,20 @@ static char **plan_environment(Arena *arena, const char *const *extra) {
     return result;
 }
 
-static char **plan_argv(Arena *arena, const char *const *argv) {
-    size_t count = 0;
-    while (argv[count] != NULL)
+enum { TIED_WORDS = 3 };
+
+static char **plan_argv(Arena *arena, const ProcSpec *spec) {
+    size_t count = 0, used = 0;
+    while (spec->argv[count] != NULL)
         count++;
-    char **result = arena_array(arena, char *, count + 1);
+    char **result = arena_array(arena, char *, TIED_WORDS + count + 1);
+    if (spec->tied) {
+        result[used++] = arena_strdup(arena, "/proc/self/exe");
+        result[used++] = arena_strdup(arena, "tied");
+        result[used++] = arena_printf(arena, "%d", (int)getpid());
+    }
     for (size_t i = 0; i < count; i++)
-        result[i] = arena_strdup(arena, argv[i]);
+        result[used++] = arena_strdup(arena, spec->argv[i]);
     return result;
 }
 
@@ -137,14 +151,25 @@ bool proc_spawn(const ProcSpec *spec, pid_t *ret_pid, Error *err) {
         return false;
     plan_signals(&plan, spec->new_session);
     pid_t pid;
-    int why = posix_spawn(&pid, spec->argv[0], &plan.actions, &plan.attr, plan_argv(plan.arena, spec->argv),
-                          plan_environment(plan.arena, spec->extra_env));
+    char **argv = plan_argv(plan.arena, spec);
+    int why =
+        posix_spawn(&pid, argv[0], &plan.actions, &plan.attr, argv, plan_environment(plan.arena, spec->extra_env));
     if (why != 0) {
         errno = why;
         return error_errno(err, REASON_SYSTEM, "cannot start %s", spec->argv[0]);
     }
     *ret_pid = pid;
     return true;
+}
+
+enum { NOT_STARTED = 127 }; /* as a shell has it */
+
+int proc_tied_main(int argc, char **argv) {
+    if (argc < TIED_WORDS || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || (long)getppid() != strtol(argv[1], NULL, 10))
+        return NOT_STARTED;
+    execv(argv[2], argv + 2);
+    (void)dprintf(STDERR_FILENO, "cannot start %s: %s\n", argv[2], strerror(errno));
+    return NOT_STARTED;
 }
 
 /* --- wait --- */

@@ -20,6 +20,7 @@ typedef struct ProcSpec {
     int stderr_fd;                /* 0 or less = inherit */
     int fd3;                      /* 0 or less = none; else what the child sees as descriptor 3 */
     bool new_session; /* setsid: survives the death of our process group; proc_wait() ends its children, too */
+    bool tied;        /* killed by the system as soon as the thread that spawns it is gone, however that ended */
 } ProcSpec;
 
 NODISCARD bool proc_spawn(const ProcSpec *spec, pid_t *ret_pid, Error *err);
@@ -34,3 +35,6 @@ NODISCARD bool proc_capture(const ProcSpec *spec, const Stop *stop, Buf *out, Er
 /* Path of this executable, for people who look at the list of processes; /proc/self/exe itself, for proc_spawn(), when
  * there is none any more. */
 NODISCARD bool proc_self_path(Arena *arena, const char **ret_path, Error *err);
+
+/* The internal command that starts what is tied: pgcrane tied PARENT PROGRAM ARGUMENT... Only main() calls it. */
+int proc_tied_main(int argc, char **argv);

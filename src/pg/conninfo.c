@@ -191,18 +191,26 @@ static const char *display_hosts(Arena *arena, const char *hosts, const char *po
     return shown;
 }
 
+static bool is_elsewhere(const char *host, const char *hostaddr) {
+    return hostaddr != NULL && strcmp(host, hostaddr) != 0 && strchr(host, ',') == NULL;
+}
+
 char *conninfo_display(Arena *arena, const PQconninfoOption *options) {
     const char *user = conninfo_get(options, "user");
     const char *host = conninfo_get(options, "host");
     const char *port = conninfo_get(options, "port");
     const char *dbname = conninfo_get(options, "dbname");
+    const char *hostaddr = conninfo_get(options, "hostaddr");
 
     if (host == NULL)
-        host = conninfo_get(options, "hostaddr");
+        host = hostaddr;
     user = user != NULL ? user : "";
     dbname = dbname != NULL ? dbname : user;
     if (host == NULL || host[0] == '/')
         return arena_printf(arena, "%s@/%s (socket)", user, dbname);
+    /* A port behind another address than the host's own, such as a tunnel's, is not the host's. */
+    if (is_elsewhere(host, hostaddr))
+        return arena_printf(arena, "%s@%s/%s (at %s)", user, host, dbname, display_hosts(arena, hostaddr, port));
     return arena_printf(arena, "%s@%s/%s", user, display_hosts(arena, host, port), dbname);
 }
 

@@ -17,14 +17,6 @@ static const struct {
     {"SERVER_CLIENT", "verify-ca"},
 };
 
-static const struct {
-    const char *field, *key;
-} files[] = {
-    {"postgresql.ssl.caCertificate", "ca"},
-    {"postgresql.ssl.clientCertificate", "cert"},
-    {"postgresql.ssl.clientKey", "key"},
-};
-
 /* As libpq reads it: key='value', with \ before ' and \. */
 static void put(Buf *conninfo, const char *key, const char *value) {
     buf_printf(conninfo, "%s%s='", conninfo->len > 0 ? " " : "", key);
@@ -114,16 +106,59 @@ static bool put_password(const Source *source, Buf *conninfo, Error *err) {
     return true;
 }
 
-static bool add_files(const Source *source, json_t *endpoint, Error *err) {
-    for (size_t at = 0; at < COUNT_OF(files); at++) {
-        CLEANUP(secret_wipe) Secret text = {0};
-        bool found = false;
+/* Where a secret goes in an object for the session. */
+typedef struct SecretField {
+    const char *field, *key;
+} SecretField;
 
-        if (!find_secret(source, files[at].field, &text, &found, err))
+static const SecretField files[] = {
+    {"postgresql.ssl.caCertificate", "ca"},
+    {"postgresql.ssl.clientCertificate", "cert"},
+    {"postgresql.ssl.clientKey", "key"},
+};
+
+/* Of a bastion host: the key counts where there are both. */
+static const SecretField bastion_secrets[] = {
+    {"postgresql.forwardSshConnectivity.privateKey", "private_key"},
+    {"postgresql.forwardSshConnectivity.password", "password"},
+};
+
+static bool add_secret(const Source *source, const SecretField *secret, json_t *object, Error *err) {
+    CLEANUP(secret_wipe) Secret text = {0};
+    bool found = false;
+
+    if (!find_secret(source, secret->field, &text, &found, err))
+        return false;
+    if (found)
+        (void)json_object_set_new(object, secret->key, json_string_lossy(text.bytes));
+    return true;
+}
+
+static bool add_files(const Source *source, json_t *endpoint, Error *err) {
+    for (size_t at = 0; at < COUNT_OF(files); at++)
+        if (!add_secret(source, &files[at], endpoint, err))
             return false;
-        if (found)
-            (void)json_object_set_new(endpoint, files[at].key, json_string_lossy(text.bytes));
-    }
+    return true;
+}
+
+static const json_t *tunnel_of(const json_t *postgresql) {
+    return json_get_object(postgresql, "forwardSshConnectivity");
+}
+
+static bool add_tunnel(const Source *source, const json_t *postgresql, json_t *endpoint, Error *err) {
+    const json_t *asked = tunnel_of(postgresql);
+
+    if (asked == NULL)
+        return true;
+    CLEANUP(json_freep)
+    json_t *tunnel =
+        json_pack("{s:s, s:I, s:s, s:s, s:I}", "bastion", json_get_string(asked, "hostname", ""), "bastion_port",
+                  (json_int_t)json_get_int(asked, "port", 22), "user", json_get_string(asked, "username", ""), "host",
+                  json_get_string(postgresql, "host", ""), "port", (json_int_t)json_get_int(postgresql, "port", 5432));
+    for (size_t at = 0; at < COUNT_OF(bastion_secrets) && json_object_get(tunnel, "private_key") == NULL; at++)
+        if (!add_secret(source, &bastion_secrets[at], tunnel, err))
+            return false;
+    (void)json_object_set(endpoint, "tunnel", tunnel);
     return true;
 }
 
@@ -139,7 +174,8 @@ static void put_address(const json_t *postgresql, const char *database, Buf *con
 
     (void)snprintf(port, sizeof(port), "%lld", (long long)json_get_int(postgresql, "port", 5432));
     put(conninfo, "host", json_get_string(postgresql, "host", ""));
-    put(conninfo, "port", port);
+    if (tunnel_of(postgresql) == NULL)
+        put(conninfo, "port", port);
     put(conninfo, "dbname", database_of(postgresql, database));
     if (user[0] != '\0')
         put(conninfo, "user", user);
@@ -158,7 +194,7 @@ static bool make_endpoint(const Source *source, const json_t *postgresql, const 
     buf_init(&conninfo, CONNINFO_MAX);
     put_address(postgresql, database, &conninfo);
     bool ok = put_password(source, &conninfo, err) && add_files(source, endpoint, err) &&
-              buf_ok(&conninfo, "a connection string", err);
+              add_tunnel(source, postgresql, endpoint, err) && buf_ok(&conninfo, "a connection string", err);
     if (ok) {
         (void)json_object_set_new(endpoint, "conninfo", json_string_lossy(conninfo.data));
         *ret_endpoint = json_incref(endpoint);

@@ -231,8 +231,9 @@ static bool make_test(StoreTx *tx, void *context, Error *err) {
     if (!endpoint_of_candidate(tx, errands->arena, errands->this->config.secrets, errands->action->owner, errands->args,
                                &endpoint, err))
         return false;
-    errands->start = json_pack("{s:s, s:i, s:s, s:O, s:{s:b}}", "name", "test", "run", NUMBER, "action", "instance",
-                               "source", endpoint, "more", "prepare", 0);
+    errands->start =
+        json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "test", "run", NUMBER, "action", "instance", "source",
+                  endpoint, "state_dir", json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
     return true;
 }
 

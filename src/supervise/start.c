@@ -98,10 +98,10 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
         return false;
     bool whole = order->object == NULL;
     const char *migration = whole ? NULL : json_get_string(order->object->run, seat_run_MIGRATION, NULL);
-    *ret_start =
-        json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o*, s:s*}", "name",
-                  json_string_lossy(whole ? "instance" : seat_database(order->object)), "run", (json_int_t)order->run,
-                  "action", action_of(order), "options", options_to_json(&options), "source", source, "dest", dest,
-                  "more", more_of(order), "migration", order->force == FORCE_BOTH ? NULL : migration);
+    *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o, s:o*, s:s*}", "name",
+                           json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
+                           (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
+                           "source", source, "dest", dest, "state_dir", json_string_lossy(this->config.state_dir),
+                           "more", more_of(order), "migration", order->force == FORCE_BOTH ? NULL : migration);
     return true;
 }

@@ -52,6 +52,11 @@ def test_ssl_is_always_there(api):
      "postgresql.privateConnectivity.privateConnection"),
     ({"postgresql": {"host": "h", "staticIpConnectivity": {}, "forwardSshConnectivity": {"hostname": "b", "username": "u"}}},
      "postgresql.forwardSshConnectivity"),
+    *(({"postgresql": {"host": "h", "forwardSshConnectivity": {"hostname": "b", "username": "u", field: value}}},
+       f"postgresql.forwardSshConnectivity.{field}")
+      for field in ("hostname", "username") for value in ("-oProxyCommand=x", "a b", "a\n", "\x01", "")),
+    ({"postgresql": {"host": "h", "forwardSshConnectivity": {"hostname": "b/c", "username": "u"}}},
+     "postgresql.forwardSshConnectivity.hostname"),
 ])
 def test_what_does_not_fit_together(api, body, field):
     answer = api.post(PROFILES, body, connectionProfileId="src")

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -310,7 +311,71 @@ static void test_self_path(void **state UNUSED) {
     assert_non_null(strstr(path, "test_proc"));
 }
 
-int main(void) {
+/* --- tied: this program plays the part of pgcrane, see main() --- */
+
+/* In a process of its own: ties a sleep to itself, says its pid, and waits. */
+static int tie(int fd) {
+    const char *const argv[] = {"/bin/sleep", "100", NULL};
+    pid_t pid = 0;
+    Error err;
+    if (!proc_spawn(&(ProcSpec){.argv = argv, .tied = true}, &pid, &err) || write(fd, &pid, sizeof(pid)) < 0)
+        return 1;
+    pause();
+    return 0;
+}
+
+static bool is_gone(pid_t pid) {
+    for (int tries = 0; tries < 500; tries++) {
+        if (kill(pid, 0) != 0)
+            return true;
+        clock_sleep_us(10 * USEC_PER_MSEC);
+    }
+    return false;
+}
+
+static void test_tied(void **state UNUSED) {
+    int ends[2], status;
+    pid_t sleeping = 0;
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that the sleep is ours to reap */
+    assert_int_equal(pipe(ends), 0);
+    pid_t middle = fork();
+    if (middle == 0)
+        _exit(tie(ends[1]));
+    assert_int_equal(read(ends[0], &sleeping, sizeof(sleeping)), sizeof(sleeping));
+    clock_sleep_us(200 * USEC_PER_MSEC);
+    assert_int_equal(kill(sleeping, 0), 0);
+    kill(middle, SIGKILL);
+    waitpid(middle, &status, 0);
+    assert_int_equal(waitpid(sleeping, &status, 0), sleeping);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_true(is_gone(sleeping));
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* Started by somebody who is gone already, or by hand. */
+static void test_tied_to_another(void **state UNUSED) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    char *words[] = {arena_strdup(arena, "tied"), arena_printf(arena, "%d", (int)getpid()),
+                     arena_strdup(arena, "/bin/true"), NULL};
+    assert_int_equal(proc_tied_main(3, words), 127);
+    assert_int_equal(proc_tied_main(2, words), 127);
+    prctl(PR_SET_PDEATHSIG, 0);
+}
+
+static void test_tied_to_nothing(void **state UNUSED) {
+    Error err;
+    const ProcSpec spec = {.argv = (const char *const[]){"/no/such/program", NULL}, .tied = true};
+    assert_false(proc_run(&spec, NULL, &err));
+    assert_string_equal(err.message,
+                        "/no/such/program failed with status 127: cannot start /no/such/program: No such file"
+                        " or directory");
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "tied") == 0)
+        return proc_tied_main(argc - 1, argv + 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_capture),
         cmocka_unit_test(test_status),
@@ -333,6 +398,9 @@ int main(void) {
         cmocka_unit_test(test_no_descriptors_left),
         cmocka_unit_test(test_interruptions),
         cmocka_unit_test(test_self_path),
+        cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_tied_to_another),
+        cmocka_unit_test(test_tied_to_nothing),
     };
     return cmocka_run_group_tests(tests, leaks_begin, leaks_end);
 }

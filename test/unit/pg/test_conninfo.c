@@ -39,6 +39,7 @@ static void test_display(void **state) {
     assert_display(*state, "host=/run/x user=u dbname=d", "u@/d (socket)");
     assert_display(*state, "user=u", "u@/u (socket)");
     assert_display(*state, "hostaddr=10.0.0.1 user=u dbname=d", "u@10.0.0.1:5432/d");
+    assert_display(*state, "host=db hostaddr=127.0.0.1 port=40001 user=u dbname=d", "u@db/d (at 127.0.0.1:40001)");
     assert_display(*state, "postgresql://u:p%40ss%2F@h/d", "u@h:5432/d");
     assert_display(*state, "postgresql://u@h/d?user=me@tenant", "me@tenant@h:5432/d");
 }
