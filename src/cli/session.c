@@ -15,20 +15,16 @@
  * Other terminals speak to the migration through this process (control.h), in the same poll loop. What a PROMOTE of
  * theirs does not say is as this run was begun.
  */
-#include "cli/session.h"
+#include "cli/session_internal.h"
 
 #include "cli/confirm.h"
 #include "cli/exit_codes.h"
 #include "cli/output.h"
-#include "cli/promoted.h"
 #include "cli/report.h"
-#include "cli/screen.h"
 #include "cli/signals.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/proc.h"
-#include "session/control.h"
-#include "wire/wire.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,35 +39,6 @@ enum { OUTPUT_MAX = 256 * 1024 * 1024 };
 static const int64_t reap_us = 10 * USEC_PER_SEC;
 /* wire_receive(): take what is there, do not wait. */
 static const int64_t no_wait = 1;
-
-typedef enum Outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_LOST } Outcome;
-
-typedef struct Session {
-    const SessionInput *input;
-    const MigrateOptions *options;
-    Arena *arena;
-    Control *control; /* NULL until the job is known, and when there is none */
-    const char *job_id;
-    Screen screen;
-    Wire *wire;
-    pid_t worker;
-    int signal_fd;
-    int stops; /* how often we were asked to stop */
-    Outcome outcome;
-    Error failure; /* of OUTCOME_FAILED and OUTCOME_LOST */
-    int64_t left;  /* of an abort: what may be its doing, and was left on the source */
-    size_t finding_errors;
-    bool failure_printed; /* as a line of --json, because the worker itself told it */
-    bool output_lost;     /* standard output failed: said once */
-    bool promoting;       /* a PROMOTE is under way */
-    bool cancel_sent;     /* it is to be taken back */
-    bool promote_sent;    /* that of the input */
-    json_t *waiting;      /* options of a PROMOTE that was asked for before following; NULL = none */
-    const char *wish;     /* the service's name for the promote that was asked for last; NULL = none */
-    bool has_promoted;
-    Promoted promoted; /* the last one's end */
-    bool unproven;     /* says the report */
-} Session;
 
 /* --- results on standard output --- */
 
@@ -92,146 +59,6 @@ static void print_json(Session *session, WireType type, const json_t *body) {
     buf_init(&line, OUTPUT_MAX);
     output_json_line(&line, type, body);
     print_results(session, &line);
-}
-
-/* --- promote --- */
-
-static bool is_abort(const Session *session) {
-    return session->input->action != NULL && strcmp(session->input->action, "abort") == 0;
-}
-
-/* What it does not say is as this run was begun. */
-static bool merge_promote(const Session *session, const json_t *given, json_t **ret_merged, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(json_freep) json_t *merged = options_to_json(session->options);
-    MigrateOptions options;
-    (void)json_object_update(merged, (json_t *)(uintptr_t)given); /* is only read */
-    (void)json_object_del(merged, "source");
-    (void)json_object_del(merged, "dest");
-    if (!options_from_json(arena, merged, &options, err) || !options_check(&options, err))
-        return false;
-    *ret_merged = json_incref(merged);
-    return true;
-}
-
-static bool send_promote(Session *session, const json_t *given, Error *err) {
-    CLEANUP(json_freep) json_t *merged = NULL;
-    if (!merge_promote(session, given, &merged, err) ||
-        !wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:O}", "options", merged), err))
-        return false;
-    session->promoting = true;
-    return true;
-}
-
-static bool is_following(const Session *session) {
-    const Progress *progress = &session->screen.progress;
-    bool begun = progress->cdc.state != CDC_NONE || progress->phases[PHASE_CDC].state == PHASE_RUNNING;
-    return begun && progress->cdc.state != CDC_PROMOTED;
-}
-
-/* Here and in all terminals. */
-static void tell_everybody(Session *session, const char *text) {
-    CLEANUP(json_freep) json_t *body = json_pack("{s:s, s:s}", "level", "info", "text", text);
-    screen_event(&session->screen, "info", text);
-    if (session->control != NULL)
-        control_message(session->control, WIRE_EVENT, body, &session->screen.progress);
-}
-
-/* Asked for while the copy is under way. A mistake in it is told now. */
-static bool keep_promote(Session *session, const json_t *given, Error *err) {
-    CLEANUP(json_freep) json_t *merged = NULL;
-    if (!merge_promote(session, given, &merged, err))
-        return false;
-    session->waiting = json_deep_copy(given);
-    if (session->waiting == NULL)
-        session->waiting = json_object();
-    tell_everybody(session, "a promote was asked for: it begins when the copy is complete");
-    return true;
-}
-
-/* {"wish", "result": as PROMOTED, when it is over}: the service finds out from the file which promote it asked for has
- * come to which end, also when it was not there to hear it. */
-static void note_wish(const Session *session, const json_t *result) {
-    if (session->control != NULL && session->wish != NULL)
-        control_note(session->control, "wish", json_pack("{s:s, s:O?}", "wish", session->wish, "result", result));
-}
-
-static bool call_off(Session *session, Error *err) {
-    error_set(err, REASON_CANCELLED, "the promote was called off before it began");
-    CLEANUP(json_freep) json_t *result = json_pack("{s:b, s:o}", "ok", 0, "error", wire_error_to_json(err));
-    note_wish(session, result);
-    return false;
-}
-
-/* The one that is asked to cancel may come before the one that asks to promote, or alone: it is answered for both. */
-static bool cancel_promote(Session *session, const char *wish, bool under_way, Error *err) {
-    if (wish != NULL && !under_way && (session->wish == NULL || strcmp(session->wish, wish) != 0)) {
-        session->wish = arena_strdup(session->arena, wish);
-        return call_off(session, err);
-    }
-    if (session->waiting != NULL) {
-        json_freep(&session->waiting);
-        return call_off(session, err);
-    }
-    if (!under_way)
-        return error_set(err, REASON_PROMOTE_REFUSED, "no promote is under way");
-    if (session->cancel_sent)
-        return true;
-    session->cancel_sent = wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:b}", "cancel", 1), err);
-    return session->cancel_sent;
-}
-
-/* A picture of the progress may still show a promote that has been told to be over: it counts for one that was not
- * asked for alone. */
-static bool is_promoting(const Session *session) {
-    return session->promoting ||
-           (strcmp(session->options->promote, "auto") == 0 && session->screen.progress.cdc.state == CDC_PROMOTING);
-}
-
-static bool take_promote(Session *session, const char *wish, const json_t *body, Error *err) {
-    bool under_way = is_promoting(session);
-    bool is_to_come = session->input->promote != NULL && !session->promote_sent; /* this run is for it */
-    if (json_get_bool(body, "cancel", false))
-        return cancel_promote(session, wish, under_way, err);
-    if (wish != NULL && session->wish != NULL && strcmp(session->wish, wish) == 0)
-        return error_set(err, REASON_PROMOTE_REFUSED, "this promote was asked for before");
-    if (under_way || is_to_come || session->waiting != NULL)
-        return error_set(err, REASON_PROMOTE_REFUSED, "a promote of this migration is under way already");
-    if (is_abort(session))
-        return error_set(err, REASON_PROMOTE_REFUSED, "this migration is being given up");
-    if (!session->options->follow)
-        return error_set(err, REASON_PROMOTE_REFUSED, "this migration was not begun with --follow");
-    if (session->stops > 0 || session->screen.progress.cdc.state == CDC_PROMOTED)
-        return error_set(err, REASON_PROMOTE_REFUSED, "the migration is being stopped, or is promoted");
-    const json_t *given = json_get_object(body, "options");
-    return is_following(session) ? send_promote(session, given, err) : keep_promote(session, given, err);
-}
-
-static bool request_promote(Session *session, const json_t *body, Error *err) {
-    const char *wish = json_get_string(body, "wish", NULL);
-    if (!take_promote(session, wish, body, err))
-        return false;
-    if (wish != NULL && !json_get_bool(body, "cancel", false)) {
-        session->wish = arena_strdup(session->arena, wish);
-        note_wish(session, NULL);
-    }
-    return true;
-}
-
-static bool promote_that_waited(Session *session, Error *err) {
-    if (session->waiting == NULL || session->stops > 0 || !is_following(session))
-        return true;
-    CLEANUP(json_freep) json_t *given = session->waiting;
-    session->waiting = NULL;
-    return send_promote(session, given, err);
-}
-
-/* The promote that this run is for. */
-static bool promote_when_following(Session *session, Error *err) {
-    if (session->input->promote == NULL || session->promote_sent || session->stops > 0 || !is_following(session))
-        return true;
-    session->promote_sent = true;
-    return send_promote(session, json_get_object(session->input->promote, "options"), err);
 }
 
 static void say_promoted(Session *session) {
@@ -295,8 +122,8 @@ static bool on_event(Session *session, const json_t *body, Error *err UNUSED) {
 }
 
 static bool on_progress(Session *session, const json_t *body, Error *err) {
-    return screen_progress(&session->screen, body, err) && promote_when_following(session, err) &&
-           promote_that_waited(session, err);
+    return screen_progress(&session->screen, body, err) && session_promote_when_following(session, err) &&
+           session_promote_that_waited(session, err);
 }
 
 static bool request(void *context, WireType type, const json_t *body, Error *err);
@@ -304,7 +131,7 @@ static bool request(void *context, WireType type, const json_t *body, Error *err
 /* Its id is made of both servers and databases: one of them was made anew, or the address leads elsewhere. */
 static bool refuse_other_job(const Session *session, const char *id, Error *err) {
     error_set(err, REASON_LEDGER_MISMATCH, "these two databases are migration %s, not %s", id, session->input->job_id);
-    if (is_abort(session))
+    if (session_is_abort(session))
         error_remedy(err,
                      "the address of one leads to another database, or that was made anew; when the destination that"
                      " it had is gone: pgcrane abort --source-only %s",
@@ -344,7 +171,7 @@ static bool on_promoted(Session *session, const json_t *body, Error *err) {
     session->promoting = false;
     session->cancel_sent = false;
     session->has_promoted = true;
-    note_wish(session, body);
+    session_note_wish(session, body);
     if (!session->promoted.ok && session->screen.progress.cdc.state == CDC_PROMOTING)
         session->screen.progress.cdc.state = CDC_FOLLOWING; /* the next picture says so too */
     say_promoted(session);
@@ -461,7 +288,7 @@ static void ask_to_stop(Session *session) {
 static bool request(void *context, WireType type, const json_t *body, Error *err) {
     Session *session = context;
     if (type == WIRE_PROMOTE)
-        return request_promote(session, body, err);
+        return session_request_promote(session, body, err);
     screen_note(&session->screen, "asked to stop from another terminal");
     if (session->stops == 0)
         ask_to_stop(session);
@@ -650,12 +477,12 @@ static void describe_left(const Session *session, Error *why) {
 static void end_control(Session *session) {
     Error err, why = session->failure;
     bool done = session->outcome == OUTCOME_DONE;
-    bool left = done && is_abort(session) && session->left > 0;
+    bool left = done && session_is_abort(session) && session->left > 0;
     if (session->control == NULL)
         return;
     if (left)
         describe_left(session, &why);
-    bool forget = done && is_abort(session) && !left && session->input->folder == NULL;
+    bool forget = done && session_is_abort(session) && !left && session->input->folder == NULL;
     if (!control_end(session->control, done && !left ? NULL : &why, forget, &err))
         screen_event(&session->screen, "warning", err.message);
     control_closep(&session->control);
