@@ -93,9 +93,11 @@ bool config_file_parse(Arena *arena, const char *path, const char *text, size_t 
 
 bool config_file_read(Arena *arena, const char *path, const Command *command, SettingVec *settings, Error *err) {
     CLEANUP(buf_fini) Buf text;
+    Error why;
 
     buf_init(&text, FILE_MAX);
-    if (!fd_read_file(path, &text, err))
-        return error_wrap(err, "--config");
+    /* As for whatever else it may say that is wrong: a unit need not try it again. */
+    if (!fd_read_file(path, &text, &why))
+        return error_set(err, REASON_USAGE, "--config: %s", why.message);
     return config_file_parse(arena, path, text.data, text.len, command, settings, err);
 }

@@ -12,8 +12,7 @@
 #include "cli/arguments.h"
 
 /* Appends what the file says and `settings` does not hold yet. Everybody reads one file: a key that is an option of
- * `serve` and not of this command is left out, any other is refused. USAGE with file and line, or what reading gives.
- */
+ * `serve` and not of this command is left out, any other is refused. USAGE, with file and line. */
 NODISCARD bool config_file_read(Arena *arena, const char *path, const Command *command, SettingVec *settings,
                                 Error *err);
 /* The same from its text. */

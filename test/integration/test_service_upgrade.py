@@ -1,8 +1,9 @@
-"""The program is replaced, or the machine shut down, while jobs are at work."""
+"""The program is replaced, the machine shut down, the store taken back to a copy, while jobs are at work."""
 import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 
 import pytest
 
@@ -63,4 +64,34 @@ def test_a_shutdown(tmp_path, source, dest, shop):
         wait_until(lambda: service.pids("session"), 30, "the job to go on")
         service.wait_ready("move")
         service.done("move", "promote")
+    assert_equal(*shop)
+
+
+def test_back_to_a_copy_of_the_store(tmp_path, source, dest, shop):
+    """As the guide says. The copy was made while the service ran, and knows nothing of a session that was begun since: the job goes
+    on from what is committed on its destination."""
+    with Service(tmp_path / "service") as service:
+        service.job_of("move", source, dest, ["shop"])
+        service.done("move", "start")
+        service.wait_ready("move")
+        store, copy = os.path.join(service.folder, "store.db"), tmp_path / "store.copy"
+        with contextlib.closing(sqlite3.connect(store)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
+            old.backup(new)
+        session = service.pids("session")
+        os.kill(session[0], signal.SIGKILL)
+        service.wait_anew("session", session)
+        service.wait_ready("move")
+        service.stop()
+        service.program.end_all()
+        shutil.rmtree(os.path.join(service.folder, "sessions"))
+        for name in ("store.db-wal", "store.db-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(service.folder, name))
+        shutil.copy(copy, store)
+        with Writer(shop[0]) as writer:
+            writer.wait_for(20)
+            service.start()
+            wait_until(lambda: service.pids("session"), 30, "the job to go on")
+            service.wait_ready("move")
+            service.done("move", "promote")
     assert_equal(*shop)

@@ -140,7 +140,7 @@ static void put_filter(const Service *service, json_t *body) {
 }
 
 static bool verify(Service *service, Error *err) {
-    static const JobVerb verb = {.api = "verify", .what = "check", .done = "checked, and can be started"};
+    static const JobVerb verb = {.api = "verify", .what = "check", .done = "checked, and nothing is in the way"};
 
     return run_verb(service, &verb, json_object(), err);
 }
