@@ -207,7 +207,7 @@ def test_killed(service, shop, bastion):
         wait_for_row(service, shop, number)
         service.wait_ready("move")
         wait_until(lambda: len(service.ssh()) == len(service.pids("tunnel")) == 2, 10, "two tunnels")
-    service.kill()
+    service.stop()
     assert service.kill_processes("session") == 1
     wait_until(lambda: not service.program.processes(), 20, f"all to end: {service.program.processes()}")
     service.assert_nothing_left()
@@ -222,7 +222,7 @@ def test_killed(service, shop, bastion):
 def test_minder_and_session_killed(service, shop):
     """The system ends ssh; files are removed by the next session."""
     service.begin()
-    service.kill()
+    service.stop()
     for pid in service.pids("tunnel") + service.pids("session"):
         os.kill(pid, signal.SIGSTOP)
     for pid in service.pids("tunnel") + service.pids("session"):
