@@ -2,6 +2,7 @@
 import contextlib
 import glob
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -303,6 +304,27 @@ def test_no_ssh(tmp_path, servers, keys, bastion):
     empty.mkdir()
     with Tunnelled(str(tmp_path), servers, keys, bastion, PATH=str(empty)) as service:
         service.refused("SSH_MISSING", "openssh-client", password=PASSWORD)
+
+
+FIRST_REFUSED = """#!/bin/sh
+echo "$*" >>{log}
+[ -e {mark} ] && exec /usr/bin/ssh "$@"
+touch {mark}
+echo "bind [127.0.0.1]:1: Address already in use" >&2
+exit 255
+"""
+
+
+def test_port_is_taken(tmp_path, servers, keys, bastion):
+    """Another one is taken, at once."""
+    folder, log = tmp_path / "bin", tmp_path / "argv"
+    folder.mkdir()
+    (folder / "ssh").write_text(FIRST_REFUSED.format(log=log, mark=tmp_path / "mark"), encoding="ascii")
+    (folder / "ssh").chmod(0o755)
+    with Tunnelled(str(tmp_path), servers, keys, bastion, PATH=f"{folder}:/usr/bin:/bin") as service:
+        assert "error" not in service.test(password=PASSWORD)
+    ports = re.findall(r"-L 127.0.0.1:(\d+):", log.read_text(encoding="ascii"))
+    assert len(ports) == len(set(ports)) == 2, ports
 
 
 # --- the profile ---
