@@ -37,7 +37,7 @@ def secure(cluster, folder):
         if cluster.user:
             shutil.chown(where, cluster.user, cluster.user)
     cluster.configure({"ssl": "on"})
-    cluster.restart()
+    cluster.reload()
     with open(made[1], encoding="ascii") as file:
         return file.read()
 
@@ -191,6 +191,18 @@ def test_from_start_to_promote(service, shop, bastion):
     service.assert_nothing_left()
     assert service.files() == []
     service.assert_no_secrets()
+
+
+@pytest.mark.turns(3)
+def test_cut_while_copying(tmp_path, servers, keys, bastion, shop):
+    """What was being copied is copied again, with the snapshot if that was lost."""
+    with Tunnelled(str(tmp_path), servers, keys, bastion, PGCRANE_FAILPOINT="copy.before_chunk:sleep=1500") as service:
+        service.make_job(kind="ONE_TIME")
+        service.verb("move", "start")
+        wait_until(lambda: shop[1].sql("SELECT to_regclass('keyless') IS NOT NULL") == [(True,)], 40, "the copy")
+        assert bastion.cut() == 2
+        service.wait_for("move", "COMPLETED", timeout=90)
+    assert_equal(*shop)
 
 
 # --- who dies ---
