@@ -159,14 +159,8 @@ def wait_for_row(service, shop, number):
 
 
 def test_from_start_to_promote(service, shop, bastion):
-    """Checked, started, cut off in the middle, promoted; each connection has come through the bastion."""
-    service.make_job()
-    service.done("move", "verify")
-    operation = service.end_of(service.good(service.get(f"{JOBS}/move:fetchSourceObjects")))
-    assert "error" not in operation and "shop" in service.objects("move"), operation
-    service.assert_nothing_left()
-    service.done("move", "start")
-    service.wait_ready("move")
+    """Started, cut off in the middle, promoted; each connection has come through the bastion."""
+    service.begin()
     assert len(service.ssh()) == len(service.pids("tunnel")) == 2
     rows = shop[0].sql("""SELECT ssl, backend_type FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                           WHERE application_name LIKE 'pgcrane%'""")
@@ -194,6 +188,16 @@ def test_from_start_to_promote(service, shop, bastion):
 
 
 @pytest.mark.turns(3)
+def test_checks_and_databases(service, shop):
+    """What is found out for a job, and changes nothing."""
+    service.make_job()
+    service.done("move", "verify")
+    operation = service.end_of(service.good(service.get(f"{JOBS}/move:fetchSourceObjects")))
+    assert "error" not in operation and "shop" in service.objects("move"), operation
+    service.assert_nothing_left()
+
+
+@pytest.mark.turns(3)
 def test_cut_while_copying(tmp_path, servers, keys, bastion, shop):
     """What was being copied is copied again, with the snapshot if that was lost."""
     with Tunnelled(str(tmp_path), servers, keys, bastion, PGCRANE_FAILPOINT="copy.before_chunk:sleep=1500") as service:
@@ -208,6 +212,7 @@ def test_cut_while_copying(tmp_path, servers, keys, bastion, shop):
 # --- who dies ---
 
 
+@pytest.mark.turns(2)
 def test_killed(service, shop, bastion):
     """ssh, its minder, the session: following goes on; everything at once: nothing is left but the job, which goes on later."""
     service.begin()
