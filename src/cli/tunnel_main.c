@@ -412,10 +412,12 @@ int tunnel_main(int argc UNUSED, char **argv UNUSED) {
     buf_init(&minder.said, TUNNEL_SAID_MAX);
     bool ok = prepare(&minder, &err);
     minder.next_us = 1; /* at once */
-    if (ok)
+    if (ok) {
         mind(&minder);
-    else
+    } else {
+        log_warning("tunnel: %s", err.message);
         tell(&minder, &err);
+    }
     end_ssh(&minder);
     fd_close(&minder.port_fd);
     wire_freep(&minder.wire);

@@ -77,11 +77,19 @@ static const Message message_private_connectivity = {"PrivateConnectivity", priv
                                                      COUNT_OF(private_connectivity_fields)};
 
 static const Field forward_ssh_fields[] = {
-    {.name = "hostname", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "hostname",
+     .kind = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .help = "the bastion host, as this service knows it; host and port of the profile are as the bastion knows them"},
     {.name = "username", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
     {.name = "port", .kind = FIELD_INT32, .min = 1, .max = 65535},
     {.name = "password", .kind = FIELD_STRING, .flags = FIELD_SECRET, .oneof = "authentication"},
-    {.name = "privateKey", .kind = FIELD_STRING, .flags = FIELD_SECRET, .oneof = "authentication", .max = 64 * 1024},
+    {.name = "privateKey",
+     .kind = FIELD_STRING,
+     .flags = FIELD_SECRET,
+     .oneof = "authentication",
+     .max = 64 * 1024,
+     .help = "as ssh-keygen writes it, without a passphrase"},
 };
 static const Message message_forward_ssh = {"ForwardSshTunnelConnectivity", forward_ssh_fields,
                                             COUNT_OF(forward_ssh_fields)};

@@ -2,6 +2,7 @@
 import contextlib
 import glob
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -36,7 +37,7 @@ def secure(cluster, folder):
         if cluster.user:
             shutil.chown(where, cluster.user, cluster.user)
     cluster.configure({"ssl": "on"})
-    cluster.restart()
+    cluster.reload()
     with open(made[1], encoding="ascii") as file:
         return file.read()
 
@@ -158,14 +159,8 @@ def wait_for_row(service, shop, number):
 
 
 def test_from_start_to_promote(service, shop, bastion):
-    """Checked, started, cut off in the middle, promoted; each connection has come through the bastion."""
-    service.make_job()
-    service.done("move", "verify")
-    operation = service.end_of(service.good(service.get(f"{JOBS}/move:fetchSourceObjects")))
-    assert "error" not in operation and "shop" in service.objects("move"), operation
-    service.assert_nothing_left()
-    service.done("move", "start")
-    service.wait_ready("move")
+    """Started, cut off in the middle, promoted; each connection has come through the bastion."""
+    service.begin()
     assert len(service.ssh()) == len(service.pids("tunnel")) == 2
     rows = shop[0].sql("""SELECT ssl, backend_type FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                           WHERE application_name LIKE 'pgcrane%'""")
@@ -192,9 +187,32 @@ def test_from_start_to_promote(service, shop, bastion):
     service.assert_no_secrets()
 
 
+@pytest.mark.turns(3)
+def test_checks_and_databases(service, shop):
+    """What is found out for a job, and changes nothing."""
+    service.make_job()
+    service.done("move", "verify")
+    operation = service.end_of(service.good(service.get(f"{JOBS}/move:fetchSourceObjects")))
+    assert "error" not in operation and "shop" in service.objects("move"), operation
+    service.assert_nothing_left()
+
+
+@pytest.mark.turns(3)
+def test_cut_while_copying(tmp_path, servers, keys, bastion, shop):
+    """What was being copied is copied again, with the snapshot if that was lost."""
+    with Tunnelled(str(tmp_path), servers, keys, bastion, PGCRANE_FAILPOINT="copy.before_chunk:sleep=1500") as service:
+        service.make_job(kind="ONE_TIME")
+        service.verb("move", "start")
+        wait_until(lambda: shop[1].sql("SELECT to_regclass('keyless') IS NOT NULL") == [(True,)], 40, "the copy")
+        assert bastion.cut() == 2
+        service.wait_for("move", "COMPLETED", timeout=90)
+    assert_equal(*shop)
+
+
 # --- who dies ---
 
 
+@pytest.mark.turns(2)
 def test_killed(service, shop, bastion):
     """ssh, its minder, the session: following goes on; everything at once: nothing is left but the job, which goes on later."""
     service.begin()
@@ -207,7 +225,7 @@ def test_killed(service, shop, bastion):
         wait_for_row(service, shop, number)
         service.wait_ready("move")
         wait_until(lambda: len(service.ssh()) == len(service.pids("tunnel")) == 2, 10, "two tunnels")
-    service.kill()
+    service.stop()
     assert service.kill_processes("session") == 1
     wait_until(lambda: not service.program.processes(), 20, f"all to end: {service.program.processes()}")
     service.assert_nothing_left()
@@ -222,7 +240,7 @@ def test_killed(service, shop, bastion):
 def test_minder_and_session_killed(service, shop):
     """The system ends ssh; files are removed by the next session."""
     service.begin()
-    service.kill()
+    service.stop()
     for pid in service.pids("tunnel") + service.pids("session"):
         os.kill(pid, signal.SIGSTOP)
     for pid in service.pids("tunnel") + service.pids("session"):
@@ -303,6 +321,27 @@ def test_no_ssh(tmp_path, servers, keys, bastion):
     empty.mkdir()
     with Tunnelled(str(tmp_path), servers, keys, bastion, PATH=str(empty)) as service:
         service.refused("SSH_MISSING", "openssh-client", password=PASSWORD)
+
+
+FIRST_REFUSED = """#!/bin/sh
+echo "$*" >>{log}
+[ -e {mark} ] && exec /usr/bin/ssh "$@"
+touch {mark}
+echo "bind [127.0.0.1]:1: Address already in use" >&2
+exit 255
+"""
+
+
+def test_port_is_taken(tmp_path, servers, keys, bastion):
+    """Another one is taken, at once."""
+    folder, log = tmp_path / "bin", tmp_path / "argv"
+    folder.mkdir()
+    (folder / "ssh").write_text(FIRST_REFUSED.format(log=log, mark=tmp_path / "mark"), encoding="ascii")
+    (folder / "ssh").chmod(0o755)
+    with Tunnelled(str(tmp_path), servers, keys, bastion, PATH=f"{folder}:/usr/bin:/bin") as service:
+        assert "error" not in service.test(password=PASSWORD)
+    ports = re.findall(r"-L 127.0.0.1:(\d+):", log.read_text(encoding="ascii"))
+    assert len(ports) == len(set(ports)) == 2, ports
 
 
 # --- the profile ---
