@@ -151,10 +151,15 @@ static const char *object_database(const Record *object) {
 void object_note(Record *object, const ObjectNews *news) {
     object->resource.state = object_state_name(news->state);
     object->resource.phase = object_phase_name(news->phase);
-    if (news->error != NULL)
-        (void)json_object_set_new(object->api, "error", status_to_json(news->error, NULL));
-    else
+    if (news->error == NULL) {
         (void)json_object_del(object->api, "error");
+        return;
+    }
+    json_t *status = status_to_json(news->error, NULL);
+    if (news->details != NULL)
+        (void)json_array_extend(json_object_get(status, "details"),
+                                (json_t *)(uintptr_t)news->details); /* is only read */
+    (void)json_object_set_new(object->api, "error", status);
 }
 
 static bool create_object(StoreTx *tx, Arena *arena, const char *job, const ObjectNews *news, Error *err) {

@@ -75,7 +75,8 @@ typedef struct ObjectNews {
     const char *database;
     ObjectState state;
     ObjectPhase phase;
-    const Error *error; /* NULL = none */
+    const Error *error;    /* NULL = none */
+    const json_t *details; /* more of the error's details, each with its @type; NULL = none */
 } ObjectNews;
 
 /* Sets state, phase and error of a loaded object. */

@@ -222,7 +222,8 @@ static bool begin_supervisor(Serve *serve, Error *err) {
     const SupervisorConfig config = {.store = serve->store,
                                      .secrets = serve->secrets,
                                      .state_dir = serve->options->state_dir,
-                                     .address = serve->options->listen};
+                                     .address = serve->options->listen,
+                                     .allow_hooks = serve->options->allow_hooks};
 
     return serve->options->api_only || supervisor_new(&config, &serve->supervisor, err);
 }

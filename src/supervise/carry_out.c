@@ -62,6 +62,13 @@ static bool may_seize(const Beginning *beginning, const Record *object) {
     return beginning->run > 1 && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
 }
 
+/* By the number of removals begun, this one among them. */
+static SeatForce force_of(const Look *look, const Record *object) {
+    int64_t begun = json_get_int(object->run, seat_run_FORCED, 0);
+
+    return look_is_forced(look) && begun > 0 && begun <= FORCE_MAX_ ? (SeatForce)(begun - 1) : FORCE_BOTH;
+}
+
 static bool begin(StoreTx *tx, void *context, Error *err) {
     Beginning *beginning = context;
     Look *look = beginning->look;
@@ -79,7 +86,7 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
                               .run = beginning->run,
                               .order = look->orders[beginning->at],
                               .seize = may_seize(beginning, &object),
-                              .force = look_is_forced(look) ? json_get_int(object.run, seat_run_FORCED, 1) - 1 : 0,
+                              .force = force_of(look, &object),
                               .lanes = MAX(1, lanes_of_machine() / places_of_job(look))};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
            record_save(tx, look->arena, &object, err);

@@ -20,7 +20,16 @@ static bool is_flag(const OptionInfo *info) {
     return found;
 }
 
-static bool set_flags(Arena *arena, const json_t *api, MigrateOptions *options, Error *err) {
+/* Whoever may change a job would run commands as the service's user. */
+static bool check_hook(const Supervisor *this, const OptionInfo *info, Error *err) {
+    if (this->config.allow_hooks || strncmp(info->flag, "hook-", strlen("hook-")) != 0)
+        return true;
+    error_set(err, REASON_NOT_PERMITTED, "dumpFlags: jobs of this service have no commands of their own (%s)",
+              info->flag);
+    return error_remedy(err, "take the flag out, or have the service started with --allow-hooks");
+}
+
+static bool set_flags(const Supervisor *this, Arena *arena, const json_t *api, MigrateOptions *options, Error *err) {
     const json_t *flags = json_get_array(json_object_get(api, "dumpFlags"), "dumpFlags");
 
     for (size_t at = 0; at < json_array_size(flags); at++) {
@@ -30,7 +39,8 @@ static bool set_flags(Arena *arena, const json_t *api, MigrateOptions *options, 
 
         if (info == NULL || !is_flag(info))
             return error_set(err, REASON_USAGE, "dumpFlags: there is no flag \"%s\"", name);
-        if (!options_set(arena, options, info, json_get_string(flag, "value", "true"), err))
+        if (!check_hook(this, info, err) ||
+            !options_set(arena, options, info, json_get_string(flag, "value", "true"), err))
             return false;
     }
     return true;
@@ -43,7 +53,8 @@ static void set_levels(const json_t *api, int64_t lanes, MigrateOptions *options
     options->jobs = strcmp(level, "MIN") == 0 ? 1 : strcmp(level, "MAX") == 0 ? lanes * 2 : lanes;
 }
 
-static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *ret_options, Error *err) {
+static bool make_options(const Supervisor *this, Arena *arena, const StartOrder *order, MigrateOptions *ret_options,
+                         Error *err) {
     const json_t *api = order->job->api;
 
     options_init(ret_options);
@@ -54,7 +65,8 @@ static bool make_options(Arena *arena, const StartOrder *order, MigrateOptions *
     ret_options->dest_only = order->force == FORCE_DEST_ONLY;
     set_levels(api, order->lanes, ret_options);
     /* Removing needs none of the flags, and must be possible when they are wrong. */
-    return (order->order == ORDER_REMOVE || set_flags(arena, api, ret_options, err)) && options_check(ret_options, err);
+    return (order->order == ORDER_REMOVE || set_flags(this, arena, api, ret_options, err)) &&
+           options_check(ret_options, err);
 }
 
 static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrder *order, const char *side,
@@ -93,7 +105,8 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
     CLEANUP(json_freep) json_t *dest = NULL;
     MigrateOptions options;
 
-    if (!make_options(arena, order, &options, err) || !profile_endpoint(this, tx, order, "source", &source, err) ||
+    if (!make_options(this, arena, order, &options, err) ||
+        !profile_endpoint(this, tx, order, "source", &source, err) ||
         !profile_endpoint(this, tx, order, "destination", &dest, err))
         return false;
     bool whole = order->object == NULL;

@@ -24,6 +24,7 @@ typedef struct SupervisorConfig {
     Secrets *secrets;
     const char *state_dir; /* sessions' folders are in it */
     const char *address;   /* what other nodes are told of this one */
+    bool allow_hooks;      /* jobs may name commands that a promote runs here */
 } SupervisorConfig;
 
 NODISCARD bool supervisor_new(const SupervisorConfig *config, Supervisor **ret_supervisor, Error *err);

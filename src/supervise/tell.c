@@ -175,6 +175,12 @@ static bool save_object(Look *look, size_t at, StoreTx *tx, Error *err) {
         return false;
     if (!note_object(look, at, &object, &news) && !says && !is_news(&object, &news))
         return true;
+    CLEANUP(json_freep) json_t *details = json_array();
+    size_t errors = 0;
+    if (picture->seat.refused && news.error != NULL &&
+        !findings_add_details(look->arena, picture->database, picture->said, details, &errors, err))
+        return false;
+    news.details = details;
     object_note(&object, &news);
     return record_save(tx, look->arena, &object, err);
 }

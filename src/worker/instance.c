@@ -45,12 +45,27 @@ bool instance_from_json(Run *run, const json_t *body, Error *err) {
 
 /* ---- Connections ---- */
 
+/* The database that a profile names may be one that is yet to be made. */
+static bool open_dest(Run *run, int64_t patience_us, Error *err) {
+    Error why;
+
+    if (db_open_patient(&run->dest_target, "instance", &run->stop, patience_us, &run->dest, err))
+        return true;
+    if (err->reason != REASON_NO_DATABASE)
+        return false;
+    DbTarget other = run->dest_target;
+    other.conninfo = arena_printf(run->arena, "%s dbname='postgres'", run->options.dest);
+    if (!db_open_patient(&other, "instance", &run->stop, patience_us, &run->dest, &why))
+        return false;
+    run->dest_target = other;
+    return true;
+}
+
 static bool open_both(Run *run, int64_t patience_us, Error *err) {
     if (run->source == NULL &&
         !db_open_patient(&run->source_target, "instance", &run->stop, patience_us, &run->source, err))
         return false;
-    return run->dest != NULL || run->options.dest == NULL ||
-           db_open_patient(&run->dest_target, "instance", &run->stop, patience_us, &run->dest, err);
+    return run->dest != NULL || run->options.dest == NULL || open_dest(run, patience_us, err);
 }
 
 bool run_instance_reconnect(Run *run, Error *err) {
