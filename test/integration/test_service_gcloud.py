@@ -7,7 +7,7 @@ from support.gcloud import Gcloud
 from support.service import Service
 from support.trouble import SCHEMA, Writer, assert_equal
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 PROFILE, JOB, OBJECT, OPERATION = ("connection-profiles",), ("migration-jobs",), ("objects",), ("operations",)
 
