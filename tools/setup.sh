@@ -12,6 +12,10 @@ build="gcc libc6-dev meson ninja-build pkg-config libpq-dev libjansson-dev libsq
 demo="$build postgresql-15 postgresql-client-15 util-linux openssh-client"
 tests="$demo make git libcmocka-dev python3-pytest python3-pytest-xdist python3-pytest-timeout python3-psycopg python3-paramiko
     clang libclang-rt-14-dev clang-format pmccabe openssl"
+# Node.js for the client that Google publishes; one that is there already, from wherever, brings its own npm.
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    tests="$tests nodejs npm"
+fi
 bench="$tests pgcopydb postgresql-15-wal2json"
 
 case ${1:-} in

@@ -73,8 +73,9 @@ class Workspace:
         os.mkdir(path, 0o700)
         return path
 
-    def cluster(self, name, overrides=None):
-        cluster = Cluster(self, name, 5432 + len(self.clusters), {**SETTINGS, **(overrides or {})})
+    def cluster(self, name, overrides=None, port=None):
+        """port: where it has to be a free one, because the overrides let it listen on the network."""
+        cluster = Cluster(self, name, port or 5432 + len(self.clusters), {**SETTINGS, **(overrides or {})})
         self.clusters.append(cluster)
         cluster.start()
         return cluster
@@ -85,7 +86,7 @@ class Workspace:
 
 
 class Cluster:
-    """One server. The port only names its socket: nothing listens on the network."""
+    """One server. The port only names its socket: nothing listens on the network, unless the settings say so."""
 
     def __init__(self, space, name, port, settings):
         self.space = space

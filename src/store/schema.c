@@ -66,6 +66,9 @@
     " name " TEXT " NOT NULL, create_us " INT " NOT NULL, expire_us " INT " NOT NULL, used_us " INT " NOT NULL,"       \
     " revoke_us " INT " NOT NULL)" END                                                                                 \
     "CREATE TABLE setting (name " TEXT " NOT NULL PRIMARY KEY, value " TEXT " NOT NULL)" END
+
+/* Who takes jobs over asks for them by state, each second. */
+#define STEP_3 "CREATE INDEX resource_by_state ON resource (kind, state, name);"
 /* clang-format on */
 
 #define SQLITE_TYPES "TEXT", "INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT;"
@@ -75,6 +78,7 @@
 const SchemaStep schema_steps[] = {
     {WITH(STEP_1, SQLITE_TYPES) STEP_1_SQLITE, WITH(STEP_1, POSTGRESQL_TYPES) STEP_1_POSTGRESQL},
     {WITH(STEP_2, SQLITE_TYPES), WITH(STEP_2, POSTGRESQL_TYPES)},
+    {STEP_3, STEP_3},
 };
 
 const int schema_version = COUNT_OF(schema_steps);
