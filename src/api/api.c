@@ -1,6 +1,7 @@
 /* Routes of the API, and what is beside it: health, version, the OpenAPI document. */
 #include "api/api.h"
 
+#include "api/cache.h"
 #include "api/call.h"
 #include "api/watch.h"
 #include "config.h"
@@ -12,6 +13,7 @@ struct Api {
     Arena *arena;
     ApiConfig config;
     Watch *watch;
+    Cache *cache;
     HttpRouter router;
     const char *openapi; /* its text */
 };
@@ -26,6 +28,10 @@ const ApiConfig *api_config(const Api *api) {
 
 Watch *api_watch(const Api *api) {
     return api->watch;
+}
+
+Cache *api_cache(const Api *api) {
+    return api->cache;
 }
 
 static void send_text(HttpResponse *response, int status, const char *type, const char *text) {
@@ -131,7 +137,9 @@ bool api_new(const ApiConfig *config, Api **ret_api, Error *err) {
 
     api->arena = arena;
     api->config = *config;
+    api->cache = cache_new();
     if (!watch_new(config->store, API_WAITING_MAX, &api->watch, err)) {
+        cache_freep(&api->cache);
         arena_free(arena);
         return false;
     }
@@ -149,6 +157,7 @@ void api_freep(Api **api) {
     if (*api == NULL)
         return;
     watch_freep(&(*api)->watch);
+    cache_freep(&(*api)->cache);
     arena_free((*api)->arena);
     *api = NULL;
 }

@@ -40,3 +40,5 @@ Store *api_store(const Api *api);
 const ApiConfig *api_config(const Api *api);
 struct Watch;
 struct Watch *api_watch(const Api *api);
+struct Cache;
+struct Cache *api_cache(const Api *api);

@@ -11,8 +11,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { ANSWER_MAX = 64 * 1024 * 1024 };
-
 bool call_refuse(ApiCall *call, const char *field, const char *format, ...) {
     va_list args;
 
@@ -59,28 +57,31 @@ bool call_check_etag(const ApiCall *call, const StoreResource *resource, Error *
 
 /* ---- Answers ---- */
 
-static bool wants_pretty(const ApiCall *call) {
+bool call_wants_pretty(const ApiCall *call) {
     const char *text = http_fields_get(call->request->query, "prettyPrint");
 
     return text != NULL && strcasecmp(text, "true") == 0;
+}
+
+static void send_text(ApiCall *call, int status, const char *text, size_t len) {
+    http_response_status(call->response, status);
+    if (call->etag != NULL)
+        http_response_header(call->response, "ETag", arena_printf(call->arena, "\"%s\"", call->etag));
+    http_response_header(call->response, "Cache-Control", "no-store");
+    http_response_body(call->response, "application/json; charset=UTF-8", text, len);
 }
 
 void call_send_json(ApiCall *call, int status, const json_t *answer) {
     CLEANUP(buf_fini) Buf text;
 
     buf_init(&text, ANSWER_MAX);
-    json_print(answer, wants_pretty(call) ? 2 : 0, &text);
+    json_print(answer, call_wants_pretty(call) ? 2 : 0, &text);
     if (text.overflowed) {
         http_response_error(call->response, 500, "the answer is larger than %d bytes: ask for smaller pages",
                             ANSWER_MAX);
         return;
     }
-    http_response_status(call->response, status);
-    if (call->etag != NULL)
-        http_response_header(call->response, "ETag", arena_printf(call->arena, "\"%s\"", call->etag));
-    http_response_header(call->response, "Cache-Control", "no-store");
-    http_response_body(call->response, "application/json; charset=UTF-8",
-                       arena_strndup(call->arena, text.data, text.len), text.len);
+    send_text(call, status, arena_strndup(call->arena, text.data, text.len), text.len);
 }
 
 void call_send_error(ApiCall *call, const Error *err) {
@@ -355,6 +356,8 @@ void call_handle(void *context, HttpRequest *request, HttpResponse *response) {
         call_send_error(&call, &err);
     else if (call.wants_stream)
         watch_stream(api_watch(call.api), response, call.resource, call.stream_after);
+    else if (call.answer_text != NULL)
+        send_text(&call, 200, call.answer_text, strlen(call.answer_text));
     else if (call.answer != NULL)
         call_send_json(&call, 200, call.answer);
     wipe_secrets(&call);

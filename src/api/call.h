@@ -107,7 +107,8 @@ struct ApiCall {
     StoreTx *tx;
     /* Out: */
     json_t *answer;
-    const char *operation; /* the answer is this operation */
+    const char *answer_text; /* the same as text, in the arena; NULL = answer counts */
+    const char *operation;   /* the answer is this operation */
     const char *etag;
     bool wants_stream; /* the answer is the event log of the job, from behind stream_after on */
     int64_t stream_after;
@@ -129,5 +130,7 @@ NODISCARD bool call_answer_done(ApiCall *call, const char *target, const char *v
 /* Adds to the violations; false. */
 bool call_refuse(ApiCall *call, const char *field, const char *format, ...) PRINTF(3, 4);
 
+bool call_wants_pretty(const ApiCall *call);
+enum { ANSWER_MAX = 64 * 1024 * 1024 };
 void call_send_json(ApiCall *call, int status, const json_t *answer);
 void call_send_error(ApiCall *call, const Error *err);

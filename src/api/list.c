@@ -8,6 +8,7 @@
  *
  * A token begins with a hash of filter and order, so that it cannot be used for another list.
  */
+#include "api/cache.h"
 #include "api/kinds.h"
 
 #include "common/hash.h"
@@ -152,6 +153,65 @@ static const char *make_mark(const ApiCall *call, const Listing *listing) {
     return arena_printf(call->arena, "%0*" PRIx64, (int)TOKEN_MARK, hash_text64(all));
 }
 
+/* ---- As text: what most clients ask for, page after page ---- */
+
+static bool item_text(const Listing *listing, const StoreResource *resource, const char **ret_text, Error *err) {
+    ApiCall *call = listing->call;
+    Cache *cache = api_cache(call->api);
+    CLEANUP(record_fini) Record record = {0};
+    CLEANUP(json_freep) json_t *answer = NULL;
+
+    *ret_text = cache_find(cache, call->arena, resource);
+    if (*ret_text != NULL)
+        return true;
+    if (!record_open(resource, &record, err))
+        return false;
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, ANSWER_MAX);
+    answer = listing->kind->render(&record, call->arena);
+    json_print(answer, 0, &text);
+    if (!buf_ok(&text, resource->name, err))
+        return false;
+    *ret_text = arena_strndup(call->arena, text.data, text.len);
+    cache_keep(cache, resource, *ret_text);
+    return true;
+}
+
+static bool is_plain(Listing *listing) {
+    return call_text(listing->call, PARAM_FILTER)[0] == '\0' && listing->within[0] == '\0' &&
+           !call_wants_pretty(listing->call) && is_store_order(listing);
+}
+
+/* Page tokens are letters and digits: nothing in them is to be escaped. */
+static bool list_text(Listing *listing, const char *token, Error *err) {
+    StorePage page = {.next_cursor = ""};
+
+    listing->query.cursor = token;
+    listing->query.page_size = listing->wanted;
+    if (!store_list(listing->call->tx, &listing->query, &page, err))
+        return false;
+    CLEANUP(buf_fini) Buf text;
+    buf_init(&text, ANSWER_MAX);
+    buf_printf(&text, "{\"%s\":[", listing->kind->list);
+    for (size_t at = 0; at < page.count; at++) {
+        const char *item = NULL;
+
+        if (!item_text(listing, &page.items[at], &item, err))
+            return false;
+        if (at > 0)
+            buf_append_char(&text, ',');
+        buf_append_str(&text, item);
+    }
+    buf_append_char(&text, ']');
+    if (page.next_cursor[0] != '\0')
+        buf_printf(&text, ",\"nextPageToken\":\"%s%s\"", listing->mark, page.next_cursor);
+    buf_append_char(&text, '}');
+    if (!buf_ok(&text, "the answer: ask for smaller pages", err))
+        return false;
+    listing->call->answer_text = arena_strndup(listing->call->arena, text.data, text.len);
+    return true;
+}
+
 /* ---- The method ---- */
 
 static bool read_request(Listing *listing, Error *err) {
@@ -191,6 +251,8 @@ static bool list(ApiCall *call, NameKind of, Error *err) {
 
     if (!read_request(&listing, err) || !read_token(&listing, &token, err))
         return false;
+    if (is_plain(&listing))
+        return list_text(&listing, token, err);
     bool done =
         is_store_order(&listing) ? list_stored(&listing, token, &next, err) : list_sorted(&listing, token, &next, err);
     if (done)

@@ -25,7 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOOKS_MAX = 10 };
+enum { LOOKS_MAX = 10, COPIES_A_CORE = 4 };
 
 /* ---- Loading ---- */
 
@@ -217,11 +217,35 @@ static bool takes_place(SeatState state) {
     return state == SEAT_BEGINNING || state == SEAT_CHECKING || state == SEAT_COPYING;
 }
 
-static void give_places(Look *look) {
-    int64_t left = places_of_job(look);
+/* One that goes on with following must not wait behind copies: its source keeps WAL meanwhile. */
+static bool is_copying_job(const Look *look) {
+    return look->view.phase == JOB_PHASE_NONE || look->view.phase == JOB_PHASE_FULL_DUMP;
+}
+
+/* Some for each core, whatever jobs they are of: fifty at once would only be in each other's way, but a few that take
+ * days must not keep the others waiting. */
+static int64_t places_of_node(const Look *look) {
+    int64_t left = lanes_of_machine() * COPIES_A_CORE;
+
+    for (size_t at = 0; at < look->this->held_count; at++)
+        if (look->this->held[at] != look->held)
+            left -= look->this->held[at]->copying;
+    return left;
+}
+
+static int64_t copies_of(const Look *look) {
+    int64_t count = 0;
 
     for (size_t at = 0; at < look->count; at++)
-        left -= takes_place(look->pictures[at].seat.state);
+        count += takes_place(look->pictures[at].seat.state);
+    return count;
+}
+
+static void give_places(Look *look) {
+    int64_t most = places_of_job(look), copies = copies_of(look);
+
+    if (is_copying_job(look))
+        most = MIN(most, places_of_node(look));
     for (size_t at = 0; at < look->count; at++) {
         Seat *seat = &look->pictures[at].seat;
         seat->may_start = seat->may_start && is_prepared_database(&look->objects[at]);
@@ -231,9 +255,10 @@ static void give_places(Look *look) {
 
         if (!wants || !seat->may_start)
             continue;
-        seat->may_start = left > 0;
-        left -= seat->due == DUE_START || seat->may_try_again;
+        seat->may_start = copies < most;
+        copies += seat->may_start && (seat->due == DUE_START || seat->may_try_again);
     }
+    look->held->copying = is_copying_job(look) ? copies : 0;
 }
 
 /* ---- What is decided ---- */

@@ -398,7 +398,8 @@ def test_killed_while_the_schema_is_made(place):
 
 
 def to_version_1(place):
-    """What the first schema was: without the tables of the second."""
+    """What the first schema was: without the tables of the second and the index of the third."""
+    place.sql("DROP INDEX resource_by_state")
     place.sql("DROP TABLE token")
     place.sql("DROP TABLE setting")
     place.sql("PRAGMA user_version = 1" if place.backend == "sqlite" else "UPDATE store_meta SET version = 1")
