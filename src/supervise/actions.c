@@ -151,6 +151,24 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
     return true;
 }
 
+static bool settle(StoreTx *tx, const Entry *entry, Error *err) {
+    const StoreAction *action = entry->action;
+
+    if (entry->is_errand && !entry->end.over)
+        return store_outbox_postpone(tx, action->id, action->attempt, look_again_us, err);
+    return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
+}
+
+/* An errand needs the job for the moment: nobody has it, or this node does. */
+static bool give_back(StoreTx *tx, Entry *entry, Error *err) {
+    int64_t epoch = entry->epoch;
+
+    if (epoch == 0 || !entry->is_errand || held_find(entry->this, entry->action->owner) != NULL)
+        return true;
+    entry->epoch = 0;
+    return lease_give_back(entry->this, tx, entry->action->owner, epoch, err);
+}
+
 /* Another node may have been given the entry meanwhile: then nothing of this stays. */
 static bool handle(StoreTx *tx, void *context, Error *err) {
     Entry *entry = context;
@@ -162,9 +180,7 @@ static bool handle(StoreTx *tx, void *context, Error *err) {
         return false;
     if (strstr(action->owner, "/migrationJobs/") != NULL && entry->epoch == 0)
         return store_outbox_postpone(tx, action->id, action->attempt, put_back_us, err);
-    if (entry->is_errand && !entry->end.over)
-        return store_outbox_postpone(tx, action->id, action->attempt, look_again_us, err);
-    return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
+    return settle(tx, entry, err) && give_back(tx, entry, err);
 }
 
 typedef struct Taken {

@@ -47,6 +47,12 @@ bool lease_take(const Supervisor *this, StoreTx *tx, const char *job, int64_t *r
     return true;
 }
 
+bool lease_give_back(const Supervisor *this, StoreTx *tx, const char *job, int64_t epoch, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+
+    return store_lease_release(tx, lease_name(arena, job), this->node, epoch, err);
+}
+
 Held *held_add(Supervisor *this, const char *job, int64_t epoch) {
     Held *held = held_find(this, job);
 

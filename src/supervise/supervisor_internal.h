@@ -38,6 +38,8 @@ struct Supervisor {
 Held *held_find(const Supervisor *this, const char *job);
 /* The lease of the job, in a body of store_write(): acquires it when it is free. *ret_epoch 0: another node has it. */
 NODISCARD bool lease_take(const Supervisor *this, StoreTx *tx, const char *job, int64_t *ret_epoch, Error *err);
+/* In the same transaction, for what is over with it. */
+NODISCARD bool lease_give_back(const Supervisor *this, StoreTx *tx, const char *job, int64_t epoch, Error *err);
 /* Behind the commit of lease_take(). */
 Held *held_add(Supervisor *this, const char *job, int64_t epoch);
 void held_drop(Supervisor *this, Held *held);
