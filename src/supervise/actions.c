@@ -151,6 +151,14 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
     return true;
 }
 
+/* Behind all else of its owner, which would wait as long as this does: a promote may wait for hours. */
+static bool look_again(StoreTx *tx, const StoreAction *action, Error *err) {
+    StoreAction again = {.owner = action->owner, .action = action->action, .body = action->body};
+
+    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, look_again_us, err) &&
+           store_outbox_done(tx, action->id, action->attempt, err);
+}
+
 /* Another node may have been given the entry meanwhile: then nothing of this stays. */
 static bool handle(StoreTx *tx, void *context, Error *err) {
     Entry *entry = context;
@@ -163,7 +171,7 @@ static bool handle(StoreTx *tx, void *context, Error *err) {
     if (strstr(action->owner, "/migrationJobs/") != NULL && entry->epoch == 0)
         return store_outbox_postpone(tx, action->id, action->attempt, put_back_us, err);
     if (entry->is_errand && !entry->end.over)
-        return store_outbox_postpone(tx, action->id, action->attempt, look_again_us, err);
+        return look_again(tx, action, err);
     return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
 }
 
