@@ -115,6 +115,35 @@ bool is_of_the_store(const Error *err) {
     return false;
 }
 
+typedef struct GivingUp {
+    const Look *look;
+    size_t at;
+    const Error *why;
+} GivingUp;
+
+static bool give_up(StoreTx *tx, void *context, Error *err) {
+    const GivingUp *giving = context;
+    const Look *look = giving->look;
+    CLEANUP(record_fini) Record object = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) ||
+        !record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[giving->at].resource.name, &object, err))
+        return false;
+    json_t *left = json_object_get(object.run, seat_run_LEFT);
+    if (left == NULL)
+        (void)json_object_set_new(object.run, seat_run_LEFT, left = json_array());
+    (void)json_array_append_new(left, json_string_lossy(giving->why->message));
+    (void)json_object_set_new(object.run, seat_run_REMOVED, json_true());
+    return record_save(tx, look->arena, &object, err);
+}
+
+/* By force a removal that cannot even be begun, since a key or a profile is gone, does not keep the job. */
+static bool fail_removal(Look *look, size_t at, const Error *why, Error *err) {
+    GivingUp giving = {.look = look, .at = at, .why = why};
+
+    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+}
+
 static bool start_seat(Look *look, size_t at, Error *err) {
     Beginning beginning = {.look = look, .at = at};
     const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
@@ -123,7 +152,10 @@ static bool start_seat(Look *look, size_t at, Error *err) {
     if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
         json_freep(&beginning.start);
         *err = why;
-        return !is_of_the_store(&why) && fail_start(look, &why, err);
+        if (is_of_the_store(&why))
+            return false;
+        return look_is_forced(look) && look->orders[at] == ORDER_REMOVE ? fail_removal(look, at, &why, err)
+                                                                        : fail_start(look, &why, err);
     }
     log_info("%s, database %s: session %lld, %s", look->held->name, look->pictures[at].database,
              (long long)beginning.run, seat_order_name(look->orders[at]));

@@ -184,6 +184,14 @@ static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture
     return true;
 }
 
+/* By force: its removal could not be begun. */
+static bool is_given_up(const SeatInput *input) {
+    const json_t *run = input->object->run;
+
+    return input->is_forced && json_get_bool(run, seat_run_REMOVED, false) &&
+           json_array_size(json_object_get(run, seat_run_LEFT)) > 0;
+}
+
 /* One that is done has removed everything itself; so has one that never was. */
 static void note_removed(const SeatInput *input, SeatPicture *picture) {
     Seat *seat = &picture->seat;
@@ -277,6 +285,7 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
     picture.seat.may_start = picture.seat.due != DUE_NOTHING || is_retry_due(input);
     if (input->is_forced && picture.seat.removing)
         look_at_forced(input, &picture);
+    picture.given_up = picture.given_up || is_given_up(input);
     note_removed(input, &picture);
     *ret_picture = picture;
     return true;

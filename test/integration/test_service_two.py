@@ -200,3 +200,19 @@ def test_a_list_that_is_empty(verb, two):
     two.ready()
     refused = two.service.post(f"{JOBS}/job:{verb}", {"objectsFilter": filter_of()})
     assert refused.status == 400 and refused["error"]["status"] == "INVALID_ARGUMENT", refused
+
+
+def test_removal_by_force_that_cannot_begin(two):
+    """A profile that is gone, as a key that is lost, does not keep the job."""
+    sessions = two.ready()
+    stop = two.service.verb("job", "stop")
+    two.until(lambda: all("STOP" in session.heard for session in sessions), "the sessions to hear of the stop")
+    for session in sessions:
+        session.say("stopped")
+    two.end_of(stop)
+    two.service.kill()
+    two.service.sql("DELETE FROM resource WHERE name LIKE '%/connectionProfiles/from'")
+    two.service.start()
+    operation = two.service.good(two.service.delete(f"{JOBS}/job", force=True))
+    ended = two.end_of(operation)
+    assert "error" not in ended and "database one" in ended["metadata"]["statusMessage"], ended
