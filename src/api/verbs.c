@@ -101,6 +101,16 @@ static bool is_partial(const json_t *filter) {
            strcmp(json_get_string(objects, "objectsSelectionType", ""), "ALL_OBJECTS") != 0;
 }
 
+/* A list that came out empty does not mean all of them. */
+static bool check_filter(ApiCall *call) {
+    const json_t *objects = json_object_get(json_object_get(call->body, "objectsFilter"), "sourceObjectsConfig");
+    bool some = strcmp(json_get_string(objects, "objectsSelectionType", ""), "SPECIFIED_OBJECTS") == 0;
+
+    return !some || json_array_size(json_object_get(objects, "objectConfigs")) > 0 ||
+           call_refuse(call, "objectsFilter.sourceObjectsConfig.objectConfigs",
+                       "SPECIFIED_OBJECTS needs databases; without objectsFilter all of them are meant");
+}
+
 static bool ask_of_some(ApiCall *call, Errand errand, Error *err) {
     CLEANUP(record_fini) Record job = {0};
 
@@ -114,12 +124,16 @@ bool migration_restart(ApiCall *call, Error *err) {
 
     if (some && failed)
         return call_refuse(call, "restartFailedObjects", "cannot be given together with objectsFilter");
+    if (!check_filter(call))
+        return false;
     return some || failed ? ask_of_some(call, ERRAND_RESTART_OBJECTS, err) : wish(call, EVENT_USER_RESTART, err);
 }
 
 bool migration_promote(ApiCall *call, Error *err) {
     if (json_get_bool(call->body, "failback", false))
         return error_set(err, REASON_NOT_SERVED, "promote with failback is not served here");
+    if (!check_filter(call))
+        return false;
     return is_partial(json_object_get(call->body, "objectsFilter")) ? ask_of_some(call, ERRAND_PROMOTE_OBJECTS, err)
                                                                     : wish(call, EVENT_USER_PROMOTE, err);
 }

@@ -48,9 +48,16 @@ static bool check_value(const Reading *reading, const OptionInfo *info, const ch
            error_wrap(err, "%s, line %d", reading->path, reading->line);
 }
 
+/* What is none is not told again: a connection string has equals signs, too. */
+static bool looks_like_name(const char *key) {
+    return strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == strlen(key);
+}
+
 static bool take(Reading *reading, const char *key, const char *value, Error *err) {
     const OptionInfo *info = option_find(key);
 
+    if (!looks_like_name(key))
+        return refuse(reading, "what stands before the equals sign is no name", "", err);
     if (info == NULL || !command_takes(command_find("serve"), info) || strcmp(key, self) == 0)
         return refuse(reading, key, " is no setting", err);
     if (is_seen(reading, key))

@@ -151,11 +151,19 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
     return true;
 }
 
+/* Behind all else of its owner, which would wait as long as this does: a promote may wait for hours. */
+static bool look_again(StoreTx *tx, const StoreAction *action, Error *err) {
+    StoreAction again = {.owner = action->owner, .action = action->action, .body = action->body};
+
+    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, look_again_us, err) &&
+           store_outbox_done(tx, action->id, action->attempt, err);
+}
+
 static bool settle(StoreTx *tx, const Entry *entry, Error *err) {
     const StoreAction *action = entry->action;
 
     if (entry->is_errand && !entry->end.over)
-        return store_outbox_postpone(tx, action->id, action->attempt, look_again_us, err);
+        return look_again(tx, action, err);
     return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
 }
 

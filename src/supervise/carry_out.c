@@ -13,8 +13,16 @@ typedef struct Beginning {
     Look *look;
     size_t at;
     int64_t run;
+    bool is_first;
     json_t *start; /* the caller's */
 } Beginning;
+
+/* What the removal before could not do is for the next one to do, which asks another side; what one that was lost would
+ * have done is not known: it is done once more. */
+static bool is_once_more(const SeatPicture *picture, const Record *object) {
+    return picture->has_error && picture->error.reason == REASON_WORKER_LOST &&
+           json_get_int(object->run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
+}
 
 /* By force: what the removal before could not do is kept, to be told at the end. */
 static void note_removal(const Beginning *beginning, Record *object) {
@@ -23,6 +31,8 @@ static void note_removal(const Beginning *beginning, Record *object) {
     int64_t begun = json_get_int(object->run, seat_run_FORCED, 0);
 
     if (!look_is_forced(beginning->look))
+        return;
+    if (begun > 0 && is_once_more(picture, object))
         return;
     (void)json_object_set_new(object->run, seat_run_FORCED, json_integer(begun + 1));
     if (left == NULL)
@@ -37,7 +47,7 @@ static void note_beginning(const Beginning *beginning, Record *object) {
     bool by_itself = look->pictures[beginning->at].seat.due == DUE_NOTHING;
     int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
 
-    if (beginning->run > 1 && strcmp(json_get_string(object->run, seat_run_HOME, ""), look->this->home) != 0)
+    if (!beginning->is_first && strcmp(json_get_string(object->run, seat_run_HOME, ""), look->this->home) != 0)
         (void)json_object_set_new(object->run, seat_run_MOVED, json_true());
     (void)json_object_set_new(object->run, seat_run_RUN, json_integer(beginning->run));
     (void)json_object_set_new(object->run, seat_run_HOME, json_string(look->this->home));
@@ -45,6 +55,7 @@ static void note_beginning(const Beginning *beginning, Record *object) {
     (void)json_object_set_new(object->run, seat_run_LAUNCH,
                               json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
     (void)json_object_del(object->run, seat_run_RETRY_AT_US);
+    (void)json_object_del(object->run, seat_run_ENDED);
     if (order == ORDER_REMOVE)
         note_removal(beginning, object);
     if (by_itself)
@@ -59,7 +70,7 @@ static void note_beginning(const Beginning *beginning, Record *object) {
 static bool may_seize(const Beginning *beginning, const Record *object) {
     const SeatPicture *picture = &beginning->look->pictures[beginning->at];
 
-    return beginning->run > 1 && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
+    return !beginning->is_first && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
 }
 
 /* By the number of removals begun, this one among them. */
@@ -79,7 +90,9 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
     if (!lease_check(look->this, tx, look->held, err) ||
         !record_load(tx, STORE_MIGRATION_JOB_OBJECT, name, &object, err))
         return false;
-    beginning->run = json_get_int(object.run, seat_run_RUN, 0) + 1;
+    beginning->run = json_get_int(object.run, seat_run_RUN, 0);
+    beginning->is_first = beginning->run == 0;
+    beginning->run = MAX(beginning->run, json_get_int(object.run, seat_run_LAST, 0)) + 1;
     note_beginning(beginning, &object);
     const StartOrder order = {.job = &look->job,
                               .object = &object,
@@ -109,6 +122,35 @@ bool is_of_the_store(const Error *err) {
     return false;
 }
 
+typedef struct GivingUp {
+    const Look *look;
+    size_t at;
+    const Error *why;
+} GivingUp;
+
+static bool give_up(StoreTx *tx, void *context, Error *err) {
+    const GivingUp *giving = context;
+    const Look *look = giving->look;
+    CLEANUP(record_fini) Record object = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) ||
+        !record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[giving->at].resource.name, &object, err))
+        return false;
+    json_t *left = json_object_get(object.run, seat_run_LEFT);
+    if (left == NULL)
+        (void)json_object_set_new(object.run, seat_run_LEFT, left = json_array());
+    (void)json_array_append_new(left, json_string_lossy(giving->why->message));
+    (void)json_object_set_new(object.run, seat_run_REMOVED, json_true());
+    return record_save(tx, look->arena, &object, err);
+}
+
+/* By force a removal that cannot even be begun, since a key or a profile is gone, does not keep the job. */
+static bool fail_removal(Look *look, size_t at, const Error *why, Error *err) {
+    GivingUp giving = {.look = look, .at = at, .why = why};
+
+    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+}
+
 static bool start_seat(Look *look, size_t at, Error *err) {
     Beginning beginning = {.look = look, .at = at};
     const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
@@ -117,7 +159,10 @@ static bool start_seat(Look *look, size_t at, Error *err) {
     if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
         json_freep(&beginning.start);
         *err = why;
-        return !is_of_the_store(&why) && fail_start(look, &why, err);
+        if (is_of_the_store(&why))
+            return false;
+        return look_is_forced(look) && look->orders[at] == ORDER_REMOVE ? fail_removal(look, at, &why, err)
+                                                                        : fail_start(look, &why, err);
     }
     log_info("%s, database %s: session %lld, %s", look->held->name, look->pictures[at].database,
              (long long)beginning.run, seat_order_name(look->orders[at]));

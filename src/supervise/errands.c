@@ -19,6 +19,7 @@
 #include "model/status.h"
 #include "supervise/endpoint.h"
 #include "supervise/findings.h"
+#include "supervise/promotes.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -278,13 +279,18 @@ bool is_named_in(const json_t *list, const char *database) {
     return false;
 }
 
+/* By this very errand, whose entry has come again. */
+static bool is_begun_anew(const Errands *errands, const Record *object) {
+    return strcmp(json_get_string(object->run, seat_run_RESTARTED, ""), errands->operation) == 0;
+}
+
 /* Those that the filter names, or those that have failed. One that is promoted is the application's. */
 static bool is_to_begin_anew(const Errands *errands, const Record *object) {
     const json_t *filter = json_object_get(json_object_get(errands->args, "objectsFilter"), "sourceObjectsConfig");
     const json_t *list = json_get_array(filter, "objectConfigs");
     const char *state = object->resource.state;
 
-    if (strcmp(state, object_state_name(OBJECT_COMPLETED)) == 0)
+    if (strcmp(state, object_state_name(OBJECT_COMPLETED)) == 0 || is_begun_anew(errands, object))
         return false;
     return json_array_size(list) > 0 ? is_named_in(list, seat_database(object))
                                      : strcmp(state, object_state_name(OBJECT_FAILED)) == 0;
@@ -303,6 +309,12 @@ static bool begin_objects_anew(StoreTx *tx, void *context, Error *err) {
 
         if (!is_to_begin_anew(errands, &objects[at]))
             continue;
+        if (promotes_wish(&objects[at]) != NULL) {
+            ok = error_set(err, REASON_JOB_STATE, "database %s is being promoted: call that off first",
+                           seat_database(&objects[at]));
+            break;
+        }
+        (void)json_object_set_new(run, seat_run_RESTARTED, json_string(errands->operation));
         (void)json_object_set_new(run, seat_run_LAUNCH, json_integer(-1));
         (void)json_object_set_new(run, seat_run_SETTLED, json_integer(-1));
         (void)json_object_del(run, seat_run_LOSSES);

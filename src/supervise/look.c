@@ -103,7 +103,13 @@ bool is_selected(const Look *look, size_t at) {
 }
 
 bool is_deselected(const Look *look, size_t at) {
-    return look->view.state != JOB_DELETING && !is_selected(look, at);
+    return look->out[at];
+}
+
+static bool is_out(const Look *look, size_t at) {
+    bool removing = json_get_bool(look->objects[at].run, seat_run_REMOVING, false);
+
+    return look->view.state != JOB_DELETING && (removing || !is_selected(look, at));
 }
 
 static bool lacks_objects(const Look *look) {
@@ -189,6 +195,7 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
         .is_deleting = look->view.state == JOB_DELETING || is_deselected(look, at),
         .is_apart = is_deselected(look, at),
         .is_forced = look_is_forced(look),
+        .is_continuous = look->view.is_continuous,
         .launch = launch_of(look, at),
         .anew = json_get_int(look->job.run, job_run_ANEW, 0),
         .has_child = children_lives(look->this->children, folder, run),
@@ -285,7 +292,8 @@ static bool is_retry_due(const Look *look) {
            (look->view.state == JOB_FAILED || look->view.state == JOB_DELETING);
 }
 
-/* Those that are part of the job are decided about together; each of the others for itself. */
+/* Those that are part of the job are decided about together; each of the others for itself. One that is to be part of
+ * it again is as one that waits for its turn. */
 static void decide_seats(Look *look) {
     Seat *seats = arena_array(look->arena, Seat, look->count + 1);
     SeatOrder *orders = arena_array(look->arena, SeatOrder, look->count + 1);
@@ -293,12 +301,14 @@ static void decide_seats(Look *look) {
     size_t count = 0;
 
     for (size_t at = 0; at < look->count; at++) {
-        if (is_deselected(look, at)) {
+        bool out = is_deselected(look, at);
+
+        if (out)
             look->orders[at] = decide_apart(&look->pictures[at].seat);
+        if (out && !is_selected(look, at))
             continue;
-        }
         places[count] = at;
-        seats[count++] = look->pictures[at].seat;
+        seats[count++] = out ? (Seat){.state = SEAT_IDLE} : look->pictures[at].seat;
     }
     if (count == 0) {
         decide_without_seats(look);
@@ -306,7 +316,8 @@ static void decide_seats(Look *look) {
     }
     look->decision = decide(&look->view, seats, count, orders);
     for (size_t at = 0; at < count; at++)
-        look->orders[places[at]] = orders[at];
+        if (!is_deselected(look, places[at]))
+            look->orders[places[at]] = orders[at];
     look->decision.about = look->decision.about < count ? places[look->decision.about] : look->count;
 }
 
@@ -334,6 +345,9 @@ void look_decide(Look *look) {
 static bool see(Look *look, Error *err) {
     look->view = job_view(&look->job);
     look->pictures = arena_array(look->arena, SeatPicture, look->count + 1);
+    look->out = arena_array(look->arena, bool, look->count + 1);
+    for (size_t at = 0; at < look->count; at++)
+        look->out[at] = is_out(look, at);
     for (size_t at = 0; at < look->count; at++)
         if (!look_at_seat(look, at, err))
             return false;
@@ -344,12 +358,17 @@ static bool see(Look *look, Error *err) {
 
 /* ---- All of it ---- */
 
+/* Of a database that was taken out something is still to be removed. */
+static bool is_removing(const Look *look, size_t at) {
+    return is_deselected(look, at) && look->pictures[at].seat.state != SEAT_REMOVED;
+}
+
 /* Nobody needs this node for the job any more: no process, nothing due. */
 static bool is_at_rest(const Look *look) {
     if (job_state_has_worker(look->view.state) || look->view.state == JOB_DELETING || job_retry_at_us(&look->job) > 0)
         return false;
     for (size_t at = 0; at < look->count; at++)
-        if (seat_is_alive(look->pictures[at].seat.state))
+        if (seat_is_alive(look->pictures[at].seat.state) || is_removing(look, at))
             return false;
     return true;
 }

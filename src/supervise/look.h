@@ -10,6 +10,7 @@ typedef struct Look {
     Record job;
     Record *objects;
     size_t count;
+    bool *out; /* of each object, as it was loaded: is_deselected() */
     JobView view;
     SeatPicture *pictures;
     SeatOrder *orders;
@@ -30,7 +31,8 @@ bool is_of_the_store(const Error *err);
 void look_decide(Look *look);
 /* The look's decision is this fact. */
 void look_decides(Look *look, JobEvent fact, const Error *why);
-/* Known, and no part of the job (any more): what was made for it is removed, as if it were a job to be deleted. */
+/* Known, and no part of the job (any more): what was made for it is removed, as if it were a job to be deleted. One
+ * that is chosen again meanwhile is removed first: half of it would be none to go on from. */
 bool is_deselected(const Look *look, size_t at);
 /* Is the job deleted by force? */
 bool look_is_forced(const Look *look);

@@ -11,10 +11,13 @@
  */
 #include "supervise/promotes.h"
 
+#include "jobs/operation.h"
 #include "model/status.h"
 #include "supervise/errands.h"
 
 #include <string.h>
+
+enum { SAID_MAX = 8 * 1024 };
 
 static json_t *promote_of(const Record *object) {
     return json_object_get(object->run, seat_run_PROMOTE);
@@ -40,15 +43,48 @@ static void end_it(json_t *promote, const Error *why) {
         (void)json_object_set_new(promote, "error", status_to_json(why, NULL));
 }
 
+/* No session comes to it any more. */
+static bool is_given_up(const Seat *seat) {
+    bool ended = seat->state == SEAT_FAILED || seat->state == SEAT_LOST || seat->state == SEAT_STOPPED;
+
+    return ended && seat->due == DUE_NOTHING && !seat->may_try_again;
+}
+
 bool promotes_note(Record *object, const SeatPicture *picture) {
     const Seat *seat = &picture->seat;
     json_t *promote = promote_of(object);
-    bool failed = seat->state == SEAT_FAILED && seat->due == DUE_NOTHING && !seat->may_try_again;
+    bool failed = is_given_up(seat);
 
     if (!is_open(promote) || (seat->state != SEAT_DONE && seat->state != SEAT_UNDONE && !failed))
         return false;
     end_it(promote, seat->state != SEAT_DONE && picture->has_error ? &picture->error : NULL);
     return true;
+}
+
+/* One that is just being stopped may have come to its end. */
+bool promotes_leave(Record *object, const SeatPicture *picture) {
+    json_t *promote = promote_of(object);
+    Error why;
+
+    if (!is_open(promote) || (seat_is_alive(picture->seat.state) && !picture->seat.removing))
+        return false;
+    error_set(&why, REASON_CANCELLED, "database %s was taken out of the job before its promote was over",
+              picture->database);
+    error_remedy(&why, "nothing goes on with it: whether its destination was opened, that tells");
+    end_it(promote, seat_is_promoted(picture) ? NULL : &why);
+    return true;
+}
+
+bool promotes_say(StoreTx *tx, Arena *arena, const char *operation, const StringVec *promoted, Error *err) {
+    CLEANUP(buf_fini) Buf text;
+
+    buf_init(&text, SAID_MAX);
+    if (promoted->len == 0)
+        return true;
+    buf_append_str(&text, "promoted all the same:");
+    for (size_t at = 0; at < promoted->len; at++)
+        buf_printf(&text, "%s %s", at > 0 ? "," : "", promoted->items[at]);
+    return operation_say(tx, arena, operation, text.overflowed ? "many are promoted all the same" : text.data, err);
 }
 
 /* ---- The errand ---- */
@@ -165,6 +201,18 @@ static bool go_through(Asking *asking, Record *objects, size_t count, StoreTx *t
     return true;
 }
 
+static bool say_how_it_ends(const Asking *asking, const Record *objects, size_t count, StoreTx *tx, Arena *arena,
+                            Error *err) {
+    StringVec promoted = {0};
+
+    for (size_t at = 0; at < count; at++)
+        if (is_named_in(asking->list, seat_database(&objects[at])) && is_asked(asking, &objects[at]) &&
+            json_object_get(promote_of(&objects[at]), "error") == NULL)
+            vec_push(arena, &promoted, seat_database(&objects[at]));
+    return asking->error == NULL || asking->waiting > 0 ||
+           promotes_say(tx, arena, asking->errands->operation, &promoted, err);
+}
+
 static bool look_at_objects(StoreTx *tx, void *context, Error *err) {
     Asking *asking = context;
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -174,7 +222,8 @@ static bool look_at_objects(StoreTx *tx, void *context, Error *err) {
     json_freep(&asking->error);
     *asking = (Asking){.errands = asking->errands, .list = asking->list};
     bool ok = objects_load(tx, arena, asking->errands->action->owner, &objects, &count, err) &&
-              go_through(asking, objects, count, tx, arena, err);
+              go_through(asking, objects, count, tx, arena, err) &&
+              say_how_it_ends(asking, objects, count, tx, arena, err);
     records_fini(objects, count);
     return ok;
 }

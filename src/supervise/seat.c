@@ -171,6 +171,8 @@ static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture
     if (!job_status_read(arena, &job, &picture->status, &picture->said, err))
         return look_at_damage(&job, input, picture, err);
     picture->has_status = picture->status.run == picture->run;
+    picture->past_checks =
+        picture->has_status && picture->status.has_progress && is_past_checks(&picture->status.progress);
     if (picture->status.running && picture->has_status)
         look_at_living(picture, input->wish);
     else if (picture->status.running || (input->has_child && picture->has_status))
@@ -180,6 +182,14 @@ static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture
     else
         look_without_word(input, picture);
     return true;
+}
+
+/* By force: its removal could not be begun. */
+static bool is_given_up(const SeatInput *input) {
+    const json_t *run = input->object->run;
+
+    return input->is_forced && json_get_bool(run, seat_run_REMOVED, false) &&
+           json_array_size(json_object_get(run, seat_run_LEFT)) > 0;
 }
 
 /* One that is done has removed everything itself; so has one that never was. */
@@ -194,15 +204,23 @@ static void note_removed(const SeatInput *input, SeatPicture *picture) {
     seat->due = DUE_NOTHING;
 }
 
+/* On the source alone names are all there is to go by, and another job of the same database has the same. */
+static bool may_have_made(const json_t *run) {
+    bool is_foreign = json_get_bool(run, seat_run_FOREIGN, false) && !json_get_bool(run, seat_run_WORKED, false);
+
+    return json_get_string(run, seat_run_MIGRATION, NULL) != NULL && !is_foreign;
+}
+
 /* Its sides are removed one after the other, until each was tried; a whole removal that went well needs no more. */
 static void look_at_forced(const SeatInput *input, SeatPicture *picture) {
     int64_t begun = json_get_int(input->object->run, seat_run_FORCED, 0);
-    bool has_id = json_get_string(input->object->run, seat_run_MIGRATION, NULL) != NULL; /* else nothing was made */
+    bool made = may_have_made(input->object->run);
     Seat *seat = &picture->seat;
+    bool failed = seat->state == SEAT_FAILED || (seat->state == SEAT_LOST && !seat->may_try_again);
 
-    if ((seat->state != SEAT_FAILED && seat->state != SEAT_DONE) || (seat->state == SEAT_DONE && begun <= 1))
+    if (!failed && (seat->state != SEAT_DONE || begun <= 1))
         return;
-    picture->given_up = begun >= (has_id ? (int64_t)FORCE_MAX_ : 1);
+    picture->given_up = begun >= (made ? (int64_t)FORCE_MAX_ : 1);
     if (picture->given_up)
         return;
     seat->state = SEAT_LOST; /* begun again by itself, at once */
@@ -214,6 +232,34 @@ static bool is_retry_due(const SeatInput *input) {
     int64_t at_us = json_get_int(input->object->run, seat_run_RETRY_AT_US, 0);
 
     return at_us > 0 && at_us <= input->now_wall_us;
+}
+
+static const char promoted[] = "promoted", copied[] = "copied";
+
+bool seat_is_promoted(const SeatPicture *picture) {
+    return strcmp(picture->ended, promoted) == 0;
+}
+
+/* What has come to its end is begun again when the destination is to be emptied; but never what is promoted: it is the
+ * application's. Its files may be on a node that is gone. */
+static void note_ended(Arena *arena, const SeatInput *input, SeatPicture *picture) {
+    Seat *seat = &picture->seat;
+
+    picture->ended = arena_strdup(arena, json_get_string(input->object->run, seat_run_ENDED, ""));
+    if (seat->state == SEAT_DONE && !seat->removing)
+        picture->ended = input->is_continuous ? promoted : copied;
+    if (picture->ended[0] == '\0' || seat->removing || seat_is_alive(seat->state))
+        return;
+    if (seat->due == DUE_START && seat->anew && !seat_is_promoted(picture))
+        return;
+    seat->state = SEAT_DONE;
+    seat->due = seat->due == DUE_START ? DUE_NOTHING : seat->due;
+    picture->has_error = false;
+}
+
+/* It was to be emptied, and is left alone by the next session, which was told nothing of that. */
+static bool is_open_already(const SeatPicture *picture) {
+    return has_reason(picture, REASON_ALREADY_DONE) && !picture->seat.removing;
 }
 
 bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err) {
@@ -232,13 +278,14 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
         lose(&picture, "the node that had it is gone, or has lost it");
     else if (picture.run > 0 && !look_here(arena, input, &picture, err))
         return false;
-    if (picture.seat.state == SEAT_DONE && picture.seat.due == DUE_START && !picture.seat.anew)
-        picture.seat.due = DUE_NOTHING;
+    note_ended(arena, input, &picture);
     if (picture.seat.state == SEAT_FAILED && picture.has_error && !input->is_apart)
-        picture.seat.may_try_again = picture.seat.may_try_again && picture.error.retryable;
+        picture.seat.may_try_again =
+            picture.seat.may_try_again && (picture.error.retryable || is_open_already(&picture));
     picture.seat.may_start = picture.seat.due != DUE_NOTHING || is_retry_due(input);
     if (input->is_forced && picture.seat.removing)
         look_at_forced(input, &picture);
+    picture.given_up = picture.given_up || is_given_up(input);
     note_removed(input, &picture);
     *ret_picture = picture;
     return true;
@@ -261,7 +308,7 @@ static ObjectPhase phase_of(const SeatPicture *picture) {
     const char *said = picture->has_status ? picture->status.phase : "";
 
     if (picture->seat.state == SEAT_DONE)
-        return picture->status.progress.cdc.state == CDC_PROMOTED ? OBJECT_PHASE_PROMOTED : OBJECT_PHASE_NONE;
+        return seat_is_promoted(picture) ? OBJECT_PHASE_PROMOTED : OBJECT_PHASE_NONE;
     if (phases[picture->seat.state] != OBJECT_PHASE_NONE)
         return phases[picture->seat.state];
     return strcmp(said, "FULL_DUMP") == 0                                         ? OBJECT_PHASE_FULL_DUMP

@@ -17,6 +17,7 @@
 /* What stands in `run` of an object: X(NAME, key) */
 #define SEAT_RUN_KEYS(X)                                                                                               \
     X(RUN, "run")               /* number of its last session; 0 = none yet */                                         \
+    X(LAST, "last")             /* of its last session before it was taken out of the job */                           \
     X(HOME, "home")             /* the node that has it */                                                             \
     X(LAUNCH, "launch")         /* of the job, that it was begun for last */                                           \
     X(SETTLED, "settled")       /* of the job, up to which the destination needs no emptying */                        \
@@ -26,9 +27,13 @@
     X(LOSSES, "losses")         /* sessions lost since anything went forward */                                        \
     X(RETRY_AT_US, "retryAtUs") /* wall clock: begun again by itself then; 0 = not known yet */                        \
     X(MIGRATION, "migration")   /* its id, which names what is made on the source */                                   \
+    X(WORKED, "worked")         /* a session of it came past the checks */                                             \
+    X(FOREIGN, "foreign")       /* somebody else's migration has kept one from that */                                 \
     X(FORCED, "forced")         /* removals begun since the job was deleted by force */                                \
     X(LEFT, "left")             /* what those could not remove, for people */                                          \
     X(PROMOTE, "promote")       /* of this database alone: promotes.h */                                               \
+    X(RESTARTED, "restarted")   /* operation that it was begun anew for last */                                        \
+    X(ENDED, "ended")           /* "promoted" or "copied": stays when files do not */                                  \
     X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */
 
 #define X(name, key) extern const char seat_run_##name[];
@@ -49,6 +54,7 @@ typedef struct SeatInput {
     bool is_deleting;     /* the job is, or the database is no part of it any more */
     bool is_apart;        /* the latter: its removal is tried again without the job */
     bool is_forced;       /* the job is deleted by force: a side that is gone for good does not keep it */
+    bool is_continuous;   /* the job is: what has come to its end is promoted */
     int64_t launch, anew; /* of the job's run */
     bool has_child;       /* a process that this daemon started for this number still lives */
     bool child_ended;     /* ... has ended */
@@ -59,16 +65,20 @@ typedef struct SeatPicture {
     Seat seat; /* may_start but for places, which the caller gives out */
     const char *database;
     int64_t run;
-    bool has_status; /* of this number */
+    bool has_status;  /* of this number */
+    bool past_checks; /* its session came to the work */
     JobStatus status;
     json_t *said; /* all of status.json; the picture's: seat_picture_fini() */
     bool has_error;
-    Error error;   /* of FAILED, LOST, STOPPED and UNDONE */
-    bool given_up; /* of REMOVED: not everything is */
+    Error error;       /* of FAILED, LOST, STOPPED and UNDONE */
+    bool given_up;     /* of REMOVED: not everything is */
+    const char *ended; /* as seat_run_ENDED has it, or will; "" = it has not come to its end */
 } SeatPicture;
 
 NODISCARD bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, Error *err);
 void seat_picture_fini(SeatPicture *picture);
+
+bool seat_is_promoted(const SeatPicture *picture);
 
 /* Of one that is over: is nothing of its session left that may still have the migration's lock? */
 bool seat_said_its_end(const SeatPicture *picture);

@@ -22,6 +22,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+enum { ROUNDS_MAX = 4 };
 static const int64_t busy_us = 200 * USEC_PER_MSEC, idle_us = 500 * USEC_PER_MSEC;
 
 struct SupervisorThread {
@@ -50,16 +51,20 @@ static void look_at_all(Supervisor *this) {
         look_at(this, this->held[at]);
 }
 
-static bool turn(Supervisor *this, Error *err) {
+/* Some at a time: there may always be one that is due again. */
+static bool take_actions(Supervisor *this, Error *err) {
     bool some = true;
 
-    children_reap(this->children);
-    if (!leases_renew(this, err))
-        return false;
-    while (some && !stop_requested(&this->stop))
+    for (int round = 0; some && round < ROUNDS_MAX && !stop_requested(&this->stop); round++)
         if (!actions_take(this, &some, err))
             return false;
-    if (!jobs_scan(this, err))
+    return true;
+}
+
+static bool turn(Supervisor *this, Error *err) {
+
+    children_reap(this->children);
+    if (!leases_renew(this, err) || !take_actions(this, err) || !jobs_scan(this, err))
         return false;
     look_at_all(this);
     return leases_release(this, false, err);

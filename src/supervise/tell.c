@@ -29,21 +29,30 @@ static bool set_run(Record *object, const char *key, json_t *value) {
     return true;
 }
 
-/* The destination of this launch's session was emptied, or is being filled. */
-static bool note_settled(Record *object, const Seat *seat) {
+/* The destination of this launch's session was emptied, or is being filled. Or a promote has opened it: then there is
+ * nothing to be emptied, and the next session closes what is left of that. */
+static bool note_settled(Record *object, const SeatPicture *picture) {
+    const Seat *seat = &picture->seat;
     static const bool is_past_emptying[SEAT_STATE_MAX_] = {
         [SEAT_COPYING] = true,   [SEAT_FOLLOWING] = true, [SEAT_READY] = true,
         [SEAT_PROMOTING] = true, [SEAT_UNDONE] = true,    [SEAT_DONE] = true,
     };
 
-    return seat->anew && seat->due == DUE_NOTHING && is_past_emptying[seat->state] &&
+    bool open = seat->state == SEAT_FAILED && picture->error.reason == REASON_ALREADY_DONE;
+
+    return seat->anew && seat->due == DUE_NOTHING && (is_past_emptying[seat->state] || open) &&
            set_run(object, seat_run_SETTLED, json_integer(json_get_int(object->run, seat_run_LAUNCH, 0)));
+}
+
+/* As good as lost: somebody else than the job has stopped it. */
+static bool is_lost(const Seat *seat) {
+    return seat->state == SEAT_LOST || seat->state == SEAT_STOPPED;
 }
 
 /* Who is begun again by itself: beside others that work, and removals that nobody else begins again. */
 static bool wants_retry(const Look *look, size_t at) {
     const Seat *seat = &look->pictures[at].seat;
-    bool ended = seat->state == SEAT_FAILED || seat->state == SEAT_LOST;
+    bool ended = seat->state == SEAT_FAILED || is_lost(seat);
 
     if (!ended || seat->due != DUE_NOTHING)
         return false;
@@ -56,7 +65,7 @@ static bool wants_retry(const Look *look, size_t at) {
 static bool note_retry(const Look *look, size_t at, Record *object) {
     const Seat *seat = &look->pictures[at].seat;
     int64_t losses = json_get_int(object->run, seat_run_LOSSES, 0);
-    int64_t pause = seat->state == SEAT_LOST && losses == 0 ? 0 : pause_us(losses);
+    int64_t pause = is_lost(seat) && losses == 0 ? 0 : pause_us(losses);
 
     return wants_retry(look, at) && json_get_int(object->run, seat_run_RETRY_AT_US, 0) == 0 &&
            set_run(object, seat_run_RETRY_AT_US, json_integer(clock_wall_us() + pause));
@@ -69,16 +78,33 @@ static bool note_migration(Record *object, const SeatPicture *picture) {
            set_run(object, seat_run_MIGRATION, json_string_lossy(id));
 }
 
+static bool note_ended(Record *object, const SeatPicture *picture) {
+    return strcmp(picture->ended, json_get_string(object->run, seat_run_ENDED, "")) != 0 &&
+           set_run(object, seat_run_ENDED, json_string(picture->ended));
+}
+
+/* Whose is what has the migration's id? */
+static bool note_owner(Record *object, const SeatPicture *picture) {
+    bool is_kept = picture->has_error && !picture->past_checks &&
+                   (picture->error.reason == REASON_LEDGER_MISMATCH || picture->error.reason == REASON_FENCED);
+    const char *key = picture->past_checks ? seat_run_WORKED : is_kept ? seat_run_FOREIGN : NULL;
+
+    return key != NULL && !picture->seat.removing && !json_get_bool(object->run, key, false) &&
+           set_run(object, key, json_true());
+}
+
 /* What stands in `run` beside the news: only what a later look cannot find out from the files. */
 static bool note_run(const Look *look, size_t at, Record *object) {
     const SeatPicture *picture = &look->pictures[at];
     const Seat *seat = &picture->seat;
-    bool changed = note_settled(object, seat);
+    bool changed = note_settled(object, picture);
 
     if (seat->state == SEAT_READY)
         changed = json_object_del(object->run, seat_run_LOSSES) == 0 || changed;
     if (seat->state == SEAT_REMOVED && !json_get_bool(object->run, seat_run_REMOVED, false))
         changed = set_run(object, seat_run_REMOVED, json_true());
+    changed = note_ended(object, picture) || changed;
+    changed = note_owner(object, picture) || changed;
     changed = note_migration(object, picture) || changed;
     changed = note_retry(look, at, object) || changed;
     return promotes_note(object, picture) || changed;
@@ -91,13 +117,27 @@ static bool is_news(const Record *object, const ObjectNews *news) {
            strcmp(object->resource.phase, object_phase_name(news->phase)) != 0 || has_error != (news->error != NULL);
 }
 
-/* When it is selected once more, it begins as if it never had: with a destination that is emptied first. */
+/* When it is selected once more, it begins as if it never had: with a destination that is emptied first. How a promote
+ * of it ended is still to be told. */
 static bool forget_run(Record *object) {
-    if (json_get_int(object->run, seat_run_RUN, 0) == 0)
+    CLEANUP(json_freep) json_t *promote = json_incref(json_object_get(object->run, seat_run_PROMOTE));
+    int64_t last = json_get_int(object->run, seat_run_RUN, 0);
+
+    if (last == 0)
         return false;
     (void)json_object_clear(object->run);
+    (void)json_object_set_new(object->run, seat_run_LAST, json_integer(last));
     (void)json_object_set_new(object->run, seat_run_SETTLED, json_integer(-1));
+    if (promote != NULL)
+        (void)json_object_set(object->run, seat_run_PROMOTE, promote);
     return true;
+}
+
+/* One that is promoted stays what it is, should it be selected once more. */
+static bool note_removed(Record *object, const SeatPicture *picture, ObjectNews *news) {
+    news->phase = OBJECT_PHASE_NONE;
+    news->error = NULL;
+    return seat_is_promoted(picture) ? note_ended(object, picture) : forget_run(object);
 }
 
 static bool note_object(const Look *look, size_t at, Record *object, ObjectNews *ret_news) {
@@ -105,14 +145,12 @@ static bool note_object(const Look *look, size_t at, Record *object, ObjectNews 
     bool out = is_deselected(look, at);
 
     *ret_news = seat_news(picture, &look->view);
-    if (out)
-        ret_news->state = picture->seat.state == SEAT_REMOVED ? OBJECT_NOT_SELECTED : OBJECT_REMOVING;
-    if (out && picture->seat.state == SEAT_REMOVED) {
-        ret_news->phase = OBJECT_PHASE_NONE;
-        ret_news->error = NULL;
-        return forget_run(object);
-    }
-    return note_run(look, at, object);
+    if (!out)
+        return note_run(look, at, object);
+    bool changed = promotes_leave(object, picture);
+    bool removed = picture->seat.state == SEAT_REMOVED;
+    ret_news->state = removed ? OBJECT_NOT_SELECTED : OBJECT_REMOVING;
+    return (removed ? note_removed(object, picture, ret_news) : note_run(look, at, object)) || changed;
 }
 
 /* ---- What sessions say, for the job's log ---- */
@@ -292,6 +330,15 @@ static bool say_what_is_left(const Look *look, StoreTx *tx, Error *err) {
                          text.overflowed ? "much is left on the servers" : text.data, err);
 }
 
+static bool say_what_is_promoted(const Look *look, StoreTx *tx, Error *err) {
+    StringVec promoted = {0};
+
+    for (size_t at = 0; at < look->count; at++)
+        if (seat_is_promoted(&look->pictures[at]) && !is_deselected(look, at))
+            vec_push(look->arena, &promoted, look->pictures[at].database);
+    return promotes_say(tx, look->arena, json_get_string(job_operation(&look->job), "name", ""), &promoted, err);
+}
+
 static bool tell(StoreTx *tx, void *context, Error *err) {
     Look *look = context;
     const Fact fact = {.event = look->decision.fact, .error = error_of(look), .details = look->details};
@@ -301,7 +348,8 @@ static bool tell(StoreTx *tx, void *context, Error *err) {
         return false;
     if (!look->decision.has_fact)
         return true;
-    if (fact.event == EVENT_PURGED && !say_what_is_left(look, tx, err))
+    if ((fact.event == EVENT_PURGED && !say_what_is_left(look, tx, err)) ||
+        (fact.event == EVENT_PROMOTE_UNDONE && !say_what_is_promoted(look, tx, err)))
         return false;
     /* Whoever sees the new state sees the numbers that belong to it. */
     return (!shows_progress(look) || write_progress(look, tx, err)) &&

@@ -152,6 +152,24 @@ static bool abort_source(Run *run, const char *unasked, Error *err) {
 
 /* ---- The destination alone ---- */
 
+/* One job at a time migrates a database to a place: what there is, is the other one's. */
+static bool leave_alone(Run *run) {
+    run_event(run, "info", "the migration under way in %s is not this job's: nothing was removed", run->dest_display);
+    run->finished = true;
+    return true;
+}
+
+/* Before the lock is asked for, which the other one has while it works. */
+static bool look_for_foreign(Run *run, bool *ret_foreign, Error *err) {
+    LedgerIdentity found;
+    bool exists = false;
+
+    if (!ledger_peek(run->dest, run->arena, &exists, &found, err))
+        return false;
+    *ret_foreign = exists && !run_is_owned(run, &found);
+    return true;
+}
+
 static bool take_own_ledger(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false;
@@ -195,8 +213,12 @@ static bool say_given_up(Run *run, Error *err) {
 
 /* The source is not asked and nothing on it is removed: should it come back, it has all that was made there. */
 static bool abort_dest(Run *run, Error *err) {
-    bool opened = false;
+    bool opened = false, foreign = false;
 
+    if (!look_for_foreign(run, &foreign, err))
+        return false;
+    if (foreign)
+        return leave_alone(run);
     if (!take_own_ledger(run, err) || !run_close_dest(run, &opened, err) || (!opened && !say_given_up(run, err)) ||
         !failpoint("abort.before_drop", err) || !run_remove_report(run, err) || !drop_ledger(run, err))
         return false;
@@ -214,21 +236,18 @@ static bool abort_dest(Run *run, Error *err) {
 
 /* ---- The step ---- */
 
-/* One job at a time migrates a database to a place: what there is, is the other one's. */
-static bool leave_alone(Run *run) {
-    run_event(run, "info", "the migration under way in %s is not this job's: nothing was removed", run->dest_display);
-    run->finished = true;
-    return true;
-}
-
 bool step_abort(Run *run, Error *err) {
     LedgerIdentity found;
-    bool exists = false;
+    bool exists = false, foreign = false;
 
     if (run_is_dest_only(run))
         return abort_dest(run, err);
     if (run_is_source_only(run))
         return abort_source(run, "the destination was not asked", err);
+    if (!look_for_foreign(run, &foreign, err))
+        return false;
+    if (foreign)
+        return leave_alone(run);
     if (!run_lock(run, err) || !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
     if (!exists)

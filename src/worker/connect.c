@@ -281,13 +281,21 @@ static bool settle_first(Run *run, Error *err) {
            (guard_check_dest(run->dest, err) && step_ledger(run, err) && step_recover(run, err));
 }
 
-bool run_lock(Run *run, Error *err) {
-    return run->seizes ? ledger_seize(run->dest, run->identity.job_id, err)
-                       : ledger_lock(run->dest, run->identity.job_id, err);
-}
-
 bool run_is_owned(const Run *run, const LedgerIdentity *found) {
     return run->owner[0] == '\0' || strcmp(found->owner, run->owner) == 0;
+}
+
+/* The lock is seized from what this job has left at work, and from nobody else. */
+bool run_lock(Run *run, Error *err) {
+    LedgerIdentity found;
+    bool exists = false;
+
+    if (!run->seizes)
+        return ledger_lock(run->dest, run->identity.job_id, err);
+    if (!ledger_peek(run->dest, run->arena, &exists, &found, err))
+        return false;
+    return !exists || run_is_owned(run, &found) ? ledger_seize(run->dest, run->identity.job_id, err)
+                                                : ledger_lock(run->dest, run->identity.job_id, err);
 }
 
 /* Two jobs of the service must not go on with each other's work: whoever deletes one would end the other. */

@@ -294,3 +294,29 @@ def test_stop_while_the_instance_is_looked_at(service, servers, databases):
     start = service.good(service.delete(f"{JOBS}/move"))
     assert "error" not in service.end_of(start)
     assert not service.pids("session")
+
+
+@pytest.mark.parametrize("away", (False, True))
+def test_delete_by_force_beside_another_job(away, service, own_cluster, servers):
+    """Of the same database, and at work: nothing of it is touched, also when the destination cannot be asked."""
+    to = own_cluster("beside")
+    source, dest = servers[0].createdb("one"), to.createdb("one")
+    source.sql(SCHEMA)
+    service.job_of("first", servers[0], to, ["one"])
+    service.done("first", "start")
+    service.wait_ready("first")
+    service.create_job("second", "first-from", "first-to", ["one"])
+    operation = service.end_of(service.verb("second", "start"), 120)
+    assert "error" in operation, operation
+    if away:
+        to.stop()
+    service.end_of(service.good(service.delete(f"{JOBS}/second", force=True)), 120)
+    assert len(slots(source)) == 1
+    if away:
+        to.start()
+    service.wait_ready("first", 90)
+    source.sql("INSERT INTO item VALUES (5001, 'after')")
+    service.done("first", "promote")
+    assert_equal(source, dest)
+    source.drop()
+    dest.drop()

@@ -75,6 +75,7 @@ static void test_refused(void **state) {
         {"listen =", "x.conf, line 1: --listen needs a value"},
         {"verbose = perhaps", "x.conf, line 1: --verbose: \"perhaps\" is not true or false"},
         {"postgresql://u:secret@h/d", "x.conf, line 1: this is no name = value"},
+        {"postgresql://u:secret@h/d?sslmode=require", "x.conf, line 1: what stands before the equals sign is no name"},
     };
     for (size_t at = 0; at < COUNT_OF(cases); at++) {
         assert_false(parse(fixture, "serve", cases[at].text));

@@ -1,0 +1,218 @@
+"""A job of two databases, with sessions that the test plays: what becomes of one of them while the other one works."""
+import shutil
+import time
+
+import pytest
+
+from support.api import JOBS
+from support.service import Service
+from support.stage import Stage
+
+STEP_S = 60
+
+
+def filter_of(*names):
+    return {"sourceObjectsConfig": {
+        "objectsSelectionType": "SPECIFIED_OBJECTS",
+        "objectConfigs": [{"objectIdentifier": {"type": "DATABASE", "database": name}} for name in names]}}
+
+
+class Two:
+    """The databases "one" and "two" of the job "job"."""
+
+    def __init__(self, service, stage):
+        self.service, self.stage = service, stage
+        for name in ("from", "to"):
+            service.make_profile(name)
+        service.create_job("job", "from", "to", ["one", "two"])
+
+    def until(self, condition, what):
+        deadline = time.monotonic() + STEP_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {STEP_S} s for {what}; {self.stage.actors}\n{self.service.log()[-2000:]}"
+            self.stage.pump(0.05)
+
+    def session(self, name, number, action="migrate"):
+        def there():
+            actor = self.stage.of(name, action)
+            return actor is not None and actor.run == number
+        self.until(there, f"session {number} of {name}, {action}")
+        return self.stage.of(name, action)
+
+    def ready(self):
+        """Both follow."""
+        self.service.verb("job", "start")
+        self.session("one", 1, "instance").say("databases", names=["one", "two"])
+        sessions = []
+        for name in ("one", "two"):  # there may be a place for one alone
+            sessions.append(self.session(name, 1))
+            sessions[-1].say("ready")
+        self.until(lambda: self.job().get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
+        return sessions
+
+    def job(self):
+        return self.service.job("job")
+
+    def object(self, name):
+        return self.service.objects("job")[name]
+
+    def be(self, name, state):
+        self.until(lambda: self.object(name)["state"] == state, f"{name} to be {state}")
+
+    def promote(self, *names):
+        return self.service.verb("job", "promote", {"objectsFilter": filter_of(*names)})
+
+    def choose(self, *names):
+        answer = self.service.patch(f"{JOBS}/job", {"objectsConfig": filter_of(*names)}, updateMask="objectsConfig")
+        return self.service.good(answer)
+
+    def end_of(self, operation):
+        def over():
+            return self.service.good(self.service.get(operation["name"]))["done"]
+        self.until(over, f"the end of {operation}")
+        return self.service.good(self.service.get(operation["name"]))
+
+
+@pytest.fixture
+def two(tmp_path):
+    with Stage() as stage, Service(tmp_path / "service", env=stage.environment()) as service:
+        yield Two(service, stage)
+
+
+def test_stopped_by_somebody_else(two):
+    """A signal of whoever looks after the machine: it is begun again, as one that was lost."""
+    first, _ = two.ready()
+    first.say("stopped")
+    two.session("one", 2).say("ready")
+    two.be("one", "RUNNING")
+
+
+def test_a_promote_whose_database_is_given_up(two):
+    """Lost too often, while the other one works: the operation ends, and what comes after it is carried out."""
+    first, _ = two.ready()
+    operation = two.promote("one")
+    two.until(lambda: "PROMOTE" in first.heard, "the session to hear of the promote")
+    two.service.kill()
+    two.service.sql("UPDATE resource SET body = json_set(body, '$.run.losses', 5)"
+                    " WHERE name LIKE '%/objects/%' AND body LIKE '%\"database\":\"one\"%'")
+    first.say("kill")
+    two.service.start()
+    assert two.end_of(operation)["error"]["message"]
+    operation = two.service.verb("job", "restart", {"objectsFilter": filter_of("one")})
+    assert "error" not in two.end_of(operation)
+    assert two.session("one", 2).is_anew()
+
+
+def test_chosen_again_while_it_is_removed(two):
+    """It is not taken for one that has come to its end: what was begun is removed, then it begins anew."""
+    first, second = two.ready()
+    two.choose("two")
+    two.until(lambda: "STOP" in first.heard, "the session to hear of the stop")
+    first.say("stopped")
+    removal = two.session("one", 2, "abort")
+    removal.say("checks")
+    two.choose("one", "two")
+    second.say("done")
+    two.be("two", "COMPLETED")
+    time.sleep(1)  # looks of the daemon
+    assert two.job()["state"] == "RUNNING"
+    removal.say("done")
+    two.until(lambda: two.stage.of("one", "instance").run == 2, "the instance")
+    two.stage.of("one", "instance").say("databases", names=["one", "two"])
+    assert two.session("one", 3).is_anew()
+
+
+def test_taken_out_while_it_is_promoted(two):
+    """The promote has ended, and not well, though nothing can be removed."""
+    first, _ = two.ready()
+    operation = two.promote("one")
+    two.until(lambda: "PROMOTE" in first.heard, "the session to hear of the promote")
+    two.choose("two")
+    two.until(lambda: "STOP" in first.heard, "the session to hear of the stop")
+    first.say("stopped")
+    assert "taken out" in two.end_of(operation)["error"]["message"]
+
+
+def test_promoted_stays_promoted(two):
+    """Whatever becomes of the files of its session, and whatever the job is asked for."""
+    first, second = two.ready()
+    operation = two.promote("one")
+    two.until(lambda: "PROMOTE" in first.heard, "the session to hear of the promote")
+    first.say("done")
+    assert "error" not in two.end_of(operation)
+    two.service.kill()
+    shutil.rmtree(first.folder)
+    two.service.start()
+    stop = two.service.verb("job", "stop")
+    two.until(lambda: "STOP" in second.heard, "the session to hear of the stop")
+    second.say("stopped")
+    assert "error" not in two.end_of(stop)
+    two.service.verb("job", "restart")
+    second = two.session("two", 2)
+    assert second.is_anew()
+    second.say("copying")
+    two.until(lambda: two.job()["state"] == "RUNNING", "the job to run")
+    assert two.object("one")["phase"] == "PROMOTED"
+    two.choose("two")
+    two.be("one", "NOT_SELECTED")
+    two.choose("one", "two")
+    two.be("one", "COMPLETED")
+    second.say("ready")
+    second.say("done")
+    two.until(lambda: two.job()["state"] == "COMPLETED", "the job to be complete")
+    assert two.stage.of("one", "migrate") is first and two.stage.of("one", "abort") is None
+
+
+def test_one_promote_waits_and_the_others_go_on(two):
+    """What was asked for later is not kept by a promote that waits."""
+    first, second = two.ready()
+    waiting = two.promote("one")
+    two.until(lambda: "PROMOTE" in first.heard, "the session to hear of the promote")
+    operation = two.promote("two")
+    two.until(lambda: "PROMOTE" in second.heard, "the other session to hear of its promote")
+    refused = two.end_of(two.service.verb("job", "restart", {"objectsFilter": filter_of("one")}))
+    assert "is being promoted" in refused["error"]["message"]
+    second.say("done")
+    assert "error" not in two.end_of(operation)
+    assert "done" not in waiting or not waiting["done"]
+    first.say("undone")
+    assert "error" in two.end_of(waiting)
+
+
+@pytest.mark.parametrize("part", (False, True))
+def test_called_off_when_one_is_promoted(part, two):
+    """The operation names the one that is promoted all the same."""
+    first, second = two.ready()
+    operation = two.promote("one", "two") if part else two.service.verb("job", "promote")
+    two.until(lambda: "PROMOTE" in first.heard and "PROMOTE" in second.heard, "the sessions to hear of the promote")
+    first.say("done")
+    two.be("one", "COMPLETED")
+    two.service.good(two.service.post(f"{operation['name']}:cancel", {}))
+    time.sleep(1)
+    second.say("undone")
+    ended = two.end_of(operation)
+    assert "error" in ended and ended["metadata"]["statusMessage"] == "promoted all the same: one", ended
+
+
+@pytest.mark.parametrize("verb", ("promote", "restart"))
+def test_a_list_that_is_empty(verb, two):
+    """It does not stand for all databases."""
+    two.ready()
+    refused = two.service.post(f"{JOBS}/job:{verb}", {"objectsFilter": filter_of()})
+    assert refused.status == 400 and refused["error"]["status"] == "INVALID_ARGUMENT", refused
+
+
+def test_removal_by_force_that_cannot_begin(two):
+    """A profile that is gone, as a key that is lost, does not keep the job."""
+    sessions = two.ready()
+    stop = two.service.verb("job", "stop")
+    two.until(lambda: all("STOP" in session.heard for session in sessions), "the sessions to hear of the stop")
+    for session in sessions:
+        session.say("stopped")
+    two.end_of(stop)
+    two.service.kill()
+    two.service.sql("DELETE FROM resource WHERE name LIKE '%/connectionProfiles/from'")
+    two.service.start()
+    operation = two.service.good(two.service.delete(f"{JOBS}/job", force=True))
+    ended = two.end_of(operation)
+    assert "error" not in ended and "database one" in ended["metadata"]["statusMessage"], ended
