@@ -300,12 +300,13 @@ def test_stop_while_the_instance_is_looked_at(service, servers, databases):
 def test_delete_by_force_beside_another_job(away, service, own_cluster, servers):
     """Of the same database, and at work: nothing of it is touched, also when the destination cannot be asked."""
     to = own_cluster("beside")
-    source, dest = servers[0].createdb("one"), to.createdb("one")
+    name = "beside_away" if away else "beside"
+    source, dest = servers[0].createdb(name), to.createdb(name)
     source.sql(SCHEMA)
-    service.job_of("first", servers[0], to, ["one"])
+    service.job_of("first", servers[0], to, [name])
     service.done("first", "start")
     service.wait_ready("first")
-    service.create_job("second", "first-from", "first-to", ["one"])
+    service.create_job("second", "first-from", "first-to", [name])
     operation = service.end_of(service.verb("second", "start"), 120)
     assert "error" in operation, operation
     if away:
