@@ -25,7 +25,7 @@ SHOWN_BY = {
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
     "source-only": "test_source_only", "listen": "test_of_serve", "config": "test_of_serve",
-    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "role": "test_of_the_service",
+    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "allow-hooks": "test_of_serve", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
     "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
 }
@@ -96,7 +96,8 @@ def test_of_serve(pgcrane):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
-    assert "--api-only" in pgcrane("serve", "--help").stdout
+    for flag in ("api-only", "allow-hooks"):
+        assert f"--{flag}" in pgcrane("serve", "--help").stdout
     shown = pgcrane("--help").stdout
     assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "apply"))
 

@@ -321,3 +321,19 @@ def test_delete_by_force_beside_another_job(away, service, own_cluster, servers)
     assert_equal(source, dest)
     source.drop()
     dest.drop()
+
+
+def test_commands_of_jobs(service, servers, databases, tmp_path):
+    """Whoever may change a job runs no commands here, unless the service was started so."""
+    databases("one")
+    mark = tmp_path / "mark"
+    flags = {"dumpFlags": {"dumpFlags": [{"name": "hook-after", "value": f"touch {mark}"}]}}
+    service.job_of("move", *servers, ["one"], **flags)
+    operation = service.end_of(service.verb("move", "start"))
+    assert "hook-after" in operation["error"]["message"] and "--allow-hooks" in str(operation), operation
+    with Service(tmp_path / "hooks", "--allow-hooks") as other:
+        other.job_of("move", *servers, ["one"], **flags)
+        other.done("move", "start")
+        other.wait_ready("move")
+        other.done("move", "promote")
+        assert mark.exists()
