@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const int64_t patience_us = 20 * USEC_PER_SEC; /* with a session that was asked to stop */
+static const int64_t hearing_us = 20 * USEC_PER_SEC, stopping_us = 90 * USEC_PER_SEC;
 
 /* ---- Beginning ---- */
 
@@ -177,25 +177,38 @@ static bool start_seat(Look *look, size_t at, Error *err) {
 /* ---- Asking ---- */
 
 /* One that is stopped by a signal, say, does not even take a request. */
-static void end_by_force(const Look *look, const char *folder, const SeatPicture *picture) {
+static void end_by_force(const Look *look, const char *folder, const SeatPicture *picture, const char *why) {
     if (launch_kill(folder, picture->status.pid))
-        log_warning("%s, database %s: process %lld has not heard for %d s that it shall stop, and was ended",
-                    look->held->name, picture->database, (long long)picture->status.pid,
-                    (int)(patience_us / USEC_PER_SEC));
+        log_warning("%s, database %s: process %lld %s, and was ended", look->held->name, picture->database,
+                    (long long)picture->status.pid, why);
+}
+
+/* Is it so for longer than that, as far as this daemon has seen? */
+static bool is_overdue(const Look *look, const char *what, int64_t limit_us) {
+    json_t *since = look->held->asked;
+
+    if (json_object_get(since, what) == NULL)
+        (void)json_object_set_new(since, what, json_integer(clock_now_us()));
+    return clock_now_us() - json_get_int(since, what, 0) > limit_us;
 }
 
 bool look_stop(Look *look, const char *folder, const SeatPicture *picture, Error *err) {
-    json_t *asked = look->held->asked;
-    int64_t since_us = json_get_int(asked, folder, 0);
     bool sent = false;
 
-    if (since_us == 0)
-        (void)json_object_set_new(asked, folder, json_integer(since_us = clock_now_us()));
-    if (clock_now_us() - since_us > patience_us) {
-        end_by_force(look, folder, picture);
-        return true;
-    }
-    return launch_ask(folder, WIRE_STOP, NULL, &sent, err);
+    if (!is_overdue(look, folder, hearing_us))
+        return launch_ask(folder, WIRE_STOP, NULL, &sent, err);
+    end_by_force(look, folder, picture, "does not hear that it shall stop");
+    return true;
+}
+
+/* It has heard, and its worker does not come to an end. */
+static void mind_stopping(const Look *look, const char *folder, const SeatPicture *picture) {
+    const char *what = arena_printf(look->arena, "%s stops", folder);
+
+    if (!seat_is_alive(picture->seat.state) || !picture->seat.stopping)
+        (void)json_object_del(look->held->asked, what);
+    else if (is_overdue(look, what, stopping_us))
+        end_by_force(look, folder, picture, "does not come to a stop");
 }
 
 /* The name says which promote is to be taken back, for one that has not heard of it yet. */
@@ -211,6 +224,7 @@ bool look_carry_out(Look *look, size_t at, Error *err) {
 
     if (look->orders[at] != ORDER_STOP)
         (void)json_object_del(look->held->asked, folder);
+    mind_stopping(look, folder, &look->pictures[at]);
     switch (look->orders[at]) {
     case ORDER_START:
     case ORDER_START_ANEW:

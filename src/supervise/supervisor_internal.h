@@ -14,7 +14,7 @@ typedef struct Held {
     int64_t epoch;
     int64_t next_progress_us; /* clock_now_us(): when it is written again */
     json_t *progress;         /* as written last; NULL = not yet */
-    json_t *asked;            /* {folder of a session: clock_now_us() when it was asked to stop first} */
+    json_t *asked;            /* {folder of a session, or what it does: clock_now_us() when that was seen first} */
     int64_t copying;          /* databases that copy, or begin to: they share the node with those of other jobs */
     int64_t instance_us;      /* clock_now_us(): when the instance's session is begun again; 0 = no pause */
     bool at_rest;             /* nothing is to be done: the lease can go */

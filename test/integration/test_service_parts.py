@@ -220,6 +220,27 @@ def test_a_session_that_never_hears(service, servers, databases):
     assert slots(source) == []
 
 
+@pytest.mark.skipif("PGCRANE_SLOW_TESTS" not in os.environ, reason="waits as long as the service does: PGCRANE_SLOW_TESTS=1")
+def test_a_worker_that_never_ends(service, servers, databases):
+    """The session has heard, and waits for it."""
+    ((source, _),) = databases("one")
+    service.job_of("move", *servers, ["one"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    halted = service.pids("worker")
+    for pid in halted:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        service.done("move", "stop", timeout=150)
+        assert not service.pids("session")
+    finally:
+        for pid in halted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    service.remove("move", timeout=90)
+    assert slots(source) == []
+
+
 def test_findings_are_the_error(service, servers, databases):
     ((_, dest),) = databases("one")
     dest.sql("CREATE TABLE item (other text)")
