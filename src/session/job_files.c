@@ -319,25 +319,27 @@ static bool may_live(Arena *arena, int64_t pid) {
 }
 
 /* One that is just ending gives its files back before it is gone. */
-static bool lives_on(Arena *arena, int64_t pid) {
-    for (int look = 0; look < LOOKS; look++) {
+static bool lives_on(Arena *arena, int64_t pid, int looks) {
+    for (int look = 0; look < looks; look++) {
+        if (look > 0)
+            clock_sleep_us(LOOK_PAUSE_US);
         if (!may_live(arena, pid))
             return false;
-        clock_sleep_us(LOOK_PAUSE_US);
     }
     return true;
 }
 
 /* A folder that was copied has the words of a process that never was here, and no lock of it. */
-static const char *find_elsewhere(Arena *arena, const Job *job, const json_t *json, int64_t pid) {
+static const char *find_elsewhere(Arena *arena, const Job *job, const json_t *json, int64_t pid, int looks) {
     const char *machine = json_get_string(json, "machine", NULL);
     const char *folder = json_get_string(json, "folder", NULL);
     if (machine == NULL || folder == NULL) /* of an earlier version */
         return arena_printf(arena, "process %lld", (long long)pid);
     if (strcmp(machine, machine_name(arena)) != 0 || strcmp(folder, real_folder(arena, job->folder)) != 0)
         return arena_printf(arena, "process %lld on %s, folder %s", (long long)pid, machine, folder);
-    return lives_on(arena, pid) ? arena_printf(arena, "process %lld, which lives but has not the lock", (long long)pid)
-                                : NULL;
+    return lives_on(arena, pid, looks)
+               ? arena_printf(arena, "process %lld, which lives but has not the lock", (long long)pid)
+               : NULL;
 }
 
 static void note_lost(JobStatus *status) {
@@ -363,7 +365,7 @@ bool job_is_locked(const Job *job) {
     return is_running(job->folder);
 }
 
-bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err) {
+static bool read_status(Arena *arena, const Job *job, int looks, JobStatus *ret_status, json_t **ret_json, Error *err) {
     CLEANUP(json_freep) json_t *json = NULL;
     JobStatus status = {0};
     /* The lock first: one that ends between the two looks has written its last word. */
@@ -384,7 +386,7 @@ bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t
     if (!read_progress(arena, json, &status, err))
         return error_wrap(err, "%s/status.json", job->folder);
     if (!status.running && is_under_way(status.state)) {
-        status.elsewhere = find_elsewhere(arena, job, json, status.pid);
+        status.elsewhere = find_elsewhere(arena, job, json, status.pid, looks);
         if (status.elsewhere == NULL)
             note_lost(&status);
     }
@@ -393,4 +395,12 @@ bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t
     if (ret_json != NULL)
         *ret_json = json_incref(json);
     return true;
+}
+
+bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err) {
+    return read_status(arena, job, LOOKS, ret_status, ret_json, err);
+}
+
+bool job_status_peek(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err) {
+    return read_status(arena, job, 1, ret_status, ret_json, err);
 }

@@ -62,6 +62,9 @@ NODISCARD bool job_status_write(const Job *job, const JobStatus *status, const j
  * A job that never ran is NOT_STARTED. */
 NODISCARD bool job_status_read(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err);
 
+/* The same for whoever looks again soon: never waits for one that is just ending. */
+NODISCARD bool job_status_peek(Arena *arena, const Job *job, JobStatus *ret_status, json_t **ret_json, Error *err);
+
 /* Does a process run the migration of this folder? */
 bool job_is_locked(const Job *job);
 

@@ -168,7 +168,7 @@ static bool look_at_damage(const Job *job, const SeatInput *input, SeatPicture *
 static bool look_here(Arena *arena, const SeatInput *input, SeatPicture *picture, Error *err) {
     const Job job = {.id = picture->database, .folder = input->folder, .source = "", .dest = ""};
 
-    if (!job_status_read(arena, &job, &picture->status, &picture->said, err))
+    if (!job_status_peek(arena, &job, &picture->status, &picture->said, err))
         return look_at_damage(&job, input, picture, err);
     picture->has_status = picture->status.run == picture->run;
     picture->past_checks =
