@@ -358,3 +358,27 @@ def test_commands_of_jobs(service, servers, databases, tmp_path):
         other.wait_ready("move")
         other.done("move", "promote")
         assert mark.exists()
+
+
+@pytest.mark.parametrize("pause", (0, 0.3))
+def test_killed_while_one_is_promoted(pause, service, servers, databases):
+    """Everything at once, in the middle of a promote of one database: it comes to its end, and so does the other's."""
+    pairs = databases("one", "two")
+    service.job_of("move", *servers, ["one", "two"])
+    service.done("move", "start")
+    service.wait_ready("move", 90)
+    with Writer(pairs[0][0]) as first, Writer(pairs[1][0]) as second:
+        first.wait_for(10)
+        operation = service.verb("move", "promote", objects_filter("one"))
+        wait_until(lambda: service.objects("move")["one"].get("phase") in ("PROMOTE_IN_PROGRESS", "PROMOTED"), what="it")
+        time.sleep(pause)
+        service.kill()
+        service.kill_processes("session")
+        service.kill_processes("worker")
+        service.start()
+        assert "error" not in service.end_of(operation, 90)
+        second.wait_for(10)
+        service.done("move", "promote", timeout=90)
+    for source, dest in pairs:
+        assert_equal(source, dest)
+        assert slots(source) == []
