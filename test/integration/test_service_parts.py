@@ -10,7 +10,7 @@ import pytest
 from support.api import JOBS
 from support.cluster import wait_until
 from support.service import Service
-from support.trouble import SCHEMA, Writer, assert_equal
+from support.trouble import SCHEMA, Writer, assert_equal, slots_of
 
 pytestmark = pytest.mark.turns(3)
 
@@ -41,10 +41,6 @@ def databases(servers):
 def service(tmp_path, servers):
     with Service(tmp_path / "service") as running:
         yield running
-
-
-def slots(database):
-    return database.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
 
 
 def objects_filter(*names):
@@ -90,7 +86,7 @@ def test_promote_one_by_one(service, servers, databases):
         service.wait_for("move", "COMPLETED")
     for source, dest in pairs:
         assert_equal(source, dest)
-        assert slots(source) == []
+        assert slots_of(source) == []
     service.remove("move")
 
 
@@ -159,7 +155,7 @@ def test_delete_by_force(gone, service, own_cluster, servers):
     assert "error" not in ended and "database forced" in ended["metadata"]["statusMessage"], ended
     assert service.get(f"{JOBS}/move").status == 404
     if gone == "dest":
-        assert slots(source) == []
+        assert slots_of(source) == []
         source.drop()
     else:
         assert dest.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
@@ -177,7 +173,7 @@ def test_two_jobs_of_the_same_database(service, servers, databases):
     operation = service.end_of(service.verb("second", "start"))
     assert "another job" in operation["error"]["message"], operation
     service.remove("second")
-    assert len(slots(source)) == 1
+    assert len(slots_of(source)) == 1
     source.sql("INSERT INTO item VALUES (5001, 'after')")
     service.done("first", "resume")
     service.wait_ready("first")
@@ -217,7 +213,7 @@ def test_a_session_that_never_hears(service, servers, databases):
     service.done("move", "stop", timeout=60)
     assert not service.pids("session")
     service.remove("move")
-    assert slots(source) == []
+    assert slots_of(source) == []
 
 
 @pytest.mark.skipif("PGCRANE_SLOW_TESTS" not in os.environ, reason="waits as long as the service does: PGCRANE_SLOW_TESTS=1")
@@ -238,7 +234,7 @@ def test_a_worker_that_never_ends(service, servers, databases):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     service.remove("move", timeout=90)
-    assert slots(source) == []
+    assert slots_of(source) == []
 
 
 def test_findings_are_the_error(service, servers, databases):
@@ -295,7 +291,7 @@ def test_a_database_is_taken_out_while_its_server_is_away(service, own_cluster, 
     assert service.objects("move")["goes"]["state"] == "REMOVING"
     away.start()
     wait_until(lambda: service.objects("move")["goes"]["state"] == "NOT_SELECTED", 60, "the end of the removal")
-    assert slots(pairs[1][0]) == []
+    assert slots_of(pairs[1][0]) == []
     service.wait_ready("move", 90)
     service.remove("move")
     for _, dest in pairs:
@@ -333,7 +329,7 @@ def test_delete_by_force_beside_another_job(away, service, own_cluster, servers)
     if away:
         to.stop()
     service.end_of(service.good(service.delete(f"{JOBS}/second", force=True)), 120)
-    assert len(slots(source)) == 1
+    assert len(slots_of(source)) == 1
     if away:
         to.start()
     service.wait_ready("first", 90)
@@ -381,4 +377,4 @@ def test_killed_while_one_is_promoted(pause, service, servers, databases):
         service.done("move", "promote", timeout=90)
     for source, dest in pairs:
         assert_equal(source, dest)
-        assert slots(source) == []
+        assert slots_of(source) == []

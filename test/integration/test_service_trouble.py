@@ -10,7 +10,7 @@ from support.api import JOBS
 from support.cluster import wait_until
 from support.program import Program
 from support.service import Service
-from support.trouble import SCHEMA
+from support.trouble import SCHEMA, slots_of
 
 pytestmark = pytest.mark.turns(3)
 
@@ -33,10 +33,6 @@ def shop(servers):
 def service(tmp_path, servers):
     with Service(tmp_path / "service") as running:
         yield running
-
-
-def slots(database):
-    return database.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
 
 
 def job_folder(service, name):
@@ -77,7 +73,7 @@ def test_flags_that_are_wrong_do_not_keep_it(service, servers, shop):
     service.finished(service.patch(f"{JOBS}/move", {"dumpFlags": {"dumpFlags": [{"name": "nonsense"}]}},
                                    updateMask="dumpFlags"))
     service.remove("move")
-    assert slots(shop[0]) == []
+    assert slots_of(shop[0]) == []
 
 
 def test_the_pause_between_removals(service, servers, shop):
@@ -96,7 +92,7 @@ def test_the_pause_between_removals(service, servers, shop):
         assert events.count("FATAL") == 1, events
     os.remove(folder)
     assert "error" not in service.end_of(delete)
-    assert slots(shop[0]) == []
+    assert slots_of(shop[0]) == []
 
 
 def test_no_session_can_be_begun(service, servers, shop):

@@ -124,6 +124,10 @@ def assert_writable(database):
                  " INSERT INTO part (item, v) VALUES (1, 'writable')")
 
 
+def slots_of(database):
+    return database.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+
+
 def make_standby(primary, made, config=None):
     """A streaming standby on a port of its own."""
     standby = Cluster(f"standby{primary.major}", major=primary.major, config=config)
