@@ -1,0 +1,216 @@
+"""The local provider: crashes of its servers, places that are not as they should be, backups and standbys."""
+import json
+import os
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from support.cluster import is_alive, wait_until
+from support.provision import Provisions
+
+pytestmark = pytest.mark.turns(3)
+
+FILL = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 5000) i"
+SUM = "SELECT count(*), sum(hashtext(m)::bigint) FROM t"
+
+
+@pytest.fixture
+def local():
+    made = Provisions("local")
+    yield made
+    made.end()
+
+
+def journal(local, id):
+    with open(os.path.join(local.instance(id), "journal.json"), encoding="utf-8") as file:
+        return json.load(file)["steps"]
+
+
+def change_marker(local, id, **fields):
+    path = os.path.join(local.instance(id), "load")
+    with open(path, encoding="utf-8") as file:
+        marker = {**json.load(file), **fields}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(marker, file)
+
+
+# --- crashes ---
+
+
+def test_crash_in_load(local):
+    """What was loaded counts for nothing; made anew at the same place, for the same clients."""
+    spec = local.made(mode="LOAD")
+    first = local.describe(spec["id"])
+    assert local.settings(first, spec, "fsync", "wal_level", "autovacuum") == {
+        "fsync": "off", "wal_level": "minimal", "autovacuum": "off"}
+    local.sql(first, spec, FILL)
+    local.crash(spec["id"])
+    damaged = local.describe(spec["id"])
+    assert damaged["state"] == "DAMAGED" and "anew" in damaged["trouble"]
+    for operation in ("reconfigure", "promote"):
+        changed = local.run(operation, spec["id"], {**spec, "mode": "MIGRATING"})
+        changed.error("PROVISION_DAMAGED")
+        assert changed.said["provision"]["state"] == "DAMAGED"
+    anew = local.create(spec).good()
+    assert anew["state"] == "RUNNING" and anew["endpoint"] == first["endpoint"]
+    assert anew["system_identifier"] != first["system_identifier"]
+    assert local.sql(anew, spec, "SELECT to_regclass('t')::text") == [(None,)]
+    memory = local.memory_of(spec["id"])
+    local.crash(spec["id"])
+    local.remove_whole(spec["id"], memory)
+
+
+def test_machine_that_went_down_in_load(local):
+    """pg_control says that all is well, and the rest of it need not have come to the disk."""
+    spec = local.made(mode="LOAD")
+    stop(local, spec)
+    assert local.describe(spec["id"])["state"] == "STOPPED"
+    change_marker(local, spec["id"], boot="another")
+    assert local.describe(spec["id"])["state"] == "DAMAGED"
+    local.reconfigure(spec, mode="MIGRATING").error("PROVISION_DAMAGED")
+    change_marker(local, spec["id"], synced=True)
+    assert local.describe(spec["id"])["state"] == "STOPPED"
+    assert local.reconfigure(spec, mode="MIGRATING").good()["mode"] == "MIGRATING"
+
+
+def stop(local, spec):
+    """As the system does when it goes down."""
+    server = local.server(spec["id"])
+    os.kill(server[0], 2)
+    wait_until(lambda: not is_alive(server), what="the server to be gone")
+
+
+def test_crash_in_production(local):
+    spec = local.made()
+    status = local.describe(spec["id"])
+    local.sql(status, spec, FILL)
+    filled = local.sql(status, spec, SUM)
+    local.crash(spec["id"])
+    assert local.describe(spec["id"])["state"] == "STOPPED"
+    assert local.create(spec).good() == status
+    assert local.sql(status, spec, SUM) == filled
+
+
+def test_setting_of_load_that_stays(local):
+    """ALTER SYSTEM stands above what pgcrane writes: the instance is not called safe."""
+    spec = local.made(mode="LOAD")
+    status = local.describe(spec["id"])
+    local.sql(status, spec, "ALTER SYSTEM SET fsync = off")
+    error = local.reconfigure(spec, mode="MIGRATING").error("PROVISION_FAILED")
+    assert "fsync is off" in error["message"] and "ALTER SYSTEM RESET fsync" in error["remedy"]
+    assert local.describe(spec["id"])["mode"] == "LOAD"
+    local.sql(status, spec, "ALTER SYSTEM RESET fsync")
+    assert local.reconfigure(spec, mode="MIGRATING").good()["mode"] == "MIGRATING"
+
+
+# --- places ---
+
+
+def test_port(local):
+    """A taken one is passed over at first; later it is said who has it, and it stays."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        spec = local.made()
+        port = local.describe(spec["id"])["endpoint"]["port"]
+        second = local.made()
+        assert local.describe(second["id"])["endpoint"]["port"] != port
+        stop(local, spec)
+        other.bind(("0.0.0.0", port))
+        other.listen()
+        error = local.create(spec).error("PROVISION_FAILED")
+        assert f"port {port} is taken by process {os.getpid()} " in error["message"]
+    assert local.create(spec).good()["endpoint"]["port"] == port
+    stop(local, spec)
+    third = local.made()
+    assert local.describe(third["id"])["endpoint"]["port"] != port, "it is the first one's, also when that is stopped"
+
+
+def test_networks_and_tls(local):
+    spec = local.made(networks=["10.1.2.0/24", "fd00::1"], require_tls=True)
+    status = local.describe(spec["id"])
+    assert local.settings(status, spec, "listen_addresses") == {"listen_addresses": "*"}
+    rules = local.sql(status, spec, "SELECT type, address, auth_method FROM pg_hba_file_rules"
+                                    " WHERE address NOT IN ('127.0.0.1', '::1')")
+    assert rules == [("hostssl", "10.1.2.0", "scram-sha-256"), ("hostssl", "fd00::1", "scram-sha-256")]
+
+
+def test_locale(local):
+    spec = local.made(major=15, provider="icu", locale="en-US", collate="C", ctype="C.UTF-8", encoding="UTF8")
+    status = local.describe(spec["id"])
+    found = local.sql(status, spec, "SELECT datlocprovider::text, daticulocale, datcollate, datctype FROM pg_database"
+                                    " WHERE datname = 'template1'")
+    assert found == [("i", "en-US", "C", "C.UTF-8")]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_no_space(local):
+    """initdb says so; it is made when there is room."""
+    os.makedirs(os.path.join(local.state_dir, "instances"))
+    place = os.path.join(local.state_dir, "instances")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", place], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        spec = local.spec()
+        error = local.create(spec).error("PROVISION_FAILED")
+        assert "No space left on device" in error["message"] and "df -h" in error["remedy"]
+        assert local.describe(spec["id"])["state"] == "UNFINISHED"
+        local.remove(spec["id"]).good()
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert local.create(local.spec(disk_mb=1 << 40)).error("PROVISION_REFUSED")["message"].count("MB free") == 1
+
+
+def test_folder_of_somebody_else(local):
+    """Nothing is made or removed where there is no journal, or behind a link."""
+    spec = local.spec()
+    folder = local.instance(spec["id"])
+    os.makedirs(folder)
+    with open(os.path.join(folder, "precious"), "w", encoding="ascii") as file:
+        file.write("data")
+    assert "precious" in local.create(spec).error("PROVISION_REFUSED")["message"]
+    local.remove(spec["id"]).error("PROVISION_REFUSED")
+    assert os.listdir(folder) == ["precious"]
+    shutil.move(folder, folder + "-moved")
+    os.symlink(folder + "-moved", folder)
+    local.create(spec).error("PROVISION_REFUSED")
+    os.unlink(folder)
+    shutil.rmtree(folder + "-moved")
+
+
+def test_links_are_not_followed(local):
+    """The server's user may put links where he likes; what they lead to stays."""
+    spec = local.made()
+    elsewhere = os.path.join(local.folder, "elsewhere")
+    os.makedirs(elsewhere)
+    with open(os.path.join(elsewhere, "precious"), "w", encoding="ascii") as file:
+        file.write("data")
+    os.symlink(elsewhere, os.path.join(local.instance(spec["id"]), "data", "pg_tblspc", "16400"))
+    os.symlink(elsewhere, os.path.join(local.instance(spec["id"]), "log", "zzz"))
+    stop(local, spec)
+    shutil.rmtree(os.path.join(local.instance(spec["id"]), "run"))
+    os.symlink(elsewhere, os.path.join(local.instance(spec["id"]), "run"))
+    local.remove(spec["id"]).good()
+    assert os.listdir(elsewhere) == ["precious"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_as_an_unprivileged_service():
+    local = Provisions("local", user="postgres")
+    try:
+        spec = local.made(mode="LOAD")
+        assert local.reconfigure(spec, mode="MIGRATING").good()["state"] == "RUNNING"
+        assert os.stat(os.path.join(local.instance(spec["id"]), "tls", "server.key")).st_mode & 0o777 == 0o600
+    finally:
+        local.end()
+
+
+def test_no_secret_is_left(local):
+    """Neither the journal nor a log nor a file has the password."""
+    spec = local.made(flags=[{"name": "log_statement", "value": "all"}])
+    local.reconfigure(spec, password="another-secret-1234").good()
+    found = subprocess.run(["grep", "-rlaF", "-e", "another-secret-1234", "-e", spec["password"], local.state_dir],
+                           capture_output=True, text=True, check=False)
+    assert found.stdout == "" and found.returncode == 1
