@@ -214,3 +214,163 @@ def test_no_secret_is_left(local):
     found = subprocess.run(["grep", "-rlaF", "-e", "another-secret-1234", "-e", spec["password"], local.state_dir],
                            capture_output=True, text=True, check=False)
     assert found.stdout == "" and found.returncode == 1
+
+
+# --- the application's ---
+
+
+def promoted(local, **fields):
+    spec = local.made(**fields)
+    local.sql(local.describe(spec["id"]), spec, FILL)
+    status = local.run("promote", spec["id"], {**spec, "mode": "MIGRATING"}).good()
+    assert status["mode"] == "PRIMARY"
+    return {**spec, "mode": "PRIMARY"}, status
+
+
+def backups(local, spec):
+    folder = os.path.join(local.instance(spec["id"]), "backups")
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def forget_backup(local, spec):
+    """As if a day had passed."""
+    path = os.path.join(local.instance(spec["id"]), "journal.json")
+    with open(path, encoding="utf-8") as file:
+        noted = json.load(file)
+    noted["steps"]["backups"] = {}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(noted, file)
+
+
+def test_backups(local):
+    """One a day, whole, seven kept; what a killed one has left is thrown away."""
+    spec, status = promoted(local)
+    killed = local.tend(spec, {"PGCRANE_FAILPOINT": "provision.backup.copied:kill"})
+    assert killed.code == -9
+    assert [name.endswith(".part") for name in backups(local, spec)] == [True]
+    assert local.tend(spec).good().get("trouble") is None, "tried again in a quarter of an hour"
+    forget_backup(local, spec)
+    local.tend(spec).good()
+    (first,) = backups(local, spec)
+    local.tend(spec).good()
+    assert backups(local, spec) == [first]
+    for day in range(10, 18):
+        folder = os.path.join(local.instance(spec["id"]), "backups", f"202501{day}T000000Z")
+        shutil.copytree(os.path.join(local.instance(spec["id"]), "backups", first, "global"), folder)
+    forget_backup(local, spec)
+    local.tend(spec).good()
+    kept = backups(local, spec)
+    assert len(kept) == 7 and kept[0] == "20250113T000000Z" and first in kept
+    assert local.describe(spec["id"])["disk_used_mb"] > 30
+    assert_starts(local, spec, kept[-1], local.sql(status, spec, SUM))
+
+
+def assert_starts(local, spec, name, filled):
+    """A backup is a data folder that a server starts from."""
+    folder = os.path.join(local.instance(spec["id"]), "backups", name)
+    found = subprocess.run(["runuser", "-u", "postgres", "--", "/usr/lib/postgresql/15/bin/postgres", "--single", "-D", folder,
+                            "-c", "hba_file=/dev/null", "-c", "logging_collector=off", "postgres"], input=SUM, text=True,
+                           capture_output=True, check=True)
+    assert f'count = "{filled[0][0]}"' in found.stdout and f'sum = "{filled[0][1]}"' in found.stdout, found
+
+
+@pytest.mark.turns(6)
+@pytest.mark.parametrize("step", ["place", "slot", "conf", "copy", "include", "made"])
+def test_standby(local, step):
+    """Made once, whatever a killed attempt has left; follows; comes back by itself, also when it was away too long; goes when it
+    is not wanted."""
+    spec = local.made(regional=True)
+    status = local.describe(spec["id"])
+    local.sql(status, spec, FILL)
+    killed = local.run("promote", spec["id"], spec, {"PGCRANE_FAILPOINT": f"provision.standby.{step}:kill"})
+    assert killed.code == -9
+    spec["mode"] = "PRIMARY"
+    local.run("promote", spec["id"], spec).good()
+    standby = local.server(spec["id"], "standby-data")
+    assert standby and local.run("promote", spec["id"], spec).good()["endpoint"] == status["endpoint"]
+    assert local.server(spec["id"], "standby-data") == standby, "asked again, nothing is done"
+    streams(local, spec)
+    local.crash(spec["id"], "standby-data")
+    local.tend(spec).good()
+    streams(local, spec)
+    spec["flags"] = [{"name": "max_connections", "value": "120"}]
+    local.reconfigure(spec).good()
+    local.tend(spec).good()
+    streams(local, spec)
+    local.crash(spec["id"], "standby-data")
+    local.sql(status, spec, "SELECT pg_drop_replication_slot('pgcrane_standby')")
+    pause(local, spec, 0)
+    local.tend(spec).good()
+    streams(local, spec)
+    spec["regional"] = False
+    local.tend(spec).good()
+    assert not local.server(spec["id"], "standby-data")
+    assert local.sql(status, spec, "SELECT count(*) FROM pg_replication_slots") == [(0,)]
+    local.remove_whole(spec["id"])
+
+
+def streams(local, spec):
+    """What is committed now comes to the standby."""
+    status = local.describe(spec["id"])
+    local.sql(status, spec, "INSERT INTO t VALUES (0, clock_timestamp()::text)")
+    wanted = local.sql(status, spec, SUM)
+    endpoint = {**status["endpoint"], "port": journal(local, spec["id"])["standby"]["port"]}
+    standby = {**status, "endpoint": endpoint}
+    assert local.sql(standby, spec, "SELECT pg_is_in_recovery()") == [(True,)]
+    wait_until(lambda: local.sql(standby, spec, SUM) == wanted, what="the standby to have it")
+
+
+def pause(local, spec, count):
+    """As if it had gone down that often, a moment ago."""
+    path = os.path.join(local.instance(spec["id"]), "journal.json")
+    with open(path, encoding="utf-8") as file:
+        noted = json.load(file)
+    for step in ("starts", "standby_starts"):
+        if step in noted["steps"]:
+            noted["steps"][step]["count"] = count
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(noted, file)
+
+
+def test_tend(local):
+    """A server that went down is started, at first at once, then with pauses; the size and the logs are watched."""
+    spec = local.made(disk_mb=256)
+    assert local.tend(spec).good().get("trouble") is None
+    local.crash(spec["id"])
+    assert local.tend(spec).good()["state"] == "RUNNING"
+    local.crash(spec["id"])
+    pause(local, spec, 9)
+    waits = local.tend(spec).good()
+    assert waits["state"] == "STOPPED" and "again and again" in waits["trouble"]
+    assert local.describe(spec["id"])["trouble"] == waits["trouble"]
+    pause(local, spec, 0)
+    log = os.path.join(local.instance(spec["id"]), "log")
+    for i in range(20):
+        with open(os.path.join(log, f"postgresql-{i}.log"), "w", encoding="ascii") as file:
+            os.utime(file.name, (i, i))
+    full = os.path.join(local.instance(spec["id"]), "data", "base", "full")
+    with open(full, "wb") as file:
+        file.write(b"x" * (260 << 20))
+    status = local.tend(spec).good()
+    assert status["state"] == "RUNNING" and "more than its limit of 256 MB" in status["trouble"]
+    assert status["disk_used_mb"] > 260 and len(os.listdir(log)) == 14
+    error = local.reconfigure(spec, mode="LOAD").error("PROVISION_REFUSED")
+    assert "more than its limit" in error["message"]
+    os.unlink(full)
+    assert local.tend(spec).good().get("trouble") is None
+
+
+def test_primary_is_not_loaded_into(local):
+    spec, _ = promoted(local)
+    assert "application's" in local.reconfigure(spec, mode="LOAD").error("PROVISION_REFUSED")["message"]
+    assert local.describe(spec["id"])["mode"] == "PRIMARY"
+
+
+def test_way_out_of_load_that_died_is_not_gone_by_tend(local):
+    """It starts nothing whose settings nobody has looked at."""
+    spec = local.made(mode="LOAD")
+    spec["mode"] = "MIGRATING"
+    assert local.reconfigure(spec, {"PGCRANE_FAILPOINT": "provision.leave.sync:kill"}).code == -9
+    status = local.tend(spec).good()
+    assert status["state"] == "STOPPED" and "way out of load mode" in status["trouble"]
+    assert local.reconfigure(spec).good().get("trouble") is None
