@@ -181,6 +181,31 @@ class Provisions:
                 continue
         return found
 
+    def memory_of(self, id):
+        """Shared memory that its processes have: names of files in /dev/shm, and System V's numbers."""
+        found = set()
+        for pid in self.of_server(id, ""):
+            try:
+                with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+                    fields = [line.split(None, 5) for line in file]
+            except OSError:
+                continue
+            for inode, name in ((f[4], f[5].strip()) for f in fields if len(f) == 6):
+                if name.startswith("/dev/shm/PostgreSQL."):
+                    found.add(name)
+                elif name.startswith("/SYSV"):
+                    found.add(inode)
+        return found
+
+    def remove_whole(self, id, memory=()):
+        """Removes it, and nothing is left: files, processes, shared memory."""
+        memory = {*memory, *self.memory_of(id)}
+        self.remove(id).good()
+        assert not os.path.exists(self.instance(id)) and not self.of_server(id, "")
+        with open("/proc/sysvipc/shm", encoding="ascii") as file:
+            left = {*glob.glob("/dev/shm/PostgreSQL.*"), *(line.split()[1] for line in file.readlines()[1:])}
+        assert not left & memory
+
     # --- the end ---
 
     def end(self):
@@ -188,9 +213,3 @@ class Provisions:
             self.remove(id)
         self.program.end_all()
         shutil.rmtree(self.folder)
-
-
-def shared_memory():
-    """What there is in /dev/shm of PostgreSQL's, and of System V's."""
-    with open("/proc/sysvipc/shm", encoding="ascii") as file:
-        return set(glob.glob("/dev/shm/PostgreSQL.*")), {line.split()[1] for line in file.readlines()[1:]}

@@ -122,7 +122,7 @@ bool conf_write(const Local *local, ProvisionMode mode, const char **ret_hash, E
 }
 
 /* Behind those of the primary, which it has copied. */
-bool conf_write_standby(const Local *local, Error *err) {
+bool conf_write_standby(Local *local, Error *err) {
     CLEANUP(buf_fini) Buf text;
 
     buf_init(&text, CONF_MAX);

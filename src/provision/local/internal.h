@@ -103,7 +103,7 @@ NODISCARD bool session_password(Local *local, Error *err);
 /* ---- conf.c ---- */
 /* *ret_hash: of all that the server reads, as text. */
 NODISCARD bool conf_write(const Local *local, ProvisionMode mode, const char **ret_hash, Error *err);
-NODISCARD bool conf_write_standby(const Local *local, Error *err);
+NODISCARD bool conf_write_standby(Local *local, Error *err);
 
 /* ---- check.c, flags.c ---- */
 /* Problems are appended to `problems`, one sentence each. */
@@ -134,9 +134,8 @@ bool local_describe(ProvisionCall *call, const char *id, ProvisionStatus *ret_st
 bool local_read_log(ProvisionCall *call, const char *id, size_t max, Buf *ret_text, Error *err);
 
 /* ---- backup.c, standby.c, tend.c ---- */
-/* When one is due, or `now`; also removes what is too old. */
-NODISCARD bool backup_make(Local *local, bool now, Error *err);
-NODISCARD bool backup_end(Local *local, Error *err);
+/* When one is due; also removes what is too old. */
+NODISCARD bool backup_make(Local *local, Error *err);
 /* There is one, and it runs; asked again, nothing is done. */
 NODISCARD bool standby_keep(Local *local, Error *err);
 NODISCARD bool standby_remove(Local *local, Error *err);

@@ -9,7 +9,8 @@ const Provider provider_local = {
     .create = local_create,
     .describe = local_describe,
     .reconfigure = local_reconfigure,
-    .promote = local_reconfigure,
+    .promote = local_promote,
     .remove = local_remove,
+    .tend = local_tend,
     .read_log = local_read_log,
 };

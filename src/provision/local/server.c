@@ -71,6 +71,26 @@ bool server_is_running(const Local *local, const Server *server, pid_t *ret_pid)
     return runs;
 }
 
+static bool is_zombie(Arena *arena, pid_t pid) {
+    CLEANUP(buf_fini) Buf text;
+    Error gone;
+
+    buf_init(&text, PID_FILE_MAX);
+    if (!fd_read_file(arena_printf(arena, "/proc/%d/stat", (int)pid), &text, &gone))
+        return false;
+    const char *name_end = strrchr(text.data, ')');
+    return name_end != NULL && strncmp(name_end, ") Z", 3) == 0;
+}
+
+/* A server that has ended and was not waited for yet (by process 1, in a container perhaps never) keeps the next one
+ * from starting: for PostgreSQL its number lives. */
+static void await_end_of_last(const Local *local, const Server *server) {
+    pid_t pid = read_pid(server);
+
+    for (int tries = 0; pid > 0 && tries < END_TRIES && is_zombie(local->arena, pid); tries++)
+        clock_sleep_us(end_pause_us);
+}
+
 /* Text behind "NAME:" of pg_controldata. */
 static const char *control_value(Arena *arena, const char *text, const char *name) {
     const char *at = strstr(text, name);
@@ -146,6 +166,7 @@ bool server_start(const Local *local, const Server *server, Error *err) {
 
     if (server_is_running(local, server, NULL))
         return true;
+    await_end_of_last(local, server);
     if (!tree_remove_in(server->log, "start.log", err))
         return false;
     return local_run(local, argv, err) || fail_start(local, server, err);
@@ -207,6 +228,7 @@ static void release_memory(const Local *local, const Server *server) {
     const char *const stop[] = {"pg_ctl", "stop", "-D", server->data, "-m", "immediate", "-w", "-s", "-t", "30", NULL};
     Error why;
 
+    await_end_of_last(local, server);
     if (!local_run(local, start, &why))
         local_tell(local, "instance %s: %s is given up: %s", local->id, server->name, why.message);
     if (server_is_running(local, server, NULL) && !local_run(local, stop, &why))
