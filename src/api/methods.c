@@ -1,5 +1,6 @@
 /* Every method of the API, a row. Routes and the OpenAPI document come from here. */
 #include "api/instances.h"
+#include "api/job_report.h"
 #include "api/kinds.h"
 #include "api/migration_jobs.h"
 #include "api/others.h"
@@ -68,6 +69,7 @@ const ApiMethod api_methods[] = {
     {POST, JOBS "/{id}:generateSshScript", "migrationJobs.generateSshScript", NAME_MIGRATION_JOB, READS, 0, &message_ssh_script, NAME_LOCATION, 0, NULL, migration_ssh_script},
     OTHER(POST, JOBS "/{id}:generateTcpProxyScript", "migrationJobs.generateTcpProxyScript"),
     {GET, JOBS "/{id}/events", "migrationJobs.events", NAME_MIGRATION_JOB, READS, PAGE, NULL, NAME_LOCATION, 0, NULL, job_events},
+    {GET, JOBS "/{id}:report", "migrationJobs.report", NAME_MIGRATION_JOB, READS, 0, NULL, NAME_LOCATION, 0, "JobReport", job_report, NULL, true},
     IAM(JOBS "/{id}", NAME_MIGRATION_JOB, "migrationJobs"),
 
     {GET, JOBS "/{id}/objects", "migrationJobs.objects.list", NAME_MIGRATION_JOB, READS, PAGE, NULL, NAME_LOCATION, 0, NULL, job_objects_list},

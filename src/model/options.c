@@ -2,6 +2,7 @@
 #include "model/options.h"
 
 #include "common/clock.h"
+#include "model/tablespace_map.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -320,12 +321,22 @@ static bool check_follow(const MigrateOptions *options, Error *err) {
     return true;
 }
 
+static bool check_tablespace_map(const MigrateOptions *options, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    TablespaceMap map;
+
+    if (options->tablespace_map != NULL && options->data_only)
+        return error_set(err, REASON_USAGE, "--tablespace-map needs definitions: it does not go with --data-only");
+    return tablespace_map_parse(arena, options->tablespace_map, &map, err);
+}
+
 bool options_check(const MigrateOptions *options, Error *err) {
     if (options->schema_only && options->data_only)
         return error_set(err, REASON_USAGE, "--schema-only and --data-only exclude each other");
     if (options->schema_only && options->vacuum)
         return error_set(err, REASON_USAGE, "--vacuum needs data: it does not go with --schema-only");
-    return check_ranges(options, err) && check_choices(options, err) && check_follow(options, err);
+    return check_ranges(options, err) && check_choices(options, err) && check_tablespace_map(options, err) &&
+           check_follow(options, err);
 }
 
 /* --- fingerprint --- */

@@ -582,6 +582,8 @@ const Message *const messages_all[] = {
     &message_dump_flags,
     &message_migration_job,
     &message_migration_job_object,
+    &message_database_report,
+    &message_job_report,
     &message_vpc_config,
     &message_psc_config,
     &message_public_ip_config,

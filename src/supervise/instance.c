@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "supervise/findings.h"
+#include "supervise/report.h"
 
 #include <string.h>
 
@@ -126,7 +127,7 @@ static bool start(Look *look, bool again, Error *err) {
 
 typedef struct Taking {
     const Look *look;
-    const json_t *databases;
+    const json_t *databases, *said;
     int64_t run;
 } Taking;
 
@@ -156,12 +157,13 @@ static bool take(StoreTx *tx, void *context, Error *err) {
         if (!mark_made(tx, look, json_get_string(json_array_get(taking->databases, at), "name", ""), err))
             return false;
     (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
-    return job_save(tx, look->arena, &job, err);
+    return report_keep_instance(tx, look->held->name, taking->said, err) && job_save(tx, look->arena, &job, err);
 }
 
 static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
     Taking taking = {.look = look,
                      .databases = json_get_array(json_get_object(picture->said, "databases"), "databases"),
+                     .said = picture->said,
                      .run = picture->run};
     Error why;
 

@@ -114,6 +114,7 @@ static InstanceInput input_of(const Run *run) {
         .source_target = &run->source_target,
         .all = run->instance.all,
         .names = run->instance.names,
+        .tablespace_map = run->options.tablespace_map,
     };
 }
 

@@ -153,6 +153,7 @@ NODISCARD bool step_follow(Run *run, Error *err);
 NODISCARD bool step_close_source(Run *run, Error *err);
 /* Until the standbys that the destination has, or had, know that it was opened; for a minute at most. */
 NODISCARD bool run_wait_for_standbys(Run *run, Error *err);
+NODISCARD bool step_statistics(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
 /* The steps of a run about a whole instance (instance.c has the table). */

@@ -52,6 +52,7 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
     X(durable, true, ALL_RUNS)                                                                                         \
     X(follow, false, FOLLOWING_RUNS) /* it has a patience of its own */                                                \
     X(close_source, true, AFTER_OPEN)                                                                                  \
+    X(statistics, true, AFTER_OPEN)                                                                                    \
     X(finish, true, ALL_RUNS | AFTER_OPEN)
 
 /* AFTER_OPEN: what is left when the destination is open, whether this run opened it or found it so. */

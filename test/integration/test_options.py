@@ -20,7 +20,7 @@ SHOWN_BY = {
     "jobs": "test_jobs", "index-jobs": "test_jobs", "split-size": "test_split_size", "vacuum": "test_vacuum",
     "no-analyze": "test_analyze", "schema": "test_schema_filters", "exclude-schema": "test_schema_filters",
     "table": "test_table_filters", "exclude-table": "test_table_filters", "schema-only": "test_schema_only",
-    "data-only": "test_data_only", "no-owner": "test_no_owner", "no-acl": "test_no_acl", "state-dir": "test_state_dir",
+    "data-only": "test_data_only", "tablespace-map": "test_tablespace_map", "no-owner": "test_no_owner", "no-acl": "test_no_acl", "state-dir": "test_state_dir",
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
@@ -118,6 +118,17 @@ def test_of_clients(pgcrane):
         assert all(re.search(f"--{flag}[= \n]", shown) for flag in flags), shown
     for flag in sum(OF_CLIENTS.values(), []):
         assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x").code == 64, flag
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--tablespace-map=fast"], '"fast" is not OLD=NEW[,OLD=NEW...]'),
+    (["--tablespace-map=a=b,a=c"], "names a tablespace of the source twice"),
+    (["--tablespace-map=a=b", "--data-only"], "it does not go with --data-only"),
+])
+def test_tablespace_map(pgcrane, words, message):
+    """What is refused; what it does is in test_tablespaces.py."""
+    result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", *words)
+    assert result.code == 64 and message in result.stderr, result
 
 
 def test_source_only(pgcrane):

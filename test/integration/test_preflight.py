@@ -701,3 +701,44 @@ def test_follow_what_no_stream_carries(source_db, dest_db, low_roles, preflight)
     assert "1 sequences" in one(found, "FOLLOW_SEQUENCES", "INFO")["message"]
     assert "foreign keys" in one(found, "FOLLOW_REPLICA_ROLE", "WARNING", "destination")["message"]
     assert of(found, "DESTINATION_REPLICA_ROLE") == []
+
+
+# --- libraries of extensions ---
+
+
+def test_library_that_is_not_loaded(own_cluster, source_db, dest_db, low_roles, preflight):
+    """What is told makes it right: all libraries at once, with those that are loaded already."""
+    if not source_db.sql("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_stat_statements'"):
+        pytest.skip("no contrib modules here")
+    source_db.sql("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION hstore")
+    idle = one(preflight(source_db, dest_db), "EXTENSION_IDLE", "WARNING", "destination")
+    assert idle["fix"].startswith("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';"), idle
+    hidden = one(preflight(source_db, dest_db.uri_as(WRITER), "--no-owner"), "EXTENSION_IDLE", "WARNING", "destination")
+    assert hidden["fix"] == "add to shared_preload_libraries of the destination: pg_stat_statements; then restart it", hidden
+    own = own_cluster("preload", config={"shared_preload_libraries": "auto_explain"})
+    fix = one(preflight(source_db, own.uri()), "EXTENSION_IDLE", "WARNING", "destination")["fix"]
+    own.sql(fix.partition(";")[0])
+    own.restart()
+    assert own.sql("SHOW shared_preload_libraries") == [("auto_explain, pg_stat_statements",)]
+    assert of(preflight(source_db, own.uri()), "EXTENSION_IDLE") == []
+    own.sql(f"CREATE ROLE {WRITER} LOGIN")
+    found = preflight(source_db, own.uri(user=WRITER), "--no-owner")
+    assert of(found, "EXTENSION_IDLE") == [], "its settings show that it is loaded"
+
+
+def test_extension_that_cannot_be_created(own_cluster, source_db, preflight, tmp_path):
+    """18 can be shown extensions that are not installed."""
+    own = own_cluster("cron", major=18)
+    folder = os.path.join(own.folder, "share", "extension")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "pg_cron.control"), "w", encoding="utf-8") as file:
+        file.write("comment = 'stands for the real one'\ndefault_version = '1.6'\nrelocatable = false\nschema = pg_catalog\n")
+    with open(os.path.join(folder, "pg_cron--1.6.sql"), "w", encoding="utf-8") as file:
+        file.write("SELECT 1;\n")
+    own.sql(f"ALTER SYSTEM SET extension_control_path = '{os.path.dirname(folder)}:$system'")
+    own.reload()
+    source_db.sql("CREATE EXTENSION citext; UPDATE pg_extension SET extname = 'pg_cron', extversion = '1.6' WHERE extname = 'citext'")
+    found = one(preflight(source_db, own.uri()), "EXTENSION_PRELOAD", "ERROR", "destination")
+    assert found["object"] == "extension pg_cron" and "ALTER SYSTEM SET shared_preload_libraries = 'pg_cron'" in found["fix"], found
+    own.sql("CREATE EXTENSION pg_cron")
+    one(preflight(source_db, own.uri()), "EXTENSION_IDLE", "WARNING", "destination")

@@ -224,6 +224,7 @@ static const char *const promote_takes[] = {"database", "yes", "Waiting", NULL};
 static const char *const delete_takes[] = {"force", "yes", "Waiting", NULL};
 static const char *const wait_takes[] = {"for", "timeout", NULL};
 static const char *const logs_takes[] = {"stream", NULL};
+static const char *const report_takes[] = {NULL};
 
 const char *const jobs_takes[] = {"Client",      "Job",    "database", "display-name", "label",  "Lists", "Waiting",
                                   "skip-checks", "failed", "force",    "for",          "stream", "watch", "yes",
@@ -287,6 +288,12 @@ const Verb jobs_verbs[] = {
      .takes = logs_takes,
      .ask = jobs_logs,
      .help = "show what happened to it; -f goes on as it happens"},
+    {.name = "report",
+     .args = "ID",
+     .n_args = 1,
+     .takes = report_takes,
+     .ask = jobs_report,
+     .help = "show what was moved, how long it took, and what is left to do; also as a page (--output html)"},
     {.name = "delete",
      .args = "ID",
      .n_args = 1,

@@ -13,7 +13,8 @@
 #include "cli/tty.h"
 #include "client/client.h"
 
-typedef enum OutputFormat { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_YAML } OutputFormat;
+/* OUTPUT_HTML: of a report alone. */
+typedef enum OutputFormat { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_YAML, OUTPUT_HTML } OutputFormat;
 
 typedef struct Service {
     Arena *arena;

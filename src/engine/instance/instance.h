@@ -28,6 +28,8 @@ typedef struct InstanceDatabase {
     const char *locale;     /* of icu and builtin; NULL = none */
     const char *rules;      /* ICU's tailoring, NULL = none */
     const char *tablespace; /* NULL = pg_default */
+    bool placed;            /* --tablespace-map says where it goes: */
+    const char *place;      /* tablespace of the destination; NULL = its default */
     int64_t limit;          /* of connections, -1 = none */
     bool exists;            /* on the destination before this run */
     bool made;              /* by this run */
@@ -47,6 +49,7 @@ typedef struct InstanceInput {
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
+    const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
 } InstanceInput;
 
 /* Databases that move, and with `all` those that do not. A name that cannot be moved is a finding of severity ERROR,

@@ -127,7 +127,7 @@ NODISCARD bool check_dest_synchronous(Preflight *p, Error *err);
 NODISCARD bool check_content(Preflight *p, Error *err);
 NODISCARD bool check_data_only(Preflight *p, Error *err);
 
-/* needs.c */
+/* extensions.c, roles.c, tablespaces.c, needs.c */
 NODISCARD bool check_extensions(Preflight *p, Error *err);
 NODISCARD bool check_roles(Preflight *p, Error *err);
 NODISCARD bool check_tablespaces(Preflight *p, Error *err);

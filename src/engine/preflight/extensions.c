@@ -1,5 +1,6 @@
 /* Extensions of the source: can the destination have them, in the same version, and may its role make them? */
 #include "engine/preflight/check.h"
+#include "engine/preflight/preload.h"
 
 #include <fnmatch.h>
 
@@ -89,6 +90,7 @@ bool check_extensions(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *source = NULL;
     CLEANUP(db_result_freep) DbResult *available = NULL;
     CLEANUP(db_result_freep) DbResult *versions = NULL;
+    PreloadSubjectVec subjects = {0};
     if (p->input->options->data_only)
         return true;
     if (!preflight_query(p, DB_SOURCE, source_sql, &source, err) ||
@@ -105,6 +107,7 @@ bool check_extensions(Preflight *p, Error *err) {
             report_extension_missing(p, name, quoted);
             continue;
         }
+        vec_push(p->scratch, &subjects, ((PreloadSubject){name, quoted, db_bool(available, found, 2)}));
         const char *theirs = db_text(available, found, 1);
         bool has_ours = row_index_find(versions_index, arena_printf(p->scratch, "%s %s", name, ours)) >= 0;
         if (strcmp(ours, theirs) != 0)
@@ -113,5 +116,5 @@ bool check_extensions(Preflight *p, Error *err) {
         if (!may_all && !db_bool(available, found, 2) && version >= 0 && db_bool(versions, version, 1))
             report_extension_privilege(p, quoted);
     }
-    return true;
+    return preload_check(p, &subjects, err);
 }
