@@ -47,6 +47,7 @@ typedef struct InstanceInput {
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
+    bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
 } InstanceInput;
 
 /* Databases that move, and with `all` those that do not. A name that cannot be moved is a finding of severity ERROR,
