@@ -27,7 +27,8 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
     X(LAUNCH, "launch")           /* grows with each action that begins sessions: those begun for less are due */      \
     X(ANEW, "anew")               /* the launch at which the destination was to be emptied last */                     \
     X(WISH, "wish")               /* body of the verb that was carried out last */                                     \
-    X(ERRANDS, "errands")         /* under way: {verb: name of its operation} */
+    X(ERRANDS, "errands")         /* under way: {verb: name of its operation} */                                       \
+    X(GUARD, "guard")             /* its destination is guarded: supervise/guard.h */
 
 #define X(name, key) extern const char job_run_##name[];
 JOB_RUN_KEYS(X)
