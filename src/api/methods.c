@@ -64,7 +64,7 @@ const ApiMethod api_methods[] = {
     VERB("restart", message_restart, migration_restart, "restart"),
     VERB("promote", message_promote, migration_promote, "promote"),
     VERB("verify", message_verify, migration_verify, "verify"),
-    VERB("demoteDestination", message_empty, migration_demote, "demoteDestination"),
+    VERB("demoteDestination", message_demote, migration_demote, "demoteDestination"),
     {GET, JOBS "/{id}:fetchSourceObjects", "migrationJobs.fetchSourceObjects", NAME_MIGRATION_JOB, WRITES, 0, NULL, NAME_LOCATION, 0, "Operation", migration_fetch},
     {POST, JOBS "/{id}:generateSshScript", "migrationJobs.generateSshScript", NAME_MIGRATION_JOB, READS, 0, &message_ssh_script, NAME_LOCATION, 0, NULL, migration_ssh_script},
     OTHER(POST, JOBS "/{id}:generateTcpProxyScript", "migrationJobs.generateTcpProxyScript"),

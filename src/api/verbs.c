@@ -64,8 +64,14 @@ static bool ask_plainly(ApiCall *call, Errand errand, Error *err) {
     return kind_load(call, &job, err) && ask(call, &job, errand, NULL, err);
 }
 
+/* Google's request is empty; what it may say here is ours (message_demote). */
 bool migration_demote(ApiCall *call, Error *err) {
-    return ask_plainly(call, ERRAND_DEMOTE, err);
+    CLEANUP(record_fini) Record job = {0};
+    bool release = json_get_bool(call->body, "release", false);
+
+    if (release && json_get_bool(call->body, "allowNonEmpty", false))
+        return call_refuse(call, "allowNonEmpty", "cannot be given together with release");
+    return kind_load(call, &job, err) && ask(call, &job, release ? ERRAND_RELEASE : ERRAND_DEMOTE, call->body, err);
 }
 
 bool migration_fetch(ApiCall *call, Error *err) {

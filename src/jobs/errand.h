@@ -17,6 +17,7 @@
     X(VERIFY, "verify", "run every check of the job; error details are MigrationJobVerificationError")                 \
     X(FETCH_OBJECTS, "fetchSourceObjects", "list the source's databases as objects of the job")                        \
     X(DEMOTE, "demoteDestination", "see that the destination is empty, and keep others from writing to it")            \
+    X(RELEASE, "demoteDestination", "hand the destination back as it was before it was guarded")                       \
     X(RECONFIGURE, "update", "tell the worker what has changed of the job")                                            \
     X(PROMOTE_OBJECTS, "promote", "promote the databases in args.objectsFilter only")                                  \
     X(RESTART_OBJECTS, "restart", "begin anew with the databases in args.objectsFilter, or with those that failed")    \

@@ -75,6 +75,20 @@ static void render_times(const Record *job, Arena *arena, json_t *answer) {
         (void)json_object_set_new(answer, "nextRetryTime", record_time(arena, retry_us));
 }
 
+/* The rest of it is the supervisor's. */
+static void render_guard(const Record *job, json_t *answer) {
+    static const char *const shown[] = {"state", "released", "error"};
+    const json_t *guard = json_object_get(job->run, job_run_GUARD);
+    json_t *picture = json_object();
+
+    for (size_t at = 0; at < COUNT_OF(shown); at++)
+        if (json_object_get(guard, shown[at]) != NULL)
+            (void)json_object_set(picture, shown[at], json_object_get(guard, shown[at]));
+    if (guard != NULL)
+        (void)json_object_set(answer, "destinationGuard", picture);
+    json_decref(picture);
+}
+
 json_t *job_render(const Record *job, Arena *arena) {
     const JobView view = job_view(job);
     json_t *answer = record_render(job, arena);
@@ -84,6 +98,7 @@ json_t *job_render(const Record *job, Arena *arena) {
         (void)json_object_set_new(answer, "phase", json_string(job->resource.phase));
     (void)json_object_set_new(answer, "allowedActions", allowed_actions(&view));
     render_times(job, arena, answer);
+    render_guard(job, answer);
     if (attempts > 0)
         (void)json_object_set_new(answer, "attempts", json_integer(attempts));
     return answer;

@@ -399,6 +399,10 @@ static const Field migration_job_fields[] = {
      .kind = FIELD_STRUCT,
      .flags = FIELD_OUTPUT,
      .help = "counters, also of the busiest tables, lag, head-room and what is waited for"},
+    {.name = "destinationGuard",
+     .kind = FIELD_STRUCT,
+     .flags = FIELD_OUTPUT,
+     .help = "while demoteDestination's guard is up: its state, the databases that were handed back, the last error"},
     {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
     {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
     {.name = "allowedActions",
@@ -510,6 +514,16 @@ static const Field promote_fields[] = {
 };
 const Message message_promote = {"PromoteMigrationJobRequest", promote_fields, COUNT_OF(promote_fields)};
 
+static const Field demote_fields[] = {
+    {.name = "allowNonEmpty",
+     .kind = FIELD_BOOL,
+     .help = "take a destination that is not empty, where nothing in the job's databases has the name of what arrives"},
+    {.name = "release",
+     .kind = FIELD_BOOL,
+     .help = "hand the destination back as it was before; for a job that is not at work and is not to go on, too"},
+};
+const Message message_demote = {"DemoteDestinationRequest", demote_fields, COUNT_OF(demote_fields)};
+
 static const Field verify_fields[] = {
     {.name = "updateMask", .kind = FIELD_STRING},
     {.name = "migrationJob", .kind = FIELD_MESSAGE, .message = &message_migration_job},
@@ -592,6 +606,7 @@ const Message *const messages_all[] = {
     &message_start,
     &message_restart,
     &message_promote,
+    &message_demote,
     &message_verify,
     &message_vm_creation,
     &message_vm_selection,

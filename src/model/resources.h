@@ -22,10 +22,11 @@ extern const Message message_job_report, message_database_report;
 extern const Message message_start; /* :start and :resume */
 extern const Message message_restart;
 extern const Message message_promote;
+extern const Message message_demote;
 extern const Message message_verify;
 extern const Message message_ssh_script;
 extern const Message message_lookup;
-extern const Message message_empty; /* :stop, :demoteDestination, :cancel */
+extern const Message message_empty; /* :stop, :cancel */
 
 /* Of all of the above and what is inside of them, NULL at the end: for the OpenAPI document. */
 extern const Message *const messages_all[];

@@ -29,7 +29,7 @@ enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1 };
 
 /* ---- Sessions of an errand ---- */
 
-static bool look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err) {
+bool errand_look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err) {
     CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
     CLEANUP(json_freep)
     json_t *run = json_pack("{s:i, s:s, s:i}", "run", NUMBER, "home", errands->this->home, "launch", NUMBER);
@@ -56,7 +56,7 @@ static bool make_start(StoreTx *tx, void *context, Error *err) {
     return start_message(errands->this, tx, errands->arena, &order, &errands->start, err);
 }
 
-static bool launch(Errands *errands, const char *database, Error *err) {
+bool errand_launch(Errands *errands, const char *database, Error *err) {
     const char *folder = arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
     bool ok = launch_session(errands->this->children, folder, NUMBER, errands->start, err);
 
@@ -67,15 +67,15 @@ static bool launch(Errands *errands, const char *database, Error *err) {
 static bool start(Errands *errands, const Record *object, const char *database, Error *err) {
     errands->object = object;
     return store_read(errands->this->config.store, errands->arena, make_start, errands, err) &&
-           launch(errands, database, err);
+           errand_launch(errands, database, err);
 }
 
-static bool is_begun(const SeatPicture *picture) {
+bool errand_is_begun(const SeatPicture *picture) {
     return picture->seat.due == DUE_NOTHING;
 }
 
-static bool is_over(const SeatPicture *picture) {
-    return is_begun(picture) && !seat_is_alive(picture->seat.state) && picture->seat.state != SEAT_IDLE;
+bool errand_is_over(const SeatPicture *picture) {
+    return errand_is_begun(picture) && !seat_is_alive(picture->seat.state) && picture->seat.state != SEAT_IDLE;
 }
 
 /* ---- How it ends ---- */
@@ -132,18 +132,28 @@ static bool verify_database(Errands *errands, const char *database, int *busy, F
     CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
     const Record object = {.api = api};
     SeatPicture picture = {0};
-    bool ok = look_at(errands, database, &picture, err);
+    bool ok = errand_look_at(errands, database, &picture, err);
 
-    if (ok && is_over(&picture)) {
+    if (ok && errand_is_over(&picture)) {
         ok = collect(errands, database, &picture, found, err);
     } else if (ok) {
         *all_over = false;
-        if (!is_begun(&picture) && *busy < DRY_RUNS_AT_ONCE)
+        if (!errand_is_begun(&picture) && *busy < DRY_RUNS_AT_ONCE)
             ok = start(errands, &object, database, err);
         (*busy)++;
     }
     seat_picture_fini(&picture);
     return ok;
+}
+
+bool errand_conclude(const Errands *errands, const SeatPicture *picture, ErrandEnd *end, Error *err) {
+    CLEANUP(json_freep) json_t *details = json_array();
+    Found found = {.details = details};
+
+    if (!collect(errands, "", picture, &found, err))
+        return false;
+    conclude(&found, end);
+    return true;
 }
 
 static bool verify_databases(Errands *errands, const SeatPicture *instance, ErrandEnd *end, Error *err) {
@@ -169,11 +179,11 @@ static bool verify_databases(Errands *errands, const SeatPicture *instance, Erra
 
 static bool verify(Errands *errands, ErrandEnd *end, Error *err) {
     SeatPicture picture = {0};
-    bool ok = look_at(errands, "", &picture, err);
+    bool ok = errand_look_at(errands, "", &picture, err);
 
-    if (ok && !is_begun(&picture))
+    if (ok && !errand_is_begun(&picture))
         ok = start(errands, NULL, "", err);
-    else if (ok && is_over(&picture))
+    else if (ok && errand_is_over(&picture))
         ok = verify_databases(errands, &picture, end, err);
     seat_picture_fini(&picture);
     return ok;
@@ -204,14 +214,14 @@ static bool keep_objects(StoreTx *tx, void *context, Error *err) {
 
 static bool fetch(Errands *errands, ErrandEnd *end, Error *err) {
     SeatPicture picture = {0};
-    bool ok = look_at(errands, "", &picture, err);
+    bool ok = errand_look_at(errands, "", &picture, err);
 
-    if (ok && !is_begun(&picture)) {
+    if (ok && !errand_is_begun(&picture)) {
         (void)json_object_del(errands->job.api, "objectsConfig"); /* all of them */
         ok = start(errands, NULL, "", err);
-    } else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE) {
+    } else if (ok && errand_is_over(&picture) && picture.seat.state != SEAT_DONE) {
         errand_refuse(&picture.error, end);
-    } else if (ok && is_over(&picture)) {
+    } else if (ok && errand_is_over(&picture)) {
         Fetched *fetched = arena_new_of(errands->arena, Fetched);
         *fetched = (Fetched){.job = errands->action->owner,
                              .databases = json_object_get(json_object_get(picture.said, "databases"), "databases")};
@@ -249,14 +259,14 @@ static json_t *render_candidate(const Errands *errands) {
 /* A server that answers, and lets us in. */
 static bool test_connection(Errands *errands, ErrandEnd *end, Error *err) {
     SeatPicture picture = {0};
-    bool ok = look_at(errands, "", &picture, err);
+    bool ok = errand_look_at(errands, "", &picture, err);
 
-    if (ok && !is_begun(&picture))
+    if (ok && !errand_is_begun(&picture))
         ok = store_read(errands->this->config.store, errands->arena, make_test, errands, err) &&
-             launch(errands, "", err);
-    else if (ok && is_over(&picture) && picture.seat.state != SEAT_DONE)
+             errand_launch(errands, "", err);
+    else if (ok && errand_is_over(&picture) && picture.seat.state != SEAT_DONE)
         errand_refuse(&picture.error, end);
-    else if (ok && is_over(&picture))
+    else if (ok && errand_is_over(&picture))
         *end = (ErrandEnd){.over = true, .type = "ConnectionProfile", .answer = render_candidate(errands)};
     seat_picture_fini(&picture);
     return ok;
@@ -333,14 +343,6 @@ static bool restart_objects(Errands *errands, ErrandEnd *end, Error *err) {
     return true;
 }
 
-static bool not_served(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
-    Error why;
-
-    error_set(&why, REASON_NOT_SERVED, "%s is not served here", errands->action->action);
-    errand_refuse(&why, end);
-    return true;
-}
-
 typedef struct ErrandRow {
     bool (*look)(Errands *errands, ErrandEnd *end, Error *err);
     bool needs_job;
@@ -350,7 +352,8 @@ typedef struct ErrandRow {
 static const ErrandRow rows[ERRAND_MAX_] = {
     [ERRAND_VERIFY] = {verify, true, true},
     [ERRAND_FETCH_OBJECTS] = {fetch, true, true},
-    [ERRAND_DEMOTE] = {not_served, false},
+    [ERRAND_DEMOTE] = {demote_destination, true},
+    [ERRAND_RELEASE] = {release_destination, true},
     [ERRAND_RECONFIGURE] = {reconfigure, false},
     [ERRAND_PROMOTE_OBJECTS] = {promote_objects, true},
     [ERRAND_RESTART_OBJECTS] = {restart_objects, false},

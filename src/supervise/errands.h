@@ -18,6 +18,16 @@ typedef struct Errands {
 } Errands;
 
 void errand_refuse(const Error *why, ErrandEnd *end);
+/* The errand's session for a database, "" = the one for the instance. */
+NODISCARD bool errand_look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err);
+/* Starts it, with errands->start, which is used up. */
+NODISCARD bool errand_launch(Errands *errands, const char *database, Error *err);
+bool errand_is_begun(const SeatPicture *picture);
+bool errand_is_over(const SeatPicture *picture);
+/* Of the session of the instance, which is over: its findings that are errors, or what it failed with, or a good end.
+ */
+NODISCARD bool errand_conclude(const Errands *errands, const SeatPicture *picture, ErrandEnd *end, Error *err);
+
 /* Is the database one of objectConfigs? */
 bool is_named_in(const json_t *list, const char *database);
 
@@ -28,3 +38,6 @@ NODISCARD bool read_log(Errands *errands, ErrandEnd *end, Error *err);
 
 /* PROMOTE_OBJECTS (promotes.c) */
 NODISCARD bool promote_objects(Errands *errands, ErrandEnd *end, Error *err);
+/* DEMOTE and RELEASE (demote.c) */
+NODISCARD bool demote_destination(Errands *errands, ErrandEnd *end, Error *err);
+NODISCARD bool release_destination(Errands *errands, ErrandEnd *end, Error *err);

@@ -8,7 +8,7 @@
  *
  * `run` of the job has "instance": the keys of a seat (seat.h), and "taken", the number whose result is in the store.
  */
-#include "supervise/look.h"
+#include "supervise/guard.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -74,6 +74,17 @@ static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
 
 /* ---- Beginning ---- */
 
+/* Those that are to be made ready, and no others: one that was promoted is guarded no more. NULL = all there are. New
+ * reference. */
+static json_t *databases_to_guard(const Look *look) {
+    json_t *list = look->count > 0 ? json_array() : NULL;
+
+    for (size_t at = 0; at < look->count; at++)
+        if (is_selected(look, at) && !is_prepared_database(&look->objects[at]))
+            (void)json_array_append_new(list, json_string_lossy(seat_database(&look->objects[at])));
+    return list;
+}
+
 typedef struct Beginning {
     Look *look;
     bool again; /* by itself, behind one that was lost */
@@ -84,6 +95,7 @@ typedef struct Beginning {
 static bool begin(StoreTx *tx, void *context, Error *err) {
     Beginning *beginning = context;
     const Look *look = beginning->look;
+    CLEANUP(json_freep) json_t *to_guard = databases_to_guard(look);
     CLEANUP(record_fini) Record job = {0};
 
     json_freep(&beginning->start);
@@ -96,7 +108,9 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
     (void)json_object_set_new(seat, seat_run_HOME, json_string(look->this->home));
     (void)json_object_set_new(seat, seat_run_LOSSES, json_integer(losses));
     (void)json_object_set_new(seat, seat_run_LAUNCH, json_integer(json_get_int(job.run, job_run_LAUNCH, 0)));
-    const StartOrder order = {.job = &job, .run = beginning->run, .order = ORDER_START, .lanes = 2};
+    guard_note_again(&job, to_guard);
+    const StartOrder order = {
+        .job = &job, .run = beginning->run, .order = ORDER_START, .lanes = 2, .databases = to_guard};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
            job_save(tx, look->arena, &job, err);
 }

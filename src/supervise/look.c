@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "jobs/fact.h"
 #include "supervise/destination.h"
+#include "supervise/guard.h"
 #include "supervise/promotes.h"
 
 #include <inttypes.h>
@@ -369,7 +370,8 @@ static bool is_removing(const Look *look, size_t at) {
 
 /* Nobody needs this node for the job any more: no process, nothing due. */
 static bool is_at_rest(const Look *look) {
-    if (job_state_has_worker(look->view.state) || look->view.state == JOB_DELETING || job_retry_at_us(&look->job) > 0)
+    if (job_state_has_worker(look->view.state) || look->view.state == JOB_DELETING || job_retry_at_us(&look->job) > 0 ||
+        guard_is_due(look))
         return false;
     for (size_t at = 0; at < look->count; at++)
         if (seat_is_alive(look->pictures[at].seat.state) || is_removing(look, at))
@@ -400,7 +402,8 @@ static void remove_folders(const Look *look) {
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
-            !see(look, err) || !destination_look(look, err) || !instance_look(look, err) || !look_tell(look, err))
+            !see(look, err) || !destination_look(look, err) || !instance_look(look, err) || !guard_look(look, err) ||
+            !look_tell(look, err))
             return false;
         if (!look->decision.has_fact)
             return act(look, err);

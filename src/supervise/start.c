@@ -2,6 +2,7 @@
 #include "jobs/instance.h"
 #include "model/options.h"
 #include "supervise/endpoint.h"
+#include "supervise/guard.h"
 #include "supervise/look.h"
 
 #include <string.h>
@@ -84,6 +85,26 @@ static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrd
                        ret_endpoint, err);
 }
 
+static void add_guard(const StartOrder *order, json_t *more) {
+    if (!guard_is_up(order->job) && order->action == NULL)
+        return;
+    (void)json_object_set_new(more, "owner", json_string(order->job->resource.uid));
+    (void)json_object_set_new(more, "owner_name", json_string_lossy(order->job->resource.name));
+    (void)json_object_set_new(more, "guarded", json_boolean(order->action == NULL));
+    if (order->action == NULL && order->databases != NULL)
+        (void)json_object_set_new(more, "to_guard", json_deep_copy(order->databases));
+    (void)json_object_set_new(more, "allow_non_empty", json_boolean(order->allow_non_empty));
+}
+
+/* {"databases"?} */
+static json_t *what_of_release(const StartOrder *order) {
+    json_t *more = json_object();
+
+    if (order->databases != NULL)
+        (void)json_object_set_new(more, "databases", json_deep_copy(order->databases));
+    return more;
+}
+
 /* {"databases"?, "prepare"} */
 static json_t *what_of_instance(const StartOrder *order) {
     const json_t *named = databases_named(order->job);
@@ -95,12 +116,19 @@ static json_t *what_of_instance(const StartOrder *order) {
 }
 
 static json_t *more_of(const StartOrder *order, bool is_made) {
-    if (order->object == NULL)
-        return what_of_instance(order);
-    return json_pack("{s:b, s:s, s:b}", "seize", order->seize, "owner", order->job->resource.uid, "made", is_made);
+    bool releases = order->action != NULL && strcmp(order->action, "release") == 0;
+    json_t *more = releases                ? what_of_release(order)
+                   : order->object == NULL ? what_of_instance(order)
+                                           : json_pack("{s:b, s:s, s:b}", "seize", order->seize, "owner",
+                                                       order->job->resource.uid, "made", is_made);
+
+    add_guard(order, more);
+    return more;
 }
 
 static const char *action_of(const StartOrder *order) {
+    if (order->action != NULL)
+        return order->action;
     return order->object == NULL ? "instance" : order->order == ORDER_REMOVE ? "abort" : "migrate";
 }
 

@@ -17,6 +17,7 @@ typedef struct Held {
     json_t *asked;            /* {folder of a session, or what it does: clock_now_us() when that was seen first} */
     int64_t copying;          /* databases that copy, or begin to: they share the node with those of other jobs */
     int64_t instance_us;      /* clock_now_us(): when the instance's session is begun again; 0 = no pause */
+    int64_t guard_us;         /* ... and the one that hands the destination back */
     bool at_rest;             /* nothing is to be done: the lease can go */
 } Held;
 
@@ -29,7 +30,7 @@ struct Supervisor {
     Children *children;
     Held **held;
     size_t held_count, held_room;
-    int64_t next_beat_us, next_scan_us, next_instances_us;
+    int64_t next_beat_us, next_scan_us, next_instances_us, next_guards_us;
     bool store_away; /* said once */
 };
 
@@ -86,9 +87,12 @@ typedef struct StartOrder {
     int64_t run;
     SeatOrder order;
     int64_t lanes;
-    bool dry_run;    /* only look */
-    bool seize;      /* another session of this seat, should one live, is not to go on */
-    SeatForce force; /* of a removal */
+    bool dry_run;            /* only look */
+    bool seize;              /* another session of this seat, should one live, is not to go on */
+    SeatForce force;         /* of a removal */
+    const char *action;      /* NULL = what the order says: "demote", "release" */
+    const json_t *databases; /* of "release", or to be guarded when the instance is made ready; NULL = all of the job */
+    bool allow_non_empty;    /* of "demote" */
 } StartOrder;
 NODISCARD bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order,
                              json_t **ret_start, Error *err);

@@ -62,7 +62,7 @@ static bool open_dest(Run *run, int64_t patience_us, Error *err) {
 }
 
 static bool open_both(Run *run, int64_t patience_us, Error *err) {
-    if (run->source == NULL &&
+    if (run->source == NULL && run->source_target.conninfo != NULL && /* not when something is handed back */
         !db_open_patient(&run->source_target, "instance", &run->stop, patience_us, &run->source, err))
         return false;
     return run->dest != NULL || run->options.dest == NULL || open_dest(run, patience_us, err);
@@ -94,12 +94,13 @@ static bool name_run(Run *run, Error *err) {
     return true;
 }
 
-static bool step_instance_connect(Run *run, Error *err) {
+bool step_instance_connect(Run *run, Error *err) {
     const MigrateOptions *options = &run->options;
 
     run->dest_display = "none";
     run->source_target = (DbTarget){.side = DB_SOURCE, .conninfo = options->source, .job_id = "instance"};
     run->dest_target = (DbTarget){.side = DB_DEST, .conninfo = options->dest, .job_id = "instance"};
+    run->dest_target.database = run->demote.database;
     return db_display(run->arena, options->source, &run->source_display, err) &&
            (options->dest == NULL || db_display(run->arena, options->dest, &run->dest_display, err)) &&
            open_both(run, 0, err) && name_run(run, err) && run_open_log(run, err);
@@ -107,8 +108,9 @@ static bool step_instance_connect(Run *run, Error *err) {
 
 /* ---- Work ---- */
 
-static InstanceInput input_of(const Run *run) {
+InstanceInput run_instance_input(const Run *run) {
     return (InstanceInput){
+        .closed = run->guarded,
         .source = run->source,
         .dest = run->dest,
         .source_target = &run->source_target,
@@ -126,7 +128,7 @@ static bool tell(Run *run, Error *err) {
 }
 
 /* All there is to tell comes before the run fails. */
-static bool refuse_errors(Run *run, const char *changed, Error *err) {
+bool run_instance_refuse(Run *run, const char *changed, Error *err) {
     size_t errors = findings_count(&run->instance.findings, SEVERITY_ERROR);
 
     if (errors == 0)
@@ -136,15 +138,15 @@ static bool refuse_errors(Run *run, const char *changed, Error *err) {
 }
 
 static bool step_instance_list(Run *run, Error *err) {
-    const InstanceInput input = input_of(run);
+    const InstanceInput input = run_instance_input(run);
 
     run->instance.findings.len = 0;
     return instance_list(run->arena, &input, &run->instance.list, &run->instance.findings, err) &&
-           refuse_errors(run, "nothing was changed", err);
+           run_instance_refuse(run, "nothing was changed", err);
 }
 
 static bool step_instance_roles(Run *run, Error *err) {
-    const InstanceInput input = input_of(run);
+    const InstanceInput input = run_instance_input(run);
     InstanceMade *made = &run->instance.made;
 
     if (!run->instance.prepare)
@@ -158,20 +160,21 @@ static bool step_instance_roles(Run *run, Error *err) {
 }
 
 static bool step_instance_databases(Run *run, Error *err) {
-    const InstanceInput input = input_of(run);
+    const InstanceInput input = run_instance_input(run);
     InstanceRun *instance = &run->instance;
 
     if (!instance->prepare)
         return true;
-    if (!instance_make_databases(run->arena, &input, &instance->list, &instance->made, &instance->findings, err))
+    if (!run_guard_missing(run, err) ||
+        !instance_make_databases(run->arena, &input, &instance->list, &instance->made, &instance->findings, err))
         return false;
     if (instance->made.databases > 0)
         run_event(run, "info", "made on the destination: %lld databases", (long long)instance->made.databases);
-    return true;
+    return run_guard_databases(run, err);
 }
 
-static bool step_instance_tell(Run *run, Error *err) {
-    return refuse_errors(run, "what could be made was made", err) && tell(run, err);
+bool step_instance_tell(Run *run, Error *err) {
+    return run_instance_refuse(run, "what could be made was made", err) && tell(run, err);
 }
 
 /* X(function, may be tried again?) */

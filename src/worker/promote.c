@@ -112,6 +112,7 @@ static void on_step(void *context, PromoteStep step) {
 static void on_opened(void *context) {
     const Telling *telling = context;
 
+    run_release_guard(telling->run); /* first: nobody gets in before */
     telling->subject->opened(telling->subject->context);
 }
 
@@ -395,6 +396,7 @@ bool step_close_source(Run *run, Error *err) {
     watch_end(run);
     if (!run_ledger_is_gone(run, &gone, err) || gone)
         return gone;
+    run_release_guard(run); /* of a promote that was killed behind OPEN */
     return check_still_opened(run, err) && forget_fence(run, err) && run_wait_for_standbys(run, err) &&
            failpoint("close.before_remove", err) && clear_source(run, err) &&
            promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, on_event_afterwards, run, err);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "engine/demote/demote.h"
 #include "engine/follow/follow.h"
 #include "engine/guard/guard.h"
 #include "engine/instance/instance.h"
@@ -38,7 +39,7 @@ typedef struct PromoteRequest {
 
 /* A run about a whole instance: what was asked for, and what is known so far (instance.c). */
 typedef struct InstanceRun {
-    bool wanted; /* it is one */
+    bool wanted; /* it is one, or is about guards: it has no phases, no ledger */
     bool prepare;
     bool all;
     StringVec names;
@@ -46,6 +47,24 @@ typedef struct InstanceRun {
     InstanceMade made;
     FindingVec findings;
 } InstanceRun;
+
+/* A run that guards the destination, or hands it back (demote.c). */
+typedef struct DemoteRun {
+    const char *database; /* of the control connection to the destination; NULL = as the connection string has it */
+    bool allow_non_empty;
+    bool some; /* while an instance is made ready, only these are guarded */
+    StringVec names;
+    size_t released;
+} DemoteRun;
+
+typedef struct RunStep RunStep;
+
+/* What is done in the place of a migration. */
+typedef struct RunSteps {
+    const char *action;
+    const RunStep *items;
+    const size_t *count;
+} RunSteps;
 
 typedef struct Watch Watch;
 
@@ -92,14 +111,18 @@ typedef struct Run {
     NotMovedVec not_moved;
     json_t *report; /* of a run that is done: sent when the reporter has ended, before DONE */
     StringVec notes;
+    const RunSteps *steps; /* of a run that is no migration */
     InstanceRun instance;
     /* following */
     bool is_abort;
-    int64_t dest_standbys;    /* as many as following has seen at last */
-    int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
-    bool seizes;              /* another run of this migration is not to go on */
-    bool is_made;             /* the destination is a server that the service made: filled in load mode, maybe */
-    const char *owner;        /* the service's job; "" = none */
+    int64_t dest_standbys;  /* as many as following has seen at last */
+    int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
+    bool seizes;            /* another run of this migration is not to go on */
+    bool is_made;           /* the destination is a server that the service made: filled in load mode, maybe */
+    const char *owner;      /* the service's job; "" = none */
+    const char *owner_name; /* for people */
+    bool guarded;           /* the destination is, for that job */
+    DemoteRun demote;
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
     JournalStream stream;
@@ -157,14 +180,32 @@ NODISCARD bool step_statistics(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
 /* The steps of a run about a whole instance (instance.c has the table). */
-typedef struct RunStep {
+struct RunStep {
     const char *name;
     bool (*run)(Run *run, Error *err);
     bool retry;     /* may be tried again */
     unsigned kinds; /* worker.c: of which runs */
-} RunStep;
+};
 extern const RunStep instance_steps[];
 extern const size_t instance_steps_count;
+NODISCARD bool step_instance_connect(Run *run, Error *err);
+NODISCARD bool step_instance_tell(Run *run, Error *err);
+InstanceInput run_instance_input(const Run *run);
+/* Fails when there are findings that are errors; all are told before. */
+NODISCARD bool run_instance_refuse(Run *run, const char *changed, Error *err);
+
+/* The steps of a run that guards the destination, and of one that hands it back (demote.c has the tables). */
+extern const RunStep demote_steps[], release_steps[];
+extern const size_t demote_steps_count, release_steps_count;
+/* START's own fields of guards. */
+void run_guard_from_json(Run *run, const json_t *body);
+/* Of a run about an instance, for a job whose destination is guarded: before its databases are made, and behind that.
+ * Nothing for other jobs. */
+NODISCARD bool run_guard_missing(Run *run, Error *err);
+NODISCARD bool run_guard_databases(Run *run, Error *err);
+/* Hands the destination's database back, as soon as it is the application's. Of a job that is not guarded nothing; what
+ * cannot be done now is told, and is the service's to try again. */
+void run_release_guard(Run *run);
 /* START's own fields of it. */
 NODISCARD bool instance_from_json(Run *run, const json_t *body, Error *err);
 NODISCARD bool run_instance_reconnect(Run *run, Error *err);

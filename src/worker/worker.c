@@ -228,6 +228,18 @@ static void *reporter_thread(void *argument) {
 
 /* ---- The main thread ---- */
 
+/* Runs that are about a whole instance; NULL: about a migration. */
+static const RunSteps *steps_of(const char *action) {
+    static const RunSteps all[] = {{"instance", instance_steps, &instance_steps_count},
+                                   {"demote", demote_steps, &demote_steps_count},
+                                   {"release", release_steps, &release_steps_count}};
+
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        if (strcmp(all[i].action, action) == 0)
+            return &all[i];
+    return NULL;
+}
+
 static bool receive_start(Run *run, Error *err) {
     CLEANUP(json_freep) json_t *body = NULL;
     WireType type = WIRE_MAX_;
@@ -247,10 +259,13 @@ static bool receive_start(Run *run, Error *err) {
      * function. */
     const char *action = json_get_string(body, "action", "migrate");
     run->is_abort = strcmp(action, "abort") == 0;
-    run->instance.wanted = strcmp(action, "instance") == 0;
+    run->steps = steps_of(action);
+    run->instance.wanted = run->steps != NULL;
     run->seizes = json_get_bool(body, "seize", false);
     run->is_made = json_get_bool(body, "made", false);
     run->owner = arena_strdup(run->arena, json_get_string(body, "owner", ""));
+    run->owner_name = arena_strdup(run->arena, json_get_string(body, "owner_name", run->owner));
+    run_guard_from_json(run, body);
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
            (!run->instance.wanted || instance_from_json(run, body, err));
@@ -288,8 +303,8 @@ static bool run_step(Run *run, const RunStep *step, Error *err) {
 }
 
 static bool run_instance_steps(Run *run, Error *err) {
-    for (size_t i = 0; i < instance_steps_count; i++)
-        if (!run_step(run, &instance_steps[i], err))
+    for (size_t i = 0; i < *run->steps->count; i++)
+        if (!run_step(run, &run->steps->items[i], err))
             return false;
     return true;
 }

@@ -95,7 +95,10 @@ bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Er
     if (!db_query(dest,
                   "SELECT 1 FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = 0 AND s.setdatabase ="
                   " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
-                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)",
+                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)"
+                  /* a guard's own (engine/demote), which goes with the guard */
+                  " AND NOT EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS c"
+                  "  WHERE pg_catalog.strpos(c, 'pgcrane.guard=') = 1)",
                   0, NULL, &row, err))
         return error_wrap(err, "reading the destination database's settings");
     *ret_note = db_rows(row) == 0

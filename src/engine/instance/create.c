@@ -56,6 +56,7 @@ typedef struct Create {
     InstanceMade *made;
     Notes notes;
     InstanceRoleVec roles;
+    bool closed;
 } Create;
 
 /* The name is taken: another session was faster, which may be that of a run that was killed. */
@@ -63,9 +64,18 @@ static bool is_taken(const Error *err) {
     return strcmp(err->sqlstate, "42P04") == 0 || strcmp(err->sqlstate, "23505") == 0;
 }
 
+static InstanceDatabase wanted(const Create *create, const InstanceDatabase *database) {
+    InstanceDatabase as_made = *database;
+
+    if (create->closed)
+        as_made.limit = 0;
+    return as_made;
+}
+
 /* *ret_why NULL: it is there now. */
 static bool attempt(Create *create, InstanceDatabase *database, bool with_owner, const char **ret_why, Error *err) {
-    const char *sql = database_create_sql(create->arena, database, db_major(create->dest), with_owner);
+    const InstanceDatabase as_made = wanted(create, database);
+    const char *sql = database_create_sql(create->arena, &as_made, db_major(create->dest), with_owner);
 
     *ret_why = NULL;
     if (db_exec(create->dest, sql, err)) {
@@ -171,7 +181,8 @@ static bool note_existing(Create *create, InstanceList *list, Error *err) {
 
 bool instance_make_databases(Arena *arena, const InstanceInput *input, InstanceList *list, InstanceMade *made,
                              FindingVec *findings, Error *err) {
-    Create create = {.arena = arena, .dest = input->dest, .made = made, .notes = {.arena = arena}};
+    Create create = {
+        .arena = arena, .dest = input->dest, .made = made, .notes = {.arena = arena}, .closed = input->closed};
 
     if (!roles_read(arena, input->dest, &create.roles, err) || !note_existing(&create, list, err))
         return false;

@@ -50,6 +50,7 @@ typedef struct InstanceInput {
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
     const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
+    bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
 } InstanceInput;
 
 /* Databases that move, and with `all` those that do not. A name that cannot be moved is a finding of severity ERROR,

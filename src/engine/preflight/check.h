@@ -174,7 +174,8 @@ NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
 #define SQL_OURS SEAM_OF_A_JOB
 /* Schemas whose content moves. `n` is pg_namespace. */
 #define SQL_USER_SCHEMA                                                                                                \
-    "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane') AND n.nspname !~ " SQL_OURS
+    "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane', 'pgcrane_guard')"                      \
+    " AND n.nspname !~ " SQL_OURS
 /* The row `alias` of the catalogue is no member of an extension. */
 #define SQL_NOT_MEMBER(catalog, alias)                                                                                 \
     "NOT EXISTS (SELECT FROM pg_catalog.pg_depend m WHERE m.classid = 'pg_catalog." catalog                            \

@@ -40,6 +40,8 @@
                                                      " WHERE n.nspname <> 'public' AND " SQL_USER_SCHEMA               \
                                                      " AND " SQL_NOT_MEMBER("pg_namespace", "n") " ORDER BY 2, 1"
 
+const char preflight_objects_sql[] = SQL_OBJECTS;
+
 /* "schema a" is its own name, others have their kind in front. */
 static const char *object_display(Arena *arena, const char *kind, const char *key) {
     return strcmp(kind, "schema") == 0 ? key : arena_printf(arena, "%s %s", kind, key);

@@ -78,7 +78,9 @@ bool check_dest_writable(Preflight *p, Error *err) {
         .side = DB_DEST,
         .columns = 1,
         .sql = "SELECT pg_catalog.quote_ident(pg_catalog.current_database()) FROM pg_catalog.pg_settings s"
-               " WHERE s.name = 'default_transaction_read_only' AND s.reset_val = 'on'",
+               " WHERE s.name = 'default_transaction_read_only' AND s.reset_val = 'on'"
+               /* a guard's own (engine/demote), which goes with the guard */
+               " AND pg_catalog.current_setting('pgcrane.guard', true) IS NULL",
         .object = "database {1}",
         .message =
             "transactions of database {1} of the destination are read only by default: pgcrane writes all the same,"

@@ -21,6 +21,10 @@ typedef struct PreflightInput {
 
 NODISCARD bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings, Error *err);
 
+/* A statement that lists what a user has in a database: (key, kind, DROP's word or "", name), where two databases have
+ * the same key the objects clash (content.c). */
+extern const char preflight_objects_sql[];
+
 /* The table, for documentation. */
 typedef struct CheckInfo {
     const char *id;

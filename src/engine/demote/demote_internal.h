@@ -1,0 +1,75 @@
+/* What the files of this folder share. */
+#pragma once
+
+#include "engine/demote/demote.h"
+
+/* Value of a setting of the database for all roles; NULL = it has none. */
+#define DEMOTE_SETTING_SQL(name)                                                                                       \
+    "(SELECT pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)"                                                      \
+    " FROM pg_catalog.pg_db_role_setting s, LATERAL pg_catalog.unnest(s.setconfig) AS c"                               \
+    " WHERE s.setdatabase = d.oid AND s.setrole = 0 AND pg_catalog.strpos(c, '" name "=') = 1)"
+
+typedef enum DemoteChange {
+#define X(name, text, sql) CHANGE_##name,
+#include "engine/demote/changes.def"
+#undef X
+    CHANGE_MAX_,
+} DemoteChange;
+
+/* --- changes.c: pure but for demote_state_read() --- */
+
+const char *demote_change_name(DemoteChange change);
+const char *demote_change_text(DemoteChange change);
+/* CHANGE_MAX_ when there is none of that name. */
+DemoteChange demote_change_from_name(const char *name);
+/* What the guard makes of it. */
+const char *demote_guarded_value(DemoteChange change, const DemoteJob *job);
+/* value NULL = it has none. NULL: the value is none that this can have. */
+char *demote_change_sql(Arena *arena, DemoteChange change, const char *database, const char *value);
+
+/* A value that is now `now`, and was `before` when the guard made it `after`. */
+typedef enum DemoteVerdict { VERDICT_SET_BACK, VERDICT_AS_BEFORE, VERDICT_FOREIGN } DemoteVerdict;
+DemoteVerdict demote_verdict(const char *before, const char *after, const char *now);
+
+typedef struct DemoteState {
+    bool exists;
+    const char *oid, *name;
+    const char *values[CHANGE_MAX_]; /* NULL = none */
+} DemoteState;
+
+/* By oid, or without one by name. */
+NODISCARD bool demote_state_read(DbConn *conn, Arena *arena, const char *oid, const char *name, DemoteState *ret_state,
+                                 Error *err);
+
+/* --- journal.c --- */
+
+/* A transaction that nobody else's is beside: of guards, releases, and what makes and drops the journal. */
+NODISCARD bool demote_transaction(DbConn *conn, Error *err);
+NODISCARD bool journal_exists(DbConn *conn, bool *ret_exists, Error *err);
+NODISCARD bool journal_make(DbConn *conn, Error *err);
+
+typedef struct DemoteLine {
+    const char *job, *job_name;
+    const char *database, *oid; /* oid NULL: it was to be made */
+    DemoteChange change;
+    const char *before, *after; /* NULL = none */
+    bool undone;                /* set back; sessions that had read it are yet to be ended */
+} DemoteLine;
+
+typedef VEC(DemoteLine) DemoteLineVec;
+
+/* Of a database, or of a job, or of both; NULL = any. In the order of databases and changes. */
+NODISCARD bool journal_read(DbConn *conn, Arena *arena, const char *job, const char *database, DemoteLineVec *ret_lines,
+                            Error *err);
+NODISCARD bool journal_add(DbConn *conn, const DemoteLine *line, Error *err);
+NODISCARD bool journal_mark_undone(DbConn *conn, const char *job, const char *database, Error *err);
+NODISCARD bool journal_forget_database(DbConn *conn, const char *job, const char *database, Error *err);
+/* The job; and the journal, should that be the last one. *ret_note: why it could not go, or NULL. */
+NODISCARD bool journal_forget_job(DbConn *conn, Arena *arena, const char *job, const char **ret_note, Error *err);
+
+/* --- sessions.c --- */
+
+/* Ends the sessions in the database of `oid` that are not pgcrane's; with `until` (the server's clock) those that began
+ * up to then. Who did not end within some seconds is named in `left`. */
+NODISCARD bool demote_end_sessions(DbConn *conn, Arena *arena, const char *oid, const char *until, StringVec *left,
+                                   Error *err);

@@ -1,0 +1,152 @@
+/*
+ * A database is closed to others.
+ *
+ * NOTES
+ * pg_database and pg_db_role_setting are shared catalogues, and ALTER DATABASE is transactional: what is changed of a
+ * database is changed in one transaction with the lines of the journal that say what it was. So whoever finds the
+ * journal after a crash finds lines exactly where something was changed, and there is no change without its line.
+ * Where a process or a server can die:
+ *
+ *   before COMMIT of a guard       nothing was changed, nothing is written down: guarded as if for the first time
+ *   behind it                      guarded; sessions that were there before may live on. Whoever guards again finds the
+ *                                  lines, changes nothing, and ends the sessions
+ *   a lost reply to COMMIT         is either of the two
+ *
+ * A database that is yet to be made is made with CONNECTION LIMIT 0 by the statement that makes it, which is in no
+ * transaction. So what it is to have later is written down before (demote_intend), without an oid:
+ *
+ *   behind the line                the database is not there: a release forgets the line, a guard leaves it
+ *   behind CREATE DATABASE         it is there, with limit 0: it is what the line is about. Another limit: somebody
+ * else made it, with what he wanted: it is guarded as any other that is there behind the guard               lines with
+ * its oid, the first with the limit of the earlier line
+ *
+ * Lines with another oid are about a database that was dropped since: what it was like is nobody's concern, and what
+ * has its name now is guarded as it is.
+ *
+ * Between our look at a database and our change of it somebody may change it as well: that is lost with the guard. It
+ * is a moment of the same transaction, and the server has no lock that would close it to everybody who may.
+ */
+#include "common/failpoint.h"
+#include "engine/demote/demote_internal.h"
+
+#include <string.h>
+
+bool demote_begin(DbConn *conn, const DemoteJob *job, Error *err) {
+    if (!demote_transaction(conn, err))
+        return false;
+    if (journal_make(conn, err) &&
+        db_query(conn, "INSERT INTO " DEMOTE_SCHEMA ".job (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2,
+                 (const char *const[]){job->id, job->name}, NULL, err) &&
+        failpoint("demote.begin_commit", err) && db_exec(conn, "COMMIT", err) && failpoint("demote.begun", err))
+        return true;
+    db_rollback(conn);
+    return error_wrap(err, "beginning to guard the destination");
+}
+
+/* ---- One that is yet to be made ---- */
+
+static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit,
+                       Error *err) {
+    DemoteLineVec lines = {0};
+    DemoteState state;
+
+    if (!demote_state_read(conn, arena, NULL, database, &state, err) ||
+        !journal_read(conn, arena, NULL, database, &lines, err))
+        return false;
+    if (state.exists || lines.len > 0)
+        return true;
+    const DemoteLine line = {.job = job->id,
+                             .database = database,
+                             .change = CHANGE_LIMIT,
+                             .before = arena_printf(arena, "%lld", (long long)limit),
+                             .after = demote_guarded_value(CHANGE_LIMIT, job)};
+    return journal_add(conn, &line, err);
+}
+
+bool demote_intend(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit, Error *err) {
+    if (!demote_transaction(conn, err))
+        return false;
+    if (add_intent(conn, arena, job, database, limit, err) && db_exec(conn, "COMMIT", err) &&
+        failpoint("demote.intended", err))
+        return true;
+    db_rollback(conn);
+    return error_wrap(err, "guarding database %s before it is made", database);
+}
+
+/* ---- One that is there ---- */
+
+typedef struct Guarding {
+    DbConn *conn;
+    Arena *arena;
+    const DemoteJob *job;
+    DemoteState state;
+    const char *intended; /* the limit that it was to be made with; NULL = it was not */
+    bool is_guarded;      /* already */
+} Guarding;
+
+static bool refuse_other_job(const Guarding *guarding, const DemoteLine *line, Error *err) {
+    error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", guarding->state.name, line->job_name);
+    err->retryable = false;
+    return error_remedy(err, "promote or delete that job first, or take the database out of this one");
+}
+
+/* What the lines that are there are about. */
+static bool look_at_lines(Guarding *guarding, Error *err) {
+    const char *database = guarding->state.name;
+    DemoteLineVec lines = {0};
+
+    if (!journal_read(guarding->conn, guarding->arena, NULL, database, &lines, err))
+        return false;
+    for (size_t i = 0; i < lines.len; i++) {
+        const DemoteLine *line = &lines.items[i];
+
+        if (strcmp(line->job, guarding->job->id) != 0)
+            return refuse_other_job(guarding, line, err);
+        if (line->oid != NULL && strcmp(line->oid, guarding->state.oid) == 0 && !line->undone)
+            guarding->is_guarded = true;
+        const char *limit = guarding->state.values[CHANGE_LIMIT];
+        if (line->oid == NULL && limit != NULL && line->after != NULL && strcmp(limit, line->after) == 0)
+            guarding->intended = line->before;
+    }
+    return guarding->is_guarded || lines.len == 0 ||
+           journal_forget_database(guarding->conn, guarding->job->id, database, err);
+}
+
+static bool make_change(const Guarding *guarding, DemoteChange change, Error *err) {
+    bool is_made_by_us = change == CHANGE_LIMIT && guarding->intended != NULL;
+    const DemoteLine line = {.job = guarding->job->id,
+                             .database = guarding->state.name,
+                             .oid = guarding->state.oid,
+                             .change = change,
+                             .before = is_made_by_us ? guarding->intended : guarding->state.values[change],
+                             .after = demote_guarded_value(change, guarding->job)};
+    const char *sql = demote_change_sql(guarding->arena, change, guarding->state.name, line.after);
+
+    return journal_add(guarding->conn, &line, err) && (db_exec(guarding->conn, sql, err) || error_wrap(err, "%s", sql));
+}
+
+static bool close_database(Guarding *guarding, const char *database, Error *err) {
+    if (!demote_state_read(guarding->conn, guarding->arena, NULL, database, &guarding->state, err))
+        return false;
+    if (!guarding->state.exists)
+        return true;
+    if (!look_at_lines(guarding, err))
+        return false;
+    for (DemoteChange change = 0; !guarding->is_guarded && change < CHANGE_MAX_; change++)
+        if (!make_change(guarding, change, err))
+            return false;
+    return failpoint("demote.before_commit", err);
+}
+
+bool demote_guard(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, StringVec *left, Error *err) {
+    Guarding guarding = {.conn = conn, .arena = arena, .job = job};
+
+    if (!demote_transaction(conn, err))
+        return false;
+    if (!close_database(&guarding, database, err) || !db_exec(conn, "COMMIT", err) ||
+        !failpoint("demote.committed", err)) {
+        db_rollback(conn);
+        return error_wrap(err, "guarding database %s", database);
+    }
+    return !guarding.state.exists || demote_end_sessions(conn, arena, guarding.state.oid, NULL, left, err);
+}

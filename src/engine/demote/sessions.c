@@ -1,0 +1,62 @@
+/*
+ * Sessions in a guarded database that are not pgcrane's.
+ *
+ * A session is in no list before it has read pg_database and its settings, but holds a lock on the database's row of
+ * pg_database from before it reads them until it is listed. So a look that finds neither a session nor such a lock
+ * finds all that came in by what was there before.
+ */
+#include "common/clock.h"
+#include "engine/demote/demote_internal.h"
+
+#define PATIENCE_US (10 * USEC_PER_SEC)
+#define LOOK_US (20 * USEC_PER_MSEC)
+
+/* $1: the database's oid; $2: those that began up to then, NULL = all. Workers of the server itself, and those of
+ * replication, write nothing that a limit could keep out. */
+#define END_SQL                                                                                                        \
+    "SELECT a.pid, 'session ' || a.pid || ' (' || coalesce(a.usename, '?') || ', '"                                    \
+    " || coalesce(a.application_name, '') || ')', pg_catalog.pg_terminate_backend(a.pid)"                              \
+    " FROM pg_catalog.pg_stat_activity a WHERE a.datid = $1::oid AND a.pid <> pg_catalog.pg_backend_pid()"             \
+    " AND a.backend_type = 'client backend' AND ($2::timestamptz IS NULL OR a.backend_start <= $2::timestamptz)"       \
+    " AND NOT (a.usename = current_user AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ') = 1)"
+#define LOGINS_SQL                                                                                                     \
+    "SELECT 1 FROM pg_catalog.pg_locks l WHERE l.locktype = 'object'"                                                  \
+    " AND l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.objid = $1::oid"                             \
+    " AND l.mode = 'RowExclusiveLock' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()"                          \
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = l.pid AND a.datid = $1::oid)"
+
+static bool look(DbConn *conn, const char *oid, const char *until, DbResult **ret_sessions, bool *ret_over,
+                 Error *err) {
+    CLEANUP(db_result_freep) DbResult *logins = NULL;
+
+    if (!db_query(conn, LOGINS_SQL, 1, &oid, &logins, err) ||
+        !db_query(conn, END_SQL, 2, (const char *const[]){oid, until}, ret_sessions, err))
+        return error_wrap(err, "ending sessions of the destination");
+    *ret_over = db_rows(logins) == 0 && db_rows(*ret_sessions) == 0;
+    return true;
+}
+
+static void name_left(Arena *arena, const DbResult *sessions, StringVec *left) {
+    for (int row = 0; row < db_rows(sessions); row++)
+        vec_push(arena, left, arena_printf(arena, "%s does not end", db_text(sessions, row, 1)));
+}
+
+bool demote_end_sessions(DbConn *conn, Arena *arena, const char *oid, const char *until, StringVec *left, Error *err) {
+    int64_t deadline = clock_now_us() + PATIENCE_US;
+
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *sessions = NULL;
+        bool over = false;
+
+        if (!look(conn, oid, until, &sessions, &over, err))
+            return false;
+        if (over)
+            return true;
+        if (clock_now_us() > deadline) {
+            name_left(arena, sessions, left);
+            return true;
+        }
+        if (stop_wait_fd(db_stop(conn), -1, 0, clock_now_us() + LOOK_US) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+}
