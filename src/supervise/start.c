@@ -79,20 +79,22 @@ static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrd
                        ret_endpoint, err);
 }
 
-/* {"databases"?, "prepare"} */
+/* {"databases"?, "prepare", "check"} */
 static json_t *what_of_instance(const StartOrder *order) {
     const json_t *named = databases_named(order->job);
     json_t *names = named != NULL ? json_array() : NULL;
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
-    return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
+    return json_pack("{s:b, s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "check", order->is_check, "databases",
+                     names);
 }
 
 static json_t *more_of(const StartOrder *order) {
     if (order->object == NULL)
         return what_of_instance(order);
-    return json_pack("{s:b, s:s}", "seize", order->seize, "owner", order->job->resource.uid);
+    return json_pack("{s:b, s:s, s:b, s:O*}", "seize", order->seize, "owner", order->job->resource.uid,
+                     "instance_follows", order->dry_run, "mends", order->mends);
 }
 
 static const char *action_of(const StartOrder *order) {
