@@ -34,7 +34,7 @@ OF_CLIENTS = {
     "profiles": ["server", "token-file", "ca-file", "project", "location", "output", "filter", "sort-by", "async", "timeout",
                  "host", "port", "user", "database", "password-file", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "side",
                  "provider", "display-name", "label"],
-    "jobs": ["type", "all-databases", "parallel", "skip-checks", "failed", "force", "for", "stream"],
+    "jobs": ["type", "all-databases", "parallel", "skip-checks", "fix", "failed", "force", "for", "stream"],
     "objects": ["refresh"],
     "apply": ["file", "secrets"],
 }
