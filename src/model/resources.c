@@ -524,9 +524,23 @@ static const Field demote_fields[] = {
 };
 const Message message_demote = {"DemoteDestinationRequest", demote_fields, COUNT_OF(demote_fields)};
 
+static const Field verify_fix_fields[] = {
+    {.name = "database", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "side", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "statement", .kind = FIELD_STRING, .flags = FIELD_REQUIRED, .max = 8000},
+};
+static const Message message_verify_fix = {"VerifyFix", verify_fix_fields, COUNT_OF(verify_fix_fields)};
+
+/* fixes is not Google's: its clients never send it. */
 static const Field verify_fields[] = {
     {.name = "updateMask", .kind = FIELD_STRING},
     {.name = "migrationJob", .kind = FIELD_MESSAGE, .message = &message_migration_job},
+    {.name = "fixes",
+     .kind = FIELD_MESSAGE,
+     .flags = FIELD_REPEATED,
+     .message = &message_verify_fix,
+     .help = "findings to mend: of metadata.findings of an earlier verify, those that are mendable, with their fix as"
+             " statement; all are carried out, or none when they are not what is found now"},
 };
 const Message message_verify = {"VerifyMigrationJobRequest", verify_fields, COUNT_OF(verify_fields)};
 
@@ -607,6 +621,7 @@ const Message *const messages_all[] = {
     &message_restart,
     &message_promote,
     &message_demote,
+    &message_verify_fix,
     &message_verify,
     &message_vm_creation,
     &message_vm_selection,

@@ -20,7 +20,7 @@
 
 enum { TAKEN_MAX = 32 };
 static const int64_t span_us = 30 * USEC_PER_SEC, put_back_us = 200 * USEC_PER_MSEC,
-                     look_again_us = 500 * USEC_PER_MSEC;
+                     look_again_us = 500 * USEC_PER_MSEC, look_soon_us = 100 * USEC_PER_MSEC;
 
 typedef struct Entry {
     Supervisor *this;
@@ -143,6 +143,17 @@ static bool render_owner(StoreTx *tx, Arena *arena, const StoreAction *action, j
     return true;
 }
 
+static bool note_metadata(StoreTx *tx, Arena *arena, json_t *metadata, const char *operation, Error *err) {
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(metadata, key, value) {
+        if (!operation_note(tx, arena, operation, key, value, err))
+            return false;
+    }
+    return true;
+}
+
 static bool end_errand(StoreTx *tx, const Entry *entry, Errand errand, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *body = NULL;
@@ -153,11 +164,14 @@ static bool end_errand(StoreTx *tx, const Entry *entry, Errand errand, Error *er
     if (!json_parse(action->body, strlen(action->body), &body, err) ||
         (end->extra != NULL && !end->extra(tx, end->context, err)))
         return false;
+    const char *operation = json_get_string(body, "operation", "");
+    if (!note_metadata(tx, arena, end->metadata, operation, err))
+        return false;
     answer = json_incref(end->answer);
     if (!end->refused && end->type != NULL && answer == NULL && !render_owner(tx, arena, action, &answer, err))
         return false;
-    return errand_end(tx, arena, kind_of(action), action->owner, errand, json_get_string(body, "operation", ""),
-                      end->refused ? end->status : NULL, answer != NULL ? end->type : NULL, answer, err);
+    return errand_end(tx, arena, kind_of(action), action->owner, errand, operation, end->refused ? end->status : NULL,
+                      answer != NULL ? end->type : NULL, answer, err);
 }
 
 /* ---- One entry ---- */
@@ -177,10 +191,11 @@ static bool carry_out(StoreTx *tx, Entry *entry, Error *err) {
 }
 
 /* Behind all else of its owner, which would wait as long as this does: a promote may wait for hours. */
-static bool look_again(StoreTx *tx, const StoreAction *action, Error *err) {
+static bool look_again(StoreTx *tx, const StoreAction *action, bool soon, Error *err) {
+    int64_t pause_us = soon ? look_soon_us : look_again_us;
     StoreAction again = {.owner = action->owner, .action = action->action, .body = action->body};
 
-    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, look_again_us, err) &&
+    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, pause_us, err) &&
            store_outbox_done(tx, action->id, action->attempt, err);
 }
 
@@ -189,10 +204,10 @@ static bool settle(StoreTx *tx, Entry *entry, Error *err) {
 
     entry->later = false;
     if (entry->is_errand && !entry->end.over)
-        return look_again(tx, action, err);
+        return look_again(tx, action, entry->end.soon, err);
     if (!carry_out(tx, entry, err))
         return false;
-    return entry->later ? look_again(tx, action, err) : store_outbox_done(tx, action->id, action->attempt, err);
+    return entry->later ? look_again(tx, action, false, err) : store_outbox_done(tx, action->id, action->attempt, err);
 }
 
 /* An errand needs the job for the moment: nobody has it, or this node does. */
@@ -241,6 +256,7 @@ static bool take_entry(Supervisor *this, const StoreAction *action, Error *err) 
     bool ok = store_write(this->config.store, arena, handle, &entry, err);
     json_freep(&entry.end.status);
     json_freep(&entry.end.answer);
+    json_freep(&entry.end.metadata);
     if (ok && entry.is_errand && entry.end.over)
         errand_tidy(this, action);
     if (ok && entry.epoch > 0)

@@ -105,22 +105,24 @@ static json_t *what_of_release(const StartOrder *order) {
     return more;
 }
 
-/* {"databases"?, "prepare"} */
+/* {"databases"?, "prepare", "check"} */
 static json_t *what_of_instance(const StartOrder *order) {
     const json_t *named = databases_named(order->job);
     json_t *names = named != NULL ? json_array() : NULL;
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
-    return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
+    return json_pack("{s:b, s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "check", order->is_check, "databases",
+                     names);
 }
 
 static json_t *more_of(const StartOrder *order, bool is_made) {
     bool releases = order->action != NULL && strcmp(order->action, "release") == 0;
     json_t *more = releases                ? what_of_release(order)
                    : order->object == NULL ? what_of_instance(order)
-                                           : json_pack("{s:b, s:s, s:b}", "seize", order->seize, "owner",
-                                                       order->job->resource.uid, "made", is_made);
+                                           : json_pack("{s:b, s:s, s:b, s:b, s:O*}", "seize", order->seize, "owner",
+                                                       order->job->resource.uid, "made", is_made, "instance_follows",
+                                                       order->dry_run, "mends", order->mends);
 
     add_guard(order, more);
     return more;

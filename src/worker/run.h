@@ -41,6 +41,7 @@ typedef struct PromoteRequest {
 typedef struct InstanceRun {
     bool wanted; /* it is one, or is about guards: it has no phases, no ledger */
     bool prepare;
+    bool check; /* all that is found is told, errors too, and room for all databases is looked for */
     bool all;
     StringVec names;
     InstanceList list;
@@ -90,6 +91,10 @@ typedef struct Run {
     ClientBin pg_dump;
     bool ledger_exists;
     bool finished; /* nothing is left to do: a dry run */
+    /* dry run */
+    bool instance_follows; /* roles and database are made before the migration itself begins */
+    bool dest_absent;      /* the database is not there yet: `dest` is another one of the server */
+    MendVec mends;         /* to be carried out, if they are what is found */
     /* ledger, snapshot */
     Ledger ledger;
     bool has_ledger; /* taken by this run */
@@ -158,6 +163,13 @@ NODISCARD bool step_connect(Run *run, Error *err);
 NODISCARD bool step_preflight(Run *run, Error *err);
 NODISCARD bool step_dry_run(Run *run, Error *err);
 NODISCARD bool step_start_over(Run *run, Error *err);
+/* START's fields of a dry run. */
+NODISCARD bool dry_run_from_json(Run *run, const json_t *body, Error *err);
+#define DRY_RUN_MAINTENANCE "postgres"
+/* The destination's maintenance database in place of one that is yet to be made. */
+NODISCARD bool dry_run_open_absent(Run *run, Error *err);
+/* Carries out run->mends, when all of them are safe fixes of `findings`, and opens both connections anew. */
+NODISCARD bool dry_run_mend(Run *run, const PreflightInput *input, const FindingVec *findings, Error *err);
 NODISCARD bool step_ledger(Run *run, Error *err);
 NODISCARD bool step_snapshot(Run *run, Error *err);
 NODISCARD bool step_schema(Run *run, Error *err);

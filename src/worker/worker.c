@@ -268,7 +268,7 @@ static bool receive_start(Run *run, Error *err) {
     run_guard_from_json(run, body);
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
-           (!run->instance.wanted || instance_from_json(run, body, err));
+           dry_run_from_json(run, body, err) && (!run->instance.wanted || instance_from_json(run, body, err));
 }
 
 /* Ends a retry loop early when the user stopped, also in the pause. */

@@ -2,12 +2,11 @@
 import contextlib
 import functools
 import os
-import socket
-import threading
 
 import psycopg
 import pytest
 from support.cluster import wait_until
+from support.preflight import Proxy, errors, of, one, preflight  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.turns(3)
 
@@ -31,35 +30,6 @@ def tight(make_cluster):
     return make_cluster("tight", config={"old_snapshot_threshold": "60min", "max_connections": "13",
                                          "max_locks_per_transaction": "10", "max_prepared_transactions": "0",
                                          "max_wal_senders": "2"})
-
-
-@pytest.fixture
-def preflight(pgcrane):
-    """preflight(source, destination, flags...) gives the findings; both may be databases or URIs."""
-    def run(source, dest, *flags):
-        uris = [getattr(side, "uri", side) for side in (source, dest)]
-        result = pgcrane("migrate", *uris, "--dry-run", "--json", *flags)
-        bodies = [line["body"] for line in result.lines if line["type"] == "FINDINGS"]
-        assert bodies, f"no findings were said\n{result}"
-        return [finding for body in bodies for finding in body["findings"]]
-    return run
-
-
-def of(findings, check):
-    return [f for f in findings if f["id"] == check]
-
-
-def one(findings, check, severity, side="source"):
-    """The only finding of a check."""
-    found = of(findings, check)
-    assert len(found) == 1, f"{check}: {findings}"
-    assert (found[0]["severity"].upper(), found[0]["side"]) == (severity, side)
-    assert found[0]["message"]
-    return found[0]
-
-
-def errors(findings):
-    return [f for f in findings if f["severity"].upper() == "ERROR"]
 
 
 # --- nothing to complain about ---
@@ -97,40 +67,6 @@ def test_clean_across_versions(server_of, preflight, majors):
 
 
 # --- the source as a server ---
-
-
-class Proxy:
-    """Stands between a client and a server as a pooler does; change(bytes) alters what the server says."""
-
-    def __init__(self, port, change):
-        self.port, self.change = port, change
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.sockets = [self.listener]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.port))
-                self.sockets += [client, server]
-                for read, write, change in ((client, server, bytes), (server, client, self.change)):
-                    threading.Thread(target=self.forward, args=(read, write, change), daemon=True).start()
-
-    @staticmethod
-    def forward(read, write, change):
-        with contextlib.suppress(OSError):
-            while data := read.recv(65536):
-                write.sendall(change(data))
-        with contextlib.suppress(OSError):
-            write.shutdown(socket.SHUT_WR)
-
-    def close(self):
-        for each in self.sockets:
-            each.close()
-
-    def uri(self, database):
-        return f"postgresql://postgres@127.0.0.1:{self.listener.getsockname()[1]}/{database.name}?sslmode=disable"
 
 
 def other_process_number(data):

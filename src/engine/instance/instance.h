@@ -58,6 +58,10 @@ typedef struct InstanceInput {
 NODISCARD bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_list, FindingVec *findings,
                              Error *err);
 
+/* Is there room for all of the list at the same time? Reads only. follow: each needs a slot and walsenders. */
+NODISCARD bool instance_check_room(Arena *arena, const InstanceInput *input, const InstanceList *list, bool follow,
+                                   FindingVec *findings, Error *err);
+
 typedef struct InstanceMade {
     int64_t roles, memberships, settings, databases;
 } InstanceMade;

@@ -45,9 +45,11 @@ char *extension_package(Arena *arena, const char *extension, int major) {
 static const char source_sql[] = "SELECT e.extname, pg_catalog.quote_ident(e.extname), e.extversion"
                                  " FROM pg_catalog.pg_extension e WHERE e.extname <> 'plpgsql' ORDER BY e.extname";
 
-/* (name, version it would get or has, is it there, (name, version) pairs follow in versions_sql) */
+/* (name, version it would get or has, is it there, (name, version) pairs follow in versions_sql). A database that is
+ * yet to be made has none. */
 static const char available_sql[] = "SELECT a.name, COALESCE(a.installed_version, a.default_version),"
                                     " a.installed_version IS NOT NULL FROM pg_catalog.pg_available_extensions a";
+static const char default_sql[] = "SELECT a.name, a.default_version, false FROM pg_catalog.pg_available_extensions a";
 
 /* "name version" -> does creating it need a superuser? Trusted extensions came with 13. */
 static const char *versions_sql(Preflight *p) {
@@ -94,7 +96,7 @@ bool check_extensions(Preflight *p, Error *err) {
     if (p->input->options->data_only)
         return true;
     if (!preflight_query(p, DB_SOURCE, source_sql, &source, err) ||
-        !preflight_query(p, DB_DEST, available_sql, &available, err) ||
+        !preflight_query(p, DB_DEST, p->input->dest_absent ? default_sql : available_sql, &available, err) ||
         !preflight_query(p, DB_DEST, versions_sql(p), &versions, err))
         return false;
     const RowIndex *available_index = row_index_new(p->scratch, available, 0);

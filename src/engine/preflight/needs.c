@@ -37,6 +37,22 @@ static void report_collation(Preflight *p, const DbResult *source, int row) {
 }
 
 /* Collations of pg_catalog come from the operating system at initdb and are in no dump; others are dumped. */
+/* Of the encoding that the database has there, or gets when it is made: the source's. */
+static bool dest_collations(Preflight *p, DbResult **ret_rows, Error *err) {
+    char *encoding = NULL;
+    DbConn *named_by = p->input->dest_absent ? p->input->source : p->input->dest;
+
+    if (!db_query_value(named_by, p->scratch, "SELECT pg_catalog.current_setting('server_encoding')", 0, NULL,
+                        &encoding, err))
+        return false;
+    const char *const params[] = {encoding};
+    return db_query(p->input->dest,
+                    "SELECT l.collname FROM pg_catalog.pg_collation l"
+                    " WHERE l.collencoding IN (-1, pg_catalog.pg_char_to_encoding($1))"
+                    " AND l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace",
+                    1, params, ret_rows, err);
+}
+
 bool check_collations(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *source = NULL;
     CLEANUP(db_result_freep) DbResult *dest = NULL;
@@ -74,12 +90,7 @@ bool check_collations(Preflight *p, Error *err) {
         return false;
     if (db_rows(source) == 0)
         return true;
-    if (!preflight_query(p, DB_DEST,
-                         "SELECT l.collname FROM pg_catalog.pg_collation l WHERE l.collencoding IN (-1,"
-                         " (SELECT d.encoding FROM pg_catalog.pg_database d"
-                         "  WHERE d.datname = pg_catalog.current_database()))"
-                         " AND l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace",
-                         &dest, err))
+    if (!dest_collations(p, &dest, err))
         return false;
     return each_missing(p, source, row_index_new(p->scratch, dest, 0), report_collation, err);
 }
