@@ -239,6 +239,9 @@ bool instance_create(ApiCall *call, Record *profile, Error *err) {
     spec.id = arena_printf(call->arena, "%.*s-%.*s", PREFIX_LEN, id, SUFFIX_LEN, record_random_id(call->arena));
     instance.api = api_of(profile, &spec);
     (void)json_object_set_new(instance.run, instance_run_SPEC, provision_spec_to_json(&spec));
+    const char *like = json_get_string(cloudsql_of(profile), "sourceId", NULL);
+    if (like != NULL && spec.collate == NULL)
+        (void)json_object_set_new(instance.run, instance_run_LIKE, json_string(like));
     (void)json_object_set_new(instance.run, instance_run_WANTED, json_integer(1));
     note_id(profile, id);
     if (record_create(call->tx, call->arena, &instance, err))

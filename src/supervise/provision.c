@@ -82,7 +82,7 @@ static const char *operation_towards(const Record *instance) {
 static const char *operation_due(const Record *instance) {
     int64_t now_us = clock_wall_us(), retry_us = number(instance, instance_run_RETRY_AT_US);
 
-    if (retry_us > now_us)
+    if (retry_us > now_us || json_object_get(instance->run, instance_run_LIKE) != NULL)
         return NULL;
     if (number(instance, instance_run_WANTED) > number(instance, instance_run_DONE))
         return instance_is(instance, INSTANCE_FAILED) && retry_us == 0 ? NULL : operation_towards(instance);

@@ -1,13 +1,18 @@
 /*
  * Errands about servers that the service makes: they wait for what provision.c does with the instance's record.
  *
- * PROVISION ends with the profile READY or FAILED. DEPROVISION of a profile removes it, and with `force` the server,
+ * PROVISION looks first at the source that the server is made for, when there is one (sourceId), for its encoding and
+ * locale; and ends with the profile READY or FAILED. DEPROVISION of a profile removes it, and with `force` the server,
  * too; of an instance it is the server alone, whose record says since the request that it shall be gone.
  */
+#include "common/log.h"
+#include "supervise/endpoint.h"
 #include "supervise/errands.h"
 #include "supervise/provision.h"
 
 #include <string.h>
+
+enum { NUMBER = 1 };
 
 typedef struct Ask {
     const Errands *errands;
@@ -99,11 +104,89 @@ static void conclude(const Errands *errands, const Ask *ask, bool ok, ErrandEnd 
     verdict->error = end->status;
 }
 
+/* ---- What the source is like ---- */
+
+typedef struct Likeness {
+    Errands *errands;
+    const char *instance, *source;
+    const json_t *database; /* borrowed; NULL = nothing is known */
+} Likeness;
+
+static bool make_look(StoreTx *tx, void *context, Error *err) {
+    Likeness *likeness = context;
+    Errands *errands = likeness->errands;
+    CLEANUP(record_fini) Record source = {0};
+    CLEANUP(json_freep) json_t *endpoint = NULL;
+
+    json_freep(&errands->start);
+    if (!record_load(tx, STORE_CONNECTION_PROFILE, likeness->source, &source, err) ||
+        !endpoint_of(tx, errands->this->config.secrets, &source, NULL, &endpoint, err))
+        return false;
+    errands->start =
+        json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "source", "run", NUMBER, "action", "instance", "source",
+                  endpoint, "state_dir", json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
+    return true;
+}
+
+/* The one that everybody has, or the first. */
+static const json_t *choose_database(const json_t *said) {
+    const json_t *list = json_get_array(json_get_object(said, "databases"), "databases");
+
+    for (size_t at = 0; at < json_array_size(list); at++)
+        if (strcmp(json_get_string(json_array_get(list, at), "name", ""), "postgres") == 0)
+            return json_array_get(list, at);
+    return json_array_get(list, 0);
+}
+
+/* Each database is made with its own all the same: what is not known of the source keeps nothing. */
+static bool note_likeness(StoreTx *tx, void *context, Error *err) {
+    static const char *const keys[] = {"encoding", "provider", "collate", "ctype", "locale"};
+    const Likeness *likeness = context;
+    CLEANUP(record_fini) Record instance = {0};
+
+    if (!instance_load(tx, likeness->instance, &instance, err))
+        return err->reason == REASON_NO_RESOURCE;
+    json_t *spec = json_object_get(instance.run, instance_run_SPEC);
+    for (size_t at = 0; at < COUNT_OF(keys); at++)
+        if (json_object_get(likeness->database, keys[at]) != NULL)
+            (void)json_object_set(spec, keys[at], json_object_get(likeness->database, keys[at]));
+    (void)json_object_del(instance.run, instance_run_LIKE);
+    return record_save(tx, likeness->errands->arena, &instance, err);
+}
+
+static bool settle_likeness(Likeness *likeness, Error *err) {
+    return store_write(likeness->errands->this->config.store, likeness->errands->arena, note_likeness, likeness, err);
+}
+
+static bool look_at_source(Errands *errands, const Ask *ask, const char *source, Error *err) {
+    Likeness likeness = {.errands = errands, .instance = ask->instance.resource.name, .source = source};
+    SeatPicture picture = {0};
+    Error why;
+    bool ok = errand_look_at(errands, "", &picture, err);
+
+    if (ok && !errand_is_begun(&picture)) {
+        if (!store_read(errands->this->config.store, errands->arena, make_look, &likeness, &why)) {
+            log_warning("%s: nothing is known of %s: %s", likeness.instance, source, why.message);
+            ok = settle_likeness(&likeness, err);
+        } else {
+            ok = errand_launch(errands, "", err);
+        }
+    } else if (ok && errand_is_over(&picture)) {
+        likeness.database = picture.seat.state == SEAT_DONE ? choose_database(picture.said) : NULL;
+        ok = settle_likeness(&likeness, err);
+    }
+    seat_picture_fini(&picture);
+    return ok;
+}
+
 bool provision(Errands *errands, ErrandEnd *end, Error *err) {
     CLEANUP(ask_fini) Ask ask = {.errands = errands};
 
     if (!ask_store(&ask, err))
         return false;
+    const char *like = json_get_string(ask.instance.run, instance_run_LIKE, NULL);
+    if (ask.has_instance && like != NULL)
+        return look_at_source(errands, &ask, like, err);
     bool made = ask.has_instance && instance_is_settled(&ask.instance);
     if (made || !ask.has_instance || instance_is(&ask.instance, INSTANCE_FAILED))
         conclude(errands, &ask, made, end);
@@ -157,8 +240,6 @@ bool deprovision(Errands *errands, ErrandEnd *end, Error *err) {
 }
 
 /* ---- READ_LOG ---- */
-
-enum { NUMBER = 1 };
 
 static bool look_at_reader(const Errands *errands, const char *folder, SeatPicture *ret_picture, Error *err) {
     CLEANUP(json_freep) json_t *api = json_pack("{s:{s:s}}", "sourceObject", "database", "log");

@@ -11,6 +11,7 @@ import pytest
 
 from support.api import JOBS, LOCATION, PROFILES
 from support.cluster import base_folder, wait_until
+from support.job_table import read_rows
 from support.service import Service
 from support.trouble import SCHEMA, Writer, assert_equal
 
@@ -222,3 +223,50 @@ def test_its_log_can_be_read(service):
     service.make("new")
     operation = service.end_of(service.good(service.post(f"{INSTANCES}/new:readLog")))
     assert "ready to accept connections" in operation["response"]["log"], operation
+
+
+@pytest.mark.turns(2)
+def test_it_goes_down_again_and_again(service, source, shop):
+    """While the job is stopped, while it begins anew, and too often; whoever resumes it then has it go on, with both databases."""
+    stats = source.createdb("stats")
+    stats.sql(SCHEMA)
+    service.make("new")
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop", "stats"])
+
+    def loads(before):
+        there = service.instance("new")
+        return there["state"] == "RUNNABLE" and there["mode"] == "LOAD" and there["systemIdentifier"] not in before
+
+    def crash(seen):
+        service.wait(lambda: loads(seen), "a server in load mode")
+        seen.append(service.instance("new")["systemIdentifier"])
+        service.crash("new")
+
+    with shop.connect() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+        service.verb("move", "start")
+        service.wait(lambda: loads([]) and service.job("move")["state"] == "RUNNING" and service.pids("worker"), "the load")
+        service.done("move", "stop")
+        seen = []
+        crash(seen)
+        service.verb("move", "resume")
+        for _ in range(6):
+            service.wait(lambda: loads(seen) or service.job("move")["state"] == "FAILED", "another server, or the end")
+            if service.job("move")["state"] == "FAILED":
+                break
+            crash(seen)
+        assert service.job("move")["state"] == "FAILED" and "went down" in service.job("move")["error"]["message"]
+        service.verb("move", "resume")
+        service.wait(lambda: loads(seen), "the last server")
+        blocker.execute("COMMIT")
+    service.wait_ready("move", 120)
+    told = {e["message"] for e in service.good(service.get(f"{JOBS}/move/events", pageSize=1000))["events"] if e["kind"] == "DEST_LOST"}
+    assert told == {row.comment for row in read_rows() if row.event == "DEST_LOST"}
+    slots = source.sql("SELECT database FROM pg_replication_slots ORDER BY 1")
+    assert slots == [("shop",), ("stats",)]
+    assert service.done("move", "promote")["state"] == "COMPLETED"
+    for database in (shop, stats):
+        assert_equal(database, Made(service, "new", database.name))
+    stats.drop()

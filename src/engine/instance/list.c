@@ -345,9 +345,11 @@ bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_l
 /* ---- As JSON ---- */
 
 static json_t *database_to_json(const InstanceDatabase *database, bool has_dest) {
-    return json_pack("{s:o, s:o, s:o, s:b}", "name", json_string_lossy(database->name), "bytes",
-                     database->bytes < 0 ? json_null() : json_integer(database->bytes), "exists",
-                     has_dest ? json_boolean(database->exists) : json_null(), "made", (int)database->made);
+    return json_pack("{s:o, s:o, s:o, s:b, s:s*, s:s*, s:s*, s:s*, s:s*}", "name", json_string_lossy(database->name),
+                     "bytes", database->bytes < 0 ? json_null() : json_integer(database->bytes), "exists",
+                     has_dest ? json_boolean(database->exists) : json_null(), "made", (int)database->made, "encoding",
+                     database->encoding, "provider", database->provider, "collate", database->collate, "ctype",
+                     database->ctype, "locale", database->locale);
 }
 
 json_t *instance_list_to_json(const InstanceList *list, bool has_dest) {
