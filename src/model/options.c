@@ -23,8 +23,8 @@ static const char what_to_move[] = "What to move";
 
 /* Settings of the service and of its clients: a migration takes none of them, nor keeps them in its files, as --store
  * may hold a password. */
-static const char *const groups_of_service[] = {"Service", "Tokens", "Client", "Lists",       "Waiting",
-                                                "Profile", "Job",    "Apply",  "Jobs at work"};
+static const char *const groups_of_service[] = {"Service", "Tokens", "Client", "Lists",        "Waiting",
+                                                "Profile", "Job",    "Apply",  "Jobs at work", "Instance"};
 
 static bool is_of_migration(const OptionInfo *info) {
     for (size_t i = 0; i < COUNT_OF(groups_of_service); i++)

@@ -11,6 +11,7 @@
 
 extern const Message message_status; /* google.rpc.Status */
 extern const Message message_connection_profile;
+extern const Message message_instance;
 extern const Message message_migration_job;
 extern const Message message_migration_job_object;
 extern const Message message_private_connection;

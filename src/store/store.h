@@ -70,6 +70,7 @@ NODISCARD bool store_tidy(Store *store, Error *err);
     X(MIGRATION_JOB)                                                                                                   \
     X(MIGRATION_JOB_OBJECT)                                                                                            \
     X(PRIVATE_CONNECTION)                                                                                              \
+    X(INSTANCE)                                                                                                        \
     X(OPERATION)
 
 typedef enum StoreKind {

@@ -333,45 +333,11 @@ static bool restart_objects(Errands *errands, ErrandEnd *end, Error *err) {
     return true;
 }
 
-static bool delete_profile(StoreTx *tx, void *context, Error *err) {
-    CLEANUP(record_fini) Record profile = {0};
-
-    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
-        return err->reason == REASON_NO_RESOURCE;
-    return store_delete(tx, context, profile.resource.version, err);
-}
-
-/* Nothing was made for it. */
-static bool deprovision(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
-    *end = (ErrandEnd){
-        .over = true, .extra = delete_profile, .context = arena_strdup(errands->arena, errands->action->owner)};
-    return true;
-}
-
-static bool fail_profile(StoreTx *tx, void *context, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(record_fini) Record profile = {0};
-
-    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
-        return err->reason == REASON_NO_RESOURCE;
-    profile.resource.state = "FAILED";
-    return record_save(tx, arena, &profile, err);
-}
-
 static bool not_served(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
     Error why;
 
     error_set(&why, REASON_NOT_SERVED, "%s is not served here", errands->action->action);
     errand_refuse(&why, end);
-    return true;
-}
-
-/* Nobody makes servers yet. */
-static bool provision(Errands *errands, ErrandEnd *end, Error *err) {
-    if (!not_served(errands, end, err))
-        return false;
-    end->extra = fail_profile;
-    end->context = arena_strdup(errands->arena, errands->action->owner);
     return true;
 }
 
@@ -391,6 +357,7 @@ static const ErrandRow rows[ERRAND_MAX_] = {
     [ERRAND_TEST_CONNECTION] = {test_connection, false, true},
     [ERRAND_PROVISION] = {provision, false},
     [ERRAND_DEPROVISION] = {deprovision, false},
+    [ERRAND_READ_LOG] = {read_log, false, true},
 };
 
 /* ---- One look ---- */

@@ -21,5 +21,10 @@ void errand_refuse(const Error *why, ErrandEnd *end);
 /* Is the database one of objectConfigs? */
 bool is_named_in(const json_t *list, const char *database);
 
+/* PROVISION, DEPROVISION, READ_LOG (servers.c) */
+NODISCARD bool provision(Errands *errands, ErrandEnd *end, Error *err);
+NODISCARD bool deprovision(Errands *errands, ErrandEnd *end, Error *err);
+NODISCARD bool read_log(Errands *errands, ErrandEnd *end, Error *err);
+
 /* PROMOTE_OBJECTS (promotes.c) */
 NODISCARD bool promote_objects(Errands *errands, ErrandEnd *end, Error *err);

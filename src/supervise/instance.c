@@ -21,7 +21,11 @@ static const int64_t pause_us = 30 * USEC_PER_SEC;
 static const char made_key[] = "made", taken_key[] = "taken";
 
 bool is_prepared_database(const Record *object) {
-    return json_get_bool(object->run, made_key, false) || json_get_int(object->run, seat_run_RUN, 0) > 0;
+    return json_get_bool(object->run, made_key, json_get_int(object->run, seat_run_RUN, 0) > 0);
+}
+
+void instance_session_forget(Record *object) {
+    (void)json_object_set_new(object->run, made_key, json_false());
 }
 
 static bool is_wanted(const Look *look) {
@@ -254,7 +258,7 @@ bool instance_look(Look *look, Error *err) {
 
     if (!is_wanted(look))
         return end_it(look, err);
-    if (look->decision.has_fact)
+    if (look->decision.has_fact || look->holds)
         return true;
     if (!look_at_it(look, &picture, err))
         return false;

@@ -67,6 +67,7 @@ typedef struct SeatPicture {
     int64_t run;
     bool has_status;  /* of this number */
     bool past_checks; /* its session came to the work */
+    bool is_loaded;   /* its copy is whole, and it waits for the destination to leave load mode */
     JobStatus status;
     json_t *said; /* all of status.json; the picture's: seat_picture_fini() */
     bool has_error;

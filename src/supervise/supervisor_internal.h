@@ -29,7 +29,7 @@ struct Supervisor {
     Children *children;
     Held **held;
     size_t held_count, held_room;
-    int64_t next_beat_us, next_scan_us;
+    int64_t next_beat_us, next_scan_us, next_instances_us;
     bool store_away; /* said once */
 };
 

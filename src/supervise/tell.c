@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "jobs/fact.h"
 #include "jobs/operation.h"
+#include "supervise/destination.h"
 #include "supervise/findings.h"
 #include "supervise/look.h"
 #include "supervise/progress.h"
@@ -353,7 +354,9 @@ static bool tell(StoreTx *tx, void *context, Error *err) {
         return false;
     /* Whoever sees the new state sees the numbers that belong to it. */
     return (!shows_progress(look) || write_progress(look, tx, err)) &&
-           job_fact(tx, look->arena, look->held->name, &fact, &taken, err);
+           destination_before_fact(tx, look, fact.event, err) &&
+           job_fact(tx, look->arena, look->held->name, &fact, &taken, err) &&
+           destination_after_fact(tx, look, fact.event, err);
 }
 
 bool look_tell(Look *look, Error *err) {

@@ -98,6 +98,7 @@ typedef struct Run {
     int64_t dest_standbys;    /* as many as following has seen at last */
     int64_t left_on_source;   /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;              /* another run of this migration is not to go on */
+    bool is_made;             /* the destination is a server that the service made: filled in load mode, maybe */
     const char *owner;        /* the service's job; "" = none */
     const char *given_job_id; /* what the command says it is; "" = to be found out */
     SeamNames names;
@@ -147,6 +148,7 @@ NODISCARD bool step_post_data(Run *run, Error *err);
 NODISCARD bool step_sequences(Run *run, Error *err);
 NODISCARD bool step_refresh(Run *run, Error *err);
 NODISCARD bool step_analyze(Run *run, Error *err);
+NODISCARD bool step_durable(Run *run, Error *err);
 NODISCARD bool step_follow(Run *run, Error *err);
 NODISCARD bool step_close_source(Run *run, Error *err);
 /* Until the standbys that the destination has, or had, know that it was opened; for a minute at most. */

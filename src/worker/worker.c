@@ -49,6 +49,7 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
     X(sequences, true, ALL_RUNS)                                                                                       \
     X(refresh, true, ALL_RUNS)                                                                                         \
     X(analyze, true, ALL_RUNS)                                                                                         \
+    X(durable, true, ALL_RUNS)                                                                                         \
     X(follow, false, FOLLOWING_RUNS) /* it has a patience of its own */                                                \
     X(close_source, true, AFTER_OPEN)                                                                                  \
     X(finish, true, ALL_RUNS | AFTER_OPEN)
@@ -247,6 +248,7 @@ static bool receive_start(Run *run, Error *err) {
     run->is_abort = strcmp(action, "abort") == 0;
     run->instance.wanted = strcmp(action, "instance") == 0;
     run->seizes = json_get_bool(body, "seize", false);
+    run->is_made = json_get_bool(body, "made", false);
     run->owner = arena_strdup(run->arena, json_get_string(body, "owner", ""));
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&

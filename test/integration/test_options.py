@@ -25,7 +25,8 @@ SHOWN_BY = {
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
     "source-only": "test_source_only", "listen": "test_of_serve", "config": "test_of_serve",
-    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "allow-hooks": "test_of_serve", "role": "test_of_the_service",
+    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "allow-hooks": "test_of_serve",
+    "instance-user": "test_of_serve", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
     "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
 }
@@ -36,6 +37,7 @@ OF_CLIENTS = {
                  "provider", "display-name", "label"],
     "jobs": ["type", "all-databases", "parallel", "skip-checks", "failed", "force", "for", "stream"],
     "objects": ["refresh"],
+    "instances": ["pg-version", "tier", "flag", "disk-gb", "network", "require-tls", "regional"],
     "apply": ["file", "secrets"],
 }
 SHOWN_BY.update({flag: "test_of_clients" for flags in OF_CLIENTS.values() for flag in flags})
@@ -92,14 +94,14 @@ def test_every_option_is_shown():
 
 def test_of_serve(pgcrane):
     """What they do is in test_serve.py. A migration takes none of them, from its environment either."""
-    for flag in ("store", "listen", "tls-cert", "tls-key", "config"):
+    for flag in ("store", "listen", "tls-cert", "tls-key", "config", "instance-user"):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
     for flag in ("api-only", "allow-hooks"):
         assert f"--{flag}" in pgcrane("serve", "--help").stdout
     shown = pgcrane("--help").stdout
-    assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "apply"))
+    assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "instances", "apply"))
 
 
 def test_of_the_service(pgcrane):

@@ -47,6 +47,7 @@ const char *service_typed(const Service *service, const char *name);
 
 #define PROFILE_COLLECTION "connectionProfiles"
 #define JOB_COLLECTION "migrationJobs"
+#define INSTANCE_COLLECTION "instances"
 #define OPERATION_COLLECTION "operations"
 
 NODISCARD bool service_get(Service *service, const char *path, const ClientParam *params, json_t **ret_answer,
