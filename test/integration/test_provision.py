@@ -57,7 +57,7 @@ def test_life(provisions, major):
     started = provisions.sql(out, spec, "SELECT pg_postmaster_start_time()")
     assert provisions.reconfigure(spec).good() == out
     assert provisions.sql(out, spec, "SELECT pg_postmaster_start_time()") == started, "left alone, without a restart"
-    text = provisions.run("log", spec["id"], max=5000).said["log"]
+    text = provisions.run("read_log", spec["id"], max=5000).said["log"]
     assert len(text) <= 5000 and "database system is ready to accept connections" in text
     assert provisions.remove(spec["id"]).good() == {}
     assert provisions.describe(spec["id"])["state"] == "ABSENT"

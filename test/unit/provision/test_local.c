@@ -40,7 +40,7 @@ static void test_derived(void **state UNUSED) {
         {{.memory_mb = 4096}, "effective_cache_size", "3072MB"},
         {{.memory_mb = 4096}, "work_mem", "8MB"},
         {{.memory_mb = 4096}, "max_connections", "128"},
-        {{.memory_mb = 100}, "shared_buffers", "32MB"}, /* at least */
+        {{.memory_mb = 100}, "shared_buffers", "32MB"},        /* at least */
         {{.memory_mb = 1 << 30}, "shared_buffers", "65536MB"}, /* at most */
         {{.memory_mb = 1 << 30}, "maintenance_work_mem", "512MB"},
         {{0}, "shared_buffers", "1024MB"}, /* a quarter of the machine's */
@@ -51,7 +51,6 @@ static void test_derived(void **state UNUSED) {
         {{.cpus = 16}, "max_parallel_workers_per_gather", "4"},
         {{0}, "max_wal_size", "5000MB"},
         {{.disk_mb = 1000}, "max_wal_size", "512MB"},
-        {{0}, "jit", "off"},
     };
     CLEANUP(arena_freep) Arena *arena = arena_new();
 

@@ -143,8 +143,8 @@ static void test_journal(void **state) {
 }
 
 static void test_bad_ids(void **state) {
-    static const char *const ids[] = {
-        "", "-a", "A", "a/b", "..", "a b", "ä", "a2345678901234567890123456789012345678901"};
+    static const char *const ids[] = {"",   "-a",  "A", "a/b",
+                                      "..", "a b", "ä", "a2345678901234567890123456789012345678901"};
     Place *place = *state;
 
     for (size_t at = 0; at < COUNT_OF(ids); at++) {
