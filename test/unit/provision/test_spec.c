@@ -222,8 +222,9 @@ static void test_strangers(void **state) {
     assert_false(provision_journal_end(journal, &err));
     assert_non_null(strstr(err.message, "theirs"));
     assert_int_equal(unlink(arena_printf(place->arena, "%s/journal.json", provision_journal_folder(journal))), 0);
-    assert_false(provision_lock(journal, &fd, &err) &&
-                 fd >= 0); /* the journal it knew of is gone; what is left is somebody's */
+    assert_false(provision_lock(journal, &fd, &err)); /* the journal it knew of is gone: what is left is somebody's */
+    assert_int_equal(err.reason, REASON_PROVISION_REFUSED);
+    assert_int_equal(fd, -1);
 }
 
 int main(void) {
