@@ -100,7 +100,7 @@ static const struct {
     {"check", run_check, true, false},        {"create", run_create, true, true},
     {"describe", run_describe, false, false}, {"reconfigure", run_reconfigure, true, true},
     {"promote", run_promote, true, true},     {"remove", run_remove, false, true},
-    {"tend", run_tend, true, true},           {"log", run_read_log, false, false},
+    {"tend", run_tend, true, true},           {"read_log", run_read_log, false, false},
 };
 
 /* ---- What it tells ---- */

@@ -2,8 +2,8 @@
 #pragma once
 
 /* argv: provision FOLDER, absolute. Descriptor 3: one START with {"run", "provider", "operation", "id", "spec"?,
- * "state_dir", "user"?, "bindirs"?, "max"?}; operation is the name of a function of Provider (provision/provider.h), or
- * "log", of which "max" is the size.
+ * "state_dir", "user"?, "bindirs"?, "max"?}; operation is the name of a function of Provider (provision/provider.h),
+ * "max" the size of what read_log gives.
  *
  * FOLDER/status.json is as a session's (job_status_write() in session/job_files.h): RUNNING, COMPLETED or FAILED, with
  * "error"; beside that "provision", the status of the instance, also of one that failed where it is known, and "log", a

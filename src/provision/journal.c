@@ -219,7 +219,7 @@ bool provision_lock(ProvisionJournal *journal, int *ret_fd, Error *err) {
         if (again)
             continue;
         *ret_fd = fd;
-        if (fd < 0 || read_journal(journal, err))
+        if (fd < 0 || (read_journal(journal, err) && check_folder(journal, err)))
             return true;
         fd_close(ret_fd);
         return false;

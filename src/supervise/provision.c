@@ -320,13 +320,16 @@ static bool describe(const Care *care, ProvisionStatus *ret_status, Error *err) 
                                     .user = care->this->config.instance_user};
     const char *id = json_get_string(json_object_get(care->instance.run, instance_run_SPEC), "id", "");
     const Provider *provider = provider_find(json_get_string(care->instance.api, "provider", ""));
+    CLEANUP(provision_journal_closep) ProvisionJournal *journal = NULL;
     ProvisionCall call = {.arena = care->arena, .config = &config, .stop = &care->this->stop, .tell = tell_nobody};
 
     if (provider == NULL)
         return error_set(err, REASON_NOT_SERVED, "%s is made with something that this version does not know",
                          care->instance.resource.name);
-    return provision_journal_open(care->arena, &config, id, &call.journal, err) &&
-           provider->describe(&call, id, ret_status, err);
+    if (!provision_journal_open(care->arena, &config, id, &journal, err))
+        return false;
+    call.journal = journal;
+    return provider->describe(&call, id, ret_status, err);
 }
 
 typedef struct Seen {

@@ -8,9 +8,12 @@ import pytest
 from support.cluster import wait_until
 from support.provision import PASSWORD, Provisions
 
+pytestmark = pytest.mark.turns(2)
+
 FILL = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 5000) i"
 SUM = "SELECT count(*), sum(hashtext(m)::bigint) FROM t"
 SAFE = {"fsync": "on", "full_page_writes": "on", "wal_level": "replica", "autovacuum": "on", "synchronous_commit": "on"}
+PROVIDERS = ["local"]
 
 CREATE_STEPS = ("programs", "place", "machine", "tls", "port", "initdb", "include", "data", "marker", "start", "password",
                 "created")
@@ -18,7 +21,7 @@ LEAVE_STEPS = ("stop", "clean", "sync", "conf", "synced", "start", "checkpoint",
 REMOVE_STEPS = ("note", "standby", "server", "standby_data", "data", "backups", "rest", "journal")
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=PROVIDERS)
 def provisions(request):
     made = Provisions(request.param)
     yield made
@@ -37,7 +40,9 @@ def point(operation, step, action="kill"):
 # --- the contract: whatever provider ---
 
 
-@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.turns(1)
+@pytest.mark.parametrize("provisions, major", [(p, m) for p in PROVIDERS for m in (13, 15, 17, 18)], indirect=["provisions"],
+                         ids=[f"{m}-{p}" for p in PROVIDERS for m in (13, 15, 17, 18)])
 def test_life(provisions, major):
     """From nothing through the modes and back to nothing; each asked for twice."""
     spec = provisions.spec(major, mode="LOAD")
@@ -57,7 +62,7 @@ def test_life(provisions, major):
     started = provisions.sql(out, spec, "SELECT pg_postmaster_start_time()")
     assert provisions.reconfigure(spec).good() == out
     assert provisions.sql(out, spec, "SELECT pg_postmaster_start_time()") == started, "left alone, without a restart"
-    text = provisions.run("log", spec["id"], max=5000).said["log"]
+    text = provisions.run("read_log", spec["id"], max=5000).said["log"]
     assert len(text) <= 5000 and "database system is ready to accept connections" in text
     assert provisions.remove(spec["id"]).good() == {}
     assert provisions.describe(spec["id"])["state"] == "ABSENT"

@@ -53,6 +53,8 @@ def test_crash_in_load(local):
         changed = local.run(operation, spec["id"], {**spec, "mode": "MIGRATING"})
         changed.error("PROVISION_DAMAGED")
         assert changed.said["provision"]["state"] == "DAMAGED"
+    with socket.create_server(("127.0.0.1", first["endpoint"]["port"])):
+        assert "is taken by" in local.create(spec).error("PROVISION_FAILED")["message"], "clients know that port"
     anew = local.create(spec).good()
     assert anew["state"] == "RUNNING" and anew["endpoint"] == first["endpoint"]
     assert anew["system_identifier"] != first["system_identifier"]
@@ -374,3 +376,22 @@ def test_way_out_of_load_that_died_is_not_gone_by_tend(local):
     status = local.tend(spec).good()
     assert status["state"] == "STOPPED" and "way out of load mode" in status["trouble"]
     assert local.reconfigure(spec).good().get("trouble") is None
+
+
+@pytest.mark.parametrize("whom", ["initdb", "pgcrane"])
+def test_killed_in_initdb(local, whom):
+    """Half a data folder is thrown away, and nobody goes on writing to it."""
+    spec = local.spec()
+    slow = local.start("create", spec["id"], spec)
+    initdb = wait_until(lambda: [p for p, c in local.program.processes().items() if c.split()[0].endswith("/initdb")],
+                        what="initdb")
+    victim = initdb[0] if whom == "initdb" else slow.process.pid
+    os.kill(victim, 9)
+    slow.wait()
+    if whom == "initdb":
+        assert "killed by signal 9" in slow.error("PROVISION_FAILED")["message"]
+    wait_until(lambda: not any(c.split()[0].endswith("/initdb") for c in local.program.processes().values()),
+               what="initdb to be gone")
+    assert local.describe(spec["id"])["state"] == "UNFINISHED"
+    local.create(spec).good()
+    local.remove_whole(spec["id"])

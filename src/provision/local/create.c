@@ -6,7 +6,7 @@
  *   place      folders: made when they are not there. The journal begins here, before anything is made.
  *   programs, machine: noted, nothing is made.
  *   tls        there as a whole or not at all (tls.c).
- *   port       noted before it is used; another one when it is taken by then.
+ *   port       noted before it is used; another one when it is taken by then, until the instance was told of ("told").
  *   data       noted as not made, then made; thrown away where it is not noted as made (data.c).
  *   marker     of LOAD, before the settings of LOAD. A stale one is removed: data that was just made is durable, or is
  *              of LOAD (initdb --no-sync only then).
@@ -44,18 +44,24 @@ static bool note_machine(Local *local, Error *err) {
                                   err);
 }
 
+/* There are clients that know its port. */
+static bool is_told(const Local *local) {
+    return provision_journal_get(local->journal, "told") != NULL;
+}
+
 static bool assign_port(Local *local, Error *err) {
-    return server_is_running(local, &local->primary, NULL) || port_assign(local, &local->primary, err);
+    return is_told(local) || server_is_running(local, &local->primary, NULL) ||
+           port_assign(local, &local->primary, err);
 }
 
 static bool set_marker(Local *local, Error *err) {
     return local->spec->mode == PROVISION_LOAD ? mode_set_mark(local, err) : mode_remove_mark(local, err);
 }
 
-/* Somebody may have taken the port since it was seen to be free. One whose clients know it already keeps it. */
+/* Somebody may have taken the port since it was seen to be free. */
 static bool start(Local *local, Error *err) {
     for (int tries = 0; !mode_settle(local, err); tries++) {
-        bool taken = err->reason == REASON_PROVISION_FAILED && !port_is_free(local->primary.port) &&
+        bool taken = !is_told(local) && err->reason == REASON_PROVISION_FAILED && !port_is_free(local->primary.port) &&
                      !server_is_running(local, &local->primary, NULL);
         if (!taken || tries == PORT_TRIES)
             return false;
@@ -76,7 +82,8 @@ static bool set_password(Local *local, Error *err) {
 
 static bool note_created(Local *local, Error *err) {
     local_tell(local, "instance %s: created, at port %d", local->id, local->primary.port);
-    return provision_journal_note(local->journal, "created", json_object(), err);
+    return provision_journal_note(local->journal, "told", json_object(), err) &&
+           provision_journal_note(local->journal, "created", json_object(), err);
 }
 
 static const LocalStep steps[] = {

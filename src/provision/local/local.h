@@ -11,7 +11,10 @@
  *   LOAD). One that is made needs that much free space.
  * - When we are root, folders on the way get the permission to be passed (chmod a+x) where they are ours.
  * - Backups are base backups in the instance's own folder: against mistakes and broken files, not against the loss of
- * the machine.
+ * the machine. With tablespaces elsewhere there are none, and no standby: copies would want the same path. That is told
+ * as trouble.
+ * - While a backup or a copy for a standby is made, which is within tend() and promote(), no other operation on the
+ * instance begins.
  */
 #pragma once
 

@@ -14,9 +14,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PASSWD_MAX = 16 * 1024 };
+
+/* A daemon has other threads. */
+static const struct passwd *look_up(const char *name, struct passwd *entry, char *text, size_t size) {
+    struct passwd *found = NULL;
+
+    if (geteuid() == 0)
+        (void)getpwnam_r(name, entry, text, size, &found);
+    else
+        (void)getpwuid_r(geteuid(), entry, text, size, &found);
+    return found;
+}
+
 static bool find_owner(Arena *arena, const ProvisionConfig *config, Owner *ret_owner, Error *err) {
     const char *name = config->user != NULL ? config->user : "postgres";
-    const struct passwd *entry = geteuid() == 0 ? getpwnam(name) : getpwuid(geteuid());
+    char text[PASSWD_MAX];
+    struct passwd space;
+    const struct passwd *entry = look_up(name, &space, text, sizeof(text));
 
     if (entry == NULL && geteuid() == 0) {
         error_set(err, REASON_PROVISION_REFUSED, "there is no user \"%s\" that a server could run as", name);

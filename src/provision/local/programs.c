@@ -1,8 +1,9 @@
 /*
  * The programs of a major version: a server's own, all in one folder.
  *
- * Looked in: the configured folders, PATH, /usr/lib/postgresql/MAJOR/bin (Debian), /usr/pgsql-MAJOR/bin (PGDG's
- * packages for RPM). Debian's wrappers in /usr/bin have no `postgres` beside them and are passed over so.
+ * Looked in: the configured folders, PATH, those of PGCRANE_PG_BINDIRS (as pg/client_bins.h does),
+ * /usr/lib/postgresql/MAJOR/bin (Debian), /usr/pgsql-MAJOR/bin (PGDG's packages for RPM). Debian's wrappers in /usr/bin
+ * have no `postgres` beside them and are passed over so.
  */
 #include "common/proc.h"
 #include "provision/local/internal.h"
@@ -94,7 +95,7 @@ static bool fail_missing(int major, const StringVec *missing, Error *err) {
 
 bool programs_find(Local *local, int major, Error *err) {
     const char *installed = arena_printf(local->arena, "/usr/lib/postgresql/%d/bin:/usr/pgsql-%d/bin", major, major);
-    const char *const lists[] = {local->call->config->bindirs, getenv("PATH"), installed};
+    const char *const lists[] = {local->call->config->bindirs, getenv("PATH"), getenv("PGCRANE_PG_BINDIRS"), installed};
     StringVec missing = {0};
 
     local->bindir = NULL;

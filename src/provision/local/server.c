@@ -188,7 +188,18 @@ bool server_restart(const Local *local, const Server *server, Error *err) {
 
 /* ---- Its end, whatever state it is in ---- */
 
-/* Every process that works in the data folder: also what a killed server or initdb has left. *ret_count: how many. */
+/* Somebody may just look around in there. */
+static bool is_postgres(Arena *arena, const char *pid) {
+    CLEANUP(buf_fini) Buf text;
+    Error gone;
+
+    buf_init(&text, PID_FILE_MAX);
+    return fd_read_file(arena_printf(arena, "/proc/%s/comm", pid), &text, &gone) &&
+           strcmp(text.data, "postgres\n") == 0;
+}
+
+/* Every process of PostgreSQL that works in the data folder: also what a killed server or initdb has left. *ret_count:
+ * how many. */
 static void signal_all(const Local *local, const Server *server, int number, size_t *ret_count) {
     const char *folder = real_folder(local->arena, server->data);
     DIR *list = opendir("/proc");
@@ -198,7 +209,7 @@ static void signal_all(const Local *local, const Server *server, int number, siz
         return;
     for (const struct dirent *entry; (entry = readdir(list)) != NULL;) {
         long pid = strtol(entry->d_name, NULL, 10);
-        if (pid <= 0 || !works_in(entry->d_name, folder))
+        if (pid <= 0 || !works_in(entry->d_name, folder) || !is_postgres(local->arena, entry->d_name))
             continue;
         *ret_count += 1;
         (void)kill((pid_t)pid, number);

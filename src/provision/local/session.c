@@ -65,7 +65,10 @@ bool session_password(Local *local, Error *err) {
         return true;
     if (!try_login(local, wanted, &good, err) || good)
         return good;
-    if (!session_open(local, &local->primary, &conn, err) || !db_set_password(conn, "postgres", wanted, err))
+    /* Not even the verifier is to be in a log. */
+    if (!session_open(local, &local->primary, &conn, err) ||
+        !db_exec(conn, "SET log_statement TO none; SET log_min_duration_statement TO -1", err) ||
+        !db_set_password(conn, "postgres", wanted, err))
         return false;
     return try_login(local, wanted, &good, err) && good;
 }

@@ -35,9 +35,7 @@ static const struct {
     {"max_parallel_maintenance_workers", CPUS, 1, 2, 1, 4, ""},
 };
 
-/* Compiled code needs memory that is written and then run, which the service's unit forbids. */
 static const Setting defaults[] = {
-    {"jit", "off"},
     {"checkpoint_timeout", "15min"},
     {"log_line_prefix", "%m [%p] %q%u@%d %a "},
     {"log_checkpoints", "on"},
