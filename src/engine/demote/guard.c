@@ -82,6 +82,7 @@ typedef struct Guarding {
     DemoteState state;
     const char *intended; /* the limit that it was to be made with; NULL = it was not */
     bool is_guarded;      /* already */
+    bool superuser;       /* pgcrane's role is one */
 } Guarding;
 
 static bool refuse_other_job(const Guarding *guarding, const DemoteLine *line, Error *err) {
@@ -125,16 +126,44 @@ static bool make_change(const Guarding *guarding, DemoteChange change, Error *er
     return journal_add(guarding->conn, &line, err) && (db_exec(guarding->conn, sql, err) || error_wrap(err, "%s", sql));
 }
 
+/* For a role that is no superuser: it has to get in itself, as soon as all others do not. */
+static bool make_grants(const Guarding *guarding, Error *err) {
+    const DemoteState *state = &guarding->state;
+    DemoteState closed;
+
+    if (!demote_connect_close(guarding->conn, guarding->arena, state, err) ||
+        !demote_state_read(guarding->conn, guarding->arena, state->oid, state->name, &closed, err))
+        return false;
+    const DemoteLine line = {.job = guarding->job->id,
+                             .database = state->name,
+                             .oid = state->oid,
+                             .change = CHANGE_CONNECT,
+                             .before = state->values[CHANGE_CONNECT],
+                             .after = closed.values[CHANGE_CONNECT]};
+    const char *limit = guarding->intended == NULL
+                            ? NULL
+                            : demote_change_sql(guarding->arena, CHANGE_LIMIT, state->name, guarding->intended);
+    return journal_add(guarding->conn, &line, err) &&
+           (limit == NULL || db_exec(guarding->conn, limit, err) || error_wrap(err, "%s", limit));
+}
+
+static bool make_changes(const Guarding *guarding, Error *err) {
+    if (!guarding->superuser)
+        return make_grants(guarding, err);
+    for (DemoteChange change = 0; change < CHANGE_MAX_; change++)
+        if (demote_is_change_of(change, true) && !make_change(guarding, change, err))
+            return false;
+    return true;
+}
+
 static bool close_database(Guarding *guarding, const char *database, Error *err) {
-    if (!demote_state_read(guarding->conn, guarding->arena, NULL, database, &guarding->state, err))
+    if (!demote_is_superuser(guarding->conn, &guarding->superuser, err) ||
+        !demote_state_read(guarding->conn, guarding->arena, NULL, database, &guarding->state, err))
         return false;
     if (!guarding->state.exists)
         return true;
-    if (!look_at_lines(guarding, err))
+    if (!look_at_lines(guarding, err) || (!guarding->is_guarded && !make_changes(guarding, err)))
         return false;
-    for (DemoteChange change = 0; !guarding->is_guarded && change < CHANGE_MAX_; change++)
-        if (!make_change(guarding, change, err))
-            return false;
     return failpoint("demote.before_commit", err);
 }
 
