@@ -3,6 +3,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -260,8 +261,10 @@ def test_changes_meanwhile(guard, dest):
     assert image(dest)[2] == []
     guard.demote().done()
     Database(dest, SHOP).drop()
+    guard.prepare().done()
+    assert is_guarded(dest, SHOP)
     guard.release().done()
-    assert image(dest)[2] == []
+    assert setting(dest, SHOP) == (-1, None) and image(dest)[2] == []
 
 
 def test_a_journal_with_others_things(guard, dest):
@@ -557,6 +560,18 @@ def test_deleted_while_the_server_is_away(service, servers, dest):
     ((job,),) = dest.sql("SELECT id FROM pgcrane_guard.job")
     Guard(service.folder, *servers, databases=None, job=job).release().done()
     assert image(dest) == before
+
+
+def test_deleted_while_it_is_being_guarded(service, servers, dest):
+    """Whatever comes first, nothing is left; nor when it was asked for twice, in other words."""
+    before = image(dest)
+    for pause in (0, 0.4, 0.8, 1.2):
+        service.job_of(f"move{int(pause * 10)}", servers[0], dest, [SHOP])
+        service.verb(f"move{int(pause * 10)}", "demoteDestination")
+        service.verb(f"move{int(pause * 10)}", "demoteDestination", {"allowNonEmpty": True})
+        time.sleep(pause)
+        service.remove(f"move{int(pause * 10)}", timeout=60)
+        assert image(dest) == before, pause
 
 
 def test_failed_job(service, servers, dest):

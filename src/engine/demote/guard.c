@@ -43,24 +43,39 @@ bool demote_begin(DbConn *conn, const DemoteJob *job, Error *err) {
     return error_wrap(err, "beginning to guard the destination");
 }
 
+static bool refuse_other_job(const DemoteLine *line, Error *err) {
+    error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", line->database, line->job_name);
+    err->retryable = false;
+    return error_remedy(err, "promote or delete that job first, or take the database out of this one");
+}
+
 /* ---- One that is yet to be made ---- */
+
+/* Lines of a database that is not there: of an earlier run that did not come to make it, or of one that was dropped. */
+static bool forget_stale(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, Error *err) {
+    DemoteLineVec lines = {0};
+
+    if (!journal_read(conn, arena, NULL, database, &lines, err))
+        return false;
+    if (lines.len > 0 && strcmp(lines.items[0].job, job->id) != 0)
+        return refuse_other_job(&lines.items[0], err);
+    return lines.len == 0 || journal_forget_database(conn, job->id, database, err);
+}
 
 static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit,
                        Error *err) {
-    DemoteLineVec lines = {0};
     DemoteState state;
 
-    if (!demote_state_read(conn, arena, NULL, database, &state, err) ||
-        !journal_read(conn, arena, NULL, database, &lines, err))
+    if (!demote_state_read(conn, arena, NULL, database, &state, err))
         return false;
-    if (state.exists || lines.len > 0)
+    if (state.exists)
         return true;
     const DemoteLine line = {.job = job->id,
                              .database = database,
                              .change = CHANGE_LIMIT,
                              .before = arena_printf(arena, "%lld", (long long)limit),
                              .after = demote_guarded_value(CHANGE_LIMIT, job)};
-    return journal_add(conn, &line, err);
+    return forget_stale(conn, arena, job, database, err) && journal_add(conn, &line, err);
 }
 
 bool demote_intend(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit, Error *err) {
@@ -85,12 +100,6 @@ typedef struct Guarding {
     bool superuser;       /* pgcrane's role is one */
 } Guarding;
 
-static bool refuse_other_job(const Guarding *guarding, const DemoteLine *line, Error *err) {
-    error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", guarding->state.name, line->job_name);
-    err->retryable = false;
-    return error_remedy(err, "promote or delete that job first, or take the database out of this one");
-}
-
 /* What the lines that are there are about. */
 static bool look_at_lines(Guarding *guarding, Error *err) {
     const char *database = guarding->state.name;
@@ -102,7 +111,7 @@ static bool look_at_lines(Guarding *guarding, Error *err) {
         const DemoteLine *line = &lines.items[i];
 
         if (strcmp(line->job, guarding->job->id) != 0)
-            return refuse_other_job(guarding, line, err);
+            return refuse_other_job(line, err);
         if (line->oid != NULL && strcmp(line->oid, guarding->state.oid) == 0 && !line->undone)
             guarding->is_guarded = true;
         const char *limit = guarding->state.values[CHANGE_LIMIT];
