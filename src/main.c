@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/output.h"
+#include "cli/provision_main.h"
 #include "cli/session_main.h"
 #include "cli/tunnel_main.h"
 #include "common/proc.h"
@@ -20,7 +21,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } internal_commands[] = {
     {"worker", worker_main}, {"keeper", keeper_main},  {"session", session_main},
-    {"tunnel", tunnel_main}, {"tied", proc_tied_main},
+    {"tunnel", tunnel_main}, {"tied", proc_tied_main}, {"provision", provision_main},
 };
 
 /* A descriptor of ours that became number 0, 1 or 2 would get what is meant for the terminal. */

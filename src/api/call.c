@@ -71,6 +71,15 @@ static void send_text(ApiCall *call, int status, const char *text, size_t len) {
     http_response_body(call->response, "application/json; charset=UTF-8", text, len);
 }
 
+/* What stands in it was named by others: nothing in it may run, or load anything. */
+static void send_page(ApiCall *call) {
+    http_response_header(call->response, "Cache-Control", "no-store");
+    http_response_header(call->response, "X-Content-Type-Options", "nosniff");
+    http_response_header(call->response, "Content-Security-Policy",
+                         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'");
+    http_response_body(call->response, "text/html; charset=UTF-8", call->answer_text, strlen(call->answer_text));
+}
+
 void call_send_json(ApiCall *call, int status, const json_t *answer) {
     CLEANUP(buf_fini) Buf text;
 
@@ -356,6 +365,8 @@ void call_handle(void *context, HttpRequest *request, HttpResponse *response) {
         call_send_error(&call, &err);
     else if (call.wants_stream)
         watch_stream(api_watch(call.api), response, call.resource, call.stream_after);
+    else if (call.is_page)
+        send_page(&call);
     else if (call.answer_text != NULL)
         send_text(&call, 200, call.answer_text, strlen(call.answer_text));
     else if (call.answer != NULL)

@@ -77,6 +77,7 @@ typedef struct ApiMethod {
     const char *answer; /* name of a message; NULL = an object of its own */
     MethodRun run;
     MethodBefore before; /* NULL = nothing */
+    bool has_page;       /* alt=html is answered with a page, too */
 } ApiMethod;
 
 extern const ApiMethod api_methods[];
@@ -108,6 +109,7 @@ struct ApiCall {
     /* Out: */
     json_t *answer;
     const char *answer_text; /* the same as text, in the arena; NULL = answer counts */
+    bool is_page;            /* that text is HTML */
     const char *operation;   /* the answer is this operation */
     const char *etag;
     bool wants_stream; /* the answer is the event log of the job, from behind stream_after on */

@@ -2,6 +2,7 @@
 #include "api/kinds.h"
 
 #include "api/profiles.h"
+#include "jobs/instance.h"
 #include "jobs/job.h"
 #include "model/resources.h"
 
@@ -15,6 +16,7 @@ static const Kind kinds[] = {
     [NAME_MIGRATION_JOB] = {STORE_MIGRATION_JOB, "migrationJobs", "MigrationJob", &message_migration_job, job_render},
     [NAME_PRIVATE_CONNECTION] = {STORE_PRIVATE_CONNECTION, "privateConnections", "PrivateConnection",
                                  &message_private_connection, record_render},
+    [NAME_INSTANCE] = {STORE_INSTANCE, "instances", "Instance", &message_instance, instance_render},
     [NAME_OPERATION] = {STORE_OPERATION, "operations", "Operation", &message_operation, render_operation},
     [NAME_OBJECT] = {STORE_MIGRATION_JOB_OBJECT, "migrationJobObjects", "MigrationJobObject",
                      &message_migration_job_object, object_render},

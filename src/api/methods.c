@@ -1,4 +1,6 @@
 /* Every method of the API, a row. Routes and the OpenAPI document come from here. */
+#include "api/instances.h"
+#include "api/job_report.h"
 #include "api/kinds.h"
 #include "api/migration_jobs.h"
 #include "api/others.h"
@@ -19,6 +21,7 @@
 #define JOBS IN "/migrationJobs"
 #define OBJECTS JOBS "/{job}/objects"
 #define PRIVATES IN "/privateConnections"
+#define INSTANCES IN "/instances"
 #define OPERATIONS IN "/operations"
 #define WORKSPACES IN "/conversionWorkspaces"
 #define RULES WORKSPACES "/{id}/mappingRules"
@@ -66,6 +69,7 @@ const ApiMethod api_methods[] = {
     {POST, JOBS "/{id}:generateSshScript", "migrationJobs.generateSshScript", NAME_MIGRATION_JOB, READS, 0, &message_ssh_script, NAME_LOCATION, 0, NULL, migration_ssh_script},
     OTHER(POST, JOBS "/{id}:generateTcpProxyScript", "migrationJobs.generateTcpProxyScript"),
     {GET, JOBS "/{id}/events", "migrationJobs.events", NAME_MIGRATION_JOB, READS, PAGE, NULL, NAME_LOCATION, 0, NULL, job_events},
+    {GET, JOBS "/{id}:report", "migrationJobs.report", NAME_MIGRATION_JOB, READS, 0, NULL, NAME_LOCATION, 0, "JobReport", job_report, NULL, true},
     IAM(JOBS "/{id}", NAME_MIGRATION_JOB, "migrationJobs"),
 
     {GET, JOBS "/{id}/objects", "migrationJobs.objects.list", NAME_MIGRATION_JOB, READS, PAGE, NULL, NAME_LOCATION, 0, NULL, job_objects_list},
@@ -84,6 +88,11 @@ const ApiMethod api_methods[] = {
     {POST, PRIVATES, "privateConnections.create", NAME_LOCATION, WRITES, MADE | PARAM(PRIVATE_ID), &message_private_connection, NAME_PRIVATE_CONNECTION, PARAM_PRIVATE_ID, "Operation", private_create},
     {DELETE, PRIVATES "/{id}", "privateConnections.delete", NAME_PRIVATE_CONNECTION, WRITES, REMOVED, NULL, NAME_LOCATION, 0, "Operation", private_delete},
     IAM(PRIVATES "/{id}", NAME_PRIVATE_CONNECTION, "privateConnections"),
+
+    {GET, INSTANCES, "instances.list", NAME_LOCATION, READS, LIST, NULL, NAME_INSTANCE, 0, NULL, kind_list},
+    {GET, INSTANCES "/{id}", "instances.get", NAME_INSTANCE, READS, 0, NULL, NAME_LOCATION, 0, "Instance", kind_get},
+    {DELETE, INSTANCES "/{id}", "instances.delete", NAME_INSTANCE, WRITES, REMOVED, NULL, NAME_LOCATION, 0, "Operation", instance_delete},
+    {POST, INSTANCES "/{id}:readLog", "instances.readLog", NAME_INSTANCE, WRITES, PARAM(REQUEST_ID), &message_empty, NAME_LOCATION, 0, "Operation", instance_read_log},
 
     OTHER(GET, WORKSPACES, "conversionWorkspaces.list"),
     OTHER(POST, WORKSPACES, "conversionWorkspaces.create"),

@@ -59,7 +59,7 @@ static bool check_profiles(ApiCall *call, json_t *api, bool *ret_prepared, Error
         return false;
     note_database(api, "sourceDatabase", &source);
     note_database(api, "destinationDatabase", &destination);
-    *ret_prepared = json_object_get(destination.api, "postgresql") != NULL;
+    *ret_prepared = strcmp(destination.resource.state, "READY") == 0;
     return true;
 }
 

@@ -17,6 +17,7 @@
     X(CONNECTION_PROFILE, "connectionProfiles", LOCATION)                                                              \
     X(MIGRATION_JOB, "migrationJobs", LOCATION)                                                                        \
     X(PRIVATE_CONNECTION, "privateConnections", LOCATION)                                                              \
+    X(INSTANCE, "instances", LOCATION)                                                                                 \
     X(OPERATION, "operations", LOCATION)                                                                               \
     X(OBJECT, "objects", MIGRATION_JOB)
 

@@ -11,7 +11,8 @@ const ParamInfo param_infos[] = {
 #undef X
 };
 
-/* Of every method of Google's. None has a meaning here but prettyPrint; `alt` has to be json. */
+/* Of every method of Google's. None has a meaning here but prettyPrint; `alt` has to be json, but where there is a
+ * page. */
 static const char *const common[] = {
     "alt",       "$alt",    "prettyPrint",  "$prettyPrint",    "fields",
     "$fields",   "key",     "access_token", "callback",        "oauth_token",
@@ -84,6 +85,10 @@ static void check_request_id(ApiCall *call) {
         call_refuse(call, "requestId", "must be at most 40 letters, digits, hyphens and underscores");
 }
 
+static bool is_format(const ApiCall *call, const char *value) {
+    return strcmp(value, "json") == 0 || (call->method->has_page && strcmp(value, "html") == 0);
+}
+
 void params_read(ApiCall *call) {
     HttpFields query = call->request->query;
 
@@ -92,8 +97,8 @@ void params_read(ApiCall *call) {
 
         if (!is_common(field->name))
             read_param(call, field);
-        else if (strcmp(field->name + (field->name[0] == '$'), "alt") == 0 && strcmp(field->value, "json") != 0)
-            call_refuse(call, field->name, "answers are JSON only");
+        else if (strcmp(field->name + (field->name[0] == '$'), "alt") == 0 && !is_format(call, field->value))
+            call_refuse(call, field->name, call->method->has_page ? "must be json or html" : "answers are JSON only");
     }
     check_request_id(call);
 }

@@ -6,6 +6,7 @@
  */
 #include "api/profiles.h"
 
+#include "api/instances.h"
 #include "api/kinds.h"
 #include "api/patch.h"
 #include "jobs/errand.h"
@@ -136,6 +137,8 @@ static bool check(ApiCall *call, const Record *profile, Error *err) {
 
     if (postgresql == NULL && !others)
         call_refuse(call, "postgresql", "one of postgresql, cloudsql and alloydb is required");
+    if (postgresql == NULL && others)
+        instance_check(call, profile);
     if (postgresql == NULL)
         return call->violations.len == 0;
     check_host(call, postgresql);
@@ -234,15 +237,13 @@ static bool validate_only(ApiCall *call, const Record *profile, const char *verb
 
 /* ---- Methods ---- */
 
-static bool is_to_be_made(const Record *profile) {
-    return json_object_get(profile->api, "postgresql") == NULL;
-}
-
 static bool keep(ApiCall *call, Record *profile, Error *err) {
-    profile->resource.state = is_to_be_made(profile) ? "CREATING" : READY;
+    profile->resource.state = profile_makes_instance(profile) ? "CREATING" : READY;
+    if (profile_makes_instance(profile) && !instance_create(call, profile, err))
+        return false;
     if (!record_create(call->tx, call->arena, profile, err) || !patch_store_secrets(call, profile, err))
         return false;
-    if (is_to_be_made(profile)) {
+    if (profile_makes_instance(profile)) {
         const OperationOrder order = call_order(call);
         return errand_ask(call->tx, call->arena, profile, ERRAND_PROVISION, &order, NULL, &call->operation, err);
     }
@@ -308,7 +309,7 @@ bool profile_delete(ApiCall *call, Error *err) {
 
     if (!kind_load(call, &profile, err) || !kind_each(call->tx, STORE_MIGRATION_JOB, NULL, is_unused, call, err))
         return false;
-    if (is_to_be_made(&profile)) {
+    if (profile_makes_instance(&profile)) {
         const OperationOrder order = call_order(call);
         CLEANUP(json_freep) json_t *args = json_pack("{s:b}", "force", call_flag(call, PARAM_FORCE));
         profile.resource.state = "DELETING";

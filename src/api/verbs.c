@@ -39,23 +39,50 @@ static bool ask(ApiCall *call, Record *job, Errand errand, const json_t *args, E
            errand_ask(call->tx, call->arena, job, errand, &order, args, &call->operation, err);
 }
 
+/* Who asked for which SQL, before it is carried out: what came of it is in the job's log. */
+static bool audit_fixes(const ApiCall *call, const json_t *fixes, Error *err) {
+    for (size_t at = 0; at < json_array_size(fixes); at++) {
+        const json_t *fix = json_array_get(fixes, at);
+        StoreAudit line = {
+            .who = call->grant.who,
+            .action = "migrationJobs.verify.fix",
+            .resource = call->resource,
+            .from = call->request->peer,
+            .request_id = call_text(call, PARAM_REQUEST_ID),
+            .outcome =
+                arena_printf(call->arena, "ASKED: database %s, on the %s: %s", json_get_string(fix, "database", ""),
+                             json_get_string(fix, "side", ""), json_get_string(fix, "statement", "")),
+        };
+
+        if (!store_audit_append(call->tx, &line, err))
+            return false;
+    }
+    return true;
+}
+
 /* The job as it would be with the changes of the request, which are not kept. */
 bool migration_verify(ApiCall *call, Error *err) {
     CLEANUP(record_fini) Record job = {0};
+    CLEANUP(json_freep) json_t *args = json_object();
     const json_t *changes = json_object_get(call->body, "migrationJob");
+    json_t *fixes = json_object_get(call->body, "fixes");
     const char *mask = json_get_string(call->body, "updateMask", "");
 
     if (!kind_load(call, &job, err))
         return false;
-    if (changes == NULL)
-        return ask(call, &job, ERRAND_VERIFY, NULL, err);
-    CLEANUP(json_freep)
-    json_t *candidate =
-        message_patch(&message_migration_job, job.api, changes, mask, NULL, call->arena, &call->violations);
-    if (candidate == NULL)
-        return false;
-    CLEANUP(json_freep) json_t *args = json_pack("{s:O}", "migrationJob", candidate);
-    return ask(call, &job, ERRAND_VERIFY, args, err);
+    if (changes != NULL && fixes != NULL)
+        return call_refuse(call, "fixes", "cannot be given together with changes of the job that are not kept");
+    if (changes != NULL) {
+        json_t *candidate =
+            message_patch(&message_migration_job, job.api, changes, mask, NULL, call->arena, &call->violations);
+        if (candidate == NULL)
+            return false;
+        (void)json_object_set_new(args, "migrationJob", candidate);
+    }
+    if (fixes != NULL)
+        (void)json_object_set(args, "fixes", fixes);
+    return audit_fixes(call, fixes, err) &&
+           ask(call, &job, ERRAND_VERIFY, json_object_size(args) > 0 ? args : NULL, err);
 }
 
 static bool ask_plainly(ApiCall *call, Errand errand, Error *err) {

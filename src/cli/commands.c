@@ -289,6 +289,16 @@ const Command commands[] = {
         .examples = operations_examples,
     },
     {
+        .name = "instances",
+        .args = "VERB [ID] [OPTION]...",
+        .help = "make, show and remove servers to migrate to",
+        .takes = instances_takes,
+        .verbs = instances_verbs,
+        .run = service_main,
+        .about = instances_about,
+        .examples = instances_examples,
+    },
+    {
         .name = "apply",
         .args = "-f FILE [OPTION]...",
         .help = "make profiles and jobs of the service be as a file says",

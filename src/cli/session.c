@@ -208,7 +208,7 @@ static bool on_done(Session *session, const json_t *body, Error *err UNUSED) {
 }
 
 /* For the service, which reads it in the file. */
-static bool on_databases(Session *session UNUSED, const json_t *body UNUSED, Error *err UNUSED) {
+static bool on_noted(Session *session UNUSED, const json_t *body UNUSED, Error *err UNUSED) {
     return true;
 }
 
@@ -218,17 +218,10 @@ typedef struct MessageRow {
 } MessageRow;
 
 static const MessageRow message_rows[WIRE_MAX_] = {
-    [WIRE_FINDINGS] = {on_findings, true},
-    [WIRE_PLAN] = {on_plan, true},
-    [WIRE_CONFIRM] = {on_confirm, false},
-    [WIRE_EVENT] = {on_event, true},
-    [WIRE_PROGRESS] = {on_progress, true},
-    [WIRE_REPORT] = {on_report, true},
-    [WIRE_FAILED] = {on_failed, true},
-    [WIRE_DONE] = {on_done, true},
-    [WIRE_JOB] = {on_job, true},
-    [WIRE_PROMOTED] = {on_promoted, true},
-    [WIRE_DATABASES] = {on_databases, true},
+    [WIRE_FINDINGS] = {on_findings, true}, [WIRE_PLAN] = {on_plan, true},         [WIRE_CONFIRM] = {on_confirm, false},
+    [WIRE_EVENT] = {on_event, true},       [WIRE_PROGRESS] = {on_progress, true}, [WIRE_REPORT] = {on_report, true},
+    [WIRE_FAILED] = {on_failed, true},     [WIRE_DONE] = {on_done, true},         [WIRE_JOB] = {on_job, true},
+    [WIRE_PROMOTED] = {on_promoted, true}, [WIRE_DATABASES] = {on_noted, true},   [WIRE_LOADED] = {on_noted, false},
 };
 
 static bool take_message(Session *session, WireType type, const json_t *body, Error *err) {

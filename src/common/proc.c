@@ -9,6 +9,9 @@
  * keeps one: the child of the spawn sets it, sees that the parent is still the one it was started by (that one may have
  * died before the signal was set), and becomes the program. It is reached by /proc/self/exe, in the child, so that a
  * package that was upgraded meanwhile is no hindrance.
+ *
+ * So does what runs as another user: posix_spawn cannot change that either. The change comes before the signal, which
+ * it would clear.
  */
 #include "common/proc.h"
 
@@ -18,13 +21,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -127,17 +133,18 @@ static char **plan_environment(Arena *arena, const char *const *extra) {
     return result;
 }
 
-enum { TIED_WORDS = 3 };
+enum { TIED_WORDS = 4 };
 
 static char **plan_argv(Arena *arena, const ProcSpec *spec) {
     size_t count = 0, used = 0;
     while (spec->argv[count] != NULL)
         count++;
     char **result = arena_array(arena, char *, TIED_WORDS + count + 1);
-    if (spec->tied) {
+    if (spec->tied || spec->user != NULL) {
         result[used++] = arena_strdup(arena, "/proc/self/exe");
         result[used++] = arena_strdup(arena, "tied");
-        result[used++] = arena_printf(arena, "%d", (int)getpid());
+        result[used++] = arena_printf(arena, "%d", spec->tied ? (int)getpid() : 0);
+        result[used++] = arena_strdup(arena, spec->user != NULL ? spec->user : "-");
     }
     for (size_t i = 0; i < count; i++)
         result[used++] = arena_strdup(arena, spec->argv[i]);
@@ -164,11 +171,31 @@ bool proc_spawn(const ProcSpec *spec, pid_t *ret_pid, Error *err) {
 
 enum { NOT_STARTED = 127 }; /* as a shell has it */
 
+static bool become(const char *user) {
+    const struct passwd *entry = getpwnam(user);
+
+    if (entry == NULL || initgroups(user, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 ||
+        setuid(entry->pw_uid) != 0)
+        return false;
+    umask(077);
+    return true;
+}
+
+static bool tie(long parent) {
+    return parent == 0 || (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && (long)getppid() == parent);
+}
+
 int proc_tied_main(int argc, char **argv) {
-    if (argc < TIED_WORDS || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || (long)getppid() != strtol(argv[1], NULL, 10))
+    if (argc < TIED_WORDS)
         return NOT_STARTED;
-    execv(argv[2], argv + 2);
-    (void)dprintf(STDERR_FILENO, "cannot start %s: %s\n", argv[2], strerror(errno));
+    if (strcmp(argv[2], "-") != 0 && !become(argv[2])) {
+        (void)dprintf(STDERR_FILENO, "cannot become user %s: %s\n", argv[2], strerror(errno));
+        return NOT_STARTED;
+    }
+    if (!tie(strtol(argv[1], NULL, 10)))
+        return NOT_STARTED;
+    execv(argv[3], argv + 3);
+    (void)dprintf(STDERR_FILENO, "cannot start %s: %s\n", argv[3], strerror(errno));
     return NOT_STARTED;
 }
 

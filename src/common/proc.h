@@ -21,6 +21,7 @@ typedef struct ProcSpec {
     int fd3;                      /* 0 or less = none; else what the child sees as descriptor 3 */
     bool new_session; /* setsid: survives the death of our process group; proc_wait() ends its children, too */
     bool tied;        /* killed by the system as soon as the thread that spawns it is gone, however that ended */
+    const char *user; /* NULL = ourselves; else it runs as that one, with its groups and umask 077: for root only */
 } ProcSpec;
 
 NODISCARD bool proc_spawn(const ProcSpec *spec, pid_t *ret_pid, Error *err);
@@ -36,5 +37,6 @@ NODISCARD bool proc_capture(const ProcSpec *spec, const Stop *stop, Buf *out, Er
  * there is none any more. */
 NODISCARD bool proc_self_path(Arena *arena, const char **ret_path, Error *err);
 
-/* The internal command that starts what is tied: pgcrane tied PARENT PROGRAM ARGUMENT... Only main() calls it. */
+/* The internal command that starts what is tied or runs as somebody else: pgcrane tied PARENT|0 USER|- PROGRAM
+ * ARGUMENT... Only main() calls it. */
 int proc_tied_main(int argc, char **argv);

@@ -23,7 +23,8 @@
     X(RESTART_OBJECTS, "restart", "begin anew with the databases in args.objectsFilter, or with those that failed")    \
     X(TEST_CONNECTION, "update", "connect to the profile in args, which is not stored")                                \
     X(PROVISION, "create", "make the server that the profile describes")                                               \
-    X(DEPROVISION, "delete", "remove the server that was made, then the profile")
+    X(DEPROVISION, "delete", "remove the server that was made, if that is asked for, then the profile")                \
+    X(READ_LOG, "readLog", "the last lines of the log of a server that was made")
 
 typedef enum Errand {
 #define X(name, verb, meaning) ERRAND_##name,

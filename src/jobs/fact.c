@@ -53,7 +53,7 @@ static void note(Record *job, const Fact *fact, const JobView *before) {
         set_error(job, fact);
     if (fact->event == EVENT_PREPARED)
         (void)json_object_set_new(job->run, job_run_PREPARED, json_true());
-    else if (fact->event == EVENT_WORKER_LOST)
+    else if (fact->event == EVENT_WORKER_LOST || fact->event == EVENT_DEST_LOST)
         set_int(job, job_run_ATTEMPTS, json_get_int(job->run, job_run_ATTEMPTS, 0) + 1);
     else if (fact->event == EVENT_FATAL || fact->event == EVENT_VERIFY_REFUSED)
         note_error(job, fact, before);

@@ -22,7 +22,7 @@
 
 typedef struct Fact {
     JobEvent event;
-    const Error *error;   /* of FATAL, VERIFY_REFUSED, WORKER_LOST, PROMOTE_UNDONE; NULL = none known */
+    const Error *error;   /* of FATAL, VERIFY_REFUSED, WORKER_LOST, DEST_LOST, PROMOTE_UNDONE; NULL = none known */
     const json_t *detail; /* for the event log; NULL = none */
     /* More details of the error, each with its @type; NULL = none. */
     const json_t *details;

@@ -112,7 +112,7 @@ bool operation_delete(StoreTx *tx, const char *name, Error *err) {
     return store_delete(tx, name, operation.resource.version, err);
 }
 
-bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {
+bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key, json_t *value, Error *err) {
     CLEANUP(record_fini) Record operation = {0};
     bool open = false;
 
@@ -120,8 +120,14 @@ bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text
         return false;
     if (!open)
         return true;
-    (void)json_object_set_new(json_object_get(operation.api, "metadata"), "statusMessage", json_string_lossy(text));
+    (void)json_object_set(json_object_get(operation.api, "metadata"), key, value);
     return record_save(tx, arena, &operation, err);
+}
+
+bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {
+    CLEANUP(json_freep) json_t *value = json_string_lossy(text);
+
+    return operation_note(tx, arena, name, "statusMessage", value, err);
 }
 
 bool operation_is_cancelled(StoreTx *tx, const char *name, bool *ret_cancelled, Error *err) {

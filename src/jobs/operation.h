@@ -39,6 +39,8 @@ NODISCARD bool operation_cancel(StoreTx *tx, Arena *arena, const char *name, Err
 NODISCARD bool operation_delete(StoreTx *tx, const char *name, Error *err);
 /* Sets metadata.statusMessage of one that is under way. */
 NODISCARD bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err);
+/* Sets a member of the metadata of one that is under way, of this service's own. `value` stays the caller's. */
+NODISCARD bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key, json_t *value, Error *err);
 /* Was it asked to end? An operation that is not there was not. */
 NODISCARD bool operation_is_cancelled(StoreTx *tx, const char *name, bool *ret_cancelled, Error *err);
 /* Is it there and not over? */

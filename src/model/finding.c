@@ -1,10 +1,35 @@
 /* A finding of the pre-flight checks: what is wrong, where, and the SQL or command that mends it. */
 #include "model/finding.h"
 
+#include <string.h>
+
 static const char *const severity_names[] = {"error", "warning", "info"};
 
 const char *severity_name(Severity severity) {
     return severity_names[severity];
+}
+
+/* A managed service's wording is no SQL: each statement of these begins so. */
+static bool is_sql(const char *fix) {
+    static const char *const beginnings[] = {"GRANT ", "ALTER ROLE ", "ALTER USER ", "ALTER DATABASE ", "CREATE ROLE "};
+
+    for (size_t i = 0; i < COUNT_OF(beginnings); i++)
+        if (strncmp(fix, beginnings[i], strlen(beginnings[i])) == 0)
+            return true;
+    return false;
+}
+
+bool finding_has_safe_mend(const Finding *finding) {
+    static const char *const ids[] = {
+#define X(id) #id,
+#include "model/mends.def"
+#undef X
+    };
+
+    for (size_t i = 0; i < COUNT_OF(ids); i++)
+        if (strcmp(ids[i], finding->id) == 0)
+            return is_sql(finding->fix);
+    return false;
 }
 
 size_t findings_count(const FindingVec *findings, Severity severity) {

@@ -24,6 +24,8 @@ typedef struct Finding {
 typedef VEC(Finding) FindingVec;
 
 const char *severity_name(Severity severity);
+/* Is its fix SQL that the service may carry out (mends.def)? */
+bool finding_has_safe_mend(const Finding *finding);
 size_t findings_count(const FindingVec *findings, Severity severity);
 json_t *findings_to_json(const FindingVec *findings); /* array, new reference */
 NODISCARD bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findings, Error *err);

@@ -9,7 +9,8 @@
  * that resumes and finds the copy whole says DUMP_DONE again when the job was still called FULL_DUMP: the daemon may
  * have died between the fact and its row. In CDC that fact has no row, and is dropped.
  *
- * READY_FOR_PROMOTE is a fact about now: who stops or fails in it has CDC behind him.
+ * READY_FOR_PROMOTE is a fact about now: who stops or fails in it has CDC behind him. Lost workers are counted since
+ * the job went forward, and to come to it is that; so none of its own is one too many.
  */
 #include "model/job_state.h"
 
@@ -74,6 +75,16 @@ const JobTransition job_transitions[] = {
     {S(RUNNING),     P(FULL_DUMP),           E(DUMP_DONE),      is_continuous,  S(RUNNING),     P(CDC),                 A(NOTHING),      "the copy is whole; changes are applied"},
     {S(RUNNING),     P(FULL_DUMP),           E(DUMP_DONE),      NULL,           S(COMPLETED),   P(NONE),                A(TIDY_SOURCE),  "the copy is whole"},
 
+    /* a server that the service made, filled without durability */
+    {S(STARTING),    P(NONE),                 E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},
+    {S(STARTING),    P(NONE),                 E(DEST_LOST),      NULL,           S(FAILED),      P(NONE),                A(NOTHING),      "the server that is filled went down again and again"},
+    {S(RESTARTING),  P(NONE),                 E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},
+    {S(RESTARTING),  P(NONE),                 E(DEST_LOST),      NULL,           S(FAILED),      P(NONE),                A(NOTHING),      "the server that is filled went down again and again"},
+    {S(RUNNING),     P(FULL_DUMP),            E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},
+    {S(RUNNING),     P(FULL_DUMP),            E(DEST_LOST),      NULL,           S(FAILED),      P(NONE),                A(NOTHING),      "the server that is filled went down again and again"},
+    {S(RESUMING),    P(FULL_DUMP),            E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},
+    {S(RESUMING),    P(FULL_DUMP),            E(DEST_LOST),      NULL,           S(FAILED),      P(NONE),                A(NOTHING),      "the server that is filled went down again and again"},
+
     /* following */
     {S(RUNNING),     P(CDC),                 E(CAUGHT_UP),      NULL,           S(RUNNING),     P(READY_FOR_PROMOTE),   A(NOTHING),      "the lag is under the threshold"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(FELL_BEHIND),    NULL,           S(RUNNING),     P(CDC),                 A(NOTHING),      "the lag is over the threshold"},
@@ -95,8 +106,7 @@ const JobTransition job_transitions[] = {
     {S(RUNNING),     P(CDC),                 E(USER_DELETE),    NULL,           S(DELETING),    P(NONE),                A(PURGE),        "deleted while following"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(USER_STOP),      NULL,           S(STOPPING),    P(CDC),                 A(ASK_STOP),     "stop asked for while following"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(FATAL),          NULL,           S(FAILED),      P(CDC),                 A(NOTHING),      "failed while following"},
-    {S(RUNNING),     P(READY_FOR_PROMOTE),   E(WORKER_LOST),    may_retry,      S(RESUMING),    P(CDC),                 A(SPAWN_WORKER), "the worker was lost while following: another one goes on"},
-    {S(RUNNING),     P(READY_FOR_PROMOTE),   E(WORKER_LOST),    NULL,           S(FAILED),      P(CDC),                 A(NOTHING),      "the worker was lost again and again while following"},
+    {S(RUNNING),     P(READY_FOR_PROMOTE),   E(WORKER_LOST),    NULL,           S(RESUMING),    P(CDC),                 A(SPAWN_WORKER), "the worker was lost while following: another one goes on"},
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(USER_DELETE),    NULL,           S(DELETING),    P(NONE),                A(PURGE),        "deleted while following"},
 
     /* the promote: nobody stops it but itself; behind open there is no way back */
@@ -137,7 +147,6 @@ const JobTransition job_transitions[] = {
     {S(STOPPED),     P(CDC),                 E(USER_DELETE),    NULL,           S(DELETING),    P(NONE),                A(PURGE),        "deleted"},
     {S(FAILED),      P(NONE),                E(USER_RESUME),    is_unprepared,  S(CREATING),    P(NONE),                A(PREPARE),      "resume asked for: the destination once more"},
     {S(FAILED),      P(NONE),                E(USER_RESTART),   is_unprepared,  S(CREATING),    P(NONE),                A(PREPARE),      "restart asked for: the destination once more"},
-    {S(FAILED),      P(NONE),                E(RETRY_DUE),      is_unprepared,  S(CREATING),    P(NONE),                A(PREPARE),      "the cause may have passed: the destination once more"},
     {S(FAILED),      P(NONE),                E(USER_RESUME),    NULL,           S(STARTING),    P(NONE),                A(SPAWN_WORKER), "resume asked for after a failure"},
     {S(FAILED),      P(NONE),                E(RETRY_DUE),      is_recoverable, S(STARTING),    P(NONE),                A(SPAWN_WORKER), "the cause may have passed: trying again"},
     {S(FAILED),      P(NONE),                E(USER_RESTART),   NULL,           S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "restart asked for after a failure"},
@@ -180,8 +189,6 @@ const JobTransition job_transitions[] = {
 
     /* the end */
     {S(COMPLETED),   P(NONE),                E(USER_DELETE),    NULL,           S(DELETING),    P(NONE),                A(PURGE),        "deleted"},
-    {S(DELETING),    P(NONE),                E(WORKER_STOPPED), NULL,           S(DELETING),    P(NONE),                A(NOTHING),      "the worker has ended"},
-    {S(DELETING),    P(NONE),                E(WORKER_LOST),    NULL,           S(DELETING),    P(NONE),                A(NOTHING),      "the worker is gone"},
     {S(DELETING),    P(NONE),                E(FATAL),          NULL,           S(DELETING),    P(NONE),                A(NOTHING),      "not everything could be removed: it is tried again"},
     {S(DELETING),    P(NONE),                E(RETRY_DUE),      NULL,           S(DELETING),    P(NONE),                A(PURGE),        "removing what is left"},
     {S(DELETING),    P(NONE),                E(PURGED),         NULL,           S(DELETED),     P(NONE),                A(NOTHING),      "gone"},

@@ -61,6 +61,7 @@
     X(PROMOTE_UNDONE, NULL, "the promote was taken back, the source is followed as before")                            \
     X(WORKER_STOPPED, NULL, "the worker has ended as it was asked to")                                                 \
     X(WORKER_LOST, NULL, "the worker has ended by itself")                                                             \
+    X(DEST_LOST, NULL, "the server that was made went down while it was filled: what was in it is worth nothing")      \
     X(FATAL, NULL, "an error that the worker could not go on from")                                                    \
     X(RETRY_DUE, NULL, "the pause after an error is over")                                                             \
     X(PURGED, NULL, "everything the job made is removed")

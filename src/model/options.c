@@ -2,6 +2,7 @@
 #include "model/options.h"
 
 #include "common/clock.h"
+#include "model/tablespace_map.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -23,8 +24,8 @@ static const char what_to_move[] = "What to move";
 
 /* Settings of the service and of its clients: a migration takes none of them, nor keeps them in its files, as --store
  * may hold a password. */
-static const char *const groups_of_service[] = {"Service", "Tokens", "Client", "Lists",       "Waiting",
-                                                "Profile", "Job",    "Apply",  "Jobs at work"};
+static const char *const groups_of_service[] = {"Service", "Tokens", "Client", "Lists",        "Waiting",
+                                                "Profile", "Job",    "Apply",  "Jobs at work", "Instance"};
 
 static bool is_of_migration(const OptionInfo *info) {
     for (size_t i = 0; i < COUNT_OF(groups_of_service); i++)
@@ -320,12 +321,22 @@ static bool check_follow(const MigrateOptions *options, Error *err) {
     return true;
 }
 
+static bool check_tablespace_map(const MigrateOptions *options, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    TablespaceMap map;
+
+    if (options->tablespace_map != NULL && options->data_only)
+        return error_set(err, REASON_USAGE, "--tablespace-map needs definitions: it does not go with --data-only");
+    return tablespace_map_parse(arena, options->tablespace_map, &map, err);
+}
+
 bool options_check(const MigrateOptions *options, Error *err) {
     if (options->schema_only && options->data_only)
         return error_set(err, REASON_USAGE, "--schema-only and --data-only exclude each other");
     if (options->schema_only && options->vacuum)
         return error_set(err, REASON_USAGE, "--vacuum needs data: it does not go with --schema-only");
-    return check_ranges(options, err) && check_choices(options, err) && check_follow(options, err);
+    return check_ranges(options, err) && check_choices(options, err) && check_tablespace_map(options, err) &&
+           check_follow(options, err);
 }
 
 /* --- fingerprint --- */

@@ -138,6 +138,8 @@ static const Field report_fields[] = {
     TEXT(Report, source_version),
     TEXT(Report, dest_version),
     TEXT(Report, pg_dump),
+    KNOWN(Report, source_bytes),
+    KNOWN(Report, dest_bytes),
     INT(Report, jobs),
     INT(Report, index_jobs),
     INT(Report, snapshots),
@@ -151,7 +153,8 @@ static const Field report_fields[] = {
     INT(Report, outage_with_hooks_us),
 };
 static const Field step_fields[] = {TEXT(ReportStep, name), INT(ReportStep, us)};
-static const Field not_moved_fields[] = {TEXT(NotMoved, kind), TEXT(NotMoved, object), TEXT(NotMoved, reason)};
+static const Field not_moved_fields[] = {TEXT(NotMoved, kind), TEXT(NotMoved, object), TEXT(NotMoved, reason),
+                                         TEXT(NotMoved, sql)};
 
 static json_t *value_to_json(const void *value, FieldKind kind) {
     switch (kind) {

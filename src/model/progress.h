@@ -120,6 +120,7 @@ typedef struct NotMoved {
     const char *kind; /* "foreign table", "subscription", ... */
     const char *object;
     const char *reason;
+    const char *sql; /* that would make it, by whoever may; NULL = there is none */
 } NotMoved;
 typedef VEC(NotMoved) NotMovedVec;
 
@@ -135,8 +136,9 @@ typedef struct Report {
     const char *dest;
     const char *source_version;
     const char *dest_version;
-    const char *pg_dump; /* path and version of the client used */
-    Progress progress;   /* at the end: phases with durations */
+    const char *pg_dump;              /* path and version of the client used */
+    int64_t source_bytes, dest_bytes; /* of the databases at the end; -1 = not known */
+    Progress progress;                /* at the end: phases with durations */
     int64_t jobs, index_jobs;
     int64_t snapshots;                  /* 1 = all tables show the same moment of the source */
     int64_t chunks_copied, chunks_kept; /* kept = finished by an earlier run and not repeated */

@@ -8,6 +8,9 @@ static const char *const engines[] = {"DATABASE_ENGINE_UNSPECIFIED", "POSTGRESQL
 static const char *const providers[] = {
     "DATABASE_PROVIDER_UNSPECIFIED", "CLOUDSQL", "RDS", "AURORA", "ALLOYDB", "AZURE_DATABASE", NULL};
 static const char *const roles[] = {"ROLE_UNSPECIFIED", "SOURCE", "DESTINATION", NULL};
+static const char *const instance_states[] = {"CREATING", "RUNNABLE", "MAINTENANCE", "STOPPED",
+                                              "DAMAGED",  "FAILED",   "DELETING",    NULL};
+static const char *const instance_modes[] = {"LOAD", "MIGRATING", "PRIMARY", NULL};
 static const char *const profile_states[] = {"STATE_UNSPECIFIED", "DRAFT",   "CREATING", "READY", "UPDATING",
                                              "DELETING",          "DELETED", "FAILED",   NULL};
 static const char *const ssl_types[] = {
@@ -265,6 +268,31 @@ static const Field connection_profile_fields[] = {
 const Message message_connection_profile = {"ConnectionProfile", connection_profile_fields,
                                             COUNT_OF(connection_profile_fields)};
 
+/* ---- Instances: servers that the service makes ---- */
+
+static const Field instance_fields[] = {
+    {.name = "name", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "createTime", .kind = FIELD_TIMESTAMP, .flags = FIELD_OUTPUT},
+    {.name = "updateTime", .kind = FIELD_TIMESTAMP, .flags = FIELD_OUTPUT},
+    {.name = "state", .kind = FIELD_ENUM, .flags = FIELD_OUTPUT, .values = instance_states},
+    {.name = "mode", .kind = FIELD_ENUM, .flags = FIELD_OUTPUT, .values = instance_modes},
+    {.name = "error", .kind = FIELD_MESSAGE, .flags = FIELD_OUTPUT, .message = &message_status},
+    {.name = "provider", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "what it is made with"},
+    {.name = "databaseVersion", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "host", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "port", .kind = FIELD_INT32, .flags = FIELD_OUTPUT},
+    {.name = "username", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "its administrator"},
+    {.name = "caCertificate", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for sslmode=verify-ca"},
+    {.name = "connectionProfile", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "the one that it came with"},
+    {.name = "node", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "whose machine it is on"},
+    {.name = "systemIdentifier", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "diskUsedMb", .kind = FIELD_INT64, .flags = FIELD_OUTPUT},
+    {.name = "trouble", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "what is not well with it"},
+    {.name = "uid", .kind = FIELD_STRING, .flags = FIELD_OUTPUT},
+    {.name = "etag", .kind = FIELD_STRING, .flags = FIELD_OUTPUT, .help = "for If-Match: the version that is meant"},
+};
+const Message message_instance = {"Instance", instance_fields, COUNT_OF(instance_fields)};
+
 /* ---- Migration jobs ---- */
 
 static const Field database_type_fields[] = {
@@ -496,9 +524,23 @@ static const Field demote_fields[] = {
 };
 const Message message_demote = {"DemoteDestinationRequest", demote_fields, COUNT_OF(demote_fields)};
 
+static const Field verify_fix_fields[] = {
+    {.name = "database", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "side", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "statement", .kind = FIELD_STRING, .flags = FIELD_REQUIRED, .max = 8000},
+};
+static const Message message_verify_fix = {"VerifyFix", verify_fix_fields, COUNT_OF(verify_fix_fields)};
+
+/* fixes is not Google's: its clients never send it. */
 static const Field verify_fields[] = {
     {.name = "updateMask", .kind = FIELD_STRING},
     {.name = "migrationJob", .kind = FIELD_MESSAGE, .message = &message_migration_job},
+    {.name = "fixes",
+     .kind = FIELD_MESSAGE,
+     .flags = FIELD_REPEATED,
+     .message = &message_verify_fix,
+     .help = "findings to mend: of metadata.findings of an earlier verify, those that are mendable, with their fix as"
+             " statement; all are carried out, or none when they are not what is found now"},
 };
 const Message message_verify = {"VerifyMigrationJobRequest", verify_fields, COUNT_OF(verify_fields)};
 
@@ -554,6 +596,7 @@ const Message *const messages_all[] = {
     &message_alloydb_settings,
     &message_alloydb,
     &message_connection_profile,
+    &message_instance,
     &message_database_type,
     &message_reverse_ssh,
     &message_vpc_peering,
@@ -567,6 +610,8 @@ const Message *const messages_all[] = {
     &message_dump_flags,
     &message_migration_job,
     &message_migration_job_object,
+    &message_database_report,
+    &message_job_report,
     &message_vpc_config,
     &message_psc_config,
     &message_public_ip_config,
@@ -576,6 +621,7 @@ const Message *const messages_all[] = {
     &message_restart,
     &message_promote,
     &message_demote,
+    &message_verify_fix,
     &message_verify,
     &message_vm_creation,
     &message_vm_selection,

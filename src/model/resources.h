@@ -11,10 +11,13 @@
 
 extern const Message message_status; /* google.rpc.Status */
 extern const Message message_connection_profile;
+extern const Message message_instance;
 extern const Message message_migration_job;
 extern const Message message_migration_job_object;
 extern const Message message_private_connection;
 extern const Message message_operation;
+/* Of a job's report, which nobody sends. */
+extern const Message message_job_report, message_database_report;
 /* Bodies of verbs. */
 extern const Message message_start; /* :start and :resume */
 extern const Message message_restart;

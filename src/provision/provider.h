@@ -38,6 +38,8 @@ typedef enum ProvisionMode {
         PROVISION_MODE_MAX_,
 } ProvisionMode;
 
+enum { PROVISION_ID_MAX = 40 }; /* it is part of the path of a socket, which has 107 bytes */
+
 typedef struct ProvisionFlag {
     const char *name, *value; /* a setting of PostgreSQL */
 } ProvisionFlag;
@@ -56,8 +58,10 @@ typedef struct ProvisionSpec {
     int64_t disk_mb;    /* the limit of what it may take; 0 = what there is */
     StringVec networks; /* CIDR, from where it may be reached beside the machine itself */
     bool require_tls;
-    bool regional;        /* a standby is kept when it is the primary */
-    const char *password; /* of the administrator, "postgres"; NULL = one is made up, and in the endpoint */
+    bool regional; /* a standby is kept when it is the primary */
+    /* Of the administrator, "postgres". NULL = the one that is there; of an instance that is made, also anew, one is
+     * made up, and in the endpoint. Whoever lost that one gives another. */
+    const char *password;
 } ProvisionSpec;
 
 /* How to reach it. All of it is needed, and nothing else is. */
@@ -99,7 +103,7 @@ typedef struct ProvisionJournal ProvisionJournal; /* journal.h */
 
 typedef struct ProvisionConfig {
     const char *state_dir; /* of the service */
-    const char *user;      /* that servers run as when the service is root; NULL = "postgres" */
+    const char *user;      /* that servers run as when we are root; NULL = "postgres" */
     const char *bindirs;   /* more folders of programs, colon-separated; NULL = none */
 } ProvisionConfig;
 
@@ -139,6 +143,10 @@ typedef struct Provider {
 /* NULL-terminated. */
 extern const Provider *const providers[];
 const Provider *provider_find(const char *name);
+
+const char *provision_mode_name(ProvisionMode mode);
+const char *provision_state_name(ProvisionState state);
+ProvisionMode provision_mode_from_name(const char *name); /* PROVISION_MODE_MAX_ when there is none of that name */
 
 /* {"id", "major", "mode", ...}, as the fields are called; "password" is in it. New reference. */
 json_t *provision_spec_to_json(const ProvisionSpec *spec);

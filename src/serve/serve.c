@@ -223,6 +223,7 @@ static bool begin_supervisor(Serve *serve, Error *err) {
                                      .secrets = serve->secrets,
                                      .state_dir = serve->options->state_dir,
                                      .address = serve->options->listen,
+                                     .instance_user = serve->options->instance_user,
                                      .allow_hooks = serve->options->allow_hooks};
 
     return serve->options->api_only || supervisor_new(&config, &serve->supervisor, err);

@@ -255,7 +255,7 @@ static void relay(Control *control, WireType type, const json_t *body) {
 /* What stands in status.json. */
 static const char *const said_keys[WIRE_MAX_] = {
     [WIRE_PROGRESS] = "progress", [WIRE_REPORT] = "report",       [WIRE_PROMOTED] = "promoted",
-    [WIRE_FINDINGS] = "findings", [WIRE_DATABASES] = "databases",
+    [WIRE_FINDINGS] = "findings", [WIRE_DATABASES] = "databases", [WIRE_LOADED] = "loaded",
 };
 
 static void keep(Control *control, const char *key, const json_t *body) {

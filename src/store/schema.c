@@ -4,8 +4,8 @@
  * Text compares by bytes in both (SQLite's BINARY, PostgreSQL's "C"), or lists would be in another order. Ids come from
  * counters that never give a number twice, also after the row with the highest one was deleted.
  *
- * Events and secrets go with their resource. Leases do not: the epochs of a job that is made again under the same name
- * go on. Nor does the outbox: the last action of a job is to clean up behind it.
+ * Events, secrets and reports go with their resource. Leases do not: the epochs of a job that is made again under the
+ * same name go on. Nor does the outbox: the last action of a job is to clean up behind it.
  */
 #include "store/schema.h"
 
@@ -69,6 +69,11 @@
 
 /* Who takes jobs over asks for them by state, each second. */
 #define STEP_3 "CREATE INDEX resource_by_state ON resource (kind, state, name);"
+
+/* What jobs and their databases leave for people: beside the bodies, which every look reads. */
+#define STEP_4(TEXT, INT, SERIAL, END)                                                                                 \
+    "CREATE TABLE report (owner " TEXT " NOT NULL PRIMARY KEY REFERENCES resource ON DELETE CASCADE,"                  \
+    " body " TEXT " NOT NULL)" END
 /* clang-format on */
 
 #define SQLITE_TYPES "TEXT", "INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT;"
@@ -79,6 +84,7 @@ const SchemaStep schema_steps[] = {
     {WITH(STEP_1, SQLITE_TYPES) STEP_1_SQLITE, WITH(STEP_1, POSTGRESQL_TYPES) STEP_1_POSTGRESQL},
     {WITH(STEP_2, SQLITE_TYPES), WITH(STEP_2, POSTGRESQL_TYPES)},
     {STEP_3, STEP_3},
+    {WITH(STEP_4, SQLITE_TYPES), WITH(STEP_4, POSTGRESQL_TYPES)},
 };
 
 const int schema_version = COUNT_OF(schema_steps);

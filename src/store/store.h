@@ -70,6 +70,7 @@ NODISCARD bool store_tidy(Store *store, Error *err);
     X(MIGRATION_JOB)                                                                                                   \
     X(MIGRATION_JOB_OBJECT)                                                                                            \
     X(PRIVATE_CONNECTION)                                                                                              \
+    X(INSTANCE)                                                                                                        \
     X(OPERATION)
 
 typedef enum StoreKind {
@@ -103,7 +104,7 @@ NODISCARD bool store_create(StoreTx *tx, StoreResource *resource, Error *err);
 /* Sets state, phase, display name and body when the version is still resource->version; that and update_us are set
  * anew. NO_RESOURCE, STALE_VERSION. */
 NODISCARD bool store_update(StoreTx *tx, StoreResource *resource, Error *err);
-/* With its secrets and event log. NO_RESOURCE, STALE_VERSION. */
+/* With its secrets, event log and report. NO_RESOURCE, STALE_VERSION. */
 NODISCARD bool store_delete(StoreTx *tx, const char *name, int64_t version, Error *err);
 
 typedef enum StoreOrder { STORE_BY_NAME, STORE_BY_CREATE_TIME, STORE_ORDER_MAX_ } StoreOrder;
@@ -159,6 +160,13 @@ typedef struct StoreSecretHead {
 } StoreSecretHead;
 
 NODISCARD bool store_secret_heads(StoreTx *tx, size_t len, StoreSecretHead **ret_heads, size_t *ret_count, Error *err);
+
+/* --- Reports: a JSON text that belongs to a resource and goes with it; its version does not change by it
+ * ------------------------------------------------------------------------------------------------------------ */
+
+NODISCARD bool store_report_set(StoreTx *tx, const char *owner, const char *body, Error *err);      /* NO_RESOURCE */
+NODISCARD bool store_report_get(StoreTx *tx, const char *owner, const char **ret_body, Error *err); /* NULL = none */
+NODISCARD bool store_report_remove(StoreTx *tx, const char *owner, Error *err);                     /* none: no error */
 
 /* --- Event log of a job, audit log -------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "jobs/errand.h"
 #include "jobs/fact.h"
+#include "jobs/instance.h"
 #include "model/status.h"
 #include "supervise/supervisor_internal.h"
 
@@ -19,35 +20,55 @@
 
 enum { TAKEN_MAX = 32 };
 static const int64_t span_us = 30 * USEC_PER_SEC, put_back_us = 200 * USEC_PER_MSEC,
-                     look_again_us = 500 * USEC_PER_MSEC;
+                     look_again_us = 500 * USEC_PER_MSEC, look_soon_us = 100 * USEC_PER_MSEC;
 
 typedef struct Entry {
     Supervisor *this;
     const StoreAction *action;
     int64_t epoch; /* of the lease; 0 = another node has it, or there is none to have */
     bool is_errand;
+    bool later; /* it is not over yet */
     ErrandEnd end;
 } Entry;
 
 /* ---- What each action asks for ---- */
 
-/* A server that this service makes: nobody makes any yet. */
-static bool refuse_to_prepare(StoreTx *tx, const char *job, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
+/* A server that the service makes is made with its profile; a job only waits for that. */
+static bool see_profile(StoreTx *tx, Arena *arena, const char *job, bool *ret_later, Error *err) {
+    CLEANUP(record_fini) Record record = {0}, profile = {0};
     Error why;
     bool taken = false;
 
-    error_set(&why, REASON_NOT_SERVED, "the destination of %s is a server that is yet to be made", job);
-    error_remedy(&why, "name a destination profile of kind postgresql, with host and port of a server that is there");
+    if (!job_load(tx, job, &record, err))
+        return false;
+    const char *name = json_get_string(record.api, "destination", "");
+    if (!record_load(tx, STORE_CONNECTION_PROFILE, name, &profile, err))
+        return false;
+    *ret_later = strcmp(profile.resource.state, "CREATING") == 0;
+    if (*ret_later)
+        return true;
+    if (strcmp(profile.resource.state, "READY") == 0)
+        return job_fact(tx, arena, job, &(Fact){.event = EVENT_PREPARED}, &taken, err);
+    error_set(&why, REASON_PROVISION_FAILED, "the server of %s could not be made: %s", name,
+              json_get_string(json_object_get(profile.api, "error"), "message", "it is gone"));
+    error_remedy(&why, "mend the cause, make another profile, and name it as the job's destination");
+    why.retryable = false;
     return job_fact(tx, arena, job, &(Fact){.event = EVENT_FATAL, .error = &why}, &taken, err);
 }
 
-static bool nothing(StoreTx *tx UNUSED, const char *job UNUSED, Error *err UNUSED) {
+static bool prepare(StoreTx *tx, const char *job, bool *ret_later, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+
+    return see_profile(tx, arena, job, ret_later, err);
+}
+
+static bool nothing(StoreTx *tx UNUSED, const char *job UNUSED, bool *ret_later UNUSED, Error *err UNUSED) {
     return true;
 }
 
-static bool (*const job_actions[ACTION_MAX_])(StoreTx *tx, const char *job, Error *err) = {
-    [ACTION_NOTHING] = nothing,      [ACTION_PREPARE] = refuse_to_prepare,
+/* *ret_later: it is to be looked at once more. */
+static bool (*const job_actions[ACTION_MAX_])(StoreTx *tx, const char *job, bool *ret_later, Error *err) = {
+    [ACTION_NOTHING] = nothing,      [ACTION_PREPARE] = prepare,
     [ACTION_SPAWN_WORKER] = nothing, /* the job's launch says it */
     [ACTION_SPAWN_ANEW] = nothing,   /* so it does */
     [ACTION_ASK_STOP] = nothing,     /* the state says it */
@@ -66,14 +87,16 @@ static bool find_action(const char *name, JobAction *ret_action) {
 }
 
 /* One that was overtaken: the job is gone. */
-static bool run_action(StoreTx *tx, const Entry *entry, JobAction action, Error *err) {
-    return job_actions[action](tx, entry->action->owner, err) || err->reason == REASON_NO_RESOURCE;
+static bool run_action(StoreTx *tx, Entry *entry, JobAction action, Error *err) {
+    return job_actions[action](tx, entry->action->owner, &entry->later, err) || err->reason == REASON_NO_RESOURCE;
 }
 
 /* ---- Cancelling ---- */
 
 static StoreKind kind_of(const StoreAction *action) {
-    return strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB : STORE_CONNECTION_PROFILE;
+    return strstr(action->owner, "/migrationJobs/") != NULL ? STORE_MIGRATION_JOB
+           : strstr(action->owner, "/instances/") != NULL   ? STORE_INSTANCE
+                                                            : STORE_CONNECTION_PROFILE;
 }
 
 /* Only a promote of the whole job is taken back here. Errands see for themselves that they are called off (errands.c);
@@ -114,7 +137,20 @@ static bool render_owner(StoreTx *tx, Arena *arena, const StoreAction *action, j
     *ret_answer = NULL;
     if (!record_load(tx, kind_of(action), action->owner, &record, err))
         return err->reason == REASON_NO_RESOURCE;
-    *ret_answer = kind_of(action) == STORE_MIGRATION_JOB ? job_render(&record, arena) : record_render(&record, arena);
+    *ret_answer = kind_of(action) == STORE_MIGRATION_JOB ? job_render(&record, arena)
+                  : kind_of(action) == STORE_INSTANCE    ? instance_render(&record, arena)
+                                                         : record_render(&record, arena);
+    return true;
+}
+
+static bool note_metadata(StoreTx *tx, Arena *arena, json_t *metadata, const char *operation, Error *err) {
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(metadata, key, value) {
+        if (!operation_note(tx, arena, operation, key, value, err))
+            return false;
+    }
     return true;
 }
 
@@ -128,16 +164,19 @@ static bool end_errand(StoreTx *tx, const Entry *entry, Errand errand, Error *er
     if (!json_parse(action->body, strlen(action->body), &body, err) ||
         (end->extra != NULL && !end->extra(tx, end->context, err)))
         return false;
+    const char *operation = json_get_string(body, "operation", "");
+    if (!note_metadata(tx, arena, end->metadata, operation, err))
+        return false;
     answer = json_incref(end->answer);
     if (!end->refused && end->type != NULL && answer == NULL && !render_owner(tx, arena, action, &answer, err))
         return false;
-    return errand_end(tx, arena, kind_of(action), action->owner, errand, json_get_string(body, "operation", ""),
-                      end->refused ? end->status : NULL, answer != NULL ? end->type : NULL, answer, err);
+    return errand_end(tx, arena, kind_of(action), action->owner, errand, operation, end->refused ? end->status : NULL,
+                      answer != NULL ? end->type : NULL, answer, err);
 }
 
 /* ---- One entry ---- */
 
-static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
+static bool carry_out(StoreTx *tx, Entry *entry, Error *err) {
     JobAction action;
     Errand errand;
 
@@ -152,19 +191,23 @@ static bool carry_out(StoreTx *tx, const Entry *entry, Error *err) {
 }
 
 /* Behind all else of its owner, which would wait as long as this does: a promote may wait for hours. */
-static bool look_again(StoreTx *tx, const StoreAction *action, Error *err) {
+static bool look_again(StoreTx *tx, const StoreAction *action, bool soon, Error *err) {
+    int64_t pause_us = soon ? look_soon_us : look_again_us;
     StoreAction again = {.owner = action->owner, .action = action->action, .body = action->body};
 
-    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, look_again_us, err) &&
+    return store_outbox_add(tx, &again, err) && store_outbox_postpone(tx, again.id, 0, pause_us, err) &&
            store_outbox_done(tx, action->id, action->attempt, err);
 }
 
-static bool settle(StoreTx *tx, const Entry *entry, Error *err) {
+static bool settle(StoreTx *tx, Entry *entry, Error *err) {
     const StoreAction *action = entry->action;
 
+    entry->later = false;
     if (entry->is_errand && !entry->end.over)
-        return look_again(tx, action, err);
-    return carry_out(tx, entry, err) && store_outbox_done(tx, action->id, action->attempt, err);
+        return look_again(tx, action, entry->end.soon, err);
+    if (!carry_out(tx, entry, err))
+        return false;
+    return entry->later ? look_again(tx, action, false, err) : store_outbox_done(tx, action->id, action->attempt, err);
 }
 
 /* An errand needs the job for the moment: nobody has it, or this node does. */
@@ -213,6 +256,7 @@ static bool take_entry(Supervisor *this, const StoreAction *action, Error *err) 
     bool ok = store_write(this->config.store, arena, handle, &entry, err);
     json_freep(&entry.end.status);
     json_freep(&entry.end.answer);
+    json_freep(&entry.end.metadata);
     if (ok && entry.is_errand && entry.end.over)
         errand_tidy(this, action);
     if (ok && entry.epoch > 0)

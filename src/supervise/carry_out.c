@@ -1,7 +1,7 @@
 /* Orders of a look: sessions are begun, asked, and ended where they do not hear. */
 #include "common/clock.h"
 #include "common/log.h"
-#include "supervise/look.h"
+#include "supervise/destination.h"
 
 #include <string.h>
 
@@ -73,9 +73,13 @@ static bool may_seize(const Beginning *beginning, const Record *object) {
     return !beginning->is_first && (json_get_bool(object->run, seat_run_MOVED, false) || !seat_said_its_end(picture));
 }
 
-/* By the number of removals begun, this one among them. */
+/* By the number of removals begun, this one among them. Of a server whose content is lost there is nothing to remove.
+ */
 static SeatForce force_of(const Look *look, const Record *object) {
     int64_t begun = json_get_int(object->run, seat_run_FORCED, 0);
+
+    if (look->has_instance && instance_is(&look->instance, INSTANCE_DAMAGED))
+        return FORCE_SOURCE_ONLY;
 
     return look_is_forced(look) && begun > 0 && begun <= FORCE_MAX_ ? (SeatForce)(begun - 1) : FORCE_BOTH;
 }

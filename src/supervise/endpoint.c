@@ -1,6 +1,7 @@
 /* Connection strings for workers. */
 #include "supervise/endpoint.h"
 
+#include "jobs/instance.h"
 #include "vault/vault.h"
 
 #include <string.h>
@@ -203,8 +204,57 @@ static bool make_endpoint(const Source *source, const json_t *postgresql, const 
     return ok;
 }
 
+/* ---- A server that the service made ---- */
+
+static void put_instance(const json_t *endpoint, const char *database, Buf *conninfo) {
+    char port[16];
+
+    (void)snprintf(port, sizeof(port), "%lld", (long long)json_get_int(endpoint, "port", 0));
+    put(conninfo, "host", json_get_string(endpoint, "host", ""));
+    put(conninfo, "port", port);
+    put(conninfo, "dbname", database != NULL ? database : "postgres");
+    put(conninfo, "user", json_get_string(endpoint, "user", ""));
+    put(conninfo, "sslmode", json_get_string(endpoint, "ca", NULL) != NULL ? "verify-ca" : "prefer");
+}
+
+static bool has_endpoint(const Record *instance, const json_t **ret_endpoint, Error *err) {
+    *ret_endpoint = json_object_get(json_object_get(instance->run, instance_run_STATUS), "endpoint");
+    if (json_get_string(*ret_endpoint, "host", NULL) != NULL)
+        return true;
+    error_set(err, REASON_PROVISION_FAILED, "%s is %s: it is not there to be connected to", instance->resource.name,
+              instance->resource.state);
+    return error_remedy(err, "see what became of it: pgcrane instances describe %s",
+                        strrchr(instance->resource.name, '/') + 1);
+}
+
+static bool endpoint_of_instance(StoreTx *tx, Secrets *secrets, const char *name, const char *database,
+                                 json_t **ret_endpoint, Error *err) {
+    CLEANUP(record_fini) Record instance = {0};
+    CLEANUP(secret_wipe) Secret password = {0};
+    const json_t *there = NULL;
+
+    if (!instance_load(tx, name, &instance, err) || !has_endpoint(&instance, &there, err) ||
+        !vault_get(tx, secrets, name, INSTANCE_PASSWORD, &password, err))
+        return false;
+    CLEANUP(buf_fini) Buf conninfo;
+    buf_init(&conninfo, CONNINFO_MAX);
+    put_instance(there, database, &conninfo);
+    put(&conninfo, "password", password.bytes);
+    bool ok = buf_ok(&conninfo, "a connection string", err);
+    if (ok)
+        *ret_endpoint =
+            json_pack("{s:o, s:O*}", "conninfo", json_string_lossy(conninfo.data), "ca", json_object_get(there, "ca"));
+    explicit_bzero(conninfo.data, conninfo.len);
+    return ok;
+}
+
 bool endpoint_of(StoreTx *tx, Secrets *secrets, const Record *profile, const char *database, json_t **ret_endpoint,
                  Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *instance = profile_instance(arena, profile);
+
+    if (instance != NULL)
+        return endpoint_of_instance(tx, secrets, instance, database, ret_endpoint, err);
     const Source source = {
         .tx = tx, .secrets = secrets, .name = profile->resource.name, .stored = record_secrets(profile)};
 

@@ -15,7 +15,7 @@
 #include "secrets/secrets.h"
 
 /* {"conninfo", "ca"?, "cert"?, "key"?, "tunnel"?: {"bastion", "bastion_port", "user", "host", "port", "private_key"? or
- * "password"?}} of a postgresql profile, for `database` (NULL = the profile's own, else "postgres"). New reference; to
+ * "password"?}} of a profile, for `database` (NULL = the profile's own, else "postgres"). New reference; to
  * be wiped by whoever is the last to have it. NOT_SERVED for other kinds of profiles, KEY_WRONG and others of
  * vault_get().
  */

@@ -6,9 +6,7 @@
  * stands in a folder that is named after its operation, as for any session; so a daemon that begins anew goes on
  * looking there, and another node, which has no such folder, begins once more: nothing that an errand does changes a
  * server.
- *
- * VERIFY looks at the instance first, then at each database by a dry run, some at a time. A database that is yet to be
- * made on the destination has nothing there to be compared with: of it only what the instance shows is checked.
+ * VERIFY is in verify.c, which is also where something may be changed: what it was asked to mend.
  */
 #include "supervise/errands.h"
 #include "common/clock.h"
@@ -25,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DRY_RUNS_AT_ONCE = 2, NUMBER = 1 };
+enum { NUMBER = 1 };
 
 /* ---- Sessions of an errand ---- */
 
@@ -49,8 +47,13 @@ bool errand_look_at(const Errands *errands, const char *database, SeatPicture *r
 
 static bool make_start(StoreTx *tx, void *context, Error *err) {
     Errands *errands = context;
-    const StartOrder order = {
-        .job = &errands->job, .object = errands->object, .run = NUMBER, .lanes = 2, .dry_run = true};
+    const StartOrder order = {.job = &errands->job,
+                              .object = errands->object,
+                              .run = NUMBER,
+                              .lanes = 2,
+                              .dry_run = true,
+                              .is_check = errands->is_check,
+                              .mends = errands->mends};
 
     json_freep(&errands->start);
     return start_message(errands->this, tx, errands->arena, &order, &errands->start, err);
@@ -64,7 +67,7 @@ bool errand_launch(Errands *errands, const char *database, Error *err) {
     return ok;
 }
 
-static bool start(Errands *errands, const Record *object, const char *database, Error *err) {
+bool errand_start(Errands *errands, const Record *object, const char *database, Error *err) {
     errands->object = object;
     return store_read(errands->this->config.store, errands->arena, make_start, errands, err) &&
            errand_launch(errands, database, err);
@@ -84,109 +87,24 @@ void errand_refuse(const Error *why, ErrandEnd *end) {
     *end = (ErrandEnd){.over = true, .refused = true, .status = status_to_json(why, NULL)};
 }
 
-typedef struct Found {
-    json_t *details;
-    size_t errors;
-    bool failed; /* one ended otherwise than by findings */
-    Error why;
-} Found;
-
 /* One that ended otherwise than by findings is an error of its own kind, such as a server that is away. */
-static bool collect(const Errands *errands, const char *database, const SeatPicture *picture, Found *found,
-                    Error *err) {
+bool errand_conclude(const Errands *errands, const SeatPicture *picture, ErrandEnd *end, Error *err) {
+    CLEANUP(json_freep) json_t *details = json_array();
     size_t errors = 0;
-
-    if (!findings_add_details(errands->arena, database, picture->said, found->details, &errors, err))
-        return false;
-    found->errors += errors;
-    if (picture->seat.state != SEAT_DONE && !picture->seat.refused && !found->failed) {
-        found->failed = true;
-        found->why = picture->error;
-    }
-    return true;
-}
-
-static void conclude(const Found *found, ErrandEnd *end) {
     Error why;
 
+    if (!findings_add_details(errands->arena, "", picture->said, details, &errors, err))
+        return false;
     *end = (ErrandEnd){.over = true, .type = "MigrationJob"};
-    if (found->failed) {
-        errand_refuse(&found->why, end);
-    } else if (found->errors > 0) {
-        error_set(&why, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", found->errors,
-                  found->errors == 1 ? "" : "s");
+    if (picture->seat.state != SEAT_DONE && !picture->seat.refused) {
+        errand_refuse(&picture->error, end);
+    } else if (errors > 0) {
+        error_set(&why, REASON_PREFLIGHT_FAILED, "the checks found %zu error%s", errors, errors == 1 ? "" : "s");
         errand_refuse(&why, end);
     }
     if (end->refused)
-        (void)json_array_extend(json_object_get(end->status, "details"), found->details);
-}
-
-/* ---- VERIFY ---- */
-
-static bool exists_there(const json_t *database) {
-    return json_get_bool(database, "exists", false);
-}
-
-static bool verify_database(Errands *errands, const char *database, int *busy, Found *found, bool *all_over,
-                            Error *err) {
-    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
-    const Record object = {.api = api};
-    SeatPicture picture = {0};
-    bool ok = errand_look_at(errands, database, &picture, err);
-
-    if (ok && errand_is_over(&picture)) {
-        ok = collect(errands, database, &picture, found, err);
-    } else if (ok) {
-        *all_over = false;
-        if (!errand_is_begun(&picture) && *busy < DRY_RUNS_AT_ONCE)
-            ok = start(errands, &object, database, err);
-        (*busy)++;
-    }
-    seat_picture_fini(&picture);
-    return ok;
-}
-
-bool errand_conclude(const Errands *errands, const SeatPicture *picture, ErrandEnd *end, Error *err) {
-    CLEANUP(json_freep) json_t *details = json_array();
-    Found found = {.details = details};
-
-    if (!collect(errands, "", picture, &found, err))
-        return false;
-    conclude(&found, end);
+        (void)json_array_extend(json_object_get(end->status, "details"), details);
     return true;
-}
-
-static bool verify_databases(Errands *errands, const SeatPicture *instance, ErrandEnd *end, Error *err) {
-    const json_t *list = json_get_array(json_get_object(instance->said, "databases"), "databases");
-    CLEANUP(json_freep) json_t *details = json_array();
-    Found found = {.details = details};
-    bool all_over = true;
-    int busy = 0;
-
-    if (!collect(errands, "", instance, &found, err))
-        return false;
-    for (size_t at = 0; instance->seat.state == SEAT_DONE && at < json_array_size(list); at++) {
-        const json_t *database = json_array_get(list, at);
-
-        if (exists_there(database) &&
-            !verify_database(errands, json_get_string(database, "name", ""), &busy, &found, &all_over, err))
-            return false;
-    }
-    if (all_over)
-        conclude(&found, end);
-    return true;
-}
-
-static bool verify(Errands *errands, ErrandEnd *end, Error *err) {
-    SeatPicture picture = {0};
-    bool ok = errand_look_at(errands, "", &picture, err);
-
-    if (ok && !errand_is_begun(&picture))
-        ok = start(errands, NULL, "", err);
-    else if (ok && errand_is_over(&picture))
-        ok = verify_databases(errands, &picture, end, err);
-    seat_picture_fini(&picture);
-    return ok;
 }
 
 /* ---- FETCH_OBJECTS ---- */
@@ -218,7 +136,7 @@ static bool fetch(Errands *errands, ErrandEnd *end, Error *err) {
 
     if (ok && !errand_is_begun(&picture)) {
         (void)json_object_del(errands->job.api, "objectsConfig"); /* all of them */
-        ok = start(errands, NULL, "", err);
+        ok = errand_start(errands, NULL, "", err);
     } else if (ok && errand_is_over(&picture) && picture.seat.state != SEAT_DONE) {
         errand_refuse(&picture.error, end);
     } else if (ok && errand_is_over(&picture)) {
@@ -343,48 +261,6 @@ static bool restart_objects(Errands *errands, ErrandEnd *end, Error *err) {
     return true;
 }
 
-static bool delete_profile(StoreTx *tx, void *context, Error *err) {
-    CLEANUP(record_fini) Record profile = {0};
-
-    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
-        return err->reason == REASON_NO_RESOURCE;
-    return store_delete(tx, context, profile.resource.version, err);
-}
-
-/* Nothing was made for it. */
-static bool deprovision(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
-    *end = (ErrandEnd){
-        .over = true, .extra = delete_profile, .context = arena_strdup(errands->arena, errands->action->owner)};
-    return true;
-}
-
-static bool fail_profile(StoreTx *tx, void *context, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(record_fini) Record profile = {0};
-
-    if (!record_load(tx, STORE_CONNECTION_PROFILE, context, &profile, err))
-        return err->reason == REASON_NO_RESOURCE;
-    profile.resource.state = "FAILED";
-    return record_save(tx, arena, &profile, err);
-}
-
-static bool not_served(Errands *errands, ErrandEnd *end, Error *err UNUSED) {
-    Error why;
-
-    error_set(&why, REASON_NOT_SERVED, "%s is not served here", errands->action->action);
-    errand_refuse(&why, end);
-    return true;
-}
-
-/* Nobody makes servers yet. */
-static bool provision(Errands *errands, ErrandEnd *end, Error *err) {
-    if (!not_served(errands, end, err))
-        return false;
-    end->extra = fail_profile;
-    end->context = arena_strdup(errands->arena, errands->action->owner);
-    return true;
-}
-
 typedef struct ErrandRow {
     bool (*look)(Errands *errands, ErrandEnd *end, Error *err);
     bool needs_job;
@@ -392,7 +268,7 @@ typedef struct ErrandRow {
 } ErrandRow;
 
 static const ErrandRow rows[ERRAND_MAX_] = {
-    [ERRAND_VERIFY] = {verify, true, true},
+    [ERRAND_VERIFY] = {verify_job, true, true},
     [ERRAND_FETCH_OBJECTS] = {fetch, true, true},
     [ERRAND_DEMOTE] = {demote_destination, true},
     [ERRAND_RELEASE] = {release_destination, true},
@@ -402,6 +278,7 @@ static const ErrandRow rows[ERRAND_MAX_] = {
     [ERRAND_TEST_CONNECTION] = {test_connection, false, true},
     [ERRAND_PROVISION] = {provision, false},
     [ERRAND_DEPROVISION] = {deprovision, false},
+    [ERRAND_READ_LOG] = {read_log, false, true},
 };
 
 /* ---- One look ---- */
@@ -467,7 +344,7 @@ bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, Erra
     errands.operation = json_get_string(body, "operation", "");
     errands.needs_job = rows[errand].needs_job;
     bool ok = store_read(this->config.store, arena, load_what_is_asked, &errands, &why);
-    if (ok && errands.is_cancelled && rows[errand].only_looks) {
+    if (ok && errands.is_cancelled && rows[errand].only_looks && verify_fixes(&errands) == NULL) {
         error_set(&why, REASON_CANCELLED, "%s was called off", errand_verb(errand));
         errand_refuse(&why, ret_end);
     } else {

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "supervise/findings.h"
+#include "supervise/report.h"
 
 #include <string.h>
 
@@ -21,7 +22,11 @@ static const int64_t pause_us = 30 * USEC_PER_SEC;
 static const char made_key[] = "made", taken_key[] = "taken";
 
 bool is_prepared_database(const Record *object) {
-    return json_get_bool(object->run, made_key, false) || json_get_int(object->run, seat_run_RUN, 0) > 0;
+    return json_get_bool(object->run, made_key, json_get_int(object->run, seat_run_RUN, 0) > 0);
+}
+
+void instance_session_forget(Record *object) {
+    (void)json_object_set_new(object->run, made_key, json_false());
 }
 
 static bool is_wanted(const Look *look) {
@@ -136,7 +141,7 @@ static bool start(Look *look, bool again, Error *err) {
 
 typedef struct Taking {
     const Look *look;
-    const json_t *databases;
+    const json_t *databases, *said;
     int64_t run;
 } Taking;
 
@@ -166,12 +171,13 @@ static bool take(StoreTx *tx, void *context, Error *err) {
         if (!mark_made(tx, look, json_get_string(json_array_get(taking->databases, at), "name", ""), err))
             return false;
     (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
-    return job_save(tx, look->arena, &job, err);
+    return report_keep_instance(tx, look->held->name, taking->said, err) && job_save(tx, look->arena, &job, err);
 }
 
 static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
     Taking taking = {.look = look,
                      .databases = json_get_array(json_get_object(picture->said, "databases"), "databases"),
+                     .said = picture->said,
                      .run = picture->run};
     Error why;
 
@@ -268,7 +274,7 @@ bool instance_look(Look *look, Error *err) {
 
     if (!is_wanted(look))
         return end_it(look, err);
-    if (look->decision.has_fact)
+    if (look->decision.has_fact || look->holds)
         return true;
     if (!look_at_it(look, &picture, err))
         return false;

@@ -114,28 +114,33 @@ static bool open_log(const char *folder, int *ret_fd, Error *err) {
     return *ret_fd >= 0 || error_errno(err, REASON_SYSTEM, "cannot open %s", path);
 }
 
+static const char session_command[] = "session", provision_command[] = "provision";
+
 /* Ourselves; tests have sessions played by a program of theirs. */
-static bool session_program(Arena *arena, const char **ret_path, Error *err) {
+static bool program_of(Arena *arena, const char *command, const char **ret_path, Error *err) {
 #ifdef PGCRANE_FAILPOINTS
-    *ret_path = getenv("PGCRANE_SESSION_PROGRAM");
+    *ret_path = strcmp(command, session_command) == 0 ? getenv("PGCRANE_SESSION_PROGRAM") : NULL;
     if (*ret_path != NULL)
         return true;
+#else
+    (void)command;
 #endif
     return proc_self_path(arena, ret_path, err);
 }
 
-static bool spawn(const char *folder, int fd, pid_t *ret_pid, Error *err) {
+static bool spawn(const char *command, const char *folder, int fd, pid_t *ret_pid, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(fd_close) int log = -1;
     const char *program;
 
-    if (!session_program(arena, &program, err) || !open_log(folder, &log, err))
+    if (!program_of(arena, command, &program, err) || !open_log(folder, &log, err))
         return false;
-    const char *const argv[] = {program, "session", folder, NULL};
+    const char *const argv[] = {program, command, folder, NULL};
     return proc_spawn(&(ProcSpec){.argv = argv, .stderr_fd = log, .fd3 = fd, .new_session = true}, ret_pid, err);
 }
 
-bool launch_session(Children *children, const char *folder, int64_t run, const json_t *start, Error *err) {
+static bool launch(Children *children, const char *command, const char *folder, int64_t run, const json_t *start,
+                   Error *err) {
     CLEANUP(wire_freep) Wire *wire = NULL;
     int pair[2];
     pid_t pid;
@@ -147,16 +152,24 @@ bool launch_session(Children *children, const char *folder, int64_t run, const j
         return error_errno(err, REASON_SYSTEM, "socketpair");
     wire = wire_new(pair[0]);
     CLEANUP(fd_close) int theirs = pair[1];
-    if (!spawn(folder, theirs, &pid, err))
-        return error_wrap(err, "starting a session in %s", folder);
+    if (!spawn(command, folder, theirs, &pid, err))
+        return error_wrap(err, "starting a %s in %s", command, folder);
     child->run = run;
     child->pid = pid;
     fd_close(&theirs);
     /* One that ends before it has read everything: children_reap() and its folder tell. */
     Error lost;
     if (!wire_send(wire, WIRE_START, json_deep_copy(start), &lost))
-        log_warning("session in %s: %s", folder, lost.message);
+        log_warning("%s in %s: %s", command, folder, lost.message);
     return true;
+}
+
+bool launch_session(Children *children, const char *folder, int64_t run, const json_t *start, Error *err) {
+    return launch(children, session_command, folder, run, start, err);
+}
+
+bool launch_provision(Children *children, const char *folder, int64_t run, const json_t *start, Error *err) {
+    return launch(children, provision_command, folder, run, start, err);
 }
 
 /* ---- Asking ---- */
@@ -189,7 +202,7 @@ static bool is_session_of(const char *folder, int64_t pid) {
         return false;
     const char *name = argv.data, *end = argv.data + argv.len;
     const char *command = name + strlen(name) + 1;
-    if (command >= end || strcmp(command, "session") != 0)
+    if (command >= end || strcmp(command, session_command) != 0)
         return false;
     const char *where = command + strlen(command) + 1;
     return where < end && strcmp(where, folder) == 0;

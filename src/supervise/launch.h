@@ -30,6 +30,8 @@ bool children_has_ended(const Children *children, const char *folder, int64_t ru
 
 /* start: what cli/session_main.c reads. */
 NODISCARD bool launch_session(Children *children, const char *folder, int64_t run, const json_t *start, Error *err);
+/* The same for the process that makes or changes a server. start: what cli/provision_main.c reads. */
+NODISCARD bool launch_provision(Children *children, const char *folder, int64_t run, const json_t *start, Error *err);
 /* Sends PROMOTE or STOP (type) to the process that runs there. *ret_sent false: nobody listens (yet, or any more).
  * `body` is borrowed; NULL = {}. Never waits for the process. */
 NODISCARD bool launch_ask(const char *folder, WireType type, const json_t *body, bool *ret_sent, Error *err);

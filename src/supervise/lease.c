@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/heap.h"
 #include "common/log.h"
+#include "jobs/instance.h"
 #include "supervise/supervisor_internal.h"
 
 #include <string.h>
@@ -28,11 +29,32 @@ static const char *lease_name(Arena *arena, const char *job) {
     return arena_printf(arena, "job:%s", job);
 }
 
+/* A server that was made on another node is that node's to fill: only there it can be reached for certain. A job that is
+ * to go by force is anybody's, since that node may be gone for good. */
+static bool is_elsewhere(const Supervisor *this, StoreTx *tx, Arena *arena, const char *job, bool *ret_is, Error *err) {
+    CLEANUP(record_fini) Record record = {0}, profile = {0}, instance = {0};
+
+    *ret_is = false;
+    if (!job_load(tx, job, &record, err) ||
+        !record_load(tx, STORE_CONNECTION_PROFILE, json_get_string(record.api, "destination", ""), &profile, err))
+        return err->reason == REASON_NO_RESOURCE;
+    const char *name = profile_instance(arena, &profile);
+    bool forced = job_view(&record).state == JOB_DELETING &&
+                  json_get_bool(json_object_get(record.run, job_run_WISH), "force", false);
+    if (name == NULL || forced)
+        return true;
+    if (!instance_load(tx, name, &instance, err))
+        return err->reason == REASON_NO_RESOURCE;
+    const char *home = json_get_string(instance.run, instance_run_HOME, "");
+    *ret_is = home[0] != '\0' && strcmp(home, this->home) != 0;
+    return true;
+}
+
 bool lease_take(const Supervisor *this, StoreTx *tx, const char *job, int64_t *ret_epoch, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const Held *held = held_find(this, job);
     StoreLease lease = {0};
-    bool acquired = false;
+    bool acquired = false, elsewhere = false;
 
     *ret_epoch = 0;
     if (held != NULL && lease_check(this, tx, held, err)) {
@@ -41,6 +63,10 @@ bool lease_take(const Supervisor *this, StoreTx *tx, const char *job, int64_t *r
     }
     if (held != NULL && err->reason != REASON_LEASE_LOST)
         return false;
+    if (!is_elsewhere(this, tx, arena, job, &elsewhere, err))
+        return false;
+    if (elsewhere)
+        return true;
     if (!store_lease_acquire(tx, lease_name(arena, job), this->node, SUPERVISOR_LEASE_US, &lease, &acquired, err))
         return false;
     *ret_epoch = acquired ? lease.epoch : 0;

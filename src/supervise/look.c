@@ -19,6 +19,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
+#include "supervise/destination.h"
 #include "supervise/guard.h"
 #include "supervise/promotes.h"
 
@@ -60,7 +61,8 @@ static void look_clear(Look *look) {
         seat_picture_fini(&look->pictures[at]);
     records_fini(look->objects, look->count);
     record_fini(&look->job);
-    look->job = (Record){0};
+    record_fini(&look->instance);
+    look->job = look->instance = (Record){0};
     look->objects = NULL;
     look->pictures = NULL;
     look->count = 0;
@@ -70,7 +72,7 @@ static bool load(StoreTx *tx, void *context, Error *err) {
     Look *look = context;
 
     look_clear(look);
-    return job_load(tx, look->held->name, &look->job, err) &&
+    return job_load(tx, look->held->name, &look->job, err) && destination_load(tx, look, err) &&
            objects_load(tx, look->arena, look->held->name, &look->objects, &look->count, err);
 }
 
@@ -221,8 +223,10 @@ int64_t places_of_job(const Look *look) {
     return MAX(1, MIN(most, (int64_t)look->count));
 }
 
-static bool takes_place(SeatState state) {
-    return state == SEAT_BEGINNING || state == SEAT_CHECKING || state == SEAT_COPYING;
+static bool takes_place(const SeatPicture *picture) {
+    SeatState state = picture->seat.state;
+
+    return state == SEAT_BEGINNING || state == SEAT_CHECKING || (state == SEAT_COPYING && !picture->is_loaded);
 }
 
 /* One that goes on with following must not wait behind copies: its source keeps WAL meanwhile. */
@@ -245,7 +249,7 @@ static int64_t copies_of(const Look *look) {
     int64_t count = 0;
 
     for (size_t at = 0; at < look->count; at++)
-        count += takes_place(look->pictures[at].seat.state);
+        count += takes_place(&look->pictures[at]);
     return count;
 }
 
@@ -398,7 +402,8 @@ static void remove_folders(const Look *look) {
 static bool look_until_quiet(Look *look, Error *err) {
     for (int turn = 0; turn < LOOKS_MAX; turn++) {
         if (!store_read(look->this->config.store, look->arena, load, look, err) || !complete_objects(look, err) ||
-            !see(look, err) || !instance_look(look, err) || !guard_look(look, err) || !look_tell(look, err))
+            !see(look, err) || !destination_look(look, err) || !instance_look(look, err) || !guard_look(look, err) ||
+            !look_tell(look, err))
             return false;
         if (!look->decision.has_fact)
             return act(look, err);

@@ -10,7 +10,10 @@ typedef struct Look {
     Record job;
     Record *objects;
     size_t count;
-    bool *out; /* of each object, as it was loaded: is_deselected() */
+    bool has_instance; /* the destination is a server that the service made (destination.h): */
+    Record instance;
+    bool holds; /* it is not ready: nothing is begun */
+    bool *out;  /* of each object, as it was loaded: is_deselected() */
     JobView view;
     SeatPicture *pictures;
     SeatOrder *orders;
@@ -55,3 +58,5 @@ NODISCARD bool look_stop(Look *look, const char *folder, const SeatPicture *pict
  * (instance.c). Behind the look's own decision, which it may take the place of. */
 NODISCARD bool instance_look(Look *look, Error *err);
 bool is_prepared_database(const Record *object);
+/* It is to be made once more. Changes the loaded record only. */
+void instance_session_forget(Record *object);

@@ -88,6 +88,7 @@ static void look_at_living(SeatPicture *picture, const char *wish) {
 
     seat->stopping = picture->status.state == JOB_STOPPING;
     seat->state = state_of_progress(&picture->status);
+    picture->is_loaded = json_get_bool(json_get_object(picture->said, "loaded"), "waits", false);
     if ((seat->state == SEAT_FOLLOWING || seat->state == SEAT_READY || seat->state == SEAT_PROMOTING) &&
         !seat->stopping)
         look_at_wish(picture, wish);

@@ -34,7 +34,8 @@
     X(PROMOTE, "promote")       /* of this database alone: promotes.h */                                               \
     X(RESTARTED, "restarted")   /* operation that it was begun anew for last */                                        \
     X(ENDED, "ended")           /* "promoted" or "copied": stays when files do not */                                  \
-    X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */
+    X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */         \
+    X(REPORTED, "reported")     /* how much of its session is in the report: report.c */
 
 #define X(name, key) extern const char seat_run_##name[];
 SEAT_RUN_KEYS(X)
@@ -67,6 +68,7 @@ typedef struct SeatPicture {
     int64_t run;
     bool has_status;  /* of this number */
     bool past_checks; /* its session came to the work */
+    bool is_loaded;   /* its copy is whole, and it waits for the destination to leave load mode */
     JobStatus status;
     json_t *said; /* all of status.json; the picture's: seat_picture_fini() */
     bool has_error;

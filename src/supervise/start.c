@@ -1,4 +1,5 @@
 /* What a session is told at its beginning. */
+#include "jobs/instance.h"
 #include "model/options.h"
 #include "supervise/endpoint.h"
 #include "supervise/guard.h"
@@ -70,13 +71,17 @@ static bool make_options(const Supervisor *this, Arena *arena, const StartOrder 
            options_check(ret_options, err);
 }
 
+/* *ret_made: the service made the server. */
 static bool profile_endpoint(const Supervisor *this, StoreTx *tx, const StartOrder *order, const char *side,
-                             json_t **ret_endpoint, Error *err) {
+                             json_t **ret_endpoint, bool *ret_made, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(record_fini) Record profile = {0};
     const char *name = json_get_string(order->job->api, side, "");
 
-    return record_load(tx, STORE_CONNECTION_PROFILE, name, &profile, err) &&
-           endpoint_of(tx, this->config.secrets, &profile, order->object != NULL ? seat_database(order->object) : NULL,
+    if (!record_load(tx, STORE_CONNECTION_PROFILE, name, &profile, err))
+        return false;
+    *ret_made = profile_instance(arena, &profile) != NULL;
+    return endpoint_of(tx, this->config.secrets, &profile, order->object != NULL ? seat_database(order->object) : NULL,
                        ret_endpoint, err);
 }
 
@@ -100,22 +105,24 @@ static json_t *what_of_release(const StartOrder *order) {
     return more;
 }
 
-/* {"databases"?, "prepare"} */
+/* {"databases"?, "prepare", "check"} */
 static json_t *what_of_instance(const StartOrder *order) {
     const json_t *named = databases_named(order->job);
     json_t *names = named != NULL ? json_array() : NULL;
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
-    return json_pack("{s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "databases", names);
+    return json_pack("{s:b, s:b, s:o*}", "prepare", order->dry_run ? 0 : 1, "check", order->is_check, "databases",
+                     names);
 }
 
-static json_t *more_of(const StartOrder *order) {
+static json_t *more_of(const StartOrder *order, bool is_made) {
     bool releases = order->action != NULL && strcmp(order->action, "release") == 0;
-    json_t *more = releases ? what_of_release(order)
-                   : order->object == NULL
-                       ? what_of_instance(order)
-                       : json_pack("{s:b, s:s}", "seize", order->seize, "owner", order->job->resource.uid);
+    json_t *more = releases                ? what_of_release(order)
+                   : order->object == NULL ? what_of_instance(order)
+                                           : json_pack("{s:b, s:s, s:b, s:b, s:O*}", "seize", order->seize, "owner",
+                                                       order->job->resource.uid, "made", is_made, "instance_follows",
+                                                       order->dry_run, "mends", order->mends);
 
     add_guard(order, more);
     return more;
@@ -132,10 +139,11 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
     CLEANUP(json_freep) json_t *source = NULL;
     CLEANUP(json_freep) json_t *dest = NULL;
     MigrateOptions options;
+    bool is_made = false;
 
     if (!make_options(this, arena, order, &options, err) ||
-        !profile_endpoint(this, tx, order, "source", &source, err) ||
-        !profile_endpoint(this, tx, order, "destination", &dest, err))
+        !profile_endpoint(this, tx, order, "source", &source, &is_made, err) ||
+        !profile_endpoint(this, tx, order, "destination", &dest, &is_made, err))
         return false;
     bool whole = order->object == NULL;
     const char *migration = whole ? NULL : json_get_string(order->object->run, seat_run_MIGRATION, NULL);
@@ -143,6 +151,6 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
                            json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
                            (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
                            "source", source, "dest", dest, "state_dir", json_string_lossy(this->config.state_dir),
-                           "more", more_of(order), "migration", order->force == FORCE_BOTH ? NULL : migration);
+                           "more", more_of(order, is_made), "migration", order->force == FORCE_BOTH ? NULL : migration);
     return true;
 }

@@ -8,7 +8,7 @@
  * Turns are short of each other while there is something to look at; nothing wakes the thread but time, so that a store
  * that is shared and one that is not behave alike.
  */
-#include "supervise/supervisor_internal.h"
+#include "supervise/provision.h"
 
 #include "common/clock.h"
 #include "common/fd.h"
@@ -64,7 +64,7 @@ static bool take_actions(Supervisor *this, Error *err) {
 static bool turn(Supervisor *this, Error *err) {
 
     children_reap(this->children);
-    if (!leases_renew(this, err) || !take_actions(this, err) || !jobs_scan(this, err))
+    if (!leases_renew(this, err) || !take_actions(this, err) || !instances_look(this, err) || !jobs_scan(this, err))
         return false;
     look_at_all(this);
     return leases_release(this, false, err);

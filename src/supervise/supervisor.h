@@ -22,9 +22,10 @@ typedef struct Supervisor Supervisor;
 typedef struct SupervisorConfig {
     Store *store;
     Secrets *secrets;
-    const char *state_dir; /* sessions' folders are in it */
-    const char *address;   /* what other nodes are told of this one */
-    bool allow_hooks;      /* jobs may name commands that a promote runs here */
+    const char *state_dir;     /* sessions' folders are in it */
+    const char *address;       /* what other nodes are told of this one */
+    const char *instance_user; /* that servers run as which are made here when the daemon is root; NULL = "postgres" */
+    bool allow_hooks;          /* jobs may name commands that a promote runs here */
 } SupervisorConfig;
 
 NODISCARD bool supervisor_new(const SupervisorConfig *config, Supervisor **ret_supervisor, Error *err);

@@ -30,7 +30,7 @@ struct Supervisor {
     Children *children;
     Held **held;
     size_t held_count, held_room;
-    int64_t next_beat_us, next_scan_us, next_guards_us;
+    int64_t next_beat_us, next_scan_us, next_instances_us, next_guards_us;
     bool store_away; /* said once */
 };
 
@@ -62,11 +62,14 @@ NODISCARD bool job_look(Supervisor *this, Held *held, Error *err);
 /* One look at an errand, an entry of the outbox (errands.c). *ret_over false: it is to be looked at again soon. */
 typedef struct ErrandEnd {
     bool over;
+    bool soon; /* not over, and quick: looked at again at once */
     bool refused;
-    json_t *status;   /* why it was refused; the caller's */
-    const char *type; /* of the response; NULL = none */
-    json_t *answer;   /* the response; the caller's; NULL = the resource as it is stored */
-    StoreBody extra;  /* what else is part of the end, with the ErrandEnd's `context`; NULL = nothing */
+    json_t *status;    /* why it was refused; the caller's */
+    const char *type;  /* of the response; NULL = none */
+    json_t *answer;    /* the response; the caller's; NULL = the resource as it is stored */
+    json_t *metadata;  /* members that the operation's metadata gets; the caller's; NULL = none */
+    const char *owner; /* for `extra` */
+    StoreBody extra;   /* what else is part of the end, with the ErrandEnd's `context`; NULL = nothing */
     void *context;
 } ErrandEnd;
 NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err);
@@ -88,6 +91,8 @@ typedef struct StartOrder {
     SeatOrder order;
     int64_t lanes;
     bool dry_run;            /* only look */
+    bool is_check;           /* of a dry run: errors that are found of the instance are told, and do not end it */
+    const json_t *mends;     /* of a dry run: findings to mend (worker/dry_run.c); NULL = none */
     bool seize;              /* another session of this seat, should one live, is not to go on */
     SeatForce force;         /* of a removal */
     const char *action;      /* NULL = what the order says: "demote", "release" */

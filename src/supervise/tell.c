@@ -3,10 +3,12 @@
 #include "common/log.h"
 #include "jobs/fact.h"
 #include "jobs/operation.h"
+#include "supervise/destination.h"
 #include "supervise/findings.h"
 #include "supervise/look.h"
 #include "supervise/progress.h"
 #include "supervise/promotes.h"
+#include "supervise/report.h"
 
 #include <string.h>
 
@@ -201,6 +203,13 @@ static bool log_events(const Look *look, StoreTx *tx, Record *object, const Seat
                    json_pack("{s:I, s:I}", "run", (json_int_t)picture->run, "no", (json_int_t)last_event(picture)));
 }
 
+/* Of a database that is chosen no more nothing is to be told, unless it was promoted. */
+static bool keep_report(StoreTx *tx, Record *object, const SeatPicture *picture, const ObjectNews *news, Error *err) {
+    if (news->state == OBJECT_NOT_SELECTED && !seat_is_promoted(picture))
+        return store_report_remove(tx, object->resource.name, err);
+    return report_keep(tx, object, picture, err);
+}
+
 static bool save_object(Look *look, size_t at, StoreTx *tx, Error *err) {
     const SeatPicture *picture = &look->pictures[at];
     ObjectNews news;
@@ -208,11 +217,15 @@ static bool save_object(Look *look, size_t at, StoreTx *tx, Error *err) {
 
     if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[at].resource.name, &object, err))
         return false;
-    bool says = has_events(&object, picture);
+    bool says = has_events(&object, picture), is_due = report_is_due(&object, picture);
     if (says && !log_events(look, tx, &object, picture, err))
         return false;
-    if (!note_object(look, at, &object, &news) && !says && !is_news(&object, &news))
+    bool changed = note_object(look, at, &object, &news);
+    is_due = is_due || is_news(&object, &news);
+    if (!changed && !says && !is_due)
         return true;
+    if (is_due && !keep_report(tx, &object, picture, &news, err))
+        return false;
     CLEANUP(json_freep) json_t *details = json_array();
     size_t errors = 0;
     if (picture->seat.refused && news.error != NULL &&
@@ -237,6 +250,7 @@ static bool any_news(Look *look) {
         ObjectNews news;
 
         any = has_events(&look->objects[at], &look->pictures[at]) || any;
+        any = report_is_due(&look->objects[at], &look->pictures[at]) || any;
         any = note_object(look, at, &look->objects[at], &news) || is_news(&look->objects[at], &news) || any;
     }
     return any;
@@ -353,7 +367,9 @@ static bool tell(StoreTx *tx, void *context, Error *err) {
         return false;
     /* Whoever sees the new state sees the numbers that belong to it. */
     return (!shows_progress(look) || write_progress(look, tx, err)) &&
-           job_fact(tx, look->arena, look->held->name, &fact, &taken, err);
+           destination_before_fact(tx, look, fact.event, err) &&
+           job_fact(tx, look->arena, look->held->name, &fact, &taken, err) &&
+           destination_after_fact(tx, look, fact.event, err);
 }
 
 bool look_tell(Look *look, Error *err) {

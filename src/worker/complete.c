@@ -132,6 +132,21 @@ bool step_analyze(Run *run, Error *err) {
     return ok;
 }
 
+/* Behind the promote, which fills the materialized views: no write waits for this. */
+bool step_statistics(Run *run, Error *err) {
+    size_t before = run->not_moved.len;
+    bool gone = false;
+
+    if (run->options.no_analyze)
+        return true;
+    if (!run_ledger_is_gone(run, &gone, err))
+        return false;
+    if (gone || load_analyze_late(run->dest, run->arena, &run->not_moved, err))
+        return true;
+    run->not_moved.len = before; /* the next attempt lists it again */
+    return false;
+}
+
 static bool is_last(const LoadParams *params, size_t entry) {
     return pass_of(params, entry) == RESTORE_LAST && !is_refresh(params, entry);
 }
@@ -243,6 +258,17 @@ bool run_remove_report(const Run *run, Error *err) {
     return unlink(path) == 0 || errno == ENOENT || error_errno(err, REASON_SYSTEM, "cannot remove %s", path);
 }
 
+/* -1: it cannot be asked any more, which is no reason to fail at the end. */
+static int64_t database_bytes(DbConn *conn) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    Error why;
+
+    if (db_query(conn, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())", 0, NULL, &row, &why))
+        return db_int64(row, 0, 0);
+    log_error_value(LOG_WARNING, &why);
+    return -1;
+}
+
 bool run_report(Run *run, Error *err) {
     CLEANUP(buf_fini) Buf text;
     Report report = {
@@ -262,6 +288,8 @@ bool run_report(Run *run, Error *err) {
         .retries = tracker_retries(run->tracker),
         .largest_row = run->result.largest_row,
         .not_moved = run->not_moved,
+        .source_bytes = database_bytes(run->source),
+        .dest_bytes = database_bytes(run->dest),
     };
 
     add_notes(run, &report);

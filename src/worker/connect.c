@@ -85,7 +85,10 @@ static void set_targets(Run *run) {
     const char *job_id = run->identity.job_id;
 
     run->source_target = (DbTarget){.side = DB_SOURCE, .conninfo = options->source, .job_id = job_id};
-    run->dest_target = (DbTarget){.side = DB_DEST, .conninfo = options->dest, .job_id = job_id};
+    run->dest_target = (DbTarget){.side = DB_DEST,
+                                  .conninfo = options->dest,
+                                  .job_id = job_id,
+                                  .database = run->dest_absent ? DRY_RUN_MAINTENANCE : NULL};
     run->lane_source_target = run->source_target;
     run->lane_source_target.extra_setup = SOURCE_LANE_SETUP;
     run->lane_dest_target = run->dest_target;
@@ -150,6 +153,8 @@ static bool open_dest(Run *run, Error *err) {
     if (db_open(&run->dest_target, "control", &run->stop, &run->dest, err) &&
         (!run->is_abort || guard_check_dest(run->dest, err)))
         return true;
+    if (run->instance_follows && err->reason == REASON_NO_DATABASE)
+        return dry_run_open_absent(run, err);
     return run->is_abort && err->reason != REASON_CANCELLED &&
            error_remedy(err, "when it is back, run the same command again; when it is gone for good: pgcrane abort"
                              " --source-only");
@@ -308,17 +313,54 @@ static bool check_owner(const Run *run, const LedgerIdentity *found, Error *err)
                         found->owner[0] != '\0' ? "delete the other job" : "pgcrane abort");
 }
 
+static PreflightInput preflight_input(const Run *run) {
+    return (PreflightInput){
+        .source = run->source,
+        .dest = run->dest,
+        .options = &run->options,
+        .state_dir = run->state_dir,
+        .dest_absent = run->dest_absent,
+        .instance_follows = run->instance_follows,
+        .source_target = &run->source_target,
+        .stop = &run->stop,
+    };
+}
+
+/* What was mended is looked for once more, by the sessions that see it. */
+static bool check_both(Run *run, PreflightInput *input, FindingVec *findings, Estimate *estimate, Error *err) {
+    if (!preflight_run(run->arena, input, findings, estimate, err))
+        return error_wrap(err, "checking");
+    if (run->mends.len == 0)
+        return true;
+    if (!dry_run_mend(run, input, findings, err))
+        return false;
+    input->source = run->source;
+    input->dest = run->dest;
+    return preflight_run(run->arena, input, findings, estimate, err) || error_wrap(err, "checking once more");
+}
+
+static bool find_all(Run *run, PreflightInput *input, FindingVec *findings, Error *err) {
+    Estimate estimate = {0};
+
+    if (!check_both(run, input, findings, &estimate, err))
+        return false;
+    if (!run->options.data_only && !find_client(run, findings, err))
+        return false;
+    json_t *body = json_pack("{s:o, s:o*}", "findings", findings_to_json(findings), "estimate",
+                             estimate.is_known ? estimate_to_json(&estimate) : NULL);
+    return run_send(run, WIRE_FINDINGS, body, err);
+}
+
 bool step_preflight(Run *run, Error *err) {
     FindingVec findings = {0};
     LedgerIdentity found;
-    PreflightInput input = {
-        .source = run->source, .dest = run->dest, .options = &run->options, .state_dir = run->state_dir};
+    PreflightInput input = preflight_input(run);
 
     /* First: another run that is just ending would leave a ledger to this look, and none to the work after it. */
     if (!run->options.dry_run && !run_lock(run, err))
         return false;
-    if (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) || !check_owner(run, &found, err) ||
-        !check_not_finished(run, err))
+    if (!run->dest_absent && (!ledger_peek(run->dest, run->arena, &run->ledger_exists, &found, err) ||
+                              !check_owner(run, &found, err) || !check_not_finished(run, err)))
         return false;
     if (!settle_first(run, err))
         return false;
@@ -327,11 +369,7 @@ bool step_preflight(Run *run, Error *err) {
         return true;
     }
     input.resuming = run->ledger_exists;
-    if (!preflight_run(run->arena, &input, &findings, err))
-        return error_wrap(err, "checking");
-    if (!run->options.data_only && !find_client(run, &findings, err))
-        return false;
-    if (!run_send(run, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&findings)), err))
+    if (!find_all(run, &input, &findings, err))
         return false;
     size_t errors = findings_count(&findings, SEVERITY_ERROR);
     if (errors > 0)
@@ -378,6 +416,11 @@ bool step_dry_run(Run *run, Error *err) {
 
     if (!run->options.dry_run)
         return true;
+    /* The service shows no plan, which reading waits for locks of tables. */
+    if (run->instance_follows) {
+        run->finished = true;
+        return true;
+    }
     if (run->options.restart && !run_describe_start_over(run, arena, &to_drop, err))
         return false;
     if (!run->options.schema_only) {

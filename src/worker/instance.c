@@ -27,6 +27,7 @@ bool instance_from_json(Run *run, const json_t *body, Error *err) {
     const json_t *names = json_object_get(body, "databases");
 
     run->instance.prepare = json_get_bool(body, "prepare", false);
+    run->instance.check = !run->instance.prepare && json_get_bool(body, "check", false);
     run->instance.all = names == NULL || json_is_null(names);
     if (!run->instance.all && !json_is_array(names))
         return error_set(err, REASON_WIRE_BAD, "databases: not a list");
@@ -116,6 +117,7 @@ InstanceInput run_instance_input(const Run *run) {
         .source_target = &run->source_target,
         .all = run->instance.all,
         .names = run->instance.names,
+        .tablespace_map = run->options.tablespace_map,
     };
 }
 
@@ -130,7 +132,7 @@ static bool tell(Run *run, Error *err) {
 bool run_instance_refuse(Run *run, const char *changed, Error *err) {
     size_t errors = findings_count(&run->instance.findings, SEVERITY_ERROR);
 
-    if (errors == 0)
+    if (errors == 0 || run->instance.check)
         return true;
     return tell(run, err) && error_set(err, REASON_PREFLIGHT_FAILED, "%zu finding%s must be mended first; %s", errors,
                                        errors == 1 ? "" : "s", changed);
@@ -141,6 +143,8 @@ static bool step_instance_list(Run *run, Error *err) {
 
     run->instance.findings.len = 0;
     return instance_list(run->arena, &input, &run->instance.list, &run->instance.findings, err) &&
+           (!run->instance.check || instance_check_room(run->arena, &input, &run->instance.list, run->options.follow,
+                                                        &run->instance.findings, err)) &&
            run_instance_refuse(run, "nothing was changed", err);
 }
 

@@ -5,6 +5,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/schema/dump.h"
+#include "engine/schema/tablespaces.h"
 #include "engine/seam/shapes.h"
 #include "pg/quote.h"
 
@@ -222,6 +223,7 @@ static bool read_schema(Run *run, Error *err) {
         return false;
     if (!buf_ok(&archive, "the schema archive", err) ||
         !toc_parse(run->arena, archive.data, archive.len, &run->toc, err) ||
+        !schema_map_tablespaces(run->arena, run->source, run->dest, &run->options, &run->toc, err) ||
         !schema_select(run->arena, &run->toc, &run->options, &selection, err))
         return false;
     run->chosen = selection.chosen;

@@ -131,11 +131,14 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
 
     for (size_t i = 0; i < result->notes.len; i++)
         (void)json_array_append_new(notes, json_string_lossy(result->notes.items[i]));
-    json_t *body =
-        json_pack("{s:b, s:b, s:o, s:b, s:b, s:I, s:I, s:o, s:o}", "ok", failure == NULL, "dry_run", dry_run, "error",
-                  failure == NULL ? json_null() : wire_error_to_json(failure), "opened", result->opened, "proven",
-                  result->proven, "outage_us", (json_int_t)result->outage_us, "outage_with_hooks_us",
-                  (json_int_t)result->outage_with_hooks_us, "steps", steps_to_json(result), "notes", notes);
+    json_t *body = json_pack("{s:b, s:b, s:o, s:b, s:b, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:I}", "ok", failure == NULL,
+                             "dry_run", dry_run, "error", failure == NULL ? json_null() : wire_error_to_json(failure),
+                             "opened", result->opened, "proven", result->proven, "outage_us",
+                             (json_int_t)result->outage_us, "outage_with_hooks_us",
+                             (json_int_t)result->outage_with_hooks_us, "steps", steps_to_json(result), "notes", notes,
+                             "marker", json_string(result->marker == 0 ? "" : lsn_format(run->arena, result->marker)),
+                             "sequences", (json_int_t)result->sequences, "large_objects",
+                             (json_int_t)result->large_objects, "tables_copied", (json_int_t)result->tables_copied);
     return run_send(run, WIRE_PROMOTED, body, err);
 }
 

@@ -41,6 +41,7 @@ typedef struct PromoteRequest {
 typedef struct InstanceRun {
     bool wanted; /* it is one, or is about guards: it has no phases, no ledger */
     bool prepare;
+    bool check; /* all that is found is told, errors too, and room for all databases is looked for */
     bool all;
     StringVec names;
     InstanceList list;
@@ -90,6 +91,10 @@ typedef struct Run {
     ClientBin pg_dump;
     bool ledger_exists;
     bool finished; /* nothing is left to do: a dry run */
+    /* dry run */
+    bool instance_follows; /* roles and database are made before the migration itself begins */
+    bool dest_absent;      /* the database is not there yet: `dest` is another one of the server */
+    MendVec mends;         /* to be carried out, if they are what is found */
     /* ledger, snapshot */
     Ledger ledger;
     bool has_ledger; /* taken by this run */
@@ -118,6 +123,7 @@ typedef struct Run {
     int64_t dest_standbys;  /* as many as following has seen at last */
     int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;            /* another run of this migration is not to go on */
+    bool is_made;           /* the destination is a server that the service made: filled in load mode, maybe */
     const char *owner;      /* the service's job; "" = none */
     const char *owner_name; /* for people */
     bool guarded;           /* the destination is, for that job */
@@ -157,6 +163,13 @@ NODISCARD bool step_connect(Run *run, Error *err);
 NODISCARD bool step_preflight(Run *run, Error *err);
 NODISCARD bool step_dry_run(Run *run, Error *err);
 NODISCARD bool step_start_over(Run *run, Error *err);
+/* START's fields of a dry run. */
+NODISCARD bool dry_run_from_json(Run *run, const json_t *body, Error *err);
+#define DRY_RUN_MAINTENANCE "postgres"
+/* The destination's maintenance database in place of one that is yet to be made. */
+NODISCARD bool dry_run_open_absent(Run *run, Error *err);
+/* Carries out run->mends, when all of them are safe fixes of `findings`, and opens both connections anew. */
+NODISCARD bool dry_run_mend(Run *run, const PreflightInput *input, const FindingVec *findings, Error *err);
 NODISCARD bool step_ledger(Run *run, Error *err);
 NODISCARD bool step_snapshot(Run *run, Error *err);
 NODISCARD bool step_schema(Run *run, Error *err);
@@ -170,10 +183,12 @@ NODISCARD bool step_post_data(Run *run, Error *err);
 NODISCARD bool step_sequences(Run *run, Error *err);
 NODISCARD bool step_refresh(Run *run, Error *err);
 NODISCARD bool step_analyze(Run *run, Error *err);
+NODISCARD bool step_durable(Run *run, Error *err);
 NODISCARD bool step_follow(Run *run, Error *err);
 NODISCARD bool step_close_source(Run *run, Error *err);
 /* Until the standbys that the destination has, or had, know that it was opened; for a minute at most. */
 NODISCARD bool run_wait_for_standbys(Run *run, Error *err);
+NODISCARD bool step_statistics(Run *run, Error *err);
 NODISCARD bool step_finish(Run *run, Error *err);
 
 /* The steps of a run about a whole instance (instance.c has the table). */

@@ -49,8 +49,10 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
     X(sequences, true, ALL_RUNS)                                                                                       \
     X(refresh, true, ALL_RUNS)                                                                                         \
     X(analyze, true, ALL_RUNS)                                                                                         \
+    X(durable, true, ALL_RUNS)                                                                                         \
     X(follow, false, FOLLOWING_RUNS) /* it has a patience of its own */                                                \
     X(close_source, true, AFTER_OPEN)                                                                                  \
+    X(statistics, true, AFTER_OPEN)                                                                                    \
     X(finish, true, ALL_RUNS | AFTER_OPEN)
 
 /* AFTER_OPEN: what is left when the destination is open, whether this run opened it or found it so. */
@@ -260,12 +262,13 @@ static bool receive_start(Run *run, Error *err) {
     run->steps = steps_of(action);
     run->instance.wanted = run->steps != NULL;
     run->seizes = json_get_bool(body, "seize", false);
+    run->is_made = json_get_bool(body, "made", false);
     run->owner = arena_strdup(run->arena, json_get_string(body, "owner", ""));
     run->owner_name = arena_strdup(run->arena, json_get_string(body, "owner_name", run->owner));
     run_guard_from_json(run, body);
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
-           (!run->instance.wanted || instance_from_json(run, body, err));
+           dry_run_from_json(run, body, err) && (!run->instance.wanted || instance_from_json(run, body, err));
 }
 
 /* Ends a retry loop early when the user stopped, also in the pause. */

@@ -193,7 +193,8 @@ def add_object(api, database, state="RUNNING", phase="CDC"):
     name = f"{JOB}/objects/{value:016x}"
     body = {"api": {"sourceObject": {"type": "DATABASE", "database": database}}, "run": {}}
     api.sql("INSERT INTO resource (name, kind, parent, uid, state, phase, display_name, body, version, create_us, update_us)"
-            " VALUES (?, 'MIGRATION_JOB_OBJECT', ?, 'u', ?, ?, '', ?, 1, 1, 1)", name, JOB, state, phase, json.dumps(body))
+            " VALUES (?, 'MIGRATION_JOB_OBJECT', ?, ?, ?, ?, '', ?, 1, 1, 1)", name, JOB, f"uid of {database}", state, phase,
+            json.dumps(body))
     return name
 
 

@@ -1,5 +1,6 @@
 """Connection profiles, private connections, locations, IAM."""
 import contextlib
+import json
 import os
 import sqlite3
 import stat
@@ -137,7 +138,9 @@ def test_a_server_that_is_yet_to_be_made(api):
     operation = api.good(api.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId="dst"))
     assert operation["done"] is False and operation["metadata"]["verb"] == "create"
     made = api.get(PROFILES + "/dst")
-    assert made["state"] == "CREATING" and made["cloudsql"]["settings"] == settings
+    assert made["state"] == "CREATING" and made["cloudsql"] == {"settings": settings, "cloudSqlId": "dst"}
+    instance = api.get(LOCATION + "/instances/dst").json
+    assert (instance["state"], instance["databaseVersion"]) == ("CREATING", "POSTGRES_15")
     assert api.outbox() == [(PROFILES + "/dst", "PROVISION", {"operation": operation["name"], "args": {}})]
     answer = api.patch(PROFILES + "/dst", {"cloudsql": {"settings": {"tier": "x"}}}, updateMask="cloudsql.settings.tier")
     assert answer.status == 400 and "cloudsql.settings.tier" in answer.violations()
@@ -199,3 +202,56 @@ def test_iam(api):
     assert answer.status == 501 and "tokens" in answer["error"]["details"][0]["metadata"]["remedy"]
     assert api.get(PROFILES + "/none:getIamPolicy").status == 404
     assert api.post(JOBS + "/none:testIamPermissions", {"permissions": []}).status == 404
+
+
+def spec_of(api, name):
+    return json.loads(api.sql("SELECT body FROM resource WHERE name = ?", f"{LOCATION}/instances/{name}")[0][0])["run"]["spec"]
+
+
+@pytest.mark.parametrize("settings, spec", [
+    ({}, {"major": 17, "cpus": 0, "memory_mb": 0, "disk_mb": 0, "mode": "MIGRATING"}),
+    ({"tier": "db-custom-4-16384"}, {"cpus": 4, "memory_mb": 16384}),
+    ({"tier": "db-f1-micro"}, {"cpus": 1, "memory_mb": 614}),
+    ({"tier": "db-n1-standard-2"}, {"cpus": 2, "memory_mb": 7680}),
+    ({"tier": "db-perf-optimized-N-8"}, {"cpus": 8, "memory_mb": 65536}),
+    ({"autoStorageIncrease": False, "dataDiskSizeGb": "20"}, {"disk_mb": 20480}),
+    ({"autoStorageIncrease": True, "dataDiskSizeGb": "20"}, {"disk_mb": 0}),
+    ({"storageAutoResizeLimit": "100"}, {"disk_mb": 102400}),
+    ({"databaseFlags": {"work_mem": "8MB"}, "availabilityType": "REGIONAL"},
+     {"flags": [{"name": "work_mem", "value": "8MB"}], "regional": True}),
+    ({"ipConfig": {"requireSsl": True, "authorizedNetworks": [{"value": "10.0.0.0/8"}]}},
+     {"require_tls": True, "networks": ["10.0.0.0/8"]}),
+    ({"collation": "en_US.UTF-8"}, {"collate": "en_US.UTF-8", "ctype": "en_US.UTF-8"}),
+])
+def test_what_a_server_shall_be(api, settings, spec):
+    settings = {"databaseVersionName": "POSTGRES_17", **settings}
+    api.good(api.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId="dst"))
+    found = spec_of(api, "dst")
+    assert {key: found.get(key) for key in spec} == spec and "password" not in found, found
+
+
+def test_what_an_alloydb_server_shall_be(api):
+    alloydb = {"clusterId": "shop", "settings": {
+        "databaseVersion": "POSTGRES_16", "initialUser": {"user": "postgres", "password": "hunter2"},
+        "primaryInstanceSettings": {"id": "p", "machineConfig": {"cpuCount": 2}, "databaseFlags": {"jit": "off"}}}}
+    api.good(api.post(PROFILES, {"alloydb": alloydb}, connectionProfileId="dst"))
+    spec = spec_of(api, "shop")
+    assert (spec["major"], spec["cpus"], spec["memory_mb"]) == (16, 2, 16384) and "hunter2" not in str(spec)
+    taken = api.post(PROFILES, {"alloydb": alloydb}, connectionProfileId="other")
+    assert taken.status == 409 and "instances/shop" in taken.error()[1]
+
+
+@pytest.mark.parametrize("body, field", [
+    ({"cloudsql": {}}, "cloudsql.settings"),
+    ({"cloudsql": {"settings": {}}}, "cloudsql.settings.databaseVersionName"),
+    ({"cloudsql": {"settings": {"databaseVersionName": "POSTGRES_9_6"}}}, "cloudsql.settings.databaseVersionName"),
+    ({"cloudsql": {"settings": {"databaseVersionName": "MYSQL_8_0"}}}, "cloudsql.settings.databaseVersionName"),
+    ({"cloudsql": {"settings": {"databaseVersionName": "POSTGRES_17", "tier": "db-custom-x"}}}, "cloudsql.settings.tier"),
+    ({"cloudsql": {"settings": {"databaseVersionName": "POSTGRES_17", "tier": "db-custom-1-"}}}, "cloudsql.settings.tier"),
+    ({"alloydb": {"clusterId": "../x", "settings": {}}}, "alloydb.clusterId"),
+    ({"alloydb": {"clusterId": "x", "settings": {"initialUser": {"user": "me"}}}}, "alloydb.settings.initialUser.user"),
+])
+def test_what_no_server_can_be(api, body, field):
+    answer = api.post(PROFILES, body, connectionProfileId="dst")
+    assert answer.status == 400 and field in answer.violations(), answer
+    assert api.get(PROFILES)["connectionProfiles"] == [] and api.get(LOCATION + "/instances")["instances"] == []

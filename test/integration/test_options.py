@@ -20,12 +20,13 @@ SHOWN_BY = {
     "jobs": "test_jobs", "index-jobs": "test_jobs", "split-size": "test_split_size", "vacuum": "test_vacuum",
     "no-analyze": "test_analyze", "schema": "test_schema_filters", "exclude-schema": "test_schema_filters",
     "table": "test_table_filters", "exclude-table": "test_table_filters", "schema-only": "test_schema_only",
-    "data-only": "test_data_only", "no-owner": "test_no_owner", "no-acl": "test_no_acl", "state-dir": "test_state_dir",
+    "data-only": "test_data_only", "tablespace-map": "test_tablespace_map", "no-owner": "test_no_owner", "no-acl": "test_no_acl", "state-dir": "test_state_dir",
     "pg-bindir": "test_pg_bindir", "snapshot-lease": "test_snapshot_lease", "restart": "test_restart",
     "dry-run": "test_dry_run", "yes": "test_restart_asks", "json": "test_json", "quiet": "test_quiet",
     "no-color": "test_no_colour", "verbose": "test_verbose", "watch": "test_status",
     "source-only": "test_source_only", "listen": "test_of_serve", "config": "test_of_serve",
-    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "allow-hooks": "test_of_serve", "role": "test_of_the_service",
+    "store": "test_of_the_service", "key-file": "test_of_the_service", "api-only": "test_of_serve", "allow-hooks": "test_of_serve",
+    "instance-user": "test_of_serve", "role": "test_of_the_service",
     "name": "test_of_the_service", "expires": "test_of_the_service",
     "dest-only": "test_source_only", "tls-cert": "test_of_serve", "tls-key": "test_of_serve",
 }
@@ -34,8 +35,9 @@ OF_CLIENTS = {
     "profiles": ["server", "token-file", "ca-file", "project", "location", "output", "filter", "sort-by", "async", "timeout",
                  "host", "port", "user", "database", "password-file", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "side",
                  "provider", "display-name", "label"],
-    "jobs": ["type", "all-databases", "parallel", "skip-checks", "failed", "force", "for", "stream"],
+    "jobs": ["type", "all-databases", "parallel", "skip-checks", "fix", "failed", "force", "for", "stream"],
     "objects": ["refresh"],
+    "instances": ["pg-version", "tier", "flag", "disk-gb", "network", "require-tls", "regional"],
     "apply": ["file", "secrets"],
 }
 SHOWN_BY.update({flag: "test_of_clients" for flags in OF_CLIENTS.values() for flag in flags})
@@ -92,14 +94,14 @@ def test_every_option_is_shown():
 
 def test_of_serve(pgcrane):
     """What they do is in test_serve.py. A migration takes none of them, from its environment either."""
-    for flag in ("store", "listen", "tls-cert", "tls-key", "config"):
+    for flag in ("store", "listen", "tls-cert", "tls-key", "config", "instance-user"):
         assert f"--{flag}=" in pgcrane("serve", "--help").stdout
         result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x")
         assert result.code == 64 and f"--{flag}" in result.stderr
     for flag in ("api-only", "allow-hooks"):
         assert f"--{flag}" in pgcrane("serve", "--help").stdout
     shown = pgcrane("--help").stdout
-    assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "apply"))
+    assert all(re.search(rf"^  {name} ", shown, re.M) for name in ("serve", "profiles", "jobs", "objects", "operations", "instances", "apply"))
 
 
 def test_of_the_service(pgcrane):
@@ -116,6 +118,17 @@ def test_of_clients(pgcrane):
         assert all(re.search(f"--{flag}[= \n]", shown) for flag in flags), shown
     for flag in sum(OF_CLIENTS.values(), []):
         assert pgcrane("migrate", "host=/nowhere", "host=/nowhere", f"--{flag}=x").code == 64, flag
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--tablespace-map=fast"], '"fast" is not OLD=NEW[,OLD=NEW...]'),
+    (["--tablespace-map=a=b,a=c"], "names a tablespace of the source twice"),
+    (["--tablespace-map=a=b", "--data-only"], "it does not go with --data-only"),
+])
+def test_tablespace_map(pgcrane, words, message):
+    """What is refused; what it does is in test_tablespaces.py."""
+    result = pgcrane("migrate", "host=/nowhere", "host=/nowhere", *words)
+    assert result.code == 64 and message in result.stderr, result
 
 
 def test_source_only(pgcrane):

@@ -2,12 +2,11 @@
 import contextlib
 import functools
 import os
-import socket
-import threading
 
 import psycopg
 import pytest
 from support.cluster import wait_until
+from support.preflight import Proxy, errors, of, one, preflight  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.turns(3)
 
@@ -31,35 +30,6 @@ def tight(make_cluster):
     return make_cluster("tight", config={"old_snapshot_threshold": "60min", "max_connections": "13",
                                          "max_locks_per_transaction": "10", "max_prepared_transactions": "0",
                                          "max_wal_senders": "2"})
-
-
-@pytest.fixture
-def preflight(pgcrane):
-    """preflight(source, destination, flags...) gives the findings; both may be databases or URIs."""
-    def run(source, dest, *flags):
-        uris = [getattr(side, "uri", side) for side in (source, dest)]
-        result = pgcrane("migrate", *uris, "--dry-run", "--json", *flags)
-        bodies = [line["body"] for line in result.lines if line["type"] == "FINDINGS"]
-        assert bodies, f"no findings were said\n{result}"
-        return [finding for body in bodies for finding in body["findings"]]
-    return run
-
-
-def of(findings, check):
-    return [f for f in findings if f["id"] == check]
-
-
-def one(findings, check, severity, side="source"):
-    """The only finding of a check."""
-    found = of(findings, check)
-    assert len(found) == 1, f"{check}: {findings}"
-    assert (found[0]["severity"].upper(), found[0]["side"]) == (severity, side)
-    assert found[0]["message"]
-    return found[0]
-
-
-def errors(findings):
-    return [f for f in findings if f["severity"].upper() == "ERROR"]
 
 
 # --- nothing to complain about ---
@@ -97,40 +67,6 @@ def test_clean_across_versions(server_of, preflight, majors):
 
 
 # --- the source as a server ---
-
-
-class Proxy:
-    """Stands between a client and a server as a pooler does; change(bytes) alters what the server says."""
-
-    def __init__(self, port, change):
-        self.port, self.change = port, change
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.sockets = [self.listener]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.port))
-                self.sockets += [client, server]
-                for read, write, change in ((client, server, bytes), (server, client, self.change)):
-                    threading.Thread(target=self.forward, args=(read, write, change), daemon=True).start()
-
-    @staticmethod
-    def forward(read, write, change):
-        with contextlib.suppress(OSError):
-            while data := read.recv(65536):
-                write.sendall(change(data))
-        with contextlib.suppress(OSError):
-            write.shutdown(socket.SHUT_WR)
-
-    def close(self):
-        for each in self.sockets:
-            each.close()
-
-    def uri(self, database):
-        return f"postgresql://postgres@127.0.0.1:{self.listener.getsockname()[1]}/{database.name}?sslmode=disable"
 
 
 def other_process_number(data):
@@ -701,3 +637,44 @@ def test_follow_what_no_stream_carries(source_db, dest_db, low_roles, preflight)
     assert "1 sequences" in one(found, "FOLLOW_SEQUENCES", "INFO")["message"]
     assert "foreign keys" in one(found, "FOLLOW_REPLICA_ROLE", "WARNING", "destination")["message"]
     assert of(found, "DESTINATION_REPLICA_ROLE") == []
+
+
+# --- libraries of extensions ---
+
+
+def test_library_that_is_not_loaded(own_cluster, source_db, dest_db, low_roles, preflight):
+    """What is told makes it right: all libraries at once, with those that are loaded already."""
+    if not source_db.sql("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_stat_statements'"):
+        pytest.skip("no contrib modules here")
+    source_db.sql("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION hstore")
+    idle = one(preflight(source_db, dest_db), "EXTENSION_IDLE", "WARNING", "destination")
+    assert idle["fix"].startswith("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';"), idle
+    hidden = one(preflight(source_db, dest_db.uri_as(WRITER), "--no-owner"), "EXTENSION_IDLE", "WARNING", "destination")
+    assert hidden["fix"] == "add to shared_preload_libraries of the destination: pg_stat_statements; then restart it", hidden
+    own = own_cluster("preload", config={"shared_preload_libraries": "auto_explain"})
+    fix = one(preflight(source_db, own.uri()), "EXTENSION_IDLE", "WARNING", "destination")["fix"]
+    own.sql(fix.partition(";")[0])
+    own.restart()
+    assert own.sql("SHOW shared_preload_libraries") == [("auto_explain, pg_stat_statements",)]
+    assert of(preflight(source_db, own.uri()), "EXTENSION_IDLE") == []
+    own.sql(f"CREATE ROLE {WRITER} LOGIN")
+    found = preflight(source_db, own.uri(user=WRITER), "--no-owner")
+    assert of(found, "EXTENSION_IDLE") == [], "its settings show that it is loaded"
+
+
+def test_extension_that_cannot_be_created(own_cluster, source_db, preflight, tmp_path):
+    """18 can be shown extensions that are not installed."""
+    own = own_cluster("cron", major=18)
+    folder = os.path.join(own.folder, "share", "extension")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "pg_cron.control"), "w", encoding="utf-8") as file:
+        file.write("comment = 'stands for the real one'\ndefault_version = '1.6'\nrelocatable = false\nschema = pg_catalog\n")
+    with open(os.path.join(folder, "pg_cron--1.6.sql"), "w", encoding="utf-8") as file:
+        file.write("SELECT 1;\n")
+    own.sql(f"ALTER SYSTEM SET extension_control_path = '{os.path.dirname(folder)}:$system'")
+    own.reload()
+    source_db.sql("CREATE EXTENSION citext; UPDATE pg_extension SET extname = 'pg_cron', extversion = '1.6' WHERE extname = 'citext'")
+    found = one(preflight(source_db, own.uri()), "EXTENSION_PRELOAD", "ERROR", "destination")
+    assert found["object"] == "extension pg_cron" and "ALTER SYSTEM SET shared_preload_libraries = 'pg_cron'" in found["fix"], found
+    own.sql("CREATE EXTENSION pg_cron")
+    one(preflight(source_db, own.uri()), "EXTENSION_IDLE", "WARNING", "destination")

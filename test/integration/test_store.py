@@ -194,6 +194,23 @@ def test_settings(store):
     store.fails("BAD_DATA", "setting-set", name="", value="1")
 
 
+# --- reports ---
+
+
+def test_reports(store):
+    """One for a resource; it goes with it, and leaves its version as it is."""
+    store.fails("NO_RESOURCE", "report-set", owner=name_of("a"), body="{}")
+    store.do(job("a"), job("b"))
+    before = store.one("get", name=name_of("a"))
+    store.do({"op": "report-set", "owner": name_of("a"), "body": "{}"}, {"op": "report-set", "owner": name_of("b"), "body": "[1]"})
+    store.one("report-set", owner=name_of("a"), body='{"x": 1}')
+    assert store.one("report-get", owner=name_of("a"), read=True) == '{"x": 1}' and store.one("get", name=name_of("a")) == before
+    store.one("delete", name=name_of("a"), version=before["version"])
+    assert store.one("report-get", owner=name_of("a")) is None and store.one("report-get", owner=name_of("b")) == "[1]"
+    store.do({"op": "report-remove", "owner": name_of("b")}, {"op": "report-remove", "owner": name_of("b")})
+    assert store.one("report-get", owner=name_of("b")) is None
+
+
 # --- tokens ---
 
 DAY = 86400 * SECOND
@@ -398,7 +415,8 @@ def test_killed_while_the_schema_is_made(place):
 
 
 def to_version_1(place):
-    """What the first schema was: without the tables of the second and the index of the third."""
+    """What the first schema was: without the tables of the second and the fourth, and the index of the third."""
+    place.sql("DROP TABLE report")
     place.sql("DROP INDEX resource_by_state")
     place.sql("DROP TABLE token")
     place.sql("DROP TABLE setting")

@@ -28,6 +28,10 @@ NOISE = re.compile(r"^(--$|-- (Name:|Dumped |PostgreSQL database dump)|SET [a-z_
 # What some builds of pg_dump say of servers before 18, of each column: a version of the attribute, nothing of the user's.
 VERSION = re.compile(r"ALTER TABLE .* ALTER COLUMN .* SET \(pg_attver=\d+\);$")
 
+# The roles of a policy come in the order in which the server has them, which says nothing.
+POLICY = re.compile(r"(CREATE POLICY .*? TO )(.*?)( USING | WITH CHECK |;$)")
+NAME = re.compile(r'"(?:[^"]|"")*"|[^",\s]+')
+
 # Everything in a schema of the user's; what an extension owns too, its configuration tables hold the user's rows.
 USER_SCHEMA = """ n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT n.nspname = ANY (%s) """
 
@@ -53,6 +57,11 @@ SETTINGS = """SELECT coalesce(r.rolname, ''), ARRAY(SELECT c FROM unnest(s.setco
 COMMENT = """SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"""
 
 
+def without_order(line):
+    policy = POLICY.match(line)
+    return line if not policy else f"{policy[1]}{', '.join(sorted(NAME.findall(policy[2])))}{policy[3]}{line[policy.end():]}"
+
+
 class Side:
     """One of the two databases, with what is left out of it."""
 
@@ -71,7 +80,8 @@ class Side:
             words += ["-N", quote_ident(name)]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"pg_dump: {run.stderr}"
-        return [line for line in run.stdout.splitlines() if line and not NOISE.match(line) and not VERSION.match(line)]
+        return [without_order(line) for line in run.stdout.splitlines()
+                if line and not NOISE.match(line) and not VERSION.match(line)]
 
     def tables(self):
         return {(schema, name, kind): (oid, populated)

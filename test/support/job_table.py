@@ -142,14 +142,6 @@ def way(rows, view, wanted):
     return None
 
 
-def walk_to(rows, kind, *wanted):
-    """A walk that takes these rows (each a function that knows it), the shortest way from one to the next."""
-    walk = Walk(kind)
-    for each in wanted:
-        walk.add(way(rows, walk.view(), each))
-    return walk
-
-
 def go_on(rows, walk, left):
     """Takes what is left of rows, as long as the walk is not too long."""
     while not (walk.rows and is_last(walk.rows[-1])):

@@ -298,6 +298,25 @@ static bool op_setting_set(StoreTx *tx, const json_t *op, json_t **ret, Error *e
     return store_setting_set(tx, text_of(op, "name"), text_of(op, "value"), err);
 }
 
+static bool op_report_get(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    const char *body = NULL;
+
+    if (!store_report_get(tx, text_of(op, "owner"), &body, err))
+        return false;
+    *ret = body != NULL ? json_string(body) : json_null();
+    return true;
+}
+
+static bool op_report_set(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    *ret = json_true();
+    return store_report_set(tx, text_of(op, "owner"), text_of(op, "body"), err);
+}
+
+static bool op_report_remove(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
+    *ret = json_true();
+    return store_report_remove(tx, text_of(op, "owner"), err);
+}
+
 static bool op_event(StoreTx *tx, const json_t *op, json_t **ret, Error *err) {
     StoreEvent event = {.job = text_of(op, "job"), .kind = text_of(op, "kind"), .message = text_of(op, "message")};
 
@@ -532,6 +551,9 @@ static const struct {
     {"token-any", op_token_any},
     {"setting-get", op_setting_get},
     {"setting-set", op_setting_set},
+    {"report-get", op_report_get},
+    {"report-set", op_report_set},
+    {"report-remove", op_report_remove},
     {"event", op_event},
     {"events", op_events},
     {"prune-events", op_prune_events},

@@ -100,6 +100,25 @@ const Example operations_examples[] = {
     {NULL, NULL},
 };
 
+const char *const instances_about[] = {
+    "Servers that the service makes, on the machine that it runs on, as destinations of migrations: real PostgreSQL "
+    "clusters, started again with the service, watched over, and backed up once they are the application's. Each comes "
+    "with a connection profile of the same id, which a job names as its destination. While it is filled it may be in "
+    "load mode, which is fast because nothing is safe: should it go down then, it is made anew and filled again. It is "
+    "durable before the first change of the source is applied.",
+    "An instance stays when its job and its profile are deleted; delete --force removes it, with everything in it.",
+    WHERE,
+    SHOWN,
+    NULL,
+};
+
+const Example instances_examples[] = {
+    {"A server to migrate to:", "pgcrane instances create shop-new --pg-version 17 --tier db-custom-4-16384"},
+    {"What is it doing?", "pgcrane instances describe shop-new"},
+    {"What does PostgreSQL say?", "pgcrane instances logs shop-new"},
+    {NULL, NULL},
+};
+
 const char *const apply_about[] = {
     "Makes connection profiles and migration jobs be as a file says: makes those that are missing, changes what "
     "differs, "

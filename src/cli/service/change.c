@@ -111,11 +111,12 @@ static void tell(const Service *service, const Change *change, const json_t *res
                is_job && phase != NULL ? ", " : "", is_job && phase != NULL ? phase : "");
 }
 
-static void tell_operation(const Service *service, const json_t *operation) {
+bool change_tell_operation(const Service *service, const json_t *operation) {
     if (service->format != OUTPUT_TABLE)
         show_data(service->format, operation, service->out);
     else
         buf_printf(service->out, "%s\n", service_id(service, json_get_string(operation, "name", "")));
+    return true;
 }
 
 bool change_make(Service *service, const Change *change, Error *err) {
@@ -123,10 +124,8 @@ bool change_make(Service *service, const Change *change, Error *err) {
 
     if (!change_ask(service, change, &operation, err))
         return false;
-    if (service->options->async) {
-        tell_operation(service, operation);
-        return true;
-    }
+    if (service->options->async)
+        return change_tell_operation(service, operation);
     if (!change_follow(service, change->what, &operation, err))
         return false;
     CLEANUP(json_freep) json_t *response = response_of(operation);

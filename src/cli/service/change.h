@@ -19,5 +19,7 @@ typedef struct Change {
 NODISCARD bool change_ask(Service *service, const Change *change, json_t **ret_operation, Error *err);
 /* Waits until it is over, --timeout at most; *operation is replaced by how it ended. Fails as it failed. */
 NODISCARD bool change_follow(Service *service, const char *what, json_t **operation, Error *err);
+/* The operation, as --async shows it. Returns true. */
+bool change_tell_operation(const Service *service, const json_t *operation);
 /* All of it, and shows the end; with --async the operation. */
 NODISCARD bool change_make(Service *service, const Change *change, Error *err);

@@ -139,12 +139,6 @@ static void put_filter(const Service *service, json_t *body) {
         (void)json_object_set_new(body, "objectsFilter", job_spec_objects(&service->options->databases));
 }
 
-static bool verify(Service *service, Error *err) {
-    static const JobVerb verb = {.api = "verify", .what = "check", .done = "checked, and nothing is in the way"};
-
-    return run_verb(service, &verb, json_object(), err);
-}
-
 static bool start(Service *service, Error *err) {
     static const JobVerb verb = {.api = "start", .what = "start", .done = "started"};
 
@@ -218,16 +212,18 @@ static const char *const update_takes[] = {"all-databases", "parallel", "databas
 static const char *const list_takes[] = {"Lists", "watch", NULL};
 static const char *const describe_takes[] = {"watch", NULL};
 static const char *const plain_takes[] = {"Waiting", NULL};
+static const char *const verify_takes[] = {"fix", "yes", "Waiting", NULL};
 static const char *const start_takes[] = {"skip-checks", "Waiting", NULL};
 static const char *const restart_takes[] = {"skip-checks", "failed", "database", "yes", "Waiting", NULL};
 static const char *const promote_takes[] = {"database", "yes", "Waiting", NULL};
 static const char *const delete_takes[] = {"force", "yes", "Waiting", NULL};
 static const char *const wait_takes[] = {"for", "timeout", NULL};
 static const char *const logs_takes[] = {"stream", NULL};
+static const char *const report_takes[] = {NULL};
 
-const char *const jobs_takes[] = {"Client",      "Job",    "database", "display-name", "label",  "Lists", "Waiting",
-                                  "skip-checks", "failed", "force",    "for",          "stream", "watch", "yes",
-                                  "no-color",    NULL};
+const char *const jobs_takes[] = {"Client",  "Job",         "database", "display-name", "label", "Lists",
+                                  "Waiting", "skip-checks", "failed",   "force",        "for",   "stream",
+                                  "watch",   "yes",         "fix",      "no-color",     NULL};
 
 const Verb jobs_verbs[] = {
     {.name = "create",
@@ -247,9 +243,9 @@ const Verb jobs_verbs[] = {
     {.name = "verify",
      .args = "ID",
      .n_args = 1,
-     .takes = plain_takes,
-     .ask = verify,
-     .help = "run every check of the start, changing nothing"},
+     .takes = verify_takes,
+     .ask = jobs_verify,
+     .help = "run every check of the start, changing nothing; --fix mends what can be mended safely"},
     {.name = "start", .args = "ID", .n_args = 1, .takes = start_takes, .ask = start, .help = "begin"},
     {.name = "stop",
      .args = "ID",
@@ -287,6 +283,12 @@ const Verb jobs_verbs[] = {
      .takes = logs_takes,
      .ask = jobs_logs,
      .help = "show what happened to it; -f goes on as it happens"},
+    {.name = "report",
+     .args = "ID",
+     .n_args = 1,
+     .takes = report_takes,
+     .ask = jobs_report,
+     .help = "show what was moved, how long it took, and what is left to do; also as a page (--output html)"},
     {.name = "delete",
      .args = "ID",
      .n_args = 1,

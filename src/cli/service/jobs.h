@@ -9,7 +9,9 @@ NODISCARD bool jobs_name(const Service *service, const char **ret_name, Error *e
 
 /* Each verb's own function. */
 bool jobs_wait(Service *service, Error *err);
+bool jobs_verify(Service *service, Error *err);
 bool jobs_logs(Service *service, Error *err);
+bool jobs_report(Service *service, Error *err);
 
 /* --- waiting: pure --- */
 

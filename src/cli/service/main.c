@@ -6,6 +6,7 @@
 #include "cli/secret.h"
 #include "cli/service/apply.h"
 #include "cli/service/explain.h"
+#include "cli/service/jobs.h"
 #include "cli/service/service.h"
 #include "cli/signals.h"
 #include "cli/verbs.h"
@@ -20,11 +21,12 @@ enum { OUTPUT_MAX = 256 * 1024 * 1024, TOKEN_MAX = 4096, PART_MAX = 100 };
 
 /* --- what was said --- */
 
-static bool read_format(const MigrateOptions *options, OutputFormat *ret_format, Error *err) {
-    static const char *const names[] = {[OUTPUT_TABLE] = "table", [OUTPUT_JSON] = "json", [OUTPUT_YAML] = "yaml"};
+static bool read_format(const MigrateOptions *options, ServiceRun what, OutputFormat *ret_format, Error *err) {
+    static const char *const names[] = {
+        [OUTPUT_TABLE] = "table", [OUTPUT_JSON] = "json", [OUTPUT_YAML] = "yaml", [OUTPUT_HTML] = "html"};
 
     for (size_t at = 0; at < COUNT_OF(names); at++)
-        if (strcmp(options->output, names[at]) == 0) {
+        if (strcmp(options->output, names[at]) == 0 && (at != OUTPUT_HTML || what == jobs_report)) {
             *ret_format = (OutputFormat)at;
             return true;
         }
@@ -88,7 +90,7 @@ static void service_fini(Service *service) {
 }
 
 static bool run(Service *service, const ServiceRun what, Error *err) {
-    if (!read_format(service->options, &service->format, err) ||
+    if (!read_format(service->options, what, &service->format, err) ||
         !read_parent(service->arena, service->options, &service->parent, err) ||
         !signals_open_stops(&service->cancel_fd, err) || !open_client(service, err))
         return false;

@@ -11,9 +11,13 @@ extern const Verb profiles_verbs[];
 extern const Verb jobs_verbs[];
 extern const Verb objects_verbs[];
 extern const Verb operations_verbs[];
+extern const Verb instances_verbs[];
 
 extern const char *const profiles_about[], *const jobs_about[], *const objects_about[], *const operations_about[],
-                                                                                            *const apply_about[];
+                                                                                            *const instances_about[],
+                                                                                                *const apply_about[];
 extern const char *const profiles_takes[], *const jobs_takes[], *const objects_takes[], *const operations_takes[],
-                                                                                            *const apply_takes[];
-extern const Example profiles_examples[], jobs_examples[], objects_examples[], operations_examples[], apply_examples[];
+                                                                                            *const instances_takes[],
+                                                                                                *const apply_takes[];
+extern const Example profiles_examples[], jobs_examples[], objects_examples[], operations_examples[],
+    instances_examples[], apply_examples[];

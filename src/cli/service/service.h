@@ -13,7 +13,8 @@
 #include "cli/tty.h"
 #include "client/client.h"
 
-typedef enum OutputFormat { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_YAML } OutputFormat;
+/* OUTPUT_HTML: of a report alone. */
+typedef enum OutputFormat { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_YAML, OUTPUT_HTML } OutputFormat;
 
 typedef struct Service {
     Arena *arena;
@@ -47,6 +48,7 @@ const char *service_typed(const Service *service, const char *name);
 
 #define PROFILE_COLLECTION "connectionProfiles"
 #define JOB_COLLECTION "migrationJobs"
+#define INSTANCE_COLLECTION "instances"
 #define OPERATION_COLLECTION "operations"
 
 NODISCARD bool service_get(Service *service, const char *path, const ClientParam *params, json_t **ret_answer,

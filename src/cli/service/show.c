@@ -20,6 +20,9 @@ static const struct {
                      "The job has no objects yet: they are listed when it starts, or with --refresh.\n"},
     [SHOW_OPERATION] = {show_operation_columns, &show_operation_columns_count, show_operation_facts,
                         "There is no operation.\n"},
+    [SHOW_INSTANCE] =
+        {show_instance_columns, &show_instance_columns_count, show_instance_facts,
+         "The service has made no server. One is made with: pgcrane instances create ID --pg-version N\n"},
 };
 
 /* A pipe takes lines of any length. */

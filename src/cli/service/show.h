@@ -9,7 +9,7 @@
 #include "cli/service/service.h"
 #include "cli/service/table.h"
 
-typedef enum ShowKind { SHOW_PROFILE, SHOW_JOB, SHOW_OBJECT, SHOW_OPERATION, SHOW_KIND_MAX_ } ShowKind;
+typedef enum ShowKind { SHOW_PROFILE, SHOW_JOB, SHOW_OBJECT, SHOW_OPERATION, SHOW_INSTANCE, SHOW_KIND_MAX_ } ShowKind;
 
 /* A list, in the order given. */
 void show_list(const Service *service, ShowKind kind, const json_t *items, Buf *out);
@@ -23,15 +23,17 @@ void show_profile_facts(const Service *service, const json_t *profile, FactVec *
 void show_job_facts(const Service *service, const json_t *job, FactVec *facts);
 void show_object_facts(const Service *service, const json_t *object, FactVec *facts);
 void show_operation_facts(const Service *service, const json_t *operation, FactVec *facts);
+void show_instance_facts(const Service *service, const json_t *instance, FactVec *facts);
 
 /* A column: its title, and a cell of a resource. */
 typedef struct ShowColumn {
     TableColumn column;
     TableCell (*cell)(const Service *service, const json_t *item);
 } ShowColumn;
-extern const ShowColumn show_profile_columns[], show_job_columns[], show_object_columns[], show_operation_columns[];
+extern const ShowColumn show_profile_columns[], show_job_columns[], show_object_columns[], show_operation_columns[],
+    show_instance_columns[];
 extern const size_t show_profile_columns_count, show_job_columns_count, show_object_columns_count,
-    show_operation_columns_count;
+    show_operation_columns_count, show_instance_columns_count;
 
 /* --- what they share --- */
 

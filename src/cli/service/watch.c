@@ -40,7 +40,8 @@ static bool put(Service *service, Frame *frame, const Buf *picture, Error *err) 
         tty_size(STDOUT_FILENO, &service->tty.columns, &service->tty.rows);
         draw(service, frame, picture);
     } else {
-        static const char *const between[] = {[OUTPUT_TABLE] = "\n", [OUTPUT_JSON] = "", [OUTPUT_YAML] = "---\n"};
+        static const char *const between[] = {
+            [OUTPUT_TABLE] = "\n", [OUTPUT_JSON] = "", [OUTPUT_YAML] = "---\n", [OUTPUT_HTML] = ""};
         buf_append_str(service->out, frame->before.len > 0 ? between[service->format] : "");
         buf_append(service->out, picture->data, picture->len);
     }

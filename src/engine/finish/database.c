@@ -62,6 +62,7 @@ static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved,
         return error_wrap(err, "%s", sql);
     NotMoved item = {
         .kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
+    item.sql = arena_printf(arena, "%s;", item.object);
 
     vec_push(arena, not_moved, item);
     return db_exec(dest, "ROLLBACK TO setting; RELEASE setting", err);

@@ -41,6 +41,8 @@ char *database_create_sql(Arena *arena, const InstanceDatabase *database, int de
         sql = arena_printf(arena, "%s OWNER %s", sql, sql_ident(arena, database->owner));
     sql = arena_printf(arena, "%s TEMPLATE template0 ENCODING %s%s", sql, sql_literal(arena, database->encoding),
                        locale_sql(arena, database, dest_major));
+    if (database->place != NULL)
+        sql = arena_printf(arena, "%s TABLESPACE %s", sql, sql_ident(arena, database->place));
     if (database->limit >= 0)
         sql = arena_printf(arena, "%s CONNECTION LIMIT %lld", sql, (long long)database->limit);
     return sql;
@@ -132,10 +134,11 @@ static void note_owner(Create *create, const InstanceDatabase *database, const c
 static void note_tablespace(Create *create, const InstanceDatabase *database, const char *tablespace) {
     Arena *arena = create->arena;
 
-    if (database->tablespace == NULL || strcmp(tablespace, database->tablespace) == 0)
+    const char *place = database->placed ? database->place : database->tablespace;
+    if (place == NULL || strcmp(tablespace, place) == 0)
         return;
     const char *name = sql_ident(arena, database->name);
-    const char *wanted = sql_ident(arena, database->tablespace);
+    const char *wanted = sql_ident(arena, place);
     note_add(&create->notes, NOTE_DATABASE_TABLESPACE, arena_printf(arena, "%s in %s", name, wanted),
              arena_printf(arena, "ALTER DATABASE %s SET TABLESPACE %s;", name, wanted));
 }

@@ -28,6 +28,8 @@ typedef struct InstanceDatabase {
     const char *locale;     /* of icu and builtin; NULL = none */
     const char *rules;      /* ICU's tailoring, NULL = none */
     const char *tablespace; /* NULL = pg_default */
+    bool placed;            /* --tablespace-map says where it goes: */
+    const char *place;      /* tablespace of the destination; NULL = its default */
     int64_t limit;          /* of connections, -1 = none */
     bool exists;            /* on the destination before this run */
     bool made;              /* by this run */
@@ -47,6 +49,7 @@ typedef struct InstanceInput {
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
+    const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
     bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
 } InstanceInput;
 
@@ -54,6 +57,10 @@ typedef struct InstanceInput {
  * and so is a server that this does not work with. */
 NODISCARD bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_list, FindingVec *findings,
                              Error *err);
+
+/* Is there room for all of the list at the same time? Reads only. follow: each needs a slot and walsenders. */
+NODISCARD bool instance_check_room(Arena *arena, const InstanceInput *input, const InstanceList *list, bool follow,
+                                   FindingVec *findings, Error *err);
 
 typedef struct InstanceMade {
     int64_t roles, memberships, settings, databases;

@@ -10,6 +10,7 @@
 #include "common/utf8.h"
 #include "engine/instance/prepare.h"
 #include "engine/instance/provider.h"
+#include "model/tablespace_map.h"
 #include "pg/quote.h"
 
 enum { MAJOR_MIN = 10, MAJOR_MAX = 19, LIMIT_OF_INVALID = -2 };
@@ -310,6 +311,21 @@ static bool note_existing(Arena *arena, DbConn *dest, InstanceList *list, Error 
     return true;
 }
 
+static bool place(Arena *arena, const InstanceInput *input, InstanceList *list, Error *err) {
+    TablespaceMap map;
+
+    if (!tablespace_map_parse(arena, input->tablespace_map, &map, err))
+        return false;
+    for (size_t i = 0; i < list->databases.len; i++) {
+        InstanceDatabase *database = &list->databases.items[i];
+        const char *to = tablespace_map_find(&map, database->tablespace == NULL ? "pg_default" : database->tablespace);
+
+        database->placed = to != NULL;
+        database->place = to == NULL || to[0] == '\0' ? NULL : to;
+    }
+    return true;
+}
+
 bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_list, FindingVec *findings, Error *err) {
     Notes notes = {.arena = arena};
     InstanceList list = {0};
@@ -319,7 +335,7 @@ bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_l
         return false;
     if (!is_unfit(&notes) &&
         (!read_candidates(arena, input->source, &found, err) || !choose(input, &found, &list, &notes, err) ||
-         (input->dest != NULL && !note_existing(arena, input->dest, &list, err))))
+         !place(arena, input, &list, err) || (input->dest != NULL && !note_existing(arena, input->dest, &list, err))))
         return false;
     notes_to_findings(&notes, findings);
     *ret_list = list;
@@ -329,9 +345,11 @@ bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_l
 /* ---- As JSON ---- */
 
 static json_t *database_to_json(const InstanceDatabase *database, bool has_dest) {
-    return json_pack("{s:o, s:o, s:o, s:b}", "name", json_string_lossy(database->name), "bytes",
-                     database->bytes < 0 ? json_null() : json_integer(database->bytes), "exists",
-                     has_dest ? json_boolean(database->exists) : json_null(), "made", (int)database->made);
+    return json_pack("{s:o, s:o, s:o, s:b, s:s*, s:s*, s:s*, s:s*, s:s*}", "name", json_string_lossy(database->name),
+                     "bytes", database->bytes < 0 ? json_null() : json_integer(database->bytes), "exists",
+                     has_dest ? json_boolean(database->exists) : json_null(), "made", (int)database->made, "encoding",
+                     database->encoding, "provider", database->provider, "collate", database->collate, "ctype",
+                     database->ctype, "locale", database->locale);
 }
 
 json_t *instance_list_to_json(const InstanceList *list, bool has_dest) {

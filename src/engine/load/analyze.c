@@ -56,7 +56,8 @@ static void analyze_finished(void *context, const PoolTask *task) {
         return;
     NotMoved item = {.kind = "statistics",
                      .object = analyze->tables.items[task->item],
-                     .reason = arena_strdup(analyze->arena, task->note)};
+                     .reason = arena_strdup(analyze->arena, task->note),
+                     .sql = arena_printf(analyze->arena, "ANALYZE %s;", analyze->tables.items[task->item])};
 
     vec_push(analyze->arena, analyze->not_moved, item);
 }
@@ -76,6 +77,44 @@ static bool add_others(const LoadParams *params, DbConn *control, Arena *arena, 
     for (int i = 0; i < db_rows(rows); i++)
         vec_push(arena, &analyze->tables, sql_qualified(arena, db_text(rows, i, 0), db_text(rows, i, 1)));
     return true;
+}
+
+/* Never analyzed, by us or by autovacuum. A view that was filled again keeps what was known of its rows before. */
+static const char late_sql[] =
+    "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcrane') AND c.relpersistence <> 't'"
+    " AND (c.relkind = 'm' AND c.relispopulated OR c.relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) > 0"
+    "  AND pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL"
+    "  AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL) ORDER BY 1, 2";
+
+static bool analyze_late(DbConn *dest, const char *table, Arena *arena, NotMovedVec *not_moved, Error *err) {
+    if (db_execf(dest, err, "ANALYZE %s", table))
+        return true;
+    if (err->sqlstate[0] == '\0' || err->reason == REASON_CANCELLED || db_is_broken(dest))
+        return error_wrap(err, "ANALYZE of %s", table);
+    NotMoved item = {.kind = "statistics",
+                     .object = table,
+                     .reason = arena_strdup(arena, err->message),
+                     .sql = arena_printf(arena, "ANALYZE %s;", table)};
+
+    vec_push(arena, not_moved, item);
+    return true;
+}
+
+bool load_analyze_late(DbConn *dest, Arena *arena, NotMovedVec *not_moved, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(dest, late_sql, 0, NULL, &rows, err))
+        return error_wrap(err, "listing what has no statistics");
+    if (db_rows(rows) == 0)
+        return true;
+    if (!db_exec(dest, "SET lock_timeout = '5s'", err))
+        return false;
+    for (int i = 0; i < db_rows(rows); i++)
+        if (!analyze_late(dest, sql_qualified(arena, db_text(rows, i, 0), db_text(rows, i, 1)), arena, not_moved, err))
+            return false;
+    return db_exec(dest, "SET lock_timeout = 0", err);
 }
 
 bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum, NotMovedVec *not_moved,

@@ -61,6 +61,11 @@ NODISCARD bool load_foreign_keys(const LoadParams *params, DbConn *control, Aren
 NODISCARD bool load_analyze(const LoadParams *params, DbConn *control, Arena *arena, bool vacuum,
                             NotMovedVec *not_moved, Error *err);
 
+/* What has no statistics yet when a promote has opened the destination: materialized views, which it filled, and tables
+ * that were empty when the others were analyzed, or were copied again. The application is at work: no lock is waited
+ * for longer than a moment. Without failing; what was refused is listed. */
+NODISCARD bool load_analyze_late(DbConn *dest, Arena *arena, NotMovedVec *not_moved, Error *err);
+
 /* Large objects under the snapshot, in batches; owner, grants and comment with them. One lane's work inside
  * load_data(). */
 NODISCARD bool load_large_objects(const LoadParams *params, DbConn *source, DbConn *dest, Error *err);

@@ -36,6 +36,11 @@ static bool is_refusal(const TocEntry *entry, const DbConn *control, const Error
            || strcmp(err->sqlstate, "42704") == 0; /* what it belongs to was refused itself */
 }
 
+/* Not of a subscription: its connection string may hold a password. */
+static const char *told_sql(Arena *arena, const TocEntry *entry, const char *sql) {
+    return strcmp(entry->desc, "SUBSCRIPTION") == 0 ? NULL : arena_strdup(arena, sql);
+}
+
 static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql, NotMovedVec *not_moved, Arena *arena,
                          bool *ret_moved, Error *err) {
     if (!db_exec(control, "SAVEPOINT entry", err))
@@ -45,7 +50,10 @@ static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql
     if (!is_refusal(entry, control, err))
         return false;
     *ret_moved = false;
-    NotMoved item = {.kind = entry->desc, .object = entry->tag, .reason = arena_strdup(arena, err->message)};
+    NotMoved item = {.kind = entry->desc,
+                     .object = entry->tag,
+                     .reason = arena_strdup(arena, err->message),
+                     .sql = told_sql(arena, entry, sql)};
 
     vec_push(arena, not_moved, item);
     log_warning("not moved: %s %s: %s", entry->desc, entry->tag, err->message);

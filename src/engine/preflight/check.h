@@ -38,6 +38,7 @@ typedef struct Preflight {
     RoleFacts source_role, dest_role;
     bool filtered;        /* some filter is set */
     int64_t source_bytes; /* preflight_source_bytes' answer, -1 = not asked yet */
+    Estimate estimate;
 } Preflight;
 
 /* `message` and `fix` are copied. Past FINDINGS_PER_CHECK it only counts. */
@@ -127,7 +128,7 @@ NODISCARD bool check_dest_synchronous(Preflight *p, Error *err);
 NODISCARD bool check_content(Preflight *p, Error *err);
 NODISCARD bool check_data_only(Preflight *p, Error *err);
 
-/* needs.c */
+/* extensions.c, roles.c, tablespaces.c, needs.c */
 NODISCARD bool check_extensions(Preflight *p, Error *err);
 NODISCARD bool check_roles(Preflight *p, Error *err);
 NODISCARD bool check_tablespaces(Preflight *p, Error *err);
@@ -166,6 +167,35 @@ NODISCARD bool check_follow_other_publication(Preflight *p, Error *err);
 NODISCARD bool check_follow_subscription(Preflight *p, Error *err);
 NODISCARD bool check_follow_large_objects(Preflight *p, Error *err);
 NODISCARD bool check_follow_sequences(Preflight *p, Error *err);
+
+/* network.c */
+NODISCARD bool check_source_balanced(Preflight *p, Error *err);
+NODISCARD bool check_plaintext(Preflight *p, Error *err);
+NODISCARD bool check_clock_skew(Preflight *p, Error *err);
+
+/* state.c */
+NODISCARD bool check_source_locked(Preflight *p, Error *err);
+NODISCARD bool check_source_wraparound(Preflight *p, Error *err);
+NODISCARD bool check_collation_version(Preflight *p, Error *err);
+NODISCARD bool check_oid_alias(Preflight *p, Error *err);
+NODISCARD bool check_constraint_function(Preflight *p, Error *err);
+NODISCARD bool check_unpopulated_view(Preflight *p, Error *err);
+NODISCARD bool check_user_mapping(Preflight *p, Error *err);
+NODISCARD bool check_other_slot(Preflight *p, Error *err);
+NODISCARD bool check_filter_foreign_key(Preflight *p, Error *err);
+NODISCARD bool check_follow_wraparound_vacuum(Preflight *p, Error *err);
+
+/* absent.c */
+NODISCARD bool check_dest_createdb(Preflight *p, Error *err);
+NODISCARD bool check_dest_locale_there(Preflight *p, Error *err);
+
+/* settings.c */
+NODISCARD bool check_dest_settings(Preflight *p, Error *err);
+NODISCARD bool check_security_label(Preflight *p, Error *err);
+NODISCARD bool check_data_only_trigger(Preflight *p, Error *err);
+
+/* estimate.c */
+NODISCARD bool check_estimate(Preflight *p, Error *err);
 
 /* --- pieces of SQL --- */
 

@@ -52,7 +52,9 @@ static bool check_connections(Preflight *p, DbSide side, CheckId check, Error *e
                                  arena_printf(p->scratch, "database %s", database)};
     const char *const owners[] = {"SYSTEM", arena_printf(p->scratch, "ROLE %s", role),
                                   arena_printf(p->scratch, "DATABASE %s", database)};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
+    /* The limit of a database that is yet to be made is the source's, and is looked at there. */
+    size_t limits = side == DB_DEST && p->input->dest_absent ? COUNT_OF(names) - 1 : COUNT_OF(names);
+    for (size_t i = 0; i < limits; i++) {
         int64_t left = db_int64(rows, 0, (int)(2 * i));
         if (db_is_null(rows, 0, (int)(2 * i)) || left >= more)
             continue;

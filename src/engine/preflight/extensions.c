@@ -1,5 +1,6 @@
 /* Extensions of the source: can the destination have them, in the same version, and may its role make them? */
 #include "engine/preflight/check.h"
+#include "engine/preflight/preload.h"
 
 #include <fnmatch.h>
 
@@ -44,9 +45,11 @@ char *extension_package(Arena *arena, const char *extension, int major) {
 static const char source_sql[] = "SELECT e.extname, pg_catalog.quote_ident(e.extname), e.extversion"
                                  " FROM pg_catalog.pg_extension e WHERE e.extname <> 'plpgsql' ORDER BY e.extname";
 
-/* (name, version it would get or has, is it there, (name, version) pairs follow in versions_sql) */
+/* (name, version it would get or has, is it there, (name, version) pairs follow in versions_sql). A database that is
+ * yet to be made has none. */
 static const char available_sql[] = "SELECT a.name, COALESCE(a.installed_version, a.default_version),"
                                     " a.installed_version IS NOT NULL FROM pg_catalog.pg_available_extensions a";
+static const char default_sql[] = "SELECT a.name, a.default_version, false FROM pg_catalog.pg_available_extensions a";
 
 /* "name version" -> does creating it need a superuser? Trusted extensions came with 13. */
 static const char *versions_sql(Preflight *p) {
@@ -89,10 +92,11 @@ bool check_extensions(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *source = NULL;
     CLEANUP(db_result_freep) DbResult *available = NULL;
     CLEANUP(db_result_freep) DbResult *versions = NULL;
+    PreloadSubjectVec subjects = {0};
     if (p->input->options->data_only)
         return true;
     if (!preflight_query(p, DB_SOURCE, source_sql, &source, err) ||
-        !preflight_query(p, DB_DEST, available_sql, &available, err) ||
+        !preflight_query(p, DB_DEST, p->input->dest_absent ? default_sql : available_sql, &available, err) ||
         !preflight_query(p, DB_DEST, versions_sql(p), &versions, err))
         return false;
     const RowIndex *available_index = row_index_new(p->scratch, available, 0);
@@ -105,6 +109,7 @@ bool check_extensions(Preflight *p, Error *err) {
             report_extension_missing(p, name, quoted);
             continue;
         }
+        vec_push(p->scratch, &subjects, ((PreloadSubject){name, quoted, db_bool(available, found, 2)}));
         const char *theirs = db_text(available, found, 1);
         bool has_ours = row_index_find(versions_index, arena_printf(p->scratch, "%s %s", name, ours)) >= 0;
         if (strcmp(ours, theirs) != 0)
@@ -113,5 +118,5 @@ bool check_extensions(Preflight *p, Error *err) {
         if (!may_all && !db_bool(available, found, 2) && version >= 0 && db_bool(versions, version, 1))
             report_extension_privilege(p, quoted);
     }
-    return true;
+    return preload_check(p, &subjects, err);
 }

@@ -19,7 +19,7 @@ bool check_follow_replication(Preflight *p, Error *err) {
                          " AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname = 'rds_replication'"
                          "  AND pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER')) ORDER BY r.rolname = session_user",
                          &may, err) ||
-        !provider_of_source(p, &provider, err))
+        !provider_of(p, DB_SOURCE, &provider, err))
         return false;
     for (int i = 0; i < db_rows(may); i++) {
         const char *role = db_text(may, i, 0);

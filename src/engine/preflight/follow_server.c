@@ -56,7 +56,7 @@ typedef struct SettingRemedy {
 static bool report_setting(Preflight *p, const SettingRemedy *remedy, const char *message, Error *err) {
     Provider provider = PROVIDER_SELF;
 
-    if (!provider_of_source(p, &provider, err))
+    if (!provider_of(p, DB_SOURCE, &provider, err))
         return false;
     finding_add(p, remedy->check, "", message,
                 provider_setting(p->scratch, provider, remedy->setting, remedy->value, remedy->restart));

@@ -1,5 +1,5 @@
-/* What the definitions need at the destination: tablespaces, collations, a superuser's rights, libraries. Extensions
- * and roles are in files of their own. */
+/* What the definitions need at the destination: collations, a superuser's rights, libraries. Extensions, roles and
+ * tablespaces are in files of their own. */
 #include "engine/preflight/check.h"
 
 static bool definitions_move(const Preflight *p) {
@@ -26,72 +26,6 @@ static bool each_missing(Preflight *p, const DbResult *source, const RowIndex *i
     return true;
 }
 
-/* --- tablespaces --- */
-
-static void report_tablespace_missing(Preflight *p, const DbResult *source, int row) {
-    const char *const values[] = {db_text(source, row, 3), db_text(source, row, 4)};
-    finding_add(p, CHECK_TABLESPACE_MISSING, template_fill(p->scratch, "tablespace {1}", values, 2),
-                template_fill(p->scratch, "{2} is in tablespace {1}, which the destination does not have", values, 2),
-                template_fill(p->scratch, "CREATE TABLESPACE {1} LOCATION '/path/on/the/destination';", values, 2));
-}
-
-static void report_tablespace_closed(Preflight *p, const DbResult *source, int row) {
-    const char *const values[] = {db_text(source, row, 3), p->dest_role.quoted};
-    finding_add(p, CHECK_TABLESPACE_PRIVILEGE, template_fill(p->scratch, "tablespace {1}", values, 2),
-                template_fill(p->scratch, "role {2} may not use tablespace {1} of the destination", values, 2),
-                template_fill(p->scratch, "GRANT CREATE ON TABLESPACE {1} TO {2};", values, 2));
-}
-
-bool check_tablespaces(Preflight *p, Error *err) {
-    CLEANUP(db_result_freep) DbResult *source = NULL;
-    CLEANUP(db_result_freep) DbResult *there = NULL;
-    CLEANUP(db_result_freep) DbResult *open = NULL;
-    if (!definitions_move(p))
-        return true;
-    if (!preflight_query(
-            p, DB_SOURCE,
-            "SELECT n.nspname, COALESCE(o.relname, c.relname), s.spcname, pg_catalog.quote_ident(s.spcname),"
-            " CASE WHEN c.relkind IN ('i', 'I') THEN 'index ' ELSE 'table ' END"
-            " || pg_catalog.format('%I.%I', n.nspname, c.relname)"
-            " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace"
-            " LEFT JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid"
-            " LEFT JOIN pg_catalog.pg_class o ON o.oid = x.indrelid"
-            " WHERE " SQL_USER_SCHEMA " ORDER BY s.spcname, n.nspname, c.relname",
-            &source, err))
-        return false;
-    if (db_rows(source) == 0)
-        return true;
-    if (!preflight_query(p, DB_DEST, "SELECT s.spcname FROM pg_catalog.pg_tablespace s", &there, err) ||
-        !preflight_query(p, DB_DEST,
-                         "SELECT s.spcname FROM pg_catalog.pg_tablespace s"
-                         " WHERE pg_catalog.has_tablespace_privilege(s.oid, 'CREATE')"
-                         " OR s.oid = (SELECT d.dattablespace FROM pg_catalog.pg_database d"
-                         "  WHERE d.datname = pg_catalog.current_database())",
-                         &open, err))
-        return false;
-    const RowIndex *there_index = row_index_new(p->scratch, there, 0);
-    if (!each_missing(p, source, there_index, report_tablespace_missing, err))
-        return false;
-    /* Those that are there and closed: what is not there was reported just now. */
-    const RowIndex *open_index = row_index_new(p->scratch, open, 0);
-    const char *reported = "";
-    for (int row = 0; row < db_rows(source); row++) {
-        const char *name = db_text(source, row, 2);
-        if (strcmp(reported, name) == 0 || row_index_find(there_index, name) < 0 ||
-            row_index_find(open_index, name) >= 0)
-            continue;
-        bool passes = false;
-        if (!preflight_passes(p, db_text(source, row, 0), db_text(source, row, 1), &passes, err))
-            return false;
-        if (passes) {
-            reported = name;
-            report_tablespace_closed(p, source, row);
-        }
-    }
-    return true;
-}
-
 /* --- collations --- */
 
 static void report_collation(Preflight *p, const DbResult *source, int row) {
@@ -103,6 +37,22 @@ static void report_collation(Preflight *p, const DbResult *source, int row) {
 }
 
 /* Collations of pg_catalog come from the operating system at initdb and are in no dump; others are dumped. */
+/* Of the encoding that the database has there, or gets when it is made: the source's. */
+static bool dest_collations(Preflight *p, DbResult **ret_rows, Error *err) {
+    char *encoding = NULL;
+    DbConn *named_by = p->input->dest_absent ? p->input->source : p->input->dest;
+
+    if (!db_query_value(named_by, p->scratch, "SELECT pg_catalog.current_setting('server_encoding')", 0, NULL,
+                        &encoding, err))
+        return false;
+    const char *const params[] = {encoding};
+    return db_query(p->input->dest,
+                    "SELECT l.collname FROM pg_catalog.pg_collation l"
+                    " WHERE l.collencoding IN (-1, pg_catalog.pg_char_to_encoding($1))"
+                    " AND l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace",
+                    1, params, ret_rows, err);
+}
+
 bool check_collations(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *source = NULL;
     CLEANUP(db_result_freep) DbResult *dest = NULL;
@@ -140,12 +90,7 @@ bool check_collations(Preflight *p, Error *err) {
         return false;
     if (db_rows(source) == 0)
         return true;
-    if (!preflight_query(p, DB_DEST,
-                         "SELECT l.collname FROM pg_catalog.pg_collation l WHERE l.collencoding IN (-1,"
-                         " (SELECT d.encoding FROM pg_catalog.pg_database d"
-                         "  WHERE d.datname = pg_catalog.current_database()))"
-                         " AND l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace",
-                         &dest, err))
+    if (!dest_collations(p, &dest, err))
         return false;
     return each_missing(p, source, row_index_new(p->scratch, dest, 0), report_collation, err);
 }

@@ -74,10 +74,27 @@ static void report_cut(Preflight *p, CheckId check) {
     vec_push(p->arena, p->findings, summary);
 }
 
+/* Questions to the destination's database, which may be yet to be made, and those that are asked only then. */
+static const CheckFunc of_database[] = {check_same_database, check_dest_create, check_dest_schema_create,
+                                        check_encoding,      check_locale,      check_dest_event_trigger,
+                                        check_content};
+static const CheckFunc of_absent[] = {check_dest_createdb, check_dest_locale_there};
+
+static bool is_among(CheckFunc function, const CheckFunc *functions, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (functions[i] == function)
+            return true;
+    return false;
+}
+
 /* Named by its first row. */
 static bool is_wanted(const Preflight *p, size_t first) {
     static const char follow[] = "FOLLOW_";
+    CheckFunc function = check_functions[first];
 
+    if (p->input->dest_absent ? is_among(function, of_database, COUNT_OF(of_database))
+                              : is_among(function, of_absent, COUNT_OF(of_absent)))
+        return false;
     return p->input->options->follow || strncmp(preflight_checks[first].id, follow, strlen(follow)) != 0;
 }
 
@@ -100,7 +117,8 @@ static bool run_checks(Preflight *p, Error *err) {
     return true;
 }
 
-bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings, Error *err) {
+bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings, Estimate *ret_estimate,
+                   Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const MigrateOptions *options = input->options;
     FindingVec findings = {0};
@@ -117,5 +135,7 @@ bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_fi
         !run_checks(&p, err))
         return false;
     *ret_findings = findings;
+    if (ret_estimate != NULL)
+        *ret_estimate = p.estimate;
     return true;
 }

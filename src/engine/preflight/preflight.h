@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "model/estimate.h"
 #include "model/finding.h"
 #include "model/options.h"
 #include "pg/query.h"
@@ -17,9 +18,29 @@ typedef struct PreflightInput {
     const MigrateOptions *options;
     bool resuming; /* the destination holds our own unfinished work: emptiness and clashes are not checked */
     const char *state_dir;
+    bool dest_absent;              /* its database is yet to be made: `dest` is another one of the server */
+    bool instance_follows;         /* roles and database are made before the migration begins (engine/instance) */
+    const DbTarget *source_target; /* for further sessions; NULL = none are tried */
+    const Stop *stop;
 } PreflightInput;
 
-NODISCARD bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings, Error *err);
+/* ret_estimate may be NULL; see model/estimate.h. */
+NODISCARD bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings,
+                             Estimate *ret_estimate, Error *err);
+
+/* What a safe mend (model/finding.h) is to be carried out. */
+typedef struct Mend {
+    const char *side; /* "source" or "destination" */
+    const char *statement;
+} Mend;
+typedef VEC(Mend) MendVec;
+
+/* Runs exactly these statements, or none: each has to be the safe fix of one of `findings`, which were found just now;
+ * else FINDINGS_CHANGED. One transaction per side. Both are committed behind the last statement of either: only when
+ * the second COMMIT fails is one side mended and the other not, which harms nothing. Both connections are to be opened
+ * anew behind it: settings of a database are of new sessions. */
+NODISCARD bool preflight_mend(const PreflightInput *input, const FindingVec *findings, const MendVec *mends,
+                              Error *err);
 
 /* A statement that lists what a user has in a database: (key, kind, DROP's word or "", name), where two databases have
  * the same key the objects clash (content.c). */

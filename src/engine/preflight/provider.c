@@ -58,13 +58,13 @@ static const Wording wordings[PROVIDER_MAX_] = {
         },
 };
 
-bool provider_of_source(Preflight *p, Provider *ret_provider, Error *err) {
+bool provider_of(Preflight *p, DbSide side, Provider *ret_provider, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     /* Each in a column of its own; PROVIDER_SELF is what is left. */
     const char *sql = arena_printf(p->scratch, "SELECT %s, %s, %s", wordings[PROVIDER_RDS].is_it,
                                    wordings[PROVIDER_CLOUD_SQL].is_it, wordings[PROVIDER_AZURE].is_it);
 
-    if (!preflight_query(p, DB_SOURCE, sql, &row, err))
+    if (!preflight_query(p, side, sql, &row, err))
         return false;
     *ret_provider = PROVIDER_SELF;
     for (int i = 0; i + 1 < PROVIDER_MAX_ && db_rows(row) == 1; i++)

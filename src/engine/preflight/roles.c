@@ -141,18 +141,49 @@ static bool role_use_gather(Preflight *p, const DbResult *used, int *row, RoleUs
     return true;
 }
 
+/* Are roles that lack, and memberships, made before the migration begins (engine/instance)? A provider's own are not.
+ */
+static const char made_sql[] =
+    "SELECT r.rolsuper OR r.rolcreaterole FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
+
+static bool roles_are_made(Preflight *p, bool *ret_made, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    *ret_made = false;
+    if (!p->input->instance_follows)
+        return true;
+    if (!preflight_query(p, DB_DEST, made_sql, &row, err))
+        return false;
+    *ret_made = db_rows(row) == 1 && db_bool(row, 0, 0);
+    return true;
+}
+
+static bool is_of_provider(const char *role) {
+    static const char *const beginnings[] = {"rds", "cloudsql", "alloydb", "azure", "neon_", "cloud_admin"};
+
+    for (size_t i = 0; i < COUNT_OF(beginnings); i++)
+        if (strncmp(role, beginnings[i], strlen(beginnings[i])) == 0)
+            return true;
+    return false;
+}
+
 bool check_roles(Preflight *p, Error *err) {
+    bool made = false;
     CLEANUP(db_result_freep) DbResult *used = NULL;
     CLEANUP(db_result_freep) DbResult *dest = NULL;
     if (p->input->options->data_only)
         return true;
     const char *const params[] = {p->filtered ? "true" : "false"};
     const char *membership = db_major(p->input->dest) >= 16 ? "SET" : "MEMBER";
-    if (!db_query(p->input->source, roles_used_sql, 1, params, &used, err) ||
+    if (!roles_are_made(p, &made, err) || !db_query(p->input->source, roles_used_sql, 1, params, &used, err) ||
         !preflight_query(
             p, DB_DEST,
-            arena_printf(p->scratch, "SELECT r.rolname, pg_catalog.pg_has_role(r.oid, '%s') FROM pg_catalog.pg_roles r",
-                         membership),
+            /* Before 16 whoever may make roles may give any but a superuser's. */
+            arena_printf(p->scratch,
+                         "SELECT r.rolname, pg_catalog.pg_has_role(r.oid, '%s'), %s FROM pg_catalog.pg_roles r",
+                         membership,
+                         db_major(p->input->dest) >= 16 ? "pg_catalog.pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')"
+                                                        : "NOT r.rolsuper"),
             &dest, err))
         return false;
     const RowIndex *index = row_index_new(p->scratch, dest, 0);
@@ -161,9 +192,9 @@ bool check_roles(Preflight *p, Error *err) {
         if (!role_use_gather(p, used, &row, &use, err))
             return false;
         int found = row_index_find(index, use.name);
-        if (found < 0 && use.owned + use.granted + use.named > 0)
+        if (found < 0 && use.owned + use.granted + use.named > 0 && (!made || is_of_provider(use.name)))
             report_role_missing(p, &use);
-        else if (found >= 0 && use.owned > 0 && !db_bool(dest, found, 1))
+        else if (found >= 0 && use.owned > 0 && !db_bool(dest, found, 1) && !(made && db_bool(dest, found, 2)))
             report_role_not_member(p, &use);
     }
     return true;

@@ -148,7 +148,8 @@ static void tell_failed(DbConn *dest, Arena *arena, const char *what, const char
         triggers[0] == '\0' ? "mend the rows" : arena_printf(arena, "see to the event triggers (%s)", triggers);
     NotMoved item = {.kind = "not validated",
                      .object = arena_strdup(arena, what),
-                     .reason = arena_printf(arena, "%s; %s, then on the destination: %s", why->message, mend, sql)};
+                     .reason = arena_printf(arena, "%s; %s, then on the destination: %s", why->message, mend, sql),
+                     .sql = arena_strdup(arena, sql)};
 
     log_error_value(LOG_ERROR, why);
     if (strcmp(what, NOTE) != 0) /* of a key that is in the list itself */

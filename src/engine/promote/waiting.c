@@ -18,6 +18,7 @@
 #include "engine/load/serial.h"
 #include "engine/schema/dump.h"
 #include "engine/schema/filter.h"
+#include "engine/schema/tablespaces.h"
 
 #include <string.h>
 
@@ -67,7 +68,9 @@ static bool read_archive(Promote *promote, Error *err) {
 
     buf_init(&archive, ARCHIVE_MAX);
     if (!dump(promote, &archive, err) || !buf_ok(&archive, "the schema archive", err) ||
-        !toc_parse(promote->waiting.arena, archive.data, archive.len, &waiting->toc, err))
+        !toc_parse(promote->waiting.arena, archive.data, archive.len, &waiting->toc, err) ||
+        !schema_map_tablespaces(promote->waiting.arena, promote->params->source, promote->params->dest,
+                                promote->params->options, &waiting->toc, err))
         return false;
     if (!schema_select(promote->waiting.arena, &waiting->toc, promote->params->options, &selection, err)) {
         const Error why = *err; /* a filter that matches nothing any more */

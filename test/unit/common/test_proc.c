@@ -357,10 +357,10 @@ static void test_tied(void **state UNUSED) {
 /* Started by somebody who is gone already, or by hand. */
 static void test_tied_to_another(void **state UNUSED) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    char *words[] = {arena_strdup(arena, "tied"), arena_printf(arena, "%d", (int)getpid()),
+    char *words[] = {arena_strdup(arena, "tied"), arena_printf(arena, "%d", (int)getpid()), arena_strdup(arena, "-"),
                      arena_strdup(arena, "/bin/true"), NULL};
+    assert_int_equal(proc_tied_main(4, words), 127);
     assert_int_equal(proc_tied_main(3, words), 127);
-    assert_int_equal(proc_tied_main(2, words), 127);
     prctl(PR_SET_PDEATHSIG, 0);
 }
 
@@ -371,6 +371,22 @@ static void test_tied_to_nothing(void **state UNUSED) {
     assert_string_equal(err.message,
                         "/no/such/program failed with status 127: cannot start /no/such/program: No such file"
                         " or directory");
+}
+
+/* As whom the tests run may be anybody; only root can become somebody else. */
+static void test_another_user(void **state UNUSED) {
+    Error err;
+    ProcSpec spec = *SHELL("id -un; umask");
+
+    spec.user = "no-such-user";
+    assert_false(proc_run(&spec, NULL, &err));
+    assert_non_null(strstr(err.message, "status 127: cannot become user no-such-user"));
+    if (getuid() != 0)
+        return;
+    spec.user = "nobody";
+    assert_prints(&spec, "nobody\n0077\n");
+    spec.tied = true;
+    assert_prints(&spec, "nobody\n0077\n");
 }
 
 int main(int argc, char **argv) {
@@ -401,6 +417,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_tied),
         cmocka_unit_test(test_tied_to_another),
         cmocka_unit_test(test_tied_to_nothing),
+        cmocka_unit_test(test_another_user),
     };
     return cmocka_run_group_tests(tests, leaks_begin, leaks_end);
 }

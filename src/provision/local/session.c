@@ -1,0 +1,71 @@
+/* Connections to the servers of an instance. */
+#include "common/clock.h"
+#include "pg/conn.h"
+#include "pg/password.h"
+#include "pg/query.h"
+#include "provision/local/internal.h"
+
+#include <string.h>
+
+static const int64_t patience_us = 60 * USEC_PER_SEC;
+
+/* 'it\'s', as libpq has values of key=value. */
+static const char *quote_value(Arena *arena, const char *value) {
+    size_t used = 0;
+    char *quoted = arena_alloc(arena, 2 * strlen(value) + 3);
+
+    quoted[used++] = '\'';
+    for (const char *at = value; *at != '\0'; at++) {
+        if (*at == '\'' || *at == '\\')
+            quoted[used++] = '\\';
+        quoted[used++] = *at;
+    }
+    quoted[used++] = '\'';
+    return quoted;
+}
+
+static DbTarget target_of(const char *conninfo) {
+    return (DbTarget){.side = DB_DEST, .conninfo = conninfo, .job_id = "provision"};
+}
+
+bool session_open(const Local *local, const Server *server, DbConn **ret_conn, Error *err) {
+    const char *conninfo = arena_printf(local->arena, "host=%s port=%d user=postgres dbname=postgres",
+                                        quote_value(local->arena, server->run), server->port);
+    const DbTarget target = target_of(conninfo);
+
+    return db_open_patient(&target, "provision", local->call->stop, patience_us, ret_conn, err);
+}
+
+bool session_exec(const Local *local, const char *sql, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+
+    return session_open(local, &local->primary, &conn, err) && db_exec(conn, sql, err);
+}
+
+/* The way of an application: TCP, with the certificate that it is told. */
+static bool try_login(const Local *local, const char *password, bool *ret_good, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+    const char *authority = arena_printf(local->arena, "%s/ca.crt", local->tls);
+    const char *conninfo = arena_printf(
+        local->arena,
+        "host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=verify-full sslrootcert=%s password=%s",
+        local->primary.port, quote_value(local->arena, authority), quote_value(local->arena, password));
+    const DbTarget target = target_of(conninfo);
+
+    *ret_good = db_open_patient(&target, "provision", local->call->stop, patience_us, &conn, err);
+    return *ret_good || err->reason == REASON_LOGIN_REFUSED;
+}
+
+bool session_password(Local *local, Error *err) {
+    const char *wanted = local->spec->password != NULL ? local->spec->password : local->made_up;
+    CLEANUP(db_closep) DbConn *conn = NULL;
+    bool good = false;
+
+    if (wanted == NULL)
+        return true;
+    if (!try_login(local, wanted, &good, err) || good)
+        return good;
+    if (!session_open(local, &local->primary, &conn, err) || !db_set_password(conn, "postgres", wanted, err))
+        return false;
+    return try_login(local, wanted, &good, err) && good;
+}

@@ -1,0 +1,272 @@
+"""Jobs into servers that the service makes: the whole life of one, load mode, and what may happen to it."""
+import os
+import shutil
+import signal
+import tempfile
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from support.api import JOBS, LOCATION, PROFILES
+from support.cluster import base_folder, wait_until
+from support.job_table import read_rows
+from support.service import Service
+from support.trouble import SCHEMA, Writer, assert_equal
+
+INSTANCES = LOCATION + "/instances"
+PASSWORD = "of the new server"
+PRODUCTION = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "wal_level": "replica"}
+
+
+class Made:
+    """A database of a server that the service made, as tests look at databases."""
+
+    def __init__(self, service, instance, name):
+        self.service, self.instance, self.name = service, instance, name
+
+    @property
+    def cluster(self):
+        return SimpleNamespace(major=int(self.service.instance(self.instance)["databaseVersion"].split("_")[1]))
+
+    @property
+    def uri(self):
+        at = self.service.instance(self.instance)
+        return f"postgresql://{at['username']}:{quote(PASSWORD)}@{at['host']}:{at['port']}/{self.name}"
+
+    def connect(self):
+        return psycopg.connect(self.uri, autocommit=True)
+
+    def sql(self, text, *params):
+        with self.connect() as connection:
+            cursor = connection.execute(text, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+class Makers(Service):
+    def make(self, name, timeout=60, **settings):
+        operation = self.ask_to_make(name, **settings)
+        made = self.end_of(operation, timeout)
+        assert "error" not in made, (made, self.log()[-3000:])
+        return made["response"]
+
+    def ask_to_make(self, name, **settings):
+        settings = {"databaseVersionName": "POSTGRES_15", "rootPassword": PASSWORD, "tier": "db-custom-1-1024", **settings}
+        return self.good(self.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId=name))
+
+    def instance(self, name):
+        return self.good(self.get(f"{INSTANCES}/{name}"))
+
+    def postmaster(self, name):
+        """Its process, by its file; None = there is none."""
+        root = os.path.join(self.folder, "instances")
+        (folder,) = [f for f in os.listdir(root) if f.startswith(name + "-")]
+        with open(os.path.join(root, folder, "data", "postmaster.pid"), encoding="ascii") as file:
+            return int(file.readline())
+
+    def crash(self, name):
+        """All of a server at once, as when the machine goes down."""
+        leader = self.postmaster(name)
+        pids = [leader, *children_of(leader)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def wait(self, condition, what, timeout=90):
+        """With the log and how all stands when it does not come to pass."""
+        try:
+            return wait_until(condition, timeout, what)
+        except AssertionError as error:
+            stand = [self.get(path).text for path in (INSTANCES, JOBS, LOCATION + "/operations")]
+            raise AssertionError(f"{error}\n{stand}\n{self.log()[-6000:]}") from None
+
+    def drop_all(self):
+        """In the end nothing of the instances is left."""
+        for item in self.good(self.get(INSTANCES)).get("instances", []):
+            name = item["name"].rsplit("/", 1)[1]
+            if self.get(f"{PROFILES}/{name}").status == 200:
+                self.end_of(self.good(self.delete(f"{PROFILES}/{name}", force=True)))
+            else:
+                self.end_of(self.good(self.delete(f"{INSTANCES}/{name}", force=True)))
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+@pytest.fixture
+def folder():
+    """Short, as the paths of sockets are to be, and open to whom the servers run as."""
+    path = tempfile.mkdtemp(prefix="pgc-", dir=base_folder())
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def service(folder, source):
+    with Makers(os.path.join(folder, "state")) as running:
+        yield running
+        if running.process.poll() is not None:
+            running.start()
+        for job in running.good(running.get(JOBS)).get("migrationJobs", []):
+            running.end_of(running.good(running.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
+        running.drop_all()
+
+
+@pytest.fixture
+def shop(source):
+    database = source.createdb("shop")
+    database.sql(SCHEMA)
+    yield database
+    database.drop()
+
+
+def test_from_nothing_to_the_primary(service, source, shop):
+    """Made, filled in load mode, followed, promoted; it stays when job and profile are gone, until it is removed by name."""
+    profile = service.make("new")
+    assert profile["state"] == "READY" and profile["cloudsql"]["cloudSqlId"] == "new"
+    assert "password" not in str(service.instance("new")).lower()
+    assert service.instance("new")["mode"] == "MIGRATING"
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop"])
+    service.done("move", "start", timeout=90)
+    modes = set()
+    service.wait(lambda: modes.add(service.instance("new").get("mode")) or
+                 service.job("move").get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
+    assert "LOAD" in modes, modes
+    new = Made(service, "new", "shop")
+    settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", list(PRODUCTION)))
+    assert settings == PRODUCTION and service.instance("new")["mode"] == "MIGRATING"
+    with Writer(shop) as writer:
+        writer.wait_for(20)
+        assert service.done("move", "promote")["state"] == "COMPLETED"
+    assert_equal(shop, new)
+    service.wait(lambda: service.instance("new")["mode"] == "PRIMARY" and service.instance("new")["state"] == "RUNNABLE",
+                 "the instance to be the primary")
+    service.remove("move")
+    assert service.get(f"{PROFILES}/new").status == 404
+    assert new.sql("SELECT count(*) > 0 FROM item") == [(True,)]
+    refused = service.delete(f"{INSTANCES}/new")
+    assert refused.status == 400 and "force" in refused.text
+    gone = service.end_of(service.good(service.delete(f"{INSTANCES}/new", force=True)))
+    assert "error" not in gone and service.get(f"{INSTANCES}/new").status == 404
+    assert not [f for f in os.listdir(os.path.join(service.folder, "instances")) if f.startswith("new")]
+
+
+def test_it_goes_down_while_it_is_filled(service, source, shop):
+    """What was in it is worth nothing: it is made anew, the copy begins anew, and nothing of the first one is left on the
+    source."""
+    service.make("new")
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop"])
+    with shop.connect() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+        service.verb("move", "start")
+        service.wait(lambda: service.instance("new")["mode"] == "LOAD" and service.pids("worker"), "the load")
+        before = service.instance("new")["systemIdentifier"]
+        service.crash("new")
+        service.wait(lambda: service.instance("new").get("systemIdentifier") != before, "another server")
+        blocker.execute("COMMIT")
+    service.wait_ready("move", 120)
+    events = [e["kind"] for e in service.good(service.get(f"{JOBS}/move/events"))["events"]]
+    assert "DEST_LOST" in events, events
+    assert len(source.sql("SELECT slot_name FROM pg_replication_slots")) == 1
+    assert service.done("move", "promote")["state"] == "COMPLETED"
+    assert_equal(shop, Made(service, "new", "shop"))
+
+
+def test_it_goes_down_later(service, source, shop):
+    """A durable one is started again, with the daemon or without, and the job goes on."""
+    service.make("new")
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop"])
+    service.done("move", "start", timeout=90)
+    service.wait_ready("move", 90)
+    before = service.postmaster("new")
+    with Writer(shop) as writer:
+        writer.wait_for(10)
+        service.crash("new")
+        service.wait(lambda: service.instance("new")["state"] == "RUNNABLE" and service.postmaster("new") != before,
+                     "the server to run again")
+        writer.wait_for(20)
+        service.stop()
+        service.crash("new")
+        service.start()
+        service.wait(lambda: service.instance("new")["state"] == "RUNNABLE", "the server to run with the daemon")
+        writer.wait_for(30)
+        service.wait_ready("move", 90)
+        assert service.done("move", "promote")["state"] == "COMPLETED"
+    assert_equal(shop, Made(service, "new", "shop"))
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"databaseVersionName": "POSTGRES_98"}, ["98"]),
+    ({"databaseFlags": {"no_such_setting": "1", "work_mem": "much"}}, ["no_such_setting", "work_mem"]),
+])
+def test_what_cannot_be_made(service, source, settings, words):
+    """All that is wrong at once; a job that waits for it says so, and nothing is left."""
+    operation = service.end_of(service.ask_to_make("new", **settings))
+    for word in words:
+        assert word in operation["error"]["message"], operation
+    assert service.good(service.get(f"{PROFILES}/new"))["state"] == "FAILED"
+    service.profile("old", source)
+    body = {"type": "CONTINUOUS", "source": f"{PROFILES}/old", "destination": f"{PROFILES}/new"}
+    made = service.end_of(service.good(service.post(JOBS, body, migrationJobId="move")))
+    assert words[0] in made["error"]["message"] and service.job("move")["state"] == "FAILED"
+    service.remove("move")
+
+
+def test_its_log_can_be_read(service):
+    service.make("new")
+    operation = service.end_of(service.good(service.post(f"{INSTANCES}/new:readLog")))
+    assert "ready to accept connections" in operation["response"]["log"], operation
+
+
+@pytest.mark.turns(2)
+def test_it_goes_down_again_and_again(service, source, shop):
+    """While the job is stopped, while it begins anew, and too often; whoever resumes it then has it go on, with both databases."""
+    stats = source.createdb("stats")
+    stats.sql(SCHEMA)
+    service.make("new")
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop", "stats"])
+
+    def loads(before):
+        there = service.instance("new")
+        return there["state"] == "RUNNABLE" and there["mode"] == "LOAD" and there["systemIdentifier"] not in before
+
+    def crash(seen):
+        service.wait(lambda: loads(seen), "a server in load mode")
+        seen.append(service.instance("new")["systemIdentifier"])
+        service.crash("new")
+
+    with shop.connect() as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+        service.verb("move", "start")
+        service.wait(lambda: loads([]) and service.job("move")["state"] == "RUNNING" and service.pids("worker"), "the load")
+        service.done("move", "stop")
+        seen = []
+        crash(seen)
+        service.verb("move", "resume")
+        for _ in range(6):
+            service.wait(lambda: loads(seen) or service.job("move")["state"] == "FAILED", "another server, or the end")
+            if service.job("move")["state"] == "FAILED":
+                break
+            crash(seen)
+        assert service.job("move")["state"] == "FAILED" and "went down" in service.job("move")["error"]["message"]
+        service.verb("move", "resume")
+        service.wait(lambda: loads(seen), "the last server")
+        blocker.execute("COMMIT")
+    service.wait_ready("move", 120)
+    told = {e["message"] for e in service.good(service.get(f"{JOBS}/move/events", pageSize=1000))["events"] if e["kind"] == "DEST_LOST"}
+    assert told == {row.comment for row in read_rows() if row.event == "DEST_LOST"}
+    slots = source.sql("SELECT database FROM pg_replication_slots ORDER BY 1")
+    assert slots == [("shop",), ("stats",)]
+    assert service.done("move", "promote")["state"] == "COMPLETED"
+    for database in (shop, stats):
+        assert_equal(database, Made(service, "new", database.name))
+    stats.drop()
