@@ -18,6 +18,8 @@
 
 #include <string.h>
 
+/* In the job's "guard": the one that may be at work. */
+static const char operation_key[] = "operation";
 static const char demoting[] = "DEMOTING", guarded[] = "GUARDED";
 
 /* ---- What the job remembers ---- */
@@ -29,15 +31,27 @@ static bool is_still_asked(const Record *job, Errand errand, Error *err) {
     return errand_is_allowed(errand, &view, err);
 }
 
+typedef struct Marking {
+    const Errands *errands;
+    bool waits; /* another one is under way, asked in other words */
+} Marking;
+
 static bool mark(StoreTx *tx, void *context, Error *err) {
-    const Errands *errands = context;
+    Marking *marking = context;
+    const Errands *errands = marking->errands;
     CLEANUP(record_fini) Record job = {0};
 
     if (!job_load(tx, errands->action->owner, &job, err) || !is_still_asked(&job, ERRAND_DEMOTE, err))
         return false;
-    if (guard_is_up(&job))
+    json_t *guard = json_object_get(job.run, job_run_GUARD);
+    const char *other = json_get_string(guard, operation_key, errands->operation);
+    if (strcmp(other, errands->operation) != 0 && !operation_is_running(tx, other, &marking->waits, err))
+        return false;
+    if (marking->waits)
         return true;
-    (void)json_object_set_new(job.run, job_run_GUARD, json_pack("{s:s}", guard_run_STATE, demoting));
+    if (guard == NULL)
+        (void)json_object_set_new(job.run, job_run_GUARD, guard = json_pack("{s:s}", guard_run_STATE, demoting));
+    (void)json_object_set_new(guard, operation_key, json_string(errands->operation));
     return job_save(tx, errands->arena, &job, err);
 }
 
@@ -151,8 +165,10 @@ bool demote_destination(Errands *errands, ErrandEnd *end, Error *err) {
     SeatPicture picture = {0};
     bool ok = errand_look_at(errands, "", &picture, err);
 
+    Marking marking = {.errands = errands};
     if (ok && !errand_is_begun(&picture))
-        ok = store_write(errands->this->config.store, errands->arena, mark, errands, err) && begin(errands, err);
+        ok = store_write(errands->this->config.store, errands->arena, mark, &marking, err) &&
+             (marking.waits || begin(errands, err));
     else if (ok && errand_is_over(&picture))
         ok = end_demote(errands, &picture, end, err);
     seat_picture_fini(&picture);

@@ -201,6 +201,7 @@ static void set_load_params(Run *run) {
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,
         .replica_role = run->replica_role,
+        .guarded = run->guarded,
         .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
                         run->options.exclude_schemas.len >
                     0,

@@ -3,6 +3,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -62,7 +63,7 @@ def clean(cluster):
     cluster.sql("DROP SCHEMA IF EXISTS pgcrane_guard CASCADE; DROP ROLE IF EXISTS app, boss, other, mig")
 
 
-@pytest.fixture(scope="module", params=(15, 18))
+@pytest.fixture(scope="module", params=(13, 15, 17, 18))
 def servers(request, make_cluster):
     """A source with three databases."""
     major = request.param
@@ -106,10 +107,11 @@ class Guard:
     def __init__(self, folder, source, dest, databases=[SHOP, PLAIN, FRESH], job="job1"):
         self.program = Program(folder)
         self.source, self.dest, self.databases, self.job = source, dest, databases, job
+        self.dest_user = "postgres"
 
-    def run(self, action, fail=None, user="postgres", **more):
+    def run(self, action, fail=None, user=None, **more):
         start = {"action": action, "owner": self.job, "owner_name": f"name of {self.job}", "databases": more.pop("databases", self.databases),
-                 "options": {"source": self.source.uri("postgres"), "dest": self.dest.uri("postgres", user),
+                 "options": {"source": self.source.uri("postgres"), "dest": self.dest.uri("postgres", user or self.dest_user),
                              "state_dir": self.program.state_dir, "verbose": True}, **more}
         return run_worker(self.program, {k: v for k, v in start.items() if v is not None}, failpoint(fail) if fail else None)
 
@@ -259,8 +261,10 @@ def test_changes_meanwhile(guard, dest):
     assert image(dest)[2] == []
     guard.demote().done()
     Database(dest, SHOP).drop()
+    guard.prepare().done()
+    assert is_guarded(dest, SHOP)
     guard.release().done()
-    assert image(dest)[2] == []
+    assert setting(dest, SHOP) == (-1, None) and image(dest)[2] == []
 
 
 def test_a_journal_with_others_things(guard, dest):
@@ -273,6 +277,79 @@ def test_a_journal_with_others_things(guard, dest):
     dest.sql("DROP TABLE pgcrane_guard.mine")
     guard.release().done()
     assert image(dest)[2] == []
+
+
+# --- a role that is no superuser ---
+
+MIG = """CREATE ROLE mig LOGIN CREATEDB; GRANT boss TO mig; GRANT CREATE ON DATABASE postgres TO mig; GRANT pg_signal_backend TO mig"""
+GRANTS = """SELECT d.datname, d.datconnlimit, a.grantee, a.privilege_type, a.is_grantable FROM pg_database d,
+ aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a ORDER BY 1, 3, 4"""
+
+
+def unmake_mig(cluster):
+    cluster.sql("REVOKE CREATE ON DATABASE postgres FROM mig")
+
+
+@pytest.fixture
+def mig(guard, dest):
+    """Runs as that role, of a database that its role owns and one that it makes."""
+    dest.sql(MIG)
+    guard.databases, guard.dest_user = [SHOP, FRESH], "mig"
+    yield guard
+    unmake_mig(dest)
+
+
+def kept_out(cluster, database, user):
+    with pytest.raises(psycopg.OperationalError, match="CONNECT privilege|too many connections"):
+        cluster.connect(database, user).close()
+
+
+def test_an_owner(mig, dest):
+    """It keeps out whoever may connect, the owner himself too, and gives back what each of them had."""
+    before = dest.sql(GRANTS)
+    app, boss = dest.connect(SHOP, "app"), dest.connect(SHOP, "boss")
+    assert set(found(mig.demote().done())) == {"SUPERUSERS"}
+    for conn in (app, boss):
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("SELECT 1")
+    mig.prepare().done()
+    for database in (SHOP, FRESH):
+        for user in ("app", "boss"):
+            kept_out(dest, database, user)
+        dest.connect(database, "mig").close()
+    dest.sql("GRANT CONNECT ON DATABASE shop TO other")
+    run = mig.release().done()
+    assert [text for text in events(run) if "grants to connect to database shop" in text]
+    dest.sql("REVOKE CONNECT ON DATABASE shop FROM other")
+    assert [row for row in dest.sql(GRANTS) if row[0] != FRESH] == before
+    assert setting(dest, FRESH) == (20, None)
+    dest.connect(FRESH, "app").close()
+
+
+def test_an_owner_is_killed(mig, dest):
+    before = dest.sql(GRANTS)
+    for point in ("demote.begun", "demote.before_commit", "demote.committed", "instance.database_made", "demote.committed:kill:2"):
+        first = mig.prepare if point.startswith("instance") or point.endswith("2") else mig.demote
+        killed(first(kill(point)))
+        mig.prepare().done()
+        kept_out(dest, FRESH, "app")
+        for broken in ("release.before_commit", "release.committed", "release.forgotten"):
+            killed(mig.release(kill(broken)))
+        mig.release().done()
+        assert [row for row in dest.sql(GRANTS) if row[0] != FRESH] == before and setting(dest, FRESH) == (20, None), point
+        Database(dest, FRESH).drop()
+    assert image(dest)[2] == []
+
+
+def test_an_owner_without_rights(mig, dest):
+    """Each of them is told, with what would help."""
+    dest.sql("REVOKE boss FROM mig; REVOKE CREATE ON DATABASE postgres FROM mig; REVOKE pg_signal_backend FROM mig")
+    dest.sql("SET ROLE app; GRANT CONNECT ON DATABASE shop TO other")
+    run = mig.demote()
+    run.failed("PREFLIGHT_FAILED")
+    fixes = " ".join(f["fix"] for f in found(run)["RIGHTS"])
+    assert "GRANT boss TO mig" in fixes and "GRANT CREATE ON DATABASE postgres TO mig" in fixes
+    assert "app" in found(run)["GRANTORS"][0]["message"] and "SIGNALS" in found(run)
 
 
 # --- the checks ---
@@ -317,7 +394,7 @@ def test_settings_of_the_server(guard, dest, tmp_path):
     dest.sql("CREATE SUBSCRIPTION sub CONNECTION '' PUBLICATION p WITH (connect = false)", db=SHOP)
     run = guard.demote(user="mig")
     run.failed("PREFLIGHT_FAILED")
-    assert {"RIGHTS", "READ_ONLY", "SUBSCRIPTION"} <= set(found(run)) and "ALTER ROLE mig SUPERUSER" in found(run)["RIGHTS"][0]["fix"]
+    assert {"RIGHTS", "READ_ONLY", "SUBSCRIPTION"} <= set(found(run))
     assert "sub" in found(run)["SUBSCRIPTION"][0]["message"]
     dest.sql("ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub", db=SHOP)
     folder = tmp_path / "received"
@@ -360,7 +437,7 @@ def test_what_a_load_would_meet(guard, servers, dest, own_cluster, tmp_path):
 def test_older_server(tmp_path, own_cluster, servers):
     """Told with all that is told of an instance: version, and (there) a standby."""
     source, _ = servers
-    if source.major == 15:
+    if source.major <= 15:
         pytest.skip("nothing older here")
     older = own_cluster("demote_older", major=15)
     run = Guard(tmp_path / "worker", source, older).demote()
@@ -485,6 +562,18 @@ def test_deleted_while_the_server_is_away(service, servers, dest):
     assert image(dest) == before
 
 
+def test_deleted_while_it_is_being_guarded(service, servers, dest):
+    """Whatever comes first, nothing is left; nor when it was asked for twice, in other words."""
+    before = image(dest)
+    for pause in (0, 0.4, 0.8, 1.2):
+        service.job_of(f"move{int(pause * 10)}", servers[0], dest, [SHOP])
+        service.verb(f"move{int(pause * 10)}", "demoteDestination")
+        service.verb(f"move{int(pause * 10)}", "demoteDestination", {"allowNonEmpty": True})
+        time.sleep(pause)
+        service.remove(f"move{int(pause * 10)}", timeout=60)
+        assert image(dest) == before, pause
+
+
 def test_failed_job(service, servers, dest):
     """It stays guarded until somebody asks for it back."""
     before = image(dest)
@@ -524,3 +613,26 @@ def test_sessions_killed(service, servers, dest):
     assert image(dest) == before
     assert_equal(Database(servers[0], SHOP), Database(dest, SHOP))
     service.remove("move")
+
+
+def test_a_job_of_an_owner(service, servers, dest):
+    """The source's grants do not open what the guard has closed; they are told."""
+    source, _ = servers
+    dest.sql(MIG)
+    before = [row for row in dest.sql(GRANTS) if row[0] == SHOP and row[3] == "CONNECT"]
+    source.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE shop TO app")
+    service.profile("from", source)
+    service.profile("to", dest, user="mig")
+    service.create_job("move", "from", "to", [SHOP], dumpFlags={"dumpFlags": [{"name": "no-owner", "value": "true"}]})
+    service.done("move", "demoteDestination")
+    service.done("move", "start")
+    service.wait_ready("move", 90)
+    kept_out(dest, SHOP, "app")
+    service.done("move", "promote", timeout=60)
+    dest.connect(SHOP, "app").close()
+    service.wait_for("move", "COMPLETED")
+    wait_until(lambda: "destinationGuard" not in service.job("move"), what="the guard to be gone")
+    assert [row for row in dest.sql(GRANTS) if row[0] == SHOP and row[3] == "CONNECT"] == before and image(dest)[2] == []
+    source.sql("ALTER DATABASE shop RESET ALL; GRANT CONNECT, TEMPORARY ON DATABASE shop TO PUBLIC; REVOKE ALL ON DATABASE shop FROM app")
+    service.remove("move")
+    unmake_mig(dest)

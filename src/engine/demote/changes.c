@@ -31,6 +31,10 @@ DemoteChange demote_change_from_name(const char *name) {
     return change;
 }
 
+bool demote_is_change_of(DemoteChange change, bool superuser) {
+    return superuser != (change == CHANGE_CONNECT);
+}
+
 const char *demote_guarded_value(DemoteChange change, const DemoteJob *job) {
     switch (change) {
     case CHANGE_LIMIT:
@@ -39,6 +43,7 @@ const char *demote_guarded_value(DemoteChange change, const DemoteJob *job) {
         return "on";
     case CHANGE_MARK:
         return job->name;
+    case CHANGE_CONNECT:
     case CHANGE_MAX_:
     default:
         return NULL;

@@ -5,6 +5,7 @@
  * are theirs. With allow_non_empty only what clashes counts, and other databases are nobody's business.
  */
 #include "engine/demote/demote_internal.h"
+#include "engine/instance/provider.h"
 #include "engine/preflight/check.h"
 #include "pg/quote.h"
 
@@ -60,16 +61,65 @@ static void add(const Check *check, DemoteFinding id, const char *object, const 
     " FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
 enum { IS_SUPER, ROLE, IS_READ_ONLY, SYNCHRONOUS, STANDBYS, LIBRARIES, SUPERUSERS };
 
-static void check_rights(const Check *check, const DbResult *row) {
+/* Of one that is no superuser. */
+#define RIGHTS_SQL                                                                                                     \
+    "SELECT pg_catalog.has_database_privilege('" DEMOTE_DATABASE "', 'CREATE')"                                        \
+    " OR pg_catalog.to_regnamespace('" DEMOTE_SCHEMA "') IS NOT NULL,"                                                 \
+    " pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')"
+#define OWNER_SQL                                                                                                      \
+    "SELECT pg_catalog.pg_has_role(d.datdba, 'USAGE'), pg_catalog.quote_ident(r.rolname),"                             \
+    " (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(g.rolname), ', ')"                                 \
+    "  FROM pg_catalog.aclexplode(d.datacl) AS a JOIN pg_catalog.pg_roles g ON g.oid = a.grantor"                      \
+    "  WHERE a.privilege_type = 'CONNECT' AND a.grantor <> d.datdba)"                                                  \
+    " FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = $1"
+
+static void note_owner(const Check *check, const char *database, const DbResult *row, const char *role) {
+    Arena *arena = check->arena;
+    const char *object = arena_printf(arena, "database %s", database);
+
+    if (!db_bool(row, 0, 0))
+        add(check, DEMOTE_RIGHTS, object,
+            arena_printf(arena, "role %s neither is a superuser nor a member of %s, who owns database %s", role,
+                         db_text(row, 0, 1), database),
+            arena_printf(arena, "GRANT %s TO %s; -- on the destination", db_text(row, 0, 1), role));
+    if (!db_is_null(row, 0, 2))
+        add(check, DEMOTE_GRANTORS, object,
+            arena_printf(arena,
+                         "CONNECT on database %s was granted by %s, who alone could give it back after the promote",
+                         database, db_text(row, 0, 2)),
+            "have the owner of the database grant it in their place, or use a superuser");
+}
+
+static bool check_owners(const Check *check, const char *role, Error *err) {
+    const InstanceList *list = check->input->list;
+
+    for (size_t i = 0; i < list->databases.len; i++) {
+        CLEANUP(db_result_freep) DbResult *row = NULL;
+        const char *database = list->databases.items[i].name;
+
+        if (!db_query(check->input->conn, OWNER_SQL, 1, &database, &row, err))
+            return error_wrap(err, "looking who owns database %s", database);
+        if (db_rows(row) == 1)
+            note_owner(check, database, row, role);
+    }
+    return true;
+}
+
+static bool check_rights(const Check *check, const char *role, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
     Arena *arena = check->arena;
 
-    if (!db_bool(row, 0, IS_SUPER))
-        add(check, DEMOTE_RIGHTS, "",
-            arena_printf(arena,
-                         "role %s is no superuser: a guard would keep it out like all others, or would keep out nobody",
-                         db_text(row, 0, ROLE)),
-            arena_printf(arena, "ALTER ROLE %s SUPERUSER; -- on the destination, until the migration is done",
-                         db_text(row, 0, ROLE)));
+    if (!db_query(check->input->conn, RIGHTS_SQL, 0, NULL, &row, err))
+        return error_wrap(err, "asking the destination for our rights");
+    if (!db_bool(row, 0, 0))
+        add(check, DEMOTE_RIGHTS, "database " DEMOTE_DATABASE,
+            arena_printf(arena, "role %s may not keep its journal in database " DEMOTE_DATABASE, role),
+            arena_printf(arena, "GRANT CREATE ON DATABASE " DEMOTE_DATABASE " TO %s; -- on the destination", role));
+    if (!db_bool(row, 0, 1))
+        add(check, DEMOTE_SIGNALS, "",
+            arena_printf(arena, "role %s may not end sessions of others: those that are there may write on", role),
+            arena_printf(arena, "GRANT pg_signal_backend TO %s; -- on the destination", role));
+    return check_owners(check, role, err);
 }
 
 static void check_settings(const Check *check, const DbResult *row) {
@@ -130,10 +180,9 @@ static bool check_server(const Check *check, Error *err) {
         return error_wrap(err, "looking at the destination");
     if (db_rows(row) != 1)
         return error_set(err, REASON_SQL_FAILED, "the destination's role is not in pg_roles");
-    check_rights(check, row);
     check_settings(check, row);
     check_preloaded(check, row);
-    return true;
+    return db_bool(row, 0, IS_SUPER) || check_rights(check, db_text(row, 0, ROLE), err);
 }
 
 /* ---- Databases of other jobs ---- */
@@ -303,14 +352,16 @@ static bool check_database(const Check *check, const char *database, Error *err)
     return ok;
 }
 
-/* Those that nobody may connect to hold nothing of a user's own; templates are copied, and nothing writes to them. */
+/* Those that nobody may connect to hold nothing of a user's own; templates are copied, and nothing writes to them. What
+ * a managed service keeps for itself is no user's. */
 static bool check_databases(const Check *check, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = arena_printf(check->arena,
+                                   "SELECT d.datname FROM pg_catalog.pg_database d WHERE d.datallowconn"
+                                   " AND NOT d.datistemplate AND d.datconnlimit <> -2 AND NOT (%s) ORDER BY 1",
+                                   provider_database_sql(check->arena, "d.datname"));
 
-    if (!db_query(check->input->conn,
-                  "SELECT d.datname FROM pg_catalog.pg_database d WHERE d.datallowconn AND NOT d.datistemplate"
-                  " AND d.datconnlimit <> -2 ORDER BY 1",
-                  0, NULL, &rows, err))
+    if (!db_query(check->input->conn, sql, 0, NULL, &rows, err))
         return error_wrap(err, "listing the databases of the destination");
     for (int row = 0; row < db_rows(rows); row++)
         if (!check_database(check, db_text(rows, row, 0), err))

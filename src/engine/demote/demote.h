@@ -1,12 +1,14 @@
 /*
  * An existing destination that is guarded against foreign writes until it is promoted, and handed back as it was.
  *
- * What the guard does to each database of a job (changes.def):
+ * What the guard does to each database of a job (changes.def), where pgcrane's role is a superuser:
  * - CONNECTION LIMIT 0. PostgreSQL lets nobody in then who is no superuser, whatever rights to connect or to own the
  *   database have been granted, and lets superusers in, as whom pgcrane works (CheckMyDatabase, postinit.c).
  * - default_transaction_read_only = on, for superusers, who get in: their transactions write nothing unless they ask
  *   for that. pgcrane's own sessions set it off.
  * - pgcrane.guard = the job, so that whoever looks at the database sees why it is closed.
+ * Where it is none, but a member of the roles that own the databases:
+ * - CONNECT is taken from all but it (connect.c). Superusers get in as ever.
  * Then sessions that were there before are ended. Who passes: a superuser who sets the setting off, and the owner, who
  * may change the database from another one. What they change is left as it is (below), and told.
  *
@@ -15,7 +17,8 @@
  *   made of it, in the transaction that makes it. Databases of the job cannot hold it: some do not exist yet.
  * - A release sets back what is still as the guard has made it. What somebody changed meanwhile stays, and is told.
  * - All of it is idempotent, and may be killed anywhere: guard.c and release.c say why.
- * - `conn` is a session in DEMOTE_DATABASE, as a superuser, in no transaction before and after.
+ * - `conn` is a session in DEMOTE_DATABASE, as a role that demote_check() finds fit, in no transaction before and
+ * after.
  * - A database is of one job; jobs with others do not get into each other's way. One thread per connection.
  */
 #pragma once

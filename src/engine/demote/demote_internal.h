@@ -9,6 +9,13 @@
     " FROM pg_catalog.pg_db_role_setting s, LATERAL pg_catalog.unnest(s.setconfig) AS c"                               \
     " WHERE s.setdatabase = d.oid AND s.setrole = 0 AND pg_catalog.strpos(c, '" name "=') = 1)"
 
+/* Who may connect, by oid, "*" behind those who may grant it; NULL = nobody. In the order of the list of grants. */
+#define DEMOTE_CONNECT_SQL                                                                                             \
+    "(SELECT pg_catalog.string_agg(a.grantee::text || CASE WHEN a.is_grantable THEN '*' ELSE '' END, ',' ORDER BY"     \
+    " a.ordinality) FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba)))"              \
+    " WITH ORDINALITY AS a (grantor, grantee, privilege_type, is_grantable, ordinality)"                               \
+    " WHERE a.privilege_type = 'CONNECT')"
+
 typedef enum DemoteChange {
 #define X(name, text, sql) CHANGE_##name,
 #include "engine/demote/changes.def"
@@ -22,9 +29,11 @@ const char *demote_change_name(DemoteChange change);
 const char *demote_change_text(DemoteChange change);
 /* CHANGE_MAX_ when there is none of that name. */
 DemoteChange demote_change_from_name(const char *name);
-/* What the guard makes of it. */
+/* How a guard closes a database depends on what pgcrane's role is there. */
+bool demote_is_change_of(DemoteChange change, bool superuser);
+/* What the guard makes of it; NULL for CONNECT, which is found out. */
 const char *demote_guarded_value(DemoteChange change, const DemoteJob *job);
-/* value NULL = it has none. NULL: the value is none that this can have. */
+/* Of all but CONNECT. value NULL = it has none. NULL: the value is none that this can have. */
 char *demote_change_sql(Arena *arena, DemoteChange change, const char *database, const char *value);
 
 /* A value that is now `now`, and was `before` when the guard made it `after`. */
@@ -45,6 +54,7 @@ NODISCARD bool demote_state_read(DbConn *conn, Arena *arena, const char *oid, co
 
 /* A transaction that nobody else's is beside: of guards, releases, and what makes and drops the journal. */
 NODISCARD bool demote_transaction(DbConn *conn, Error *err);
+NODISCARD bool demote_is_superuser(DbConn *conn, bool *ret_superuser, Error *err);
 NODISCARD bool journal_exists(DbConn *conn, bool *ret_exists, Error *err);
 NODISCARD bool journal_make(DbConn *conn, Error *err);
 
@@ -66,6 +76,15 @@ NODISCARD bool journal_mark_undone(DbConn *conn, const char *job, const char *da
 NODISCARD bool journal_forget_database(DbConn *conn, const char *job, const char *database, Error *err);
 /* The job; and the journal, should that be the last one. *ret_note: why it could not go, or NULL. */
 NODISCARD bool journal_forget_job(DbConn *conn, Arena *arena, const char *job, const char **ret_note, Error *err);
+
+/* --- connect.c: inside a transaction --- */
+
+/* Takes CONNECT from all but pgcrane's role. */
+NODISCARD bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, Error *err);
+/* Gives it back to those of `before` who are there and lack it. *ret_foreign: the grants are not as the guard made
+ * them; what was added stays. */
+NODISCARD bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLine *line, bool *ret_foreign,
+                                   Error *err);
 
 /* --- sessions.c --- */
 

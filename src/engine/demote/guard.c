@@ -43,24 +43,39 @@ bool demote_begin(DbConn *conn, const DemoteJob *job, Error *err) {
     return error_wrap(err, "beginning to guard the destination");
 }
 
+static bool refuse_other_job(const DemoteLine *line, Error *err) {
+    error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", line->database, line->job_name);
+    err->retryable = false;
+    return error_remedy(err, "promote or delete that job first, or take the database out of this one");
+}
+
 /* ---- One that is yet to be made ---- */
+
+/* Lines of a database that is not there: of an earlier run that did not come to make it, or of one that was dropped. */
+static bool forget_stale(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, Error *err) {
+    DemoteLineVec lines = {0};
+
+    if (!journal_read(conn, arena, NULL, database, &lines, err))
+        return false;
+    if (lines.len > 0 && strcmp(lines.items[0].job, job->id) != 0)
+        return refuse_other_job(&lines.items[0], err);
+    return lines.len == 0 || journal_forget_database(conn, job->id, database, err);
+}
 
 static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit,
                        Error *err) {
-    DemoteLineVec lines = {0};
     DemoteState state;
 
-    if (!demote_state_read(conn, arena, NULL, database, &state, err) ||
-        !journal_read(conn, arena, NULL, database, &lines, err))
+    if (!demote_state_read(conn, arena, NULL, database, &state, err))
         return false;
-    if (state.exists || lines.len > 0)
+    if (state.exists)
         return true;
     const DemoteLine line = {.job = job->id,
                              .database = database,
                              .change = CHANGE_LIMIT,
                              .before = arena_printf(arena, "%lld", (long long)limit),
                              .after = demote_guarded_value(CHANGE_LIMIT, job)};
-    return journal_add(conn, &line, err);
+    return forget_stale(conn, arena, job, database, err) && journal_add(conn, &line, err);
 }
 
 bool demote_intend(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit, Error *err) {
@@ -82,13 +97,8 @@ typedef struct Guarding {
     DemoteState state;
     const char *intended; /* the limit that it was to be made with; NULL = it was not */
     bool is_guarded;      /* already */
+    bool superuser;       /* pgcrane's role is one */
 } Guarding;
-
-static bool refuse_other_job(const Guarding *guarding, const DemoteLine *line, Error *err) {
-    error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", guarding->state.name, line->job_name);
-    err->retryable = false;
-    return error_remedy(err, "promote or delete that job first, or take the database out of this one");
-}
 
 /* What the lines that are there are about. */
 static bool look_at_lines(Guarding *guarding, Error *err) {
@@ -101,7 +111,7 @@ static bool look_at_lines(Guarding *guarding, Error *err) {
         const DemoteLine *line = &lines.items[i];
 
         if (strcmp(line->job, guarding->job->id) != 0)
-            return refuse_other_job(guarding, line, err);
+            return refuse_other_job(line, err);
         if (line->oid != NULL && strcmp(line->oid, guarding->state.oid) == 0 && !line->undone)
             guarding->is_guarded = true;
         const char *limit = guarding->state.values[CHANGE_LIMIT];
@@ -125,16 +135,44 @@ static bool make_change(const Guarding *guarding, DemoteChange change, Error *er
     return journal_add(guarding->conn, &line, err) && (db_exec(guarding->conn, sql, err) || error_wrap(err, "%s", sql));
 }
 
+/* For a role that is no superuser: it has to get in itself, as soon as all others do not. */
+static bool make_grants(const Guarding *guarding, Error *err) {
+    const DemoteState *state = &guarding->state;
+    DemoteState closed;
+
+    if (!demote_connect_close(guarding->conn, guarding->arena, state, err) ||
+        !demote_state_read(guarding->conn, guarding->arena, state->oid, state->name, &closed, err))
+        return false;
+    const DemoteLine line = {.job = guarding->job->id,
+                             .database = state->name,
+                             .oid = state->oid,
+                             .change = CHANGE_CONNECT,
+                             .before = state->values[CHANGE_CONNECT],
+                             .after = closed.values[CHANGE_CONNECT]};
+    const char *limit = guarding->intended == NULL
+                            ? NULL
+                            : demote_change_sql(guarding->arena, CHANGE_LIMIT, state->name, guarding->intended);
+    return journal_add(guarding->conn, &line, err) &&
+           (limit == NULL || db_exec(guarding->conn, limit, err) || error_wrap(err, "%s", limit));
+}
+
+static bool make_changes(const Guarding *guarding, Error *err) {
+    if (!guarding->superuser)
+        return make_grants(guarding, err);
+    for (DemoteChange change = 0; change < CHANGE_MAX_; change++)
+        if (demote_is_change_of(change, true) && !make_change(guarding, change, err))
+            return false;
+    return true;
+}
+
 static bool close_database(Guarding *guarding, const char *database, Error *err) {
-    if (!demote_state_read(guarding->conn, guarding->arena, NULL, database, &guarding->state, err))
+    if (!demote_is_superuser(guarding->conn, &guarding->superuser, err) ||
+        !demote_state_read(guarding->conn, guarding->arena, NULL, database, &guarding->state, err))
         return false;
     if (!guarding->state.exists)
         return true;
-    if (!look_at_lines(guarding, err))
+    if (!look_at_lines(guarding, err) || (!guarding->is_guarded && !make_changes(guarding, err)))
         return false;
-    for (DemoteChange change = 0; !guarding->is_guarded && change < CHANGE_MAX_; change++)
-        if (!make_change(guarding, change, err))
-            return false;
     return failpoint("demote.before_commit", err);
 }
 

@@ -22,6 +22,16 @@ bool demote_transaction(DbConn *conn, Error *err) {
     return error_wrap(err, "waiting for another session that guards, or hands back");
 }
 
+bool demote_is_superuser(DbConn *conn, bool *ret_superuser, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(conn, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &row,
+                  err))
+        return error_wrap(err, "asking the destination who we are");
+    *ret_superuser = db_rows(row) == 1 && db_bool(row, 0, 0);
+    return true;
+}
+
 bool journal_exists(DbConn *conn, bool *ret_exists, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 

@@ -47,9 +47,25 @@ static void note_foreign(const Release *release, const DemoteState *state, const
                           shown(arena, line->before)));
 }
 
+static bool give_back_grants(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
+    bool foreign = false;
+
+    if (!demote_connect_open(release->conn, state, line, &foreign, err))
+        return false;
+    if (foreign)
+        vec_push(release->arena, release->notes,
+                 arena_printf(release->arena,
+                              "grants to connect to database %s were changed meanwhile: those stay, beside what was"
+                              " given back",
+                              state->name));
+    return true;
+}
+
 static bool set_back(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
     const char *now = state->values[line->change];
 
+    if (line->change == CHANGE_CONNECT)
+        return give_back_grants(release, state, line, err);
     switch (demote_verdict(line->before, line->after, now)) {
     case VERDICT_AS_BEFORE:
         return true;

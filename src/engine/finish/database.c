@@ -29,17 +29,27 @@
     " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"                                       \
     " AND pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL"
 
-/* A changed list of grants is written whole: first what PUBLIC has by default goes. */
+/* A changed list of grants is written whole: first what PUBLIC has by default goes. %2$s: what is not brought. */
 #define GRANTS_SQL                                                                                                     \
     "WITH d AS (SELECT datdba, datacl FROM pg_catalog.pg_database"                                                     \
     "  WHERE datname = pg_catalog.current_database() AND datacl IS NOT NULL),"                                         \
     " g AS (SELECT a.grantee, pg_catalog.string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges,"  \
-    "  a.is_grantable FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a WHERE a.grantee <> d.datdba GROUP BY 1, 3)"    \
+    "  a.is_grantable FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a WHERE a.grantee <> d.datdba"                   \
+    "  AND a.privilege_type <> '%2$s' GROUP BY 1, 3)"                                                                  \
     " SELECT sql FROM (SELECT 0 AS step, pg_catalog.format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', %1$s) AS sql "    \
     "FROM d"                                                                                                           \
     " UNION ALL SELECT 1, pg_catalog.format('GRANT %%s ON DATABASE %%I TO %%s%%s', g.privileges, %1$s,"                \
     "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
     "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
+
+/* As GRANTS_SQL, of CONNECT alone. */
+#define CONNECT_SQL                                                                                                    \
+    "SELECT pg_catalog.format('REVOKE CONNECT ON DATABASE %%I FROM PUBLIC%%s', %1$s, coalesce((SELECT '; ' ||"         \
+    " pg_catalog.string_agg(pg_catalog.format('GRANT CONNECT ON DATABASE %%I TO %%s%%s', %1$s,"                        \
+    "  CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,"  \
+    "  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '; ')"                                         \
+    " FROM pg_catalog.aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba), ''))"      \
+    " FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL"
 
 /* One statement in a savepoint. What the server refuses is listed: a privilege or a role is wanting, a setting does not
  * exist in its version, or its value (a locale, a tablespace) does not exist there. */
@@ -71,6 +81,35 @@ static bool copy_statements(DbConn *source, DbConn *dest, const char *query, Not
     return true;
 }
 
+/* Who is no superuser guards a database by its grants to connect (engine/demote): those of the source would open it.
+ * They are told, to be given behind the promote. */
+static bool hold_back_connect(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved,
+                              Arena *arena, bool *ret_held, Error *err) {
+    CLEANUP(db_result_freep) DbResult *us = NULL;
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    *ret_held = false;
+    if (!params->guarded)
+        return true;
+    if (!db_query(dest, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &us,
+                  err))
+        return error_wrap(err, "asking the destination who we are");
+    if (db_rows(us) == 1 && db_bool(us, 0, 0))
+        return true;
+    *ret_held = true;
+    if (!db_query(source, arena_printf(arena, CONNECT_SQL, sql_literal(arena, db_name(dest))), 0, NULL, &rows, err))
+        return error_wrap(err, "reading who may connect to the source");
+    for (int i = 0; i < db_rows(rows); i++) {
+        NotMoved item = {.kind = "database setting",
+                         .object = arena_strdup(arena, db_text(rows, i, 0)),
+                         .reason =
+                             "the destination is guarded by what may connect to it: to be run behind the promote"};
+
+        vec_push(arena, not_moved, item);
+    }
+    return true;
+}
+
 bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again, NotMovedVec *not_moved,
                      Arena *arena, Error *err) {
     const char *name = sql_literal(arena, db_name(dest));
@@ -81,8 +120,11 @@ bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, boo
     bool ok = copy_statements(source, dest, settings, not_moved, arena, err) &&
               copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err);
 
+    bool held = false;
     if (ok && !params->restore.no_acl)
-        ok = copy_statements(source, dest, arena_printf(arena, GRANTS_SQL, name), not_moved, arena, err);
+        ok = hold_back_connect(params, source, dest, not_moved, arena, &held, err) &&
+             copy_statements(source, dest, arena_printf(arena, GRANTS_SQL, name, held ? "CONNECT" : ""), not_moved,
+                             arena, err);
     if (ok && ledger_commit(dest, err))
         return true;
     db_rollback(dest);

@@ -55,7 +55,9 @@ static void test_guarded_values(void **state) {
     assert_string_equal(demote_guarded_value(CHANGE_LIMIT, &job), "0");
     assert_string_equal(demote_guarded_value(CHANGE_READ_ONLY, &job), "on");
     assert_string_equal(demote_guarded_value(CHANGE_MARK, &job), "the job");
-    assert_null(demote_guarded_value(CHANGE_MAX_, &job));
+    assert_null(demote_guarded_value(CHANGE_CONNECT, &job));
+    assert_true(demote_is_change_of(CHANGE_LIMIT, true) && !demote_is_change_of(CHANGE_LIMIT, false));
+    assert_true(demote_is_change_of(CHANGE_CONNECT, false) && !demote_is_change_of(CHANGE_CONNECT, true));
 }
 
 static void test_verdicts(void **state) {
@@ -81,7 +83,7 @@ static void test_findings(void **state) {
         assert_true(demote_findings[i].google[0] != '\0' && demote_findings[i].help[0] != '\0');
         errors += demote_findings[i].severity == SEVERITY_ERROR;
     }
-    assert_int_equal(errors, 7);
+    assert_int_equal(errors, 8);
 }
 
 int main(void) {

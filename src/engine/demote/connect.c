@@ -1,0 +1,65 @@
+/*
+ * Who may connect to a database: how a role that owns it, and is no superuser, keeps others out.
+ *
+ * NOTES
+ * The limit of connections would keep such a role out as well. So CONNECT is taken from all but it, owners among them,
+ * and given back entry by entry: the list may have got others meanwhile, which stay. Two things cannot be had back, as
+ * SQL has no statement for them: a list that was never changed (NULL) is written out afterwards and says the same, and
+ * entries that went stand at its end.
+ *
+ * What was granted by somebody else than the owner, to whom it was granted to be granted on, only he could give back:
+ * the checks refuse that, and REVOKE without CASCADE does.
+ */
+#include "engine/demote/demote_internal.h"
+#include "pg/quote.h"
+
+#define REVOKE_SQL                                                                                                     \
+    "SELECT pg_catalog.format('REVOKE CONNECT ON DATABASE %I FROM %s', d.datname, pg_catalog.string_agg(DISTINCT"      \
+    " CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END, ', '))"                        \
+    " FROM pg_catalog.pg_database d,"                                                                                  \
+    " LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a"                    \
+    " LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee"                                                            \
+    " WHERE d.oid = $1::oid AND a.privilege_type = 'CONNECT' AND (a.grantee = 0 OR r.rolname <> current_user)"         \
+    " GROUP BY d.datname"
+
+static bool run_all(DbConn *conn, const DbResult *rows, Error *err) {
+    for (int row = 0; row < db_rows(rows); row++)
+        if (!db_exec(conn, db_text(rows, row, 0), err))
+            return error_wrap(err, "%s", db_text(rows, row, 0));
+    return true;
+}
+
+bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(conn, REVOKE_SQL, 1, &state->oid, &rows, err))
+        return error_wrap(err, "looking who may connect to database %s", state->name);
+    return db_execf(conn, err, "GRANT CONNECT ON DATABASE %s TO CURRENT_USER", sql_ident(arena, state->name)) &&
+           run_all(conn, rows, err);
+}
+
+/* $1 oid, $2 before, $3 now. Roles that were dropped since need nothing any more. Last our own, if it had none: it is
+ * the owner's member, and comes in as whatever else may. */
+#define OPEN_SQL                                                                                                       \
+    "WITH i AS (SELECT t.item, t.n, pg_catalog.rtrim(t.item, '*')::oid AS who"                                         \
+    "  FROM pg_catalog.unnest(pg_catalog.string_to_array($2, ',')) WITH ORDINALITY AS t (item, n)),"                   \
+    " h AS (SELECT pg_catalog.unnest(pg_catalog.string_to_array($3, ',')) AS item)"                                    \
+    " SELECT sql FROM (SELECT i.n, pg_catalog.format('GRANT CONNECT ON DATABASE %I TO %s%s', d.datname,"               \
+    "   CASE WHEN i.who = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END,"                                 \
+    "   CASE WHEN i.item LIKE '%*' THEN ' WITH GRANT OPTION' ELSE '' END) AS sql"                                      \
+    "  FROM i JOIN pg_catalog.pg_database d ON d.oid = $1::oid LEFT JOIN pg_catalog.pg_roles r ON r.oid = i.who"       \
+    "  WHERE (i.who = 0 OR r.oid IS NOT NULL) AND i.item NOT IN (SELECT item FROM h)"                                  \
+    " UNION ALL SELECT 1000000, pg_catalog.format('REVOKE CONNECT ON DATABASE %I FROM %I', d.datname, r.rolname)"      \
+    "  FROM pg_catalog.pg_database d, pg_catalog.pg_roles r WHERE d.oid = $1::oid AND r.rolname = current_user"        \
+    "  AND r.oid NOT IN (SELECT who FROM i) AND r.oid::text IN (SELECT item FROM h)) AS s ORDER BY n"
+
+bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLine *line, bool *ret_foreign,
+                         Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *now = state->values[CHANGE_CONNECT];
+
+    *ret_foreign = demote_verdict(line->before, line->after, now) == VERDICT_FOREIGN;
+    if (!db_query(conn, OPEN_SQL, 3, (const char *const[]){state->oid, line->before, now}, &rows, err))
+        return error_wrap(err, "looking who might connect to database %s", state->name);
+    return run_all(conn, rows, err);
+}
