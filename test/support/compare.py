@@ -165,14 +165,17 @@ def data_differing(source, dest):
     return problems
 
 
-def differences(src_uri, dst_uri, except_schemas=(), pg_dump=None):
-    """Every difference as a text; an empty list means equal. pg_dump: which one, else the newest of this machine."""
+def differences(src_uri, dst_uri, except_schemas=(), pg_dump=None, definitions_uri=None):
+    """Every difference as a text; an empty list means equal. pg_dump: which one, else the newest of this machine.
+    definitions_uri: a database whose definitions stand for the source's, of a server that prints them as the destination does."""
     with contextlib.ExitStack() as stack:
         source, dest = Side(src_uri, except_schemas), Side(dst_uri, except_schemas)
         stack.callback(source.conn.close)
         stack.callback(dest.conn.close)
         pg_dump = pg_dump or newest_client("pg_dump")
-        problems = lines_differing("definitions", source.schema(pg_dump), dest.schema(pg_dump))
+        printed = Side(definitions_uri, except_schemas) if definitions_uri else source
+        stack.callback(printed.conn.close)
+        problems = lines_differing("definitions", printed.schema(pg_dump), dest.schema(pg_dump))
         problems += data_differing(source, dest)
         problems += maps_differing("sequence", source.sequences(), dest.sequences())
         for kind, query in (("large object", LARGE_OBJECTS), ("settings of the database for role", SETTINGS)):
