@@ -26,7 +26,8 @@ NOISE = re.compile(r"^(--$|-- (Name:|Dumped |PostgreSQL database dump)|SET [a-z_
                    r"SELECT pg_catalog\.set_config\('search_path')")
 
 # What some builds of pg_dump say of servers before 18, of each column: a version of the attribute, nothing of the user's.
-VERSION = re.compile(r"ALTER TABLE .* ALTER COLUMN .* SET \(pg_attver=\d+\);$")
+IDENT = r'(?:"(?:[^"]|"")*"|[\w$]+)'
+VERSION = re.compile(rf"ALTER (?:FOREIGN )?TABLE (?:ONLY )?{IDENT}(?:\.{IDENT})? ALTER COLUMN {IDENT} SET \(pg_attver=\d+\);\n|pg_attver=\d+, |, pg_attver=\d+")
 
 # The roles of a policy come in the order in which the server has them, which says nothing.
 POLICY = re.compile(r"(CREATE POLICY .*? TO )(.*?)( USING | WITH CHECK |;$)")
@@ -80,8 +81,7 @@ class Side:
             words += ["-N", quote_ident(name)]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"pg_dump: {run.stderr}"
-        return [without_order(line) for line in run.stdout.splitlines()
-                if line and not NOISE.match(line) and not VERSION.match(line)]
+        return [without_order(line) for line in VERSION.sub("", run.stdout).splitlines() if line and not NOISE.match(line)]
 
     def tables(self):
         return {(schema, name, kind): (oid, populated)
