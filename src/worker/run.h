@@ -44,6 +44,8 @@ typedef struct InstanceRun {
     StringVec names;
     InstanceList list;
     InstanceMade made;
+    const char *seed;        /* of new passwords; NULL = none are made */
+    StringVec new_passwords; /* roles that were told to have one; their COMMIT may have failed */
     FindingVec findings;
 } InstanceRun;
 

@@ -11,6 +11,7 @@ NODISCARD bool jobs_name(const Service *service, const char **ret_name, Error *e
 bool jobs_wait(Service *service, Error *err);
 bool jobs_logs(Service *service, Error *err);
 bool jobs_report(Service *service, Error *err);
+bool jobs_passwords(Service *service, Error *err);
 
 /* --- waiting: pure --- */
 
