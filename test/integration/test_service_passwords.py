@@ -10,7 +10,7 @@ from support.api import JOBS, PROJECT
 from support.cluster import wait_until
 from support.service import Service
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 FLAGS = {"dumpFlags": {"dumpFlags": [{"name": "new-passwords", "value": "true"}]}}
 LOGGING = {"log_statement": "all", "log_min_duration_statement": "0", "log_min_error_statement": "info"}

@@ -7,7 +7,7 @@ from support.following import Following
 from support.migration import FLAGS, assert_done, assert_fails, finding, findings_of
 from support.service import Service
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 IN_PLACE = {"allow_in_place_tablespaces": "on", "shared_buffers": "16MB"}
 ODD = 'a "b",=c'

@@ -3,7 +3,7 @@ import pytest
 
 from support.matrix import move
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 @pytest.mark.parametrize("versions", [(13, 15), (13, 18), (15, 18)], ids=lambda v: f"{v[0]}to{v[1]}")
