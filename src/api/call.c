@@ -327,6 +327,8 @@ static bool carry_out(ApiCall *call, Error *err) {
 }
 
 static AccessNeed need_of(const ApiMethod *method) {
+    if (method->for_admins)
+        return ACCESS_ADMINISTER;
     return method->access == METHOD_WRITES ? ACCESS_CHANGE : ACCESS_READ;
 }
 

@@ -78,6 +78,7 @@ typedef struct ApiMethod {
     MethodRun run;
     MethodBefore before; /* NULL = nothing */
     bool has_page;       /* alt=html is answered with a page, too */
+    bool for_admins;
 } ApiMethod;
 
 extern const ApiMethod api_methods[];

@@ -1,5 +1,6 @@
 /* Every method of the API, a row. Routes and the OpenAPI document come from here. */
 #include "api/instances.h"
+#include "api/job_passwords.h"
 #include "api/job_report.h"
 #include "api/kinds.h"
 #include "api/migration_jobs.h"
@@ -69,6 +70,7 @@ const ApiMethod api_methods[] = {
     {POST, JOBS "/{id}:generateSshScript", "migrationJobs.generateSshScript", NAME_MIGRATION_JOB, READS, 0, &message_ssh_script, NAME_LOCATION, 0, NULL, migration_ssh_script},
     OTHER(POST, JOBS "/{id}:generateTcpProxyScript", "migrationJobs.generateTcpProxyScript"),
     {GET, JOBS "/{id}/events", "migrationJobs.events", NAME_MIGRATION_JOB, READS, PAGE, NULL, NAME_LOCATION, 0, NULL, job_events},
+    {POST, JOBS "/{id}:fetchPasswords", "migrationJobs.fetchPasswords", NAME_MIGRATION_JOB, WRITES, 0, &message_empty, NAME_LOCATION, 0, NULL, job_passwords, NULL, false, true},
     {GET, JOBS "/{id}:report", "migrationJobs.report", NAME_MIGRATION_JOB, READS, 0, NULL, NAME_LOCATION, 0, "JobReport", job_report, NULL, true},
     IAM(JOBS "/{id}", NAME_MIGRATION_JOB, "migrationJobs"),
 

@@ -16,5 +16,8 @@ typedef struct Vault {
     /* Only seals it. */
     bool (*seal)(void *context, Arena *arena, const char *resource, const char *field, const void *plain, size_t len,
                  const void **ret_sealed, size_t *ret_sealed_len, Error *err);
+    /* The new password of a role that the job has made (supervise/new_passwords.h); in the arena. */
+    bool (*new_password)(void *context, StoreTx *tx, Arena *arena, const char *job, const char *role,
+                         const char **ret_password, Error *err);
     void *context;
 } Vault;

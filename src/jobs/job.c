@@ -12,6 +12,8 @@
 JOB_RUN_KEYS(X)
 #undef X
 
+const char job_new_passwords_field[] = "newPasswords";
+
 bool job_load(StoreTx *tx, const char *name, Record *ret_job, Error *err) {
     CLEANUP(record_fini) Record job = {0};
 
@@ -105,6 +107,12 @@ json_t *job_render(const Record *job, Arena *arena) {
 }
 
 /* ---- Event log ---- */
+
+bool job_is_preparing(const Record *job) {
+    const json_t *session = json_get_object(job->run, "instance");
+
+    return json_get_int(session, "run", 0) != json_get_int(session, "taken", 0);
+}
 
 json_t *job_operation(const Record *job) {
     return json_object_get(job->run, job_run_OPERATION);

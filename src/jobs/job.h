@@ -15,30 +15,36 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
 
 /* What stands in `run` of a job: X(name, key). */
 #define JOB_RUN_KEYS(X)                                                                                                \
-    X(PREPARED, "prepared")       /* the destination was made ready once */                                            \
-    X(ATTEMPTS, "attempts")       /* workers lost since anything went forward */                                       \
-    X(FAILURES, "failures")       /* errors since anything went forward: the pause grows with them */                  \
-    X(RECOVERABLE, "recoverable") /* the last error may pass by itself */                                              \
-    X(RETRY_AT_US, "retryAtUs")   /* wall clock: when RETRY_DUE is due; 0 = never */                                   \
-    X(BEGAN_AT_US, "beganAtUs")   /* the last start or restart */                                                      \
-    X(ENDED_AT_US, "endedAtUs")   /* it is completed or failed since; 0 = it is not */                                 \
-    X(OPERATION, "operation")     /* under way: {"name", "verb"} */                                                    \
-    X(CANCEL, "cancel")           /* name of the operation that is to be taken back */                                 \
-    X(LAUNCH, "launch")           /* grows with each action that begins sessions: those begun for less are due */      \
-    X(ANEW, "anew")               /* the launch at which the destination was to be emptied last */                     \
-    X(NO_LOAD, "noLoad")          /* the destination cannot be filled in load mode */                                  \
-    X(WISH, "wish")               /* body of the verb that was carried out last */                                     \
-    X(ERRANDS, "errands")         /* under way: {verb: name of its operation} */                                       \
-    X(GUARD, "guard")             /* its destination is guarded: supervise/guard.h */
+    X(PREPARED, "prepared")          /* the destination was made ready once */                                         \
+    X(ATTEMPTS, "attempts")          /* workers lost since anything went forward */                                    \
+    X(FAILURES, "failures")          /* errors since anything went forward: the pause grows with them */               \
+    X(RECOVERABLE, "recoverable")    /* the last error may pass by itself */                                           \
+    X(RETRY_AT_US, "retryAtUs")      /* wall clock: when RETRY_DUE is due; 0 = never */                                \
+    X(BEGAN_AT_US, "beganAtUs")      /* the last start or restart */                                                   \
+    X(ENDED_AT_US, "endedAtUs")      /* it is completed or failed since; 0 = it is not */                              \
+    X(OPERATION, "operation")        /* under way: {"name", "verb"} */                                                 \
+    X(CANCEL, "cancel")              /* name of the operation that is to be taken back */                              \
+    X(LAUNCH, "launch")              /* grows with each action that begins sessions: those begun for less are due */   \
+    X(ANEW, "anew")                  /* the launch at which the destination was to be emptied last */                  \
+    X(NO_LOAD, "noLoad")             /* the destination cannot be filled in load mode */                               \
+    X(WISH, "wish")                  /* body of the verb that was carried out last */                                  \
+    X(ERRANDS, "errands")            /* under way: {verb: name of its operation} */                                    \
+    X(GUARD, "guard")                /* its destination is guarded: supervise/guard.h */                               \
+    X(NEW_PASSWORDS, "newPasswords") /* roles that have one which was not given out */
 
 #define X(name, key) extern const char job_run_##name[];
 JOB_RUN_KEYS(X)
 #undef X
 
+/* The secret of a job that new passwords of its roles are made of. */
+extern const char job_new_passwords_field[];
+
 NODISCARD bool job_load(StoreTx *tx, const char *name, Record *ret_job, Error *err);
 NODISCARD bool job_save(StoreTx *tx, Arena *arena, Record *job, Error *err);
 
 JobView job_view(const Record *job);
+/* Roles and databases are being made, or that failed: its last session (supervise/instance.c) is not in the store. */
+bool job_is_preparing(const Record *job);
 /* {"name", "verb", "over"?} of the last verb; borrowed, NULL = none. */
 json_t *job_operation(const Record *job);
 /* Is it under way, and to be taken back? */

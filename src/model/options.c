@@ -366,6 +366,9 @@ char *options_fingerprint(Arena *arena, const MigrateOptions *options) {
         const OptionInfo *info = &option_infos[i];
         if (strcmp(info->group, what_to_move) != 0)
             continue;
+        /* One that came later: a migration that began without it goes on. */
+        if (info->kind == OPTION_TEXT && *(const char *const *)const_field_of(options, info) == NULL)
+            continue;
         if (info->kind == OPTION_LIST) {
             StringVec sorted = sorted_set(arena, const_field_of(options, info));
             json_object_set_new(object, info->field, list_to_json(&sorted));

@@ -1,6 +1,8 @@
 /* Tokens and keys, as the API asks for them. */
 #include "serve/gate.h"
 
+#include "jobs/job.h"
+#include "secrets/new_passwords.h"
 #include "vault/door.h"
 #include "vault/vault.h"
 
@@ -20,8 +22,22 @@ static bool seal(void *context, Arena *arena, const char *resource, const char *
     return secrets_seal(gate->secrets, arena, resource, field, plain, len, ret_sealed, ret_sealed_len, err);
 }
 
+static bool new_password(void *context, StoreTx *tx, Arena *arena, const char *job, const char *role,
+                         const char **ret_password, Error *err) {
+    const Gate *gate = context;
+    CLEANUP(secret_wipe) Secret seed = {0};
+    char password[NEW_PASSWORD_SIZE];
+
+    if (!vault_get(tx, gate->secrets, job, job_new_passwords_field, &seed, err) ||
+        !new_password_of(seed.bytes, role, password, err))
+        return false;
+    *ret_password = arena_strdup(arena, password);
+    explicit_bzero(password, sizeof(password));
+    return true;
+}
+
 Vault gate_vault(Gate *gate) {
-    return (Vault){.set = set, .seal = seal, .context = gate};
+    return (Vault){.set = set, .seal = seal, .new_password = new_password, .context = gate};
 }
 
 /* ---- Who may ask ---- */

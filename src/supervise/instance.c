@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "supervise/findings.h"
+#include "supervise/new_passwords.h"
 #include "supervise/report.h"
 
 #include <string.h>
@@ -87,7 +88,8 @@ static json_t *databases_to_guard(const Look *look) {
 
 typedef struct Beginning {
     Look *look;
-    bool again; /* by itself, behind one that was lost */
+    bool again;         /* by itself, behind one that was lost */
+    const json_t *said; /* by the one before */
     int64_t run;
     json_t *start; /* the caller's */
 } Beginning;
@@ -100,6 +102,9 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
 
     json_freep(&beginning->start);
     if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    new_passwords_note(&job, beginning->said);
+    if (!new_passwords_prepare(tx, look->this->config.secrets, &job, err))
         return false;
     json_t *seat = seat_of(&job);
     int64_t losses = beginning->again ? json_get_int(seat, seat_run_LOSSES, 0) + 1 : 0;
@@ -115,8 +120,8 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
            job_save(tx, look->arena, &job, err);
 }
 
-static bool start(Look *look, bool again, Error *err) {
-    Beginning beginning = {.look = look, .again = again};
+static bool start(Look *look, bool again, const SeatPicture *picture, Error *err) {
+    Beginning beginning = {.look = look, .again = again, .said = picture->said};
     Error why;
 
     if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
@@ -171,6 +176,7 @@ static bool take(StoreTx *tx, void *context, Error *err) {
         if (!mark_made(tx, look, json_get_string(json_array_get(taking->databases, at), "name", ""), err))
             return false;
     (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
+    new_passwords_note(&job, taking->said);
     return report_keep_instance(tx, look->held->name, taking->said, err) && job_save(tx, look->arena, &job, err);
 }
 
@@ -241,13 +247,13 @@ static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
     if (seat_is_alive(seat->state))
         return true;
     if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE)
-        return start(look, false, err);
+        return start(look, false, picture, err);
     if (seat->state == SEAT_DONE && json_get_int(seat_of(&look->job), taken_key, 0) != picture->run)
         return take_result(look, picture, err);
     if (seat->state == SEAT_DONE)
-        return start(look, false, err);
+        return start(look, false, picture, err);
     if (seat->may_try_again && (seat->state != SEAT_FAILED || is_pause_over(look, picture)))
-        return start(look, true, err);
+        return start(look, true, picture, err);
     return fail(look, picture, err);
 }
 

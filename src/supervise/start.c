@@ -4,6 +4,7 @@
 #include "supervise/endpoint.h"
 #include "supervise/guard.h"
 #include "supervise/look.h"
+#include "supervise/new_passwords.h"
 
 #include <string.h>
 
@@ -39,6 +40,8 @@ static bool set_flags(const Supervisor *this, Arena *arena, const json_t *api, M
         const char *name = json_get_string(flag, "name", "");
         const OptionInfo *info = option_find(name[0] == '-' ? name + strspn(name, "-") : name);
 
+        if (new_passwords_is_flag(name)) /* of the instance, not of a migration */
+            continue;
         if (info == NULL || !is_flag(info))
             return error_set(err, REASON_USAGE, "dumpFlags: there is no flag \"%s\"", name);
         if (!check_hook(this, info, err) ||
@@ -147,10 +150,17 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
         return false;
     bool whole = order->object == NULL;
     const char *migration = whole ? NULL : json_get_string(order->object->run, seat_run_MIGRATION, NULL);
+    json_t *more = more_of(order, is_made), *seed = NULL;
+    if (whole && !order->dry_run && !new_passwords_seed_of(tx, this->config.secrets, order->job, &seed, err)) {
+        json_decref(more);
+        return false;
+    }
+    if (seed != NULL)
+        (void)json_object_set_new(more, "new_passwords", seed);
     *ret_start = json_pack("{s:o, s:I, s:s, s:o, s:O, s:O, s:o, s:o*, s:s*}", "name",
                            json_string_lossy(whole ? "instance" : seat_database(order->object)), "run",
                            (json_int_t)order->run, "action", action_of(order), "options", options_to_json(&options),
                            "source", source, "dest", dest, "state_dir", json_string_lossy(this->config.state_dir),
-                           "more", more_of(order, is_made), "migration", order->force == FORCE_BOTH ? NULL : migration);
+                           "more", more, "migration", order->force == FORCE_BOTH ? NULL : migration);
     return true;
 }

@@ -168,8 +168,11 @@ FollowHooks following_hooks(Following *following) {
     Run *run = following->run;
 
     /* Without --ddl nobody asked for commands: what comes is another migration's. */
-    following->ddl_stream =
-        (DdlStream){.slot = run->names.slot, .secret = following->ddl_secret, .wanted = run_wanted, .context = run};
+    following->ddl_stream = (DdlStream){.slot = run->names.slot,
+                                        .secret = following->ddl_secret,
+                                        .wanted = run_wanted,
+                                        .context = run,
+                                        .tablespace_map = run->options.tablespace_map};
     return (FollowHooks){.context = following,
                          .unknown_table = on_unknown_table,
                          .table_changed = on_table_changed,

@@ -16,6 +16,7 @@
 
 #include "common/clock.h"
 #include "common/hash.h"
+#include "secrets/new_passwords.h"
 
 #include <string.h>
 
@@ -38,6 +39,7 @@ bool instance_from_json(Run *run, const json_t *body, Error *err) {
             return error_set(err, REASON_WIRE_BAD, "databases: item %zu is no name", i);
         vec_push(run->arena, &run->instance.names, arena_strdup(run->arena, name));
     }
+    run->instance.seed = arena_strdup(run->arena, json_get_string(body, "new_passwords", NULL));
     if (run->options.source == NULL)
         return error_set(err, REASON_WIRE_BAD, "options: no source");
     return !run->instance.prepare || run->options.dest != NULL ||
@@ -109,9 +111,47 @@ bool step_instance_connect(Run *run, Error *err) {
 
 /* ---- Work ---- */
 
-InstanceInput run_instance_input(const Run *run) {
+static bool new_password(void *context, Arena *arena, const char *role, char **ret_password, Error *err) {
+    const Run *run = context;
+    char *password = arena_alloc(arena, NEW_PASSWORD_SIZE);
+
+    *ret_password = password;
+    return new_password_of(run->instance.seed, role, password, err);
+}
+
+static json_t *names_to_json(const StringVec *names) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < names->len; i++)
+        (void)json_array_append_new(list, json_string_lossy(names->items[i]));
+    return list;
+}
+
+static bool has_name(const StringVec *names, const char *name) {
+    for (size_t i = 0; i < names->len; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* For the service, which gives them out: names alone. An attempt that is made again may not know that it was the one
+ * before that has made a role: names add up. */
+static bool tell_new_passwords(void *context, const StringVec *roles, Error *err) {
+    Run *run = context;
+    StringVec *told = &run->instance.new_passwords;
+
+    for (size_t i = 0; i < roles->len; i++)
+        if (!has_name(told, roles->items[i]))
+            vec_push(run->arena, told, roles->items[i]);
+    return run_send(run, WIRE_DATABASES, json_pack("{s:o}", "new_passwords", names_to_json(told)), err);
+}
+
+InstanceInput run_instance_input(Run *run) {
     return (InstanceInput){
         .closed = run->guarded,
+        .new_password = run->instance.seed == NULL ? NULL : new_password,
+        .new_passwords_told = tell_new_passwords,
+        .context = run,
         .source = run->source,
         .dest = run->dest,
         .source_target = &run->source_target,
@@ -124,8 +164,12 @@ InstanceInput run_instance_input(const Run *run) {
 static bool tell(Run *run, Error *err) {
     const InstanceRun *instance = &run->instance;
 
+    json_t *databases = instance_list_to_json(&instance->list, run->dest != NULL);
+
+    if (instance->new_passwords.len > 0)
+        (void)json_object_set_new(databases, "new_passwords", names_to_json(&instance->new_passwords));
     return run_send(run, WIRE_FINDINGS, json_pack("{s:o}", "findings", findings_to_json(&instance->findings)), err) &&
-           run_send(run, WIRE_DATABASES, instance_list_to_json(&instance->list, run->dest != NULL), err);
+           run_send(run, WIRE_DATABASES, databases, err);
 }
 
 /* All there is to tell comes before the run fails. */

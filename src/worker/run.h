@@ -46,6 +46,8 @@ typedef struct InstanceRun {
     StringVec names;
     InstanceList list;
     InstanceMade made;
+    const char *seed;        /* of new passwords; NULL = none are made */
+    StringVec new_passwords; /* roles that were told to have one; their COMMIT may have failed */
     FindingVec findings;
 } InstanceRun;
 
@@ -202,7 +204,7 @@ extern const RunStep instance_steps[];
 extern const size_t instance_steps_count;
 NODISCARD bool step_instance_connect(Run *run, Error *err);
 NODISCARD bool step_instance_tell(Run *run, Error *err);
-InstanceInput run_instance_input(const Run *run);
+InstanceInput run_instance_input(Run *run);
 /* Fails when there are findings that are errors; all are told before. */
 NODISCARD bool run_instance_refuse(Run *run, const char *changed, Error *err);
 

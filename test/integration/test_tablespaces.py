@@ -3,10 +3,11 @@ import pytest
 
 from support import compare
 from support.cluster import Database, quote_ident
+from support.following import Following
 from support.migration import FLAGS, assert_done, assert_fails, finding, findings_of
 from support.service import Service
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 IN_PLACE = {"allow_in_place_tablespaces": "on", "shared_buffers": "16MB"}
 ODD = 'a "b",=c'
@@ -92,6 +93,21 @@ def test_database_in_a_tablespace_of_its_own(pair, pgcrane):
 def test_nothing_is_put_anywhere(pair, pgcrane):
     source, dest = pair()
     assert set(migrate(pgcrane, source, dest, "*=").values()) == {""}
+
+
+def test_definitions_that_are_followed(pair, pgcrane):
+    source, dest = pair()
+    following = Following(pgcrane, source, dest, "--ddl", "--tablespace-map=fast=ssd,*=").start()
+    following.wait_caught_up()
+    source.sql("CREATE TABLE n (id int PRIMARY KEY USING INDEX TABLESPACE fast, v text) TABLESPACE fast; CREATE INDEX n_v ON n (v) TABLESPACE slow;"
+               "ALTER TABLE plain SET TABLESPACE fast; INSERT INTO n VALUES (1, 'x')")
+    following.wait_caught_up()
+    promoted = following.promoted(following.promote())
+    assert promoted["opened"] and promoted["proven"], promoted
+    source.cluster.sql(f"ALTER DATABASE {source.name} RESET default_transaction_read_only")
+    compare.assert_equal(source.uri, dest.uri)
+    there = places(dest)
+    assert there["n"] == there["n_pkey"] == there["t"] == there["plain"] == "ssd" and there["n_v"] == "", there
 
 
 def test_what_the_checks_tell(pair, servers, pgcrane):

@@ -3,6 +3,7 @@
 What two databases hold is compared by compare.py: definitions as pg_dump writes them (owners, grants, default privileges,
 policies among them), rows, sequences, large objects, settings, comments. Here is what pg_dump does not tell.
 """
+import contextlib
 import re
 import subprocess
 
@@ -15,7 +16,10 @@ from support.cluster import SUPERUSER, newest_client, quote_ident
 NOISE = re.compile(r"^(--|SET |\\(un)?restrict |$)")
 OWN = re.compile(rf'(CREATE|ALTER) ROLE "?{SUPERUSER}"?( WITH |;)')
 
-EXTENSIONS = """SELECT e.extname, e.extversion || ' in ' || n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+# What a membership is since 16, and cannot be before.
+SINCE_16 = re.compile(r"(GRANT .* TO .*?)( WITH (ADMIN OPTION)?.*)?( GRANTED BY .*)?;$")
+
+EXTENSIONS = """SELECT e.extname, e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
  WHERE e.extname <> 'plpgsql'"""
 
 # 18 has one for each NOT NULL, whatever it came from.
@@ -62,12 +66,38 @@ def without_statistics(database):
     return unknown + [name for name, relation in database.sql(EXTENDED) if not is_empty(database, relation)]
 
 
+@contextlib.contextmanager
+def printed_alike(source, dest):
+    """A database that prints its definitions as the destination does: the source; or where that is of another version, what psql
+    makes of the source's dump on the destination's server."""
+    if source.cluster.major == dest.cluster.major:
+        yield source
+        return
+    text = compare.VERSION.sub("", source.dump_schema()).replace("SET transaction_timeout = 0;", "")  # which 17 has first
+    made = dest.cluster.createdb(f"printed_{dest.cluster.next_name}")
+    dest.cluster.next_name += 1
+    try:
+        run = subprocess.run([newest_client("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", made.uri], input=text,
+                             capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        yield made
+    finally:
+        for (name,) in made.sql("SELECT quote_ident(subname) FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database"
+                                " WHERE datname = current_database())"):
+            made.sql(f"DROP SUBSCRIPTION {name}")
+        made.drop()
+
+
 def differences(source, dest):
     """Of two databases, as texts. What the fence has set on the source is taken back first."""
     source.cluster.sql(f"ALTER DATABASE {quote_ident(source.name)} RESET default_transaction_read_only")
-    problems = compare.differences(source.uri, dest.uri)
-    for what, query in (("extension", EXTENSIONS), ("constraint", CONSTRAINTS), ("database", DATABASE)):
+    with printed_alike(source, dest) as printed:
+        problems = compare.differences(source.uri, dest.uri, definitions_uri=printed.uri)
+    for what, query in (("constraint", CONSTRAINTS), ("database", DATABASE)):
         problems += compare.maps_differing(what, named(source.sql(query)), named(dest.sql(query)))
+    # A server of another version brings other versions of them: told by the checks.
+    at = 1 if source.cluster.major == dest.cluster.major else 2
+    problems += compare.maps_differing("extension", *({row[0]: row[at:] for row in side.sql(EXTENSIONS)} for side in (source, dest)))
     return problems + [f"no planner statistics of {name}" for name in without_statistics(dest)]
 
 
@@ -76,6 +106,8 @@ def assert_all_arrived(pairs):
     problems = []
     for source, dest in pairs:
         problems += [f"{source.name}: {problem}" for problem in differences(source, dest)]
-    source, dest = pairs[0]
-    problems += compare.lines_differing("roles", globals_of(source.cluster), globals_of(dest.cluster))
+    source, dest = (globals_of(database.cluster) for database in pairs[0])
+    if pairs[0][0].cluster.major < 16 <= pairs[0][1].cluster.major:
+        source, dest = ([SINCE_16.sub(r"\1 \3;", line) for line in side] for side in (source, dest))
+    problems += compare.lines_differing("roles", source, dest)
     assert not problems, "the instances differ:\n" + "\n".join(problems[:60])

@@ -26,7 +26,8 @@ NOISE = re.compile(r"^(--$|-- (Name:|Dumped |PostgreSQL database dump)|SET [a-z_
                    r"SELECT pg_catalog\.set_config\('search_path')")
 
 # What some builds of pg_dump say of servers before 18, of each column: a version of the attribute, nothing of the user's.
-VERSION = re.compile(r"ALTER TABLE .* ALTER COLUMN .* SET \(pg_attver=\d+\);$")
+IDENT = r'(?:"(?:[^"]|"")*"|[\w$]+)'
+VERSION = re.compile(rf"ALTER (?:FOREIGN )?TABLE (?:ONLY )?{IDENT}(?:\.{IDENT})? ALTER COLUMN {IDENT} SET \(pg_attver=\d+\);\n|pg_attver=\d+, |, pg_attver=\d+")
 
 # The roles of a policy come in the order in which the server has them, which says nothing.
 POLICY = re.compile(r"(CREATE POLICY .*? TO )(.*?)( USING | WITH CHECK |;$)")
@@ -80,8 +81,7 @@ class Side:
             words += ["-N", quote_ident(name)]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"pg_dump: {run.stderr}"
-        return [without_order(line) for line in run.stdout.splitlines()
-                if line and not NOISE.match(line) and not VERSION.match(line)]
+        return [without_order(line) for line in VERSION.sub("", run.stdout).splitlines() if line and not NOISE.match(line)]
 
     def tables(self):
         return {(schema, name, kind): (oid, populated)
@@ -165,14 +165,17 @@ def data_differing(source, dest):
     return problems
 
 
-def differences(src_uri, dst_uri, except_schemas=(), pg_dump=None):
-    """Every difference as a text; an empty list means equal. pg_dump: which one, else the newest of this machine."""
+def differences(src_uri, dst_uri, except_schemas=(), pg_dump=None, definitions_uri=None):
+    """Every difference as a text; an empty list means equal. pg_dump: which one, else the newest of this machine.
+    definitions_uri: a database whose definitions stand for the source's, of a server that prints them as the destination does."""
     with contextlib.ExitStack() as stack:
         source, dest = Side(src_uri, except_schemas), Side(dst_uri, except_schemas)
         stack.callback(source.conn.close)
         stack.callback(dest.conn.close)
         pg_dump = pg_dump or newest_client("pg_dump")
-        problems = lines_differing("definitions", source.schema(pg_dump), dest.schema(pg_dump))
+        printed = Side(definitions_uri, except_schemas) if definitions_uri else source
+        stack.callback(printed.conn.close)
+        problems = lines_differing("definitions", printed.schema(pg_dump), dest.schema(pg_dump))
         problems += data_differing(source, dest)
         problems += maps_differing("sequence", source.sequences(), dest.sequences())
         for kind, query in (("large object", LARGE_OBJECTS), ("settings of the database for role", SETTINGS)):

@@ -220,6 +220,7 @@ static const char *const delete_takes[] = {"force", "yes", "Waiting", NULL};
 static const char *const wait_takes[] = {"for", "timeout", NULL};
 static const char *const logs_takes[] = {"stream", NULL};
 static const char *const report_takes[] = {NULL};
+static const char *const passwords_takes[] = {"yes", NULL};
 
 const char *const jobs_takes[] = {"Client",  "Job",         "database", "display-name", "label", "Lists",
                                   "Waiting", "skip-checks", "failed",   "force",        "for",   "stream",
@@ -289,6 +290,12 @@ const Verb jobs_verbs[] = {
      .takes = report_takes,
      .ask = jobs_report,
      .help = "show what was moved, how long it took, and what is left to do; also as a page (--output html)"},
+    {.name = "passwords",
+     .args = "ID",
+     .n_args = 1,
+     .takes = passwords_takes,
+     .ask = jobs_passwords,
+     .help = "show, once, the passwords that roles were given because the source's cannot be read"},
     {.name = "delete",
      .args = "ID",
      .n_args = 1,

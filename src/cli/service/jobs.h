@@ -12,6 +12,7 @@ bool jobs_wait(Service *service, Error *err);
 bool jobs_verify(Service *service, Error *err);
 bool jobs_logs(Service *service, Error *err);
 bool jobs_report(Service *service, Error *err);
+bool jobs_passwords(Service *service, Error *err);
 
 /* --- waiting: pure --- */
 

@@ -44,6 +44,7 @@ typedef struct Replay {
     const char *before[SETTINGS];
     const char *role_before, *log_before;
     bool replica_role;
+    const char *tablespace_map; /* NULL = none */
 } Replay;
 
 static bool suspect(Replay *replay, const char *reason) {
@@ -251,13 +252,31 @@ static const char *find_statement(Replay *replay, const char **ret_reason) {
     return ddl_find_statement(replay->arena, message, ret_reason);
 }
 
+/* As it can be run here. */
+static bool adapt(Replay *replay, const char *sql, const char **ret_sql, Error *err) {
+    TablespaceMap map;
+    char *standard = NULL;
+
+    *ret_sql = ddl_adapt(replay->arena, sql, replay->message->tag);
+    if (replay->tablespace_map == NULL)
+        return true;
+    if (!tablespace_map_parse(replay->arena, replay->tablespace_map, &map, err) ||
+        !db_query_value(replay->dest, replay->arena,
+                        "SELECT t.spcname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t"
+                        " ON t.oid = d.dattablespace WHERE d.datname = pg_catalog.current_database()",
+                        0, NULL, &standard, err))
+        return false;
+    *ret_sql = ddl_place(replay->arena, *ret_sql, &map, standard);
+    return true;
+}
+
 static bool run_and_judge(Replay *replay, const char *sql, Error *err) {
     const DdlMessage *message = replay->message;
-    const char *dropping = ddl_drop_sql(replay->arena, message, sql);
+    const char *dropping = ddl_drop_sql(replay->arena, message, sql), *adapted = dropping;
     DdlColumnVec before, after;
 
     if (!ddl_read_columns(replay->dest, replay->arena, message, &before, err) ||
-        !run(replay, dropping != NULL ? dropping : ddl_adapt(replay->arena, sql, message->tag), err))
+        (dropping == NULL && !adapt(replay, sql, &adapted, err)) || !run(replay, adapted, err))
         return false;
     if (replay->result->outcome != DDL_APPLIED)
         return true;
@@ -404,7 +423,8 @@ bool ddl_replay(DdlStream *stream, DbConn *dest, Arena *arena, const char *conte
         return false;
     message.recounted = is_recounted(stream, &message);
     DdlResult result = describe(arena, &message);
-    Replay replay = {.dest = dest, .arena = arena, .message = &message, .result = &result};
+    Replay replay = {
+        .dest = dest, .arena = arena, .message = &message, .result = &result, .tablespace_map = stream->tablespace_map};
 
     if (is_ignored(&message) ||
         (message.failed == NULL && !is_wanted(arena, &message, stream->wanted, stream->context)))

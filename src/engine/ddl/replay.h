@@ -75,6 +75,7 @@ typedef struct DdlStream {
     const char *secret; /* of that capture (ddl_capture_secret()); NULL = none is known: nothing is obeyed */
     DdlWanted wanted;   /* NULL = all are */
     void *context;
+    const char *tablespace_map; /* the option; NULL = none */
     /* The replay's own: how far the commands of one query string are counted. */
     char string[DDL_STRING_MAX];
     DdlCount counts[DDL_COUNTS_MAX];

@@ -3,6 +3,7 @@
 
 #include "common/json.h"
 #include "engine/ddl/replay.h"
+#include "model/tablespace_map.h"
 
 /* pg_event_trigger_table_rewrite_reason() */
 enum { REWRITE_DEFAULT = 2, REWRITE_TYPE = 4 };
@@ -52,6 +53,9 @@ const char *ddl_find_statement(Arena *arena, const DdlMessage *message, const ch
 bool ddl_statement_has_tag(const char *sql, const char *tag);
 /* The statement as it can be run in a transaction, on its own: not CONCURRENTLY, materialized views WITH NO DATA. */
 const char *ddl_adapt(Arena *arena, const char *sql, const char *tag);
+/* The statement with tablespaces of the destination; `standard`: its database's, for those that the map sends there.
+ * Pure. */
+const char *ddl_place(Arena *arena, const char *sql, const TablespaceMap *map, const char *standard);
 /* DROP of several objects: of those that were dropped, which may be fewer than it names. NULL: as it is. Pure. */
 const char *ddl_drop_sql(Arena *arena, const DdlMessage *message, const char *sql);
 

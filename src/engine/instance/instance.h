@@ -51,6 +51,12 @@ typedef struct InstanceInput {
     StringVec names;               /* exactly these; twice is once */
     const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
     bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
+    /* A new password for a role whose verifier cannot be read at the source, the same one each time it is asked for. It
+     * is in the arena, and overwritten when it was used. NULL = roles get none. */
+    NODISCARD bool (*new_password)(void *context, Arena *arena, const char *role, char **ret_password, Error *err);
+    /* Told before they are committed: whoever gives passwords out has to know of them whatever happens then. */
+    NODISCARD bool (*new_passwords_told)(void *context, const StringVec *roles, Error *err);
+    void *context;
 } InstanceInput;
 
 /* Databases that move, and with `all` those that do not. A name that cannot be moved is a finding of severity ERROR,
@@ -64,6 +70,7 @@ NODISCARD bool instance_check_room(Arena *arena, const InstanceInput *input, con
 
 typedef struct InstanceMade {
     int64_t roles, memberships, settings, databases;
+    StringVec new_passwords; /* roles that were given one */
 } InstanceMade;
 
 /* Roles of the source that the destination lacks, their passwords' verifiers, memberships, settings. */

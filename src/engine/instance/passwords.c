@@ -1,5 +1,11 @@
 /*
- * Verifiers of passwords, for the roles that this run made.
+ * Verifiers of passwords, for the roles that this run made: the source's, or where those cannot be read, and it was
+ * asked for, those of new passwords.
+ *
+ * New passwords come from a seed that whoever gives them out keeps (secrets/new_passwords.h), so a run that dies leaves
+ * none behind. Which roles have one is told before COMMIT. Killed between the two, the roles do not exist, and the next
+ * run makes them and tells the same; killed behind COMMIT, it was told. Only a machine that dies in that instant, with
+ * the session that was told, leaves roles whose passwords nobody is told of: \password, by whoever may.
  *
  * A verifier is nearly a secret, and must not stand in a log. Statements do: by log_statement, with an error, in
  * pg_stat_activity, in pg_stat_statements. So it is in none that we send: all verifiers go by one COPY into a temporary
@@ -10,6 +16,7 @@
  */
 #include "common/log.h"
 #include "engine/instance/prepare.h"
+#include "pg/password.h"
 #include "pg/quote.h"
 
 enum { VERIFIERS_MAX = 64 << 20 };
@@ -158,6 +165,15 @@ static bool be_quiet(Prepare *p, Error *err) {
     return true;
 }
 
+/* *ret_done false: none was taken, *ret_why says why. */
+static bool give_rows(Prepare *p, const Buf *rows, bool *ret_done, const char **ret_why, Error *err) {
+    *ret_why = "";
+    return buf_ok(rows, "the verifiers of passwords", err) && be_quiet(p, err) &&
+           prepare_try(p, TABLE_SQL, ret_done, ret_why, err) &&
+           (!*ret_done || (send_verifiers(p, rows, err) && prepare_try(p, GIVE_SQL, ret_done, ret_why, err))) &&
+           (!*ret_done || note_refused_verifiers(p, err));
+}
+
 static bool give_verifiers(Prepare *p, const Known *source, Error *err) {
     CLEANUP(buf_fini) Buf rows;
     const char *why = "";
@@ -166,15 +182,89 @@ static bool give_verifiers(Prepare *p, const Known *source, Error *err) {
     buf_init(&rows, VERIFIERS_MAX);
     if (put_verifiers(p, source, &rows) == 0)
         return true;
-    if (!buf_ok(&rows, "the verifiers of passwords", err) || !be_quiet(p, err) ||
-        !prepare_try(p, TABLE_SQL, &done, &why, err))
+    if (!give_rows(p, &rows, &done, &why, err))
         return false;
-    if (done && (!send_verifiers(p, &rows, err) || !prepare_try(p, GIVE_SQL, &done, &why, err)))
-        return false;
-    if (done)
-        return note_refused_verifiers(p, err);
-    note_all_refused(p, source, why);
+    if (!done)
+        note_all_refused(p, source, why);
     return true;
+}
+
+/* ---- New ones ---- */
+
+static bool put_new(Prepare *p, const InstanceRole *role, Buf *rows, Error *err) {
+    const char *verifier = NULL;
+    char *password = NULL;
+
+    if (!p->input->new_password(p->input->context, p->arena, role->name, &password, err))
+        return false;
+    bool ok = db_encrypt_password(p->dest, p->arena, role->name, password, &verifier, err);
+    explicit_bzero(password, strlen(password));
+    if (!ok)
+        return false;
+    put_number(rows, 2, 2);
+    put_text(rows, role->name);
+    put_text(rows, verifier);
+    return true;
+}
+
+/* Only of roles that this run made: a password that somebody has set stays. */
+static bool put_all_new(Prepare *p, Buf *rows, StringVec *names, Error *err) {
+    put_header(rows);
+    for (size_t i = 0; i < p->source_roles.len; i++) {
+        const InstanceRole *role = &p->source_roles.items[i];
+
+        if (!role->made || !role->flags[ROLE_LOGIN] || role->theirs)
+            continue;
+        if (!put_new(p, role, rows, err))
+            return false;
+        vec_push(p->arena, names, role->name);
+    }
+    put_number(rows, UINT16_MAX, 2);
+    return true;
+}
+
+static bool is_given(DbConn *dest, const char *role, bool *ret_given, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest, "SELECT 1 FROM pg_temp.pgcrane_verifier t WHERE t.role = $1 AND t.refused IS NULL", 1,
+                  (const char *const[]){role}, &row, err))
+        return error_wrap(err, "asking which passwords were taken");
+    *ret_given = db_rows(row) > 0;
+    return true;
+}
+
+static bool tell_new(Prepare *p, const StringVec *names, Error *err) {
+    StringVec *given = &p->made->new_passwords;
+
+    for (size_t i = 0; i < names->len; i++) {
+        bool taken = false;
+
+        if (!is_given(p->dest, names->items[i], &taken, err))
+            return false;
+        if (!taken)
+            continue;
+        vec_push(p->arena, given, names->items[i]);
+        note_add(&p->notes, NOTE_NEW_PASSWORD, sql_ident(p->arena, names->items[i]), "");
+    }
+    return given->len == 0 || p->input->new_passwords_told(p->input->context, given, err);
+}
+
+static bool give_new(Prepare *p, Error *err) {
+    CLEANUP(buf_fini) Buf rows;
+    StringVec names = {0};
+    const char *why = "";
+    bool done = false;
+
+    buf_init(&rows, VERIFIERS_MAX);
+    if (!put_all_new(p, &rows, &names, err))
+        return false;
+    if (names.len == 0)
+        return true;
+    if (!give_rows(p, &rows, &done, &why, err))
+        return false;
+    for (size_t i = 0; !done && i < names.len; i++)
+        note_password(p, names.items[i], why);
+    return !done || tell_new(p, &names, err);
 }
 
 /* ---- What did not come along ---- */
@@ -191,7 +281,7 @@ static void note_unreadable(Prepare *p, const Known *dest) {
         const InstanceRole *role = &p->source_roles.items[i];
 
         if (should_have_one(p, role) && strcmp(role->name, p->user) != 0 &&
-            !(dest->readable && has_verifier(dest, role->name)))
+            !(role->made && p->input->new_password != NULL) && !(dest->readable && has_verifier(dest, role->name)))
             note_add(&p->notes, NOTE_ROLE_PASSWORD, sql_ident(p->arena, role->name),
                      password_fix(p->arena, role->name));
     }
@@ -214,9 +304,11 @@ bool passwords_move(Prepare *p, Error *err) {
 
     if (!read_verifiers(p->source, &source, err) || !read_verifiers(p->dest, &dest, err))
         return false;
-    if (!source.readable)
+    if (!source.readable) {
+        if (p->input->new_password != NULL && !give_new(p, err))
+            return false;
         note_unreadable(p, &dest);
-    else if (!give_verifiers(p, &source, err))
+    } else if (!give_verifiers(p, &source, err))
         return false;
     else if (dest.readable)
         note_lacking(p, &source, &dest);

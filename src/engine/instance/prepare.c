@@ -68,6 +68,7 @@ bool instance_make_roles(Arena *arena, const InstanceInput *input, const Instanc
         .arena = arena,
         .source = input->source,
         .dest = input->dest,
+        .input = input,
         .list = list,
         .made = &count,
         .notes = {.arena = arena},

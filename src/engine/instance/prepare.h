@@ -41,6 +41,7 @@ typedef VEC(InstanceRole) InstanceRoleVec;
 typedef struct Prepare {
     Arena *arena;
     DbConn *source, *dest;
+    const InstanceInput *input;
     const InstanceList *list;
     InstanceMade *made;
     Notes notes;

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/hash.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -73,10 +74,17 @@ static bool lock_ports(const Local *local, int *ret_fd, Error *err) {
     return true;
 }
 
-static int choose(const Taken *taken) {
-    for (int at = 0; at < PORTS; at++)
-        if (!taken->ports[at] && port_is_free(PORT_FIRST + at))
-            return PORT_FIRST + at;
+/* Each state folder begins elsewhere: services of one machine do not know each other's notes, and a port that is not in
+ * use just then may be that of a server which another one is about to start. */
+static int choose(const Taken *taken, const char *state_dir) {
+    int begin = (int)(hash_text64(state_dir) % PORTS);
+
+    for (int at = 0; at < PORTS; at++) {
+        int place = (begin + at) % PORTS;
+
+        if (!taken->ports[place] && port_is_free(PORT_FIRST + place))
+            return PORT_FIRST + place;
+    }
     return 0;
 }
 
@@ -102,7 +110,7 @@ bool port_assign(Local *local, Server *server, Error *err) {
         return false;
     take(&taken, local->primary.port); /* of our own others */
     take(&taken, local->standby.port);
-    int port = choose(&taken);
+    int port = choose(&taken, local->call->config->state_dir);
     if (port == 0) {
         error_set(err, REASON_PROVISION_FAILED, "all ports from %d to %d are taken", PORT_FIRST, PORT_LAST);
         return error_remedy(err, "remove instances that nobody needs; ss -ltnp shows who listens");

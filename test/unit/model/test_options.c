@@ -271,9 +271,9 @@ static void test_fingerprint(void **state UNUSED) {
     assert_string_equal(options_fingerprint(arena, &one), options_fingerprint(arena, &two));
     assert_string_equal(two.tables.items[2], "a"); /* the options themselves are as they were */
     /* What arrives: a difference, also between lists, and between one pattern with a comma and two. */
-    static const char *const differing[][2] = {{"schema", "a"},         {"exclude-table", "a"}, {"table", "a,b"},
-                                               {"exclude-schema", "z"}, {"data-only", "true"},  {"no-owner", "true"},
-                                               {"follow", "true"}};
+    static const char *const differing[][2] = {{"schema", "a"},         {"exclude-table", "a"},   {"table", "a,b"},
+                                               {"exclude-schema", "z"}, {"data-only", "true"},    {"no-owner", "true"},
+                                               {"follow", "true"},      {"tablespace-map", "a=b"}};
     for (size_t i = 0; i < COUNT_OF(differing); i++) {
         MigrateOptions three;
         options_init(&three);

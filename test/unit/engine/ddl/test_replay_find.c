@@ -112,6 +112,33 @@ static void statements_are_adapted(void **state) {
         assert_string_equal(ddl_adapt(arena, cases[i][1], cases[i][0]), cases[i][2]);
 }
 
+/* Of the destination; a column that is called so stays. */
+static void tablespaces(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    static const char *const cases[][2] = {
+        {"CREATE TABLE t (a int) TABLESPACE fast", "CREATE TABLE t (a int) TABLESPACE \"ssd\""},
+        {"CREATE TABLE t (a int) TABLESPACE FAST;", "CREATE TABLE t (a int) TABLESPACE \"ssd\";"},
+        {"CREATE INDEX ON t (a) TABLESPACE \"a \"\"b\"", "CREATE INDEX ON t (a) TABLESPACE \"std\""},
+        {"ALTER TABLE t ADD PRIMARY KEY (a) USING INDEX TABLESPACE fast, SET TABLESPACE slow",
+         "ALTER TABLE t ADD PRIMARY KEY (a) USING INDEX TABLESPACE \"ssd\", SET TABLESPACE \"rest\""},
+        {"CREATE TABLE t (tablespace text, b text)", "CREATE TABLE t (tablespace text, b text)"},
+        {"CREATE TABLE t (b text, tablespace fast)", "CREATE TABLE t (b text, tablespace fast)"},
+        {"ALTER TABLE t ADD tablespace fast", "ALTER TABLE t ADD tablespace fast"},
+        {"CREATE VIEW v AS SELECT 'TABLESPACE fast' -- TABLESPACE fast",
+         "CREATE VIEW v AS SELECT 'TABLESPACE fast' -- TABLESPACE fast"},
+        {"CREATE MATERIALIZED VIEW m TABLESPACE fast AS SELECT 1",
+         "CREATE MATERIALIZED VIEW m TABLESPACE \"ssd\" AS SELECT 1"},
+        {"CREATE TABLE t () TABLESPACE pg_default", "CREATE TABLE t () TABLESPACE pg_default"},
+    };
+    TablespaceMap map;
+    Error err;
+
+    assert_true(tablespace_map_parse(arena, "fast=ssd,\"a \"\"b\"=,*=rest", &map, &err));
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        assert_string_equal(ddl_place(arena, cases[i][0], &map, "std"), cases[i][1]);
+}
+
 static void values_that_may_differ(void **state) {
     (void)state;
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -301,6 +328,7 @@ int main(void) {
         cmocka_unit_test(bare_names),
         cmocka_unit_test(names_decide_where_transactions_end),
         cmocka_unit_test(statements_are_adapted),
+        cmocka_unit_test(tablespaces),
         cmocka_unit_test(values_that_may_differ),
         cmocka_unit_test(only_what_was_dropped_is_dropped),
         cmocka_unit_test(what_is_refused),
