@@ -8,6 +8,7 @@ from support.api import JOBS
 from support.cluster import Database
 from support.preflight import Proxy
 from support.service import Service
+from support.trouble import failpoint
 
 pytestmark = pytest.mark.turns(2)
 
@@ -336,6 +337,35 @@ def test_mending_that_the_server_refuses(service, servers, mendable):
     source.sql(f"ALTER ROLE {MOVER} CREATEROLE")
     assert reason(operation) == "NOT_PERMITTED" and "nothing was changed" in operation["error"]["message"], operation
     assert "mended" not in operation["metadata"] and zone(database) == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("point, half", [("mend.before_commit", False), ("mend.between", True)])
+def test_killed_while_mending(servers, tmp_path, point, half):
+    """Nothing was changed, or one side's part of it; what is left is found by the next look, and mended then."""
+    source, dest = servers
+    database = dest.createdb("one")
+    database.sql("ALTER DATABASE one SET timezone = 'Asia/Tokyo'")
+
+    def may_signal():
+        return source.sql(f"SELECT pg_has_role('{MOVER}', 'pg_signal_backend', 'MEMBER')")[0][0]
+
+    with Service(tmp_path / "service", env=failpoint(f"{point}:kill")) as service:
+        service.profile("from", source, user=MOVER)
+        service.profile("to", dest)
+        service.create_job("move", "from", "to", ["one"])
+        found, _ = verify(service, "move")
+        assert reason(service.end_of(service.verb("move", "verify", {"fixes": fixes_of(found)}))) == "WORKER_LOST"
+        assert (may_signal(), zone(database)) == (half, "Asia/Tokyo")
+        service.stop()
+        service.env = None
+        service.start()
+        left = fixes_of(verify(service, "move")[0])
+        assert len(left) == (1 if half else 2)
+        _, operation = verify(service, "move", {"fixes": left})
+        assert operation["metadata"]["mended"] == left
+        assert may_signal() and zone(database) != "Asia/Tokyo"
+    source.sql(f"REVOKE pg_signal_backend FROM {MOVER}")
+    database.drop()
 
 
 def test_mending_from_the_command_line(service, mendable):
