@@ -47,6 +47,7 @@ typedef struct InstanceInput {
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
+    StringVec apart;               /* of those, the ones that need no room any more */
 } InstanceInput;
 
 /* Databases that move, and with `all` those that do not. A name that cannot be moved is a finding of severity ERROR,
