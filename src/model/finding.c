@@ -51,6 +51,8 @@ json_t *findings_to_json(const FindingVec *findings) {
         json_object_set_new(object, "object", json_string_lossy(finding->object));
         json_object_set_new(object, "message", json_string_lossy(finding->message));
         json_object_set_new(object, "fix", json_string_lossy(finding->fix));
+        if (finding->mendable)
+            json_object_set_new(object, "mendable", json_true());
         json_array_append_new(array, object);
     }
     return array;
@@ -83,6 +85,7 @@ bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findin
             .object = text_of(arena, object, "object"),
             .message = text_of(arena, object, "message"),
             .fix = text_of(arena, object, "fix"),
+            .mendable = json_get_bool(object, "mendable", false),
         };
         if (!severity_from_name(json_get_string(object, "severity", ""), &finding.severity))
             return error_set(err, REASON_WIRE_BAD, "findings: item %zu has no severity", i);

@@ -19,6 +19,7 @@ typedef struct Finding {
     const char *object;  /* "table public.orders", "" when it is the whole server */
     const char *message; /* object and cause in one sentence */
     const char *fix;     /* SQL or shell command, "" when there is none */
+    bool mendable;       /* the service's own role may carry it out (preflight_try_mends()) */
 } Finding;
 
 typedef VEC(Finding) FindingVec;

@@ -53,6 +53,7 @@ static bool make_start(StoreTx *tx, void *context, Error *err) {
                               .lanes = 2,
                               .dry_run = true,
                               .is_check = errands->is_check,
+                              .apart = errands->apart,
                               .mends = errands->mends};
 
     json_freep(&errands->start);

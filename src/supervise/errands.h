@@ -15,6 +15,7 @@ typedef struct Errands {
     Record job; /* as it is, or as it is meant to be */
     json_t *start;
     const Record *object; /* whose session is begun; NULL = of the instance */
+    const json_t *apart;  /* names of databases that are looked at no more; NULL = none */
     bool is_check;        /* sessions tell all that they find, errors too, and go on */
     const json_t *mends;  /* for that session to carry out; NULL = none */
 } Errands;

@@ -42,7 +42,7 @@ static json_t *shorten(Arena *arena, const char *text) {
 }
 
 static json_t *shown_of(Arena *arena, const char *database, const Finding *finding) {
-    bool mendable = database[0] != '\0' && finding_has_safe_mend(finding) && strlen(finding->fix) <= FINDINGS_TEXT_MAX;
+    bool mendable = database[0] != '\0' && finding->mendable && strlen(finding->fix) <= FINDINGS_TEXT_MAX;
 
     return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b}", "id", finding->id, "code", finding->code,
                      "severity", severity_name(finding->severity), "side", finding->side, "database",

@@ -29,8 +29,8 @@ static const char *lease_name(Arena *arena, const char *job) {
     return arena_printf(arena, "job:%s", job);
 }
 
-/* A server that was made on another node is that node's to fill: only there it can be reached for certain. A job that is
- * to go by force is anybody's, since that node may be gone for good. */
+/* A server that was made on another node is that node's to fill: only there it can be reached for certain. A job that
+ * is to go by force is anybody's, since that node may be gone for good. */
 static bool is_elsewhere(const Supervisor *this, StoreTx *tx, Arena *arena, const char *job, bool *ret_is, Error *err) {
     CLEANUP(record_fini) Record record = {0}, profile = {0}, instance = {0};
 

@@ -90,12 +90,13 @@ typedef struct StartOrder {
     int64_t run;
     SeatOrder order;
     int64_t lanes;
-    bool dry_run;            /* only look */
-    bool is_check;           /* of a dry run: errors that are found of the instance are told, and do not end it */
-    const json_t *mends;     /* of a dry run: findings to mend (worker/dry_run.c); NULL = none */
-    bool seize;              /* another session of this seat, should one live, is not to go on */
-    SeatForce force;         /* of a removal */
-    const char *action;      /* NULL = what the order says: "demote", "release" */
+    bool dry_run;        /* only look */
+    bool is_check;       /* of a dry run: errors that are found of the instance are told, and do not end it */
+    const json_t *apart; /* of a check of the instance: databases of the job that need no room any more; NULL = none */
+    const json_t *mends; /* of a dry run: findings to mend (worker/dry_run.c); NULL = none */
+    bool seize;          /* another session of this seat, should one live, is not to go on */
+    SeatForce force;     /* of a removal */
+    const char *action;  /* NULL = what the order says: "demote", "release" */
     const json_t *databases; /* of "release", or to be guarded when the instance is made ready; NULL = all of the job */
     bool allow_non_empty;    /* of "demote" */
 } StartOrder;

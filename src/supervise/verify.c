@@ -27,7 +27,7 @@ enum { DRY_RUNS_AT_ONCE = 4 };
 typedef struct Verify {
     Errands *errands;
     const json_t *fixes; /* [{database, side, statement}]; NULL = none */
-    StringVec promoted;
+    json_t *promoted;    /* names */
     int busy;
     bool all_over;
     /* what was found */
@@ -172,24 +172,23 @@ static bool mend_database(Verify *verify, const char *database, Error *err) {
 /* ---- All of them ---- */
 
 static bool load_promoted(StoreTx *tx, void *context, Error *err) {
-    Verify *verify = context;
-    Arena *arena = verify->errands->arena;
+    const Verify *verify = context;
     Record *objects = NULL;
     size_t count = 0;
 
-    verify->promoted.len = 0;
-    if (!objects_load(tx, arena, verify->errands->action->owner, &objects, &count, err))
+    (void)json_array_clear(verify->promoted);
+    if (!objects_load(tx, verify->errands->arena, verify->errands->action->owner, &objects, &count, err))
         return false;
     for (size_t at = 0; at < count; at++)
         if (strcmp(objects[at].resource.state, object_state_name(OBJECT_COMPLETED)) == 0)
-            vec_push(arena, &verify->promoted, arena_strdup(arena, seat_database(&objects[at])));
+            (void)json_array_append_new(verify->promoted, json_string_lossy(seat_database(&objects[at])));
     records_fini(objects, count);
     return true;
 }
 
 static bool is_promoted(const Verify *verify, const char *database) {
-    for (size_t at = 0; at < verify->promoted.len; at++)
-        if (strcmp(verify->promoted.items[at], database) == 0)
+    for (size_t at = 0; at < json_array_size(verify->promoted); at++)
+        if (strcmp(json_string_value(json_array_get(verify->promoted, at)), database) == 0)
             return true;
     return false;
 }
@@ -289,39 +288,45 @@ static void conclude(const Verify *verify, ErrandEnd *end) {
 }
 
 static void verify_fini(Verify *verify) {
+    json_freep(&verify->promoted);
     json_freep(&verify->details);
     json_freep(&verify->shown);
     json_freep(&verify->mended);
 }
 
-static bool look_at_databases(Errands *errands, const SeatPicture *instance, ErrandEnd *end, Error *err) {
-    CLEANUP(verify_fini)
-    Verify verify = {
-        .errands = errands,
-        .fixes = verify_fixes(errands),
-        .details = json_array(),
-        .shown = json_array(),
-        .mended = json_array(),
-    };
+static bool look(Verify *verify, const SeatPicture *instance, ErrandEnd *end, Error *err) {
+    Errands *errands = verify->errands;
 
-    if (!store_read(errands->this->config.store, errands->arena, load_promoted, &verify, err) ||
-        !look_at_all(&verify, instance, err))
+    if (!store_read(errands->this->config.store, errands->arena, load_promoted, verify, err))
         return false;
-    if (verify.all_over)
-        conclude(&verify, end);
+    errands->apart = verify->promoted;
+    if (!errand_is_begun(instance))
+        return errand_start(errands, NULL, "", err);
+    if (!errand_is_over(instance))
+        return true;
+    if (!look_at_all(verify, instance, err))
+        return false;
+    if (verify->all_over)
+        conclude(verify, end);
     return true;
 }
 
 bool verify_job(Errands *errands, ErrandEnd *end, Error *err) {
+    CLEANUP(verify_fini)
+    Verify verify = {
+        .errands = errands,
+        .fixes = verify_fixes(errands),
+        .promoted = json_array(),
+        .details = json_array(),
+        .shown = json_array(),
+        .mended = json_array(),
+    };
     SeatPicture picture = {0};
 
     end->soon = true;
     errands->is_check = true;
-    bool ok = errand_look_at(errands, "", &picture, err);
-    if (ok && !errand_is_begun(&picture))
-        ok = errand_start(errands, NULL, "", err);
-    else if (ok && errand_is_over(&picture))
-        ok = look_at_databases(errands, &picture, end, err);
+    bool ok = errand_look_at(errands, "", &picture, err) && look(&verify, &picture, end, err);
+    errands->apart = NULL;
     seat_picture_fini(&picture);
     return ok;
 }

@@ -328,7 +328,8 @@ static PreflightInput preflight_input(const Run *run) {
 
 /* What was mended is looked for once more, by the sessions that see it. */
 static bool check_both(Run *run, PreflightInput *input, FindingVec *findings, Estimate *estimate, Error *err) {
-    if (!preflight_run(run->arena, input, findings, estimate, err))
+    if (!preflight_run(run->arena, input, findings, estimate, err) ||
+        (run->instance_follows && !preflight_try_mends(input, findings, err)))
         return error_wrap(err, "checking");
     if (run->mends.len == 0)
         return true;
@@ -336,7 +337,8 @@ static bool check_both(Run *run, PreflightInput *input, FindingVec *findings, Es
         return false;
     input->source = run->source;
     input->dest = run->dest;
-    return preflight_run(run->arena, input, findings, estimate, err) || error_wrap(err, "checking once more");
+    return (preflight_run(run->arena, input, findings, estimate, err) && preflight_try_mends(input, findings, err)) ||
+           error_wrap(err, "checking once more");
 }
 
 static bool find_all(Run *run, PreflightInput *input, FindingVec *findings, Error *err) {

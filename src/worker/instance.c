@@ -24,6 +24,17 @@
 
 /* ---- What is asked for ---- */
 
+static bool read_names(Run *run, const json_t *list, StringVec *names, Error *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+
+        if (name == NULL || name[0] == '\0')
+            return error_set(err, REASON_WIRE_BAD, "databases: item %zu is no name", i);
+        vec_push(run->arena, names, arena_strdup(run->arena, name));
+    }
+    return true;
+}
+
 bool instance_from_json(Run *run, const json_t *body, Error *err) {
     const json_t *names = json_object_get(body, "databases");
 
@@ -32,13 +43,9 @@ bool instance_from_json(Run *run, const json_t *body, Error *err) {
     run->instance.all = names == NULL || json_is_null(names);
     if (!run->instance.all && !json_is_array(names))
         return error_set(err, REASON_WIRE_BAD, "databases: not a list");
-    for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_string_value(json_array_get(names, i));
-
-        if (name == NULL || name[0] == '\0')
-            return error_set(err, REASON_WIRE_BAD, "databases: item %zu is no name", i);
-        vec_push(run->arena, &run->instance.names, arena_strdup(run->arena, name));
-    }
+    if (!read_names(run, names, &run->instance.names, err) ||
+        !read_names(run, json_object_get(body, "apart"), &run->instance.apart, err))
+        return false;
     run->instance.seed = arena_strdup(run->arena, json_get_string(body, "new_passwords", NULL));
     if (run->options.source == NULL)
         return error_set(err, REASON_WIRE_BAD, "options: no source");
@@ -158,6 +165,7 @@ InstanceInput run_instance_input(Run *run) {
         .all = run->instance.all,
         .names = run->instance.names,
         .tablespace_map = run->options.tablespace_map,
+        .apart = run->instance.apart,
     };
 }
 

@@ -44,6 +44,7 @@ typedef struct InstanceRun {
     bool check; /* all that is found is told, errors too, and room for all databases is looked for */
     bool all;
     StringVec names;
+    StringVec apart; /* of a check: those that need no room any more */
     InstanceList list;
     InstanceMade made;
     const char *seed;        /* of new passwords; NULL = none are made */

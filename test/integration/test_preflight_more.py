@@ -10,7 +10,7 @@ import pytest
 from support.cluster import wait_until
 from support.preflight import Proxy, errors, of, one, preflight  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 READER = "pm_reader"
 

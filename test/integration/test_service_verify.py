@@ -8,8 +8,9 @@ from support.api import JOBS
 from support.cluster import Database
 from support.preflight import Proxy
 from support.service import Service
+from support.trouble import failpoint
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 MOVER, KEEPER = "sv_mover", "sv_keeper"
 HERE = ("--project", "my-project", "--location", "us-central1")
@@ -75,6 +76,17 @@ def test_nothing_in_the_way(service, servers):
     assert {(f["database"], f["id"]) for f in operation["metadata"]["findings"]} == \
         {(name, f"ESTIMATE_{what}") for name in ("one", "two") for what in ("LOAD", "WAL", "DISK", "OUTAGE")}
     assert dest.sql("SELECT count(*) FROM pg_database WHERE datname IN ('one', 'two')") == [(0,)]
+
+
+def test_settings_of_what_is_not_there(service, servers):
+    """Nothing that a database has to be there for is offered as a mend."""
+    source, dest = servers
+    dest.sql("ALTER DATABASE postgres SET timezone = 'Asia/Tokyo'")
+    service.job_of("move", source, dest, ["two"])
+    found, _ = verify(service, "move")
+    dest.sql("ALTER DATABASE postgres RESET timezone")
+    setting = found["two", "DESTINATION_SETTING"]
+    assert setting["fix"].startswith("-- when the database is made: ALTER DATABASE two") and not setting["mendable"]
 
 
 def test_the_source_is_checked_all_the_same(service, servers):
@@ -327,15 +339,46 @@ def test_mending(service, mendable):
     assert reason(service.end_of(service.verb("move", "verify", {"fixes": fixes}))) == "FINDINGS_CHANGED"
 
 
-def test_mending_that_the_server_refuses(service, servers, mendable):
-    """All or nothing: the role may not do the second one."""
+def test_mending_that_the_server_would_refuse(service, mendable):
+    """It is tried before it is offered; whoever asks for it all the same gets nothing of it."""
     source, database = mendable
+    every = fixes_of(verify(service, "move")[0])
     source.sql(f"ALTER ROLE {MOVER} NOCREATEROLE")
-    fixes = fixes_of(verify(service, "move")[0])
-    operation = service.end_of(service.verb("move", "verify", {"fixes": fixes}))
+    found, _ = verify(service, "move")
+    operation = service.end_of(service.verb("move", "verify", {"fixes": every}))
     source.sql(f"ALTER ROLE {MOVER} CREATEROLE")
-    assert reason(operation) == "NOT_PERMITTED" and "nothing was changed" in operation["error"]["message"], operation
+    assert len(every) == 2 and [f["statement"].split()[0] for f in fixes_of(found)] == ["ALTER"], found
+    assert reason(operation) == "FINDINGS_CHANGED" and "nothing was changed" in operation["error"]["message"], operation
     assert "mended" not in operation["metadata"] and zone(database) == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("point, half", [("mend.before_commit", False), ("mend.between", True)])
+def test_killed_while_mending(servers, tmp_path, point, half):
+    """Nothing was changed, or one side's part of it; what is left is found by the next look, and mended then."""
+    source, dest = servers
+    database = dest.createdb("one")
+    database.sql("ALTER DATABASE one SET timezone = 'Asia/Tokyo'")
+
+    def may_signal():
+        return source.sql(f"SELECT pg_has_role('{MOVER}', 'pg_signal_backend', 'MEMBER')")[0][0]
+
+    with Service(tmp_path / "service", env=failpoint(f"{point}:kill")) as service:
+        service.profile("from", source, user=MOVER)
+        service.profile("to", dest)
+        service.create_job("move", "from", "to", ["one"])
+        found, _ = verify(service, "move")
+        assert reason(service.end_of(service.verb("move", "verify", {"fixes": fixes_of(found)}))) == "WORKER_LOST"
+        assert (may_signal(), zone(database)) == (half, "Asia/Tokyo")
+        service.stop()
+        service.env = None
+        service.start()
+        left = fixes_of(verify(service, "move")[0])
+        assert len(left) == (1 if half else 2)
+        _, operation = verify(service, "move", {"fixes": left})
+        assert operation["metadata"]["mended"] == left
+        assert may_signal() and zone(database) != "Asia/Tokyo"
+    source.sql(f"REVOKE pg_signal_backend FROM {MOVER}")
+    database.drop()
 
 
 def test_mending_from_the_command_line(service, mendable):

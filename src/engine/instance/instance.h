@@ -49,6 +49,7 @@ typedef struct InstanceInput {
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
     StringVec names;               /* exactly these; twice is once */
+    StringVec apart;               /* of those, the ones that need no room any more */
     const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
     bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
     /* A new password for a role whose verifier cannot be read at the source, the same one each time it is asked for. It

@@ -105,21 +105,38 @@ static bool check_disk(const Room *room, DbConn *dest, int64_t bytes, Error *err
     return true;
 }
 
+static bool is_apart(const InstanceInput *input, const char *database) {
+    for (size_t i = 0; i < input->apart.len; i++)
+        if (strcmp(input->apart.items[i], database) == 0)
+            return true;
+    return false;
+}
+
+static bool has_slot(const DbResult *slots, const char *database) {
+    for (int row = 0; row < db_rows(slots); row++)
+        if (strcmp(database, db_text(slots, row, 0)) == 0)
+            return true;
+    return false;
+}
+
 /* A slot of ours is there when the job was at work before: it takes no more room. */
-static bool count_new(const InstanceInput *input, const InstanceList *list, int64_t *ret_count, Error *err) {
-    CLEANUP(db_result_freep) DbResult *rows = NULL;
+static bool count_new(const InstanceInput *input, const InstanceList *list, int64_t *ret_count, int64_t *ret_bytes,
+                      Error *err) {
+    CLEANUP(db_result_freep) DbResult *slots = NULL;
 
     if (!db_query(input->source,
                   "SELECT s.database FROM pg_catalog.pg_replication_slots s WHERE s.slot_name ~ '^pgcrane_'", 0, NULL,
-                  &rows, err))
+                  &slots, err))
         return error_wrap(err, "reading the slots of the source");
-    *ret_count = (int64_t)list->databases.len;
-    for (size_t i = 0; i < list->databases.len; i++)
-        for (int row = 0; row < db_rows(rows); row++)
-            if (strcmp(list->databases.items[i].name, db_text(rows, row, 0)) == 0) {
-                --*ret_count;
-                break;
-            }
+    *ret_count = *ret_bytes = 0;
+    for (size_t i = 0; i < list->databases.len; i++) {
+        const InstanceDatabase *database = &list->databases.items[i];
+
+        if (is_apart(input, database->name) || has_slot(slots, database->name))
+            continue;
+        ++*ret_count;
+        *ret_bytes += MAX(database->bytes, 0);
+    }
     return true;
 }
 
@@ -137,12 +154,11 @@ bool instance_check_room(Arena *arena, const InstanceInput *input, const Instanc
     Room room = {.arena = arena, .notes = &notes};
     int64_t bytes = 0;
 
-    if (list->databases.len < 2)
+    if (!count_new(input, list, &room.databases, &bytes, err))
+        return false;
+    if (room.databases < 2) /* its own checks say it */
         return true;
-    for (size_t i = 0; i < list->databases.len; i++)
-        bytes += MAX(list->databases.items[i].bytes, 0);
-    if (!count_new(input, list, &room.databases, err) ||
-        (follow && room.databases > 0 && !check_followed(&room, input, err)) ||
+    if ((follow && !check_followed(&room, input, err)) ||
         (input->dest != NULL && !check_disk(&room, input->dest, bytes, err)))
         return error_wrap(err, "looking for room for all databases");
     notes_to_findings(&notes, findings);

@@ -1,6 +1,9 @@
 /*
  * Findings mended by the service: only statements of the table of safe ones, and exactly those that somebody has seen.
  *
+ * No catalogue tells reliably what a role may give, least of all a managed service's: so each is tried first, in a
+ * transaction that is rolled back, also when nobody has asked for any. A process that dies in it leaves nothing.
+ *
  * All are transactional. Where this may die:
  * - before the first COMMIT: nothing was changed;
  * - between the two: one side is mended, which the next look finds. Each statement gives a right or makes a role: one
@@ -19,8 +22,7 @@ static bool is_found(const FindingVec *findings, const Mend *mend) {
     for (size_t i = 0; i < findings->len; i++) {
         const Finding *finding = &findings->items[i];
 
-        if (finding_has_safe_mend(finding) && strcmp(finding->side, mend->side) == 0 &&
-            strcmp(finding->fix, mend->statement) == 0)
+        if (finding->mendable && strcmp(finding->side, mend->side) == 0 && strcmp(finding->fix, mend->statement) == 0)
             return true;
     }
     return false;
@@ -62,6 +64,25 @@ static bool run_both(const PreflightInput *input, const MendVec *mends, Error *e
            (!dest || run_side(input->dest, dest_name, mends, err)) && failpoint("mend.before_commit", err) &&
            (!source || db_exec(input->source, "COMMIT", err)) && failpoint("mend.between", err) &&
            (!dest || db_exec(input->dest, "COMMIT", err));
+}
+
+/* Refused: by its server, as a right, or as something that is in the way now. */
+static bool try_one(DbConn *conn, Finding *finding, Error *err) {
+    finding->mendable =
+        db_exec(conn, "BEGIN READ WRITE; SET LOCAL lock_timeout = '2s'", err) && db_exec(conn, finding->fix, err);
+    db_rollback(conn);
+    return finding->mendable || (!db_is_broken(conn) && err->reason != REASON_CANCELLED);
+}
+
+bool preflight_try_mends(const PreflightInput *input, FindingVec *findings, Error *err) {
+    for (size_t i = 0; i < findings->len; i++) {
+        Finding *finding = &findings->items[i];
+        bool is_source = strcmp(finding->side, source_name) == 0;
+
+        if (finding_has_safe_mend(finding) && !try_one(is_source ? input->source : input->dest, finding, err))
+            return false;
+    }
+    return true;
 }
 
 bool preflight_mend(const PreflightInput *input, const FindingVec *findings, const MendVec *mends, Error *err) {

@@ -28,6 +28,10 @@ typedef struct PreflightInput {
 NODISCARD bool preflight_run(Arena *arena, const PreflightInput *input, FindingVec *ret_findings,
                              Estimate *ret_estimate, Error *err);
 
+/* Notes which findings have a safe mend that our roles may carry out: each is tried, in a transaction that is rolled
+ * back. An Error is for a lost connection or stop. */
+NODISCARD bool preflight_try_mends(const PreflightInput *input, FindingVec *findings, Error *err);
+
 /* What a safe mend (model/finding.h) is to be carried out. */
 typedef struct Mend {
     const char *side; /* "source" or "destination" */
@@ -35,7 +39,7 @@ typedef struct Mend {
 } Mend;
 typedef VEC(Mend) MendVec;
 
-/* Runs exactly these statements, or none: each has to be the safe fix of one of `findings`, which were found just now;
+/* Runs exactly these statements, or none: each has to be the fix of a mendable one of `findings`, found just now;
  * else FINDINGS_CHANGED. One transaction per side. Both are committed behind the last statement of either: only when
  * the second COMMIT fails is one side mended and the other not, which harms nothing. Both connections are to be opened
  * anew behind it: settings of a database are of new sessions. */

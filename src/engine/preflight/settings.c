@@ -36,7 +36,10 @@ static bool report_parameter(Preflight *p, const char *name, const char *ours, c
                               "{1} is {2} on the source and {3} at the destination: the application's text, times or"
                               " transactions may mean something else there",
                               values, 5),
-                template_fill(p->scratch, "ALTER DATABASE {4} SET {1} = {5};", values, 5));
+                template_fill(p->scratch,
+                              p->input->dest_absent ? "-- when the database is made: ALTER DATABASE {4} SET {1} = {5};"
+                                                    : "ALTER DATABASE {4} SET {1} = {5};",
+                              values, 5));
     return true;
 }
 

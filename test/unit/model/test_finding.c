@@ -14,7 +14,7 @@ static void test_there_and_back(void **state UNUSED) {
     Error err;
     vec_push(arena, &findings,
              ((Finding){"A_B", SEVERITY_ERROR, "PERMISSION_X", "source", "table public.a", "no right: caf\xe9",
-                        "GRANT ..."}));
+                        "GRANT ...", true}));
     vec_push(arena, &findings, ((Finding){"C", SEVERITY_INFO, NULL, "destination", "", "fine", NULL}));
     vec_push(arena, &findings, ((Finding){"D", SEVERITY_WARNING, "", "destination", "", "hm", ""}));
     CLEANUP(json_freep) json_t *json = findings_to_json(&findings);
@@ -28,6 +28,7 @@ static void test_there_and_back(void **state UNUSED) {
     assert_string_equal(back.items[0].object, "table public.a");
     assert_string_equal(back.items[0].message, "no right: caf?");
     assert_string_equal(back.items[0].fix, "GRANT ...");
+    assert_true(back.items[0].mendable && !back.items[1].mendable);
     assert_int_equal(back.items[1].severity, SEVERITY_INFO);
     assert_string_equal(back.items[1].fix, ""); /* never NULL for those who print */
     assert_int_equal(findings_count(&back, SEVERITY_ERROR), 1);
