@@ -24,6 +24,7 @@ LISTED = {
     "FOLLOW_NO_IDENTITY": "test_follow_tables_without_identity",
     "FOLLOW_OTHER_PUBLICATION": "test_follow_tables_without_identity",
     "FOLLOW_FENCE_LOCK": "test_follow_rights",
+    "TABLESPACE_MAP": "test_what_the_checks_tell",
 }
 
 
