@@ -540,6 +540,23 @@ def test_refused(service, servers, dest):
     assert image(dest) == before
 
 
+def test_on_the_command_line(service, servers, dest):
+    def jobs(*args):
+        return service.program.run("jobs", *args, "--project", "my-project", "--location", "us-central1",
+                                   env={"PGCRANE_SERVER": f"http://127.0.0.1:{service.port}"})
+    before = image(dest)
+    service.job_of("move", servers[0], dest, [SHOP])
+    dest.sql("CREATE TABLE their_own ()", db=PLAIN)
+    refused = jobs("demote", "move", "--yes")
+    assert refused.code == 2 and "EXISTING_DATA" in refused.stderr and "their_own" in refused.stderr, refused
+    taken = jobs("demote", "move", "--allow-non-empty", "--yes")
+    assert taken.code == 0 and is_guarded(dest, SHOP), taken
+    assert "kept out of the destination" in jobs("describe", "move").stdout
+    given_back = jobs("release", "move")
+    assert given_back.code == 0 and "kept out" not in jobs("describe", "move").stdout, given_back
+    assert image(dest) == before
+
+
 def test_deleted_while_the_server_is_away(service, servers, dest):
     """The job stays until its destination is handed back. By force it goes, and says what is left."""
     before = image(dest)

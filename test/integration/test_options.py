@@ -35,7 +35,7 @@ OF_CLIENTS = {
     "profiles": ["server", "token-file", "ca-file", "project", "location", "output", "filter", "sort-by", "async", "timeout",
                  "host", "port", "user", "database", "password-file", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "side",
                  "provider", "display-name", "label"],
-    "jobs": ["type", "all-databases", "parallel", "skip-checks", "fix", "failed", "force", "for", "stream"],
+    "jobs": ["type", "all-databases", "parallel", "skip-checks", "allow-non-empty", "fix", "failed", "force", "for", "stream"],
     "objects": ["refresh"],
     "instances": ["pg-version", "tier", "flag", "disk-gb", "network", "require-tls", "regional"],
     "apply": ["file", "secrets"],

@@ -139,6 +139,25 @@ static void put_filter(const Service *service, json_t *body) {
         (void)json_object_set_new(body, "objectsFilter", job_spec_objects(&service->options->databases));
 }
 
+static bool demote(Service *service, Error *err) {
+    static const JobVerb verb = {.api = "demoteDestination",
+                                 .what = "guard",
+                                 .done = "alone in its databases of the destination",
+                                 .question = "Keep all others out of the databases of the destination, for"};
+    json_t *body = json_object();
+
+    if (service->options->allow_non_empty)
+        (void)json_object_set_new(body, "allowNonEmpty", json_true());
+    return run_verb(service, &verb, body, err);
+}
+
+static bool release(Service *service, Error *err) {
+    static const JobVerb verb = {
+        .api = "demoteDestination", .what = "release", .done = "no longer guarding its destination"};
+
+    return run_verb(service, &verb, json_pack("{s:b}", "release", 1), err);
+}
+
 static bool start(Service *service, Error *err) {
     static const JobVerb verb = {.api = "start", .what = "start", .done = "started"};
 
@@ -212,6 +231,7 @@ static const char *const update_takes[] = {"all-databases", "parallel", "databas
 static const char *const list_takes[] = {"Lists", "watch", NULL};
 static const char *const describe_takes[] = {"watch", NULL};
 static const char *const plain_takes[] = {"Waiting", NULL};
+static const char *const demote_takes[] = {"allow-non-empty", "yes", "Waiting", NULL};
 static const char *const verify_takes[] = {"fix", "yes", "Waiting", NULL};
 static const char *const start_takes[] = {"skip-checks", "Waiting", NULL};
 static const char *const restart_takes[] = {"skip-checks", "failed", "database", "yes", "Waiting", NULL};
@@ -222,9 +242,9 @@ static const char *const logs_takes[] = {"stream", NULL};
 static const char *const report_takes[] = {NULL};
 static const char *const passwords_takes[] = {"yes", NULL};
 
-const char *const jobs_takes[] = {"Client",  "Job",         "database", "display-name", "label", "Lists",
-                                  "Waiting", "skip-checks", "failed",   "force",        "for",   "stream",
-                                  "watch",   "yes",         "fix",      "no-color",     NULL};
+const char *const jobs_takes[] = {
+    "Client", "Job", "database", "display-name", "label", "Lists", "Waiting",  "skip-checks",     "failed",
+    "force",  "for", "stream",   "watch",        "yes",   "fix",   "no-color", "allow-non-empty", NULL};
 
 const Verb jobs_verbs[] = {
     {.name = "create",
@@ -247,6 +267,18 @@ const Verb jobs_verbs[] = {
      .takes = verify_takes,
      .ask = jobs_verify,
      .help = "run every check of the start, changing nothing; --fix mends what can be mended safely"},
+    {.name = "demote",
+     .args = "ID",
+     .n_args = 1,
+     .takes = demote_takes,
+     .ask = demote,
+     .help = "see that the destination is empty, and keep others from writing to it until the promote"},
+    {.name = "release",
+     .args = "ID",
+     .n_args = 1,
+     .takes = plain_takes,
+     .ask = release,
+     .help = "hand the destination back as it was before demote, of a job that is not at work"},
     {.name = "start", .args = "ID", .n_args = 1, .takes = start_takes, .ask = start, .help = "begin"},
     {.name = "stop",
      .args = "ID",

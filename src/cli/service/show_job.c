@@ -220,6 +220,21 @@ static void trouble_facts(const Service *service, const json_t *job, FactVec *fa
               show_time(service, json_get_string(job, "nextRetryTime", NULL)));
 }
 
+/* Databases that were handed back are the application's. */
+static const char *guard_text(const Service *service, const json_t *job) {
+    const json_t *guard = json_get_object(job, "destinationGuard");
+    size_t released = json_array_size(json_object_get(guard, "released"));
+    const char *error = json_get_string(guard, "error", NULL);
+    const char *more = released > 0 ? arena_printf(service->arena, ", but for %zu that %s handed back", released,
+                                                   released == 1 ? "is" : "are")
+                                    : "";
+
+    if (guard == NULL)
+        return NULL;
+    return error != NULL ? arena_printf(service->arena, "not handed back yet: %s", error)
+                         : arena_printf(service->arena, "others are kept out of the destination's databases%s", more);
+}
+
 void show_job_facts(const Service *service, const json_t *job, FactVec *facts) {
     const char *took = json_get_string(job, "duration", NULL);
 
@@ -230,6 +245,7 @@ void show_job_facts(const Service *service, const json_t *job, FactVec *facts) {
     show_fact(service, facts, "Source", INK_PLAIN, source_cell(service, job).text);
     show_fact(service, facts, "Destination", INK_PLAIN, destination_cell(service, job).text);
     show_fact(service, facts, "Databases", INK_PLAIN, databases_text(service, job));
+    show_fact(service, facts, "Guard", INK_PLAIN, guard_text(service, job));
     show_fact(service, facts, "Labels", INK_PLAIN, show_labels(service, job));
     copy_facts(service, job, facts);
     follow_facts(service, job, facts);
