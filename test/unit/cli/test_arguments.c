@@ -106,6 +106,8 @@ static const char *value_for(const OptionInfo *info) {
         return "=auto";
     if (strcmp(info->flag, "fence") == 0)
         return "=locks";
+    if (strcmp(info->flag, "tablespace-map") == 0)
+        return "=a=b";
     if (strcmp(info->flag, "config") == 0)
         return "=/dev/null";
     return info->kind == OPTION_INT ? "=30" : info->kind == OPTION_FLAG ? "" : "=8MB";
