@@ -298,12 +298,12 @@ def test_the_server_is_away(server_place):
     assert probe.one("increment", name="c")["body"] == "1"
 
 
-SECOND = 5  # commit of ours behind an opening, which has one for each of the three steps of the schema
+INCREMENT = 6  # of the commits: an opening has one for each of the four steps of the schema, then comes the job
 
 
-@pytest.mark.parametrize("point, runs", [(f"store.commit_unanswered:error:{SECOND}", 1), (f"store.commit_unsent:error:{SECOND}", 2),
-                                         (f"store.commit_unsent:error:{SECOND},store.settle_unanswered:retryable:1", 2),
-                                         (f"store.commit_unanswered:error:{SECOND},store.settle_unanswered:retryable:1", 1)])
+@pytest.mark.parametrize("point, runs", [(f"store.commit_unanswered:error:{INCREMENT}", 1), (f"store.commit_unsent:error:{INCREMENT}", 2),
+                                         (f"store.commit_unsent:error:{INCREMENT},store.settle_unanswered:retryable:1", 2),
+                                         (f"store.commit_unanswered:error:{INCREMENT},store.settle_unanswered:retryable:1", 1)])
 def test_a_lost_reply_to_commit_is_settled(make_place, point, runs):
     probe = make_place("15").open(env={"PGCRANE_FAILPOINT": point})
     probe.do(job("c"))
@@ -333,7 +333,7 @@ def test_replies_that_the_network_loses(make_place):
 
 def test_a_commit_that_nobody_can_settle(make_place):
     place = make_place("15")
-    probe = place.open(env={"PGCRANE_FAILPOINT": f"store.commit_unanswered:error:{SECOND},store.settle:error:1"})
+    probe = place.open(env={"PGCRANE_FAILPOINT": f"store.commit_unanswered:error:{INCREMENT},store.settle:error:1"})
     made = probe.do(job("c"))[0]
     failure = probe.fails("STORE_COMMIT_UNKNOWN", "update", name="c", version=made["version"], body="1")
     assert failure.retryable
