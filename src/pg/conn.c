@@ -65,6 +65,7 @@ static const Fragment fragments[] = {
     {"remaining connection slots", NULL, REASON_SERVER_BUSY, true},
     {"no more connections allowed", NULL, REASON_SERVER_BUSY, true}, /* pgbouncer */
     {"database system is ", NULL, REASON_SERVER_BUSY, true},         /* starting up, shutting down, in recovery mode */
+    {"SSL SYSCALL error", NULL, REASON_UNREACHABLE, true}, /* the connection broke: the server went down meanwhile */
     {"SSL", NULL, REASON_TLS_FAILED, false},
     {"certificate", NULL, REASON_TLS_FAILED, false},
     {"private key file", NULL, REASON_TLS_FAILED, false},

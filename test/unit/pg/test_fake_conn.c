@@ -51,6 +51,7 @@ static const struct {
     {"x failed: received invalid response to SSL negotiation: q\n", REASON_TLS_FAILED, false, ""},
     {"x failed: expected authentication request from server, but received H\n", REASON_UNREACHABLE, true, ""},
     {"x failed: SSL error: certificate verify failed\n", REASON_TLS_FAILED, false, ""},
+    {"x failed: SSL SYSCALL error: EOF detected\n", REASON_UNREACHABLE, true, ""},
     {"x failed: root certificate file \"/r\" does not exist\n", REASON_TLS_FAILED, false, ""},
     {"x failed: FATAL: no pg_hba.conf entry for host \"h\", SSL off\n", REASON_LOGIN_REFUSED, false, ""},
     {"x failed: FATAL: database \"d\" does not exist\n", REASON_NO_DATABASE, false, ""},
