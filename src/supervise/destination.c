@@ -265,6 +265,20 @@ static void to_damage(const Look *look, Error *ret_error) {
               look->instance.resource.name);
 }
 
+/* The next session removes from the source what the one that is lost made there: its id is that of the lost server. */
+static void note_orphan(Record *object, const char *id) {
+    json_t *orphans = json_object_get(object->run, seat_run_ORPHANS);
+
+    if (id[0] == '\0')
+        return;
+    if (orphans == NULL)
+        (void)json_object_set_new(object->run, seat_run_ORPHANS, orphans = json_array());
+    for (size_t at = 0; at < json_array_size(orphans); at++)
+        if (strcmp(json_string_value(json_array_get(orphans, at)), id) == 0)
+            return;
+    (void)json_array_append_new(orphans, json_string_lossy(id));
+}
+
 /* Databases and roles are to be made once more. */
 static bool forget_made(StoreTx *tx, const Look *look, Error *err) {
     for (size_t at = 0; at < look->count; at++) {
@@ -273,6 +287,9 @@ static bool forget_made(StoreTx *tx, const Look *look, Error *err) {
         if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[at].resource.name, &object, err))
             return false;
         instance_session_forget(&object);
+        note_orphan(&object, json_get_string(object.run, seat_run_MIGRATION, ""));
+        note_orphan(&object, json_get_string(json_get_object(look->pictures[at].said, "migration"), "job_id", ""));
+        (void)json_object_del(object.run, seat_run_MIGRATION);
         if (!record_save(tx, look->arena, &object, err))
             return false;
     }

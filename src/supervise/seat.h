@@ -23,6 +23,7 @@
     X(SETTLED, "settled")       /* of the job, up to which the destination needs no emptying */                        \
     X(MOVED, "moved")           /* sessions of more than one node had it */                                            \
     X(REMOVING, "removing")     /* its last session removes */                                                         \
+    X(ORPHANS, "orphans")       /* ids of migrations into servers that were lost: still on the source */               \
     X(REMOVED, "removed")       /* nothing of it is left */                                                            \
     X(LOSSES, "losses")         /* sessions lost since anything went forward */                                        \
     X(RETRY_AT_US, "retryAtUs") /* wall clock: begun again by itself then; 0 = not known yet */                        \

@@ -121,11 +121,13 @@ static json_t *what_of_instance(const StartOrder *order) {
 
 static json_t *more_of(const StartOrder *order, bool is_made) {
     bool releases = order->action != NULL && strcmp(order->action, "release") == 0;
-    json_t *more = releases                ? what_of_release(order)
-                   : order->object == NULL ? what_of_instance(order)
-                                           : json_pack("{s:b, s:s, s:b, s:b, s:O*}", "seize", order->seize, "owner",
-                                                       order->job->resource.uid, "made", is_made, "instance_follows",
-                                                       order->dry_run, "mends", order->mends);
+    json_t *more =
+        releases ? what_of_release(order)
+        : order->object == NULL
+            ? what_of_instance(order)
+            : json_pack("{s:b, s:s, s:b, s:b, s:O*, s:O*}", "seize", order->seize, "owner", order->job->resource.uid,
+                        "made", is_made, "instance_follows", order->dry_run, "mends", order->mends, "orphans",
+                        json_object_get(order->object->run, seat_run_ORPHANS));
 
     add_guard(order, more);
     return more;

@@ -42,6 +42,9 @@ static bool note_settled(Record *object, const SeatPicture *picture) {
 
     bool open = seat->state == SEAT_FAILED && picture->error.reason == REASON_ALREADY_DONE;
 
+    if (seat->due == DUE_NOTHING && is_past_emptying[seat->state])
+        (void)json_object_del(object->run, seat_run_ORPHANS); /* the first that its session does; with the next save */
+
     return seat->anew && seat->due == DUE_NOTHING && (is_past_emptying[seat->state] || open) &&
            set_run(object, seat_run_SETTLED, json_integer(json_get_int(object->run, seat_run_LAUNCH, 0)));
 }

@@ -150,6 +150,25 @@ static bool abort_source(Run *run, const char *unasked, Error *err) {
     return true;
 }
 
+/* ---- Earlier migrations of the same job, whose destinations are lost with all that was in them ---- */
+
+/* By their names, as where a ledger is gone: an id is that of a source and a destination, and the destination is
+ * another one now, so nobody else would remove them. */
+bool step_orphans(Run *run, Error *err) {
+    const char *own = run->identity.job_id;
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < run->orphans.len && !run->options.dry_run && run->source != NULL; i++) {
+        run->identity.job_id = run->orphans.items[i];
+        run->names = seam_names(run->arena, run->identity.job_id);
+        ok = strcmp(run->identity.job_id, own) == 0 ||
+             (end_sessions(run, err) && remove_from_source(run, err) && say_identities(run, err));
+    }
+    run->identity.job_id = own;
+    run->left_on_source = 0;
+    return ok || error_wrap(err, "removing what the migration into the server that was lost left on the source");
+}
+
 /* ---- The destination alone ---- */
 
 /* One job at a time migrates a database to a place: what there is, is the other one's. */

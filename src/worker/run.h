@@ -127,6 +127,7 @@ typedef struct Run {
     int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;            /* another run of this migration is not to go on */
     bool is_made;           /* the destination is a server that the service made: filled in load mode, maybe */
+    StringVec orphans;      /* ids of earlier migrations of the job, whose destinations are lost */
     const char *owner;      /* the service's job; "" = none */
     const char *owner_name; /* for people */
     bool guarded;           /* the destination is, for that job */
@@ -179,6 +180,7 @@ NODISCARD bool step_schema(Run *run, Error *err);
 NODISCARD bool step_pre_data(Run *run, Error *err);
 NODISCARD bool step_recover(Run *run, Error *err);
 NODISCARD bool step_abort(Run *run, Error *err);
+NODISCARD bool step_orphans(Run *run, Error *err);
 NODISCARD bool step_seam(Run *run, Error *err);
 NODISCARD bool step_load(Run *run, Error *err);
 NODISCARD bool step_foreign_keys(Run *run, Error *err);

@@ -33,6 +33,7 @@ enum { WIRE_FD = 3, STEP_ATTEMPTS_MAX = 6, EVENTS_WAITING_MAX = 1024 * 1024 };
 /* X(function, may be tried again?, in which runs) */
 #define WORKER_STEPS(X)                                                                                                \
     X(connect, false, ALL_RUNS)                                                                                        \
+    X(orphans, true, ALL_RUNS | ABORT_RUNS)                                                                            \
     X(abort, true, ABORT_RUNS)                                                                                         \
     X(preflight, true, ALL_RUNS)                                                                                       \
     X(dry_run, true, ALL_RUNS)                                                                                         \
@@ -240,6 +241,12 @@ static const RunSteps *steps_of(const char *action) {
     return NULL;
 }
 
+static void read_orphans(Run *run, const json_t *ids) {
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (json_is_string(json_array_get(ids, i)))
+            vec_push(run->arena, &run->orphans, arena_strdup(run->arena, json_string_value(json_array_get(ids, i))));
+}
+
 static bool receive_start(Run *run, Error *err) {
     CLEANUP(json_freep) json_t *body = NULL;
     WireType type = WIRE_MAX_;
@@ -263,6 +270,7 @@ static bool receive_start(Run *run, Error *err) {
     run->instance.wanted = run->steps != NULL;
     run->seizes = json_get_bool(body, "seize", false);
     run->is_made = json_get_bool(body, "made", false);
+    read_orphans(run, json_get_array(body, "orphans"));
     run->owner = arena_strdup(run->arena, json_get_string(body, "owner", ""));
     run->owner_name = arena_strdup(run->arena, json_get_string(body, "owner_name", run->owner));
     run_guard_from_json(run, body);

@@ -1,4 +1,5 @@
 """Jobs into servers that the service makes: the whole life of one, load mode, and what may happen to it."""
+import contextlib
 import os
 import shutil
 import signal
@@ -104,15 +105,29 @@ def folder():
     shutil.rmtree(path)
 
 
-@pytest.fixture
-def service(folder, source):
-    with Makers(os.path.join(folder, "state")) as running:
+@contextlib.contextmanager
+def serving(folder, **env):
+    """In the end nothing that it made is left."""
+    with Makers(os.path.join(folder, "state"), env=env) as running:
         yield running
         if running.process.poll() is not None:
             running.start()
         for job in running.good(running.get(JOBS)).get("migrationJobs", []):
             running.end_of(running.good(running.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
         running.drop_all()
+
+
+@pytest.fixture
+def service(folder, source):
+    with serving(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def slow_service(folder, source):
+    """Its copies take long enough to be met."""
+    with serving(folder, PGCRANE_FAILPOINT="copy.before_chunk:sleep=1500") as running:
+        yield running
 
 
 @pytest.fixture
@@ -226,46 +241,43 @@ def test_its_log_can_be_read(service):
 
 
 @pytest.mark.turns(2)
-def test_it_goes_down_again_and_again(service, source, shop):
+def test_it_goes_down_again_and_again(slow_service, source, shop):
     """While the job is stopped, while it begins anew, and too often; whoever resumes it then has it go on, with both databases."""
-    stats = source.createdb("stats")
+    service, stats = slow_service, source.createdb("stats")
     stats.sql(SCHEMA)
     service.make("new")
     service.profile("old", source)
     service.create_job("move", "old", "new", ["shop", "stats"])
+    seen = []
 
-    def loads(before):
+    def loads():
         there = service.instance("new")
-        return there["state"] == "RUNNABLE" and there["mode"] == "LOAD" and there["systemIdentifier"] not in before
+        return there["state"] == "RUNNABLE" and there["mode"] == "LOAD" and there["systemIdentifier"] not in seen
 
-    def crash(seen):
-        service.wait(lambda: loads(seen), "a server in load mode")
+    def crash():
         seen.append(service.instance("new")["systemIdentifier"])
         service.crash("new")
 
-    with shop.connect() as blocker:
-        blocker.execute("BEGIN")
-        blocker.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
-        service.verb("move", "start")
-        service.wait(lambda: loads([]) and service.job("move")["state"] == "RUNNING" and service.pids("worker"), "the load")
-        service.done("move", "stop")
-        seen = []
-        crash(seen)
-        service.verb("move", "resume")
-        for _ in range(6):
-            service.wait(lambda: loads(seen) or service.job("move")["state"] == "FAILED", "another server, or the end")
-            if service.job("move")["state"] == "FAILED":
-                break
-            crash(seen)
-        assert service.job("move")["state"] == "FAILED" and "went down" in service.job("move")["error"]["message"]
-        service.verb("move", "resume")
-        service.wait(lambda: loads(seen), "the last server")
-        blocker.execute("COMMIT")
+    def has_given_up():
+        job = service.job("move")
+        return job["state"] == "FAILED" and "nextRetryTime" not in job
+
+    service.verb("move", "start")
+    service.wait(lambda: loads() and service.job("move").get("phase") == "FULL_DUMP", "the load")
+    assert service.done("move", "stop")["phase"] == "FULL_DUMP"
+    crash()
+    service.verb("move", "resume")
+    for _ in range(6):
+        service.wait(lambda: loads() or has_given_up(), "another server, or the end")
+        if has_given_up():
+            break
+        crash()
+    assert has_given_up() and "went down" in service.job("move")["error"]["message"], service.job("move")
+    service.verb("move", "resume")
     service.wait_ready("move", 120)
     told = {e["message"] for e in service.good(service.get(f"{JOBS}/move/events", pageSize=1000))["events"] if e["kind"] == "DEST_LOST"}
     assert told == {row.comment for row in read_rows() if row.event == "DEST_LOST"}
-    slots = source.sql("SELECT database FROM pg_replication_slots ORDER BY 1")
-    assert slots == [("shop",), ("stats",)]
+    assert source.sql("SELECT database FROM pg_replication_slots ORDER BY 1") == [("shop",), ("stats",)]
     assert service.done("move", "promote")["state"] == "COMPLETED"
     for database in (shop, stats):
         assert_equal(database, Made(service, "new", database.name))
