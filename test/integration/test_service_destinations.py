@@ -282,3 +282,32 @@ def test_it_goes_down_again_and_again(slow_service, source, shop):
     for database in (shop, stats):
         assert_equal(database, Made(service, "new", database.name))
     stats.drop()
+
+
+def test_on_the_command_line(service, tmp_path):
+    """Made, shown, read, and removed only when one says so."""
+    env = {"PGCRANE_SERVER": f"http://127.0.0.1:{service.port}"}
+    options = ("--project=my-project", "--location=us-central1")
+    password = tmp_path / "password"
+    password.write_text("of my own\n", encoding="ascii")
+    password.chmod(0o600)
+
+    def run(*words):
+        return service.program.run("instances", *words, *options, env=env)
+
+    assert run("create", "crane").code == 64
+    made = run("create", "crane", "--pg-version=15", "--tier=db-custom-1-512", "--flag=work_mem=7MB", f"--password-file={password}")
+    assert made.code == 0 and "of my own" not in made.stdout + made.stderr, made
+    listed = run("list")
+    assert "crane" in listed.stdout and "RUNNABLE" in listed.stdout and "POSTGRES_15" in listed.stdout, listed
+    shown = run("describe", "crane")
+    at = service.instance("crane")
+    assert f"127.0.0.1:{at['port']}" in shown.stdout, shown
+    with psycopg.connect(host=at["host"], port=at["port"], user=at["username"], password="of my own", dbname="postgres") as connection:
+        assert connection.execute("SHOW work_mem").fetchone() == ("7MB",)
+    assert "ready to accept connections" in run("logs", "crane").stdout
+    assert run("delete", "crane", "--yes").code != 0  # its profile leads to it
+    gone = service.program.run("profiles", "delete", "crane", "--yes", *options, env=env)
+    assert gone.code == 0 and service.instance("crane")["state"] == "RUNNABLE", gone
+    assert run("delete", "crane", "--yes").code != 0
+    assert run("delete", "crane", "--yes", "--force").code == 0 and service.get(f"{INSTANCES}/crane").status == 404
