@@ -10,6 +10,7 @@
 #include "api/kinds.h"
 #include "api/patch.h"
 #include "jobs/errand.h"
+#include "jobs/instance.h"
 #include "model/resources.h"
 
 #include <string.h>
@@ -304,14 +305,32 @@ static bool is_unused(void *context, const Record *job, Error *err) {
     return error_set(err, REASON_RESOURCE_IN_USE, "%s is used by %s", call->resource, job->resource.name);
 }
 
-bool profile_delete(ApiCall *call, Error *err) {
+/* By force the server goes, too: no other profile may lead to it. */
+static bool is_another(void *context, const Record *other, Error *err) {
+    const ApiCall *call = context;
     CLEANUP(record_fini) Record profile = {0};
 
-    if (!kind_load(call, &profile, err) || !kind_each(call->tx, STORE_MIGRATION_JOB, NULL, is_unused, call, err))
+    if (strcmp(other->resource.name, call->resource) == 0)
+        return true;
+    if (!kind_load(call, &profile, err))
+        return false;
+    const char *own = profile_instance(call->arena, &profile), *theirs = profile_instance(call->arena, other);
+    if (own == NULL || theirs == NULL || strcmp(own, theirs) != 0)
+        return true;
+    return error_set(err, REASON_RESOURCE_IN_USE, "the server of %s is used by %s, too", call->resource,
+                     other->resource.name);
+}
+
+bool profile_delete(ApiCall *call, Error *err) {
+    CLEANUP(record_fini) Record profile = {0};
+    bool forced = call_flag(call, PARAM_FORCE);
+
+    if (!kind_load(call, &profile, err) || !kind_each(call->tx, STORE_MIGRATION_JOB, NULL, is_unused, call, err) ||
+        (forced && !kind_each(call->tx, STORE_CONNECTION_PROFILE, NULL, is_another, call, err)))
         return false;
     if (profile_makes_instance(&profile)) {
         const OperationOrder order = call_order(call);
-        CLEANUP(json_freep) json_t *args = json_pack("{s:b}", "force", call_flag(call, PARAM_FORCE));
+        CLEANUP(json_freep) json_t *args = json_pack("{s:b}", "force", forced);
         profile.resource.state = "DELETING";
         return errand_ask(call->tx, call->arena, &profile, ERRAND_DEPROVISION, &order, args, &call->operation, err);
     }

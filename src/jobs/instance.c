@@ -73,6 +73,11 @@ void instance_want_mode(Record *instance, const char *mode) {
     raise_wanted(instance);
 }
 
+void instance_want_again(Record *instance) {
+    instance->resource.state = instance_state_name(INSTANCE_MAINTENANCE);
+    raise_wanted(instance);
+}
+
 void instance_want_anew(Record *instance) {
     instance->resource.state = instance_state_name(INSTANCE_CREATING);
     raise_wanted(instance);

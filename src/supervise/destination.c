@@ -247,6 +247,18 @@ static bool refuse_load(StoreTx *tx, void *context, Error *err) {
            record_save(tx, look->arena, &instance, err);
 }
 
+/* Each time the job is asked for something, or begins again by itself. */
+static const char *this_launch(const Look *look) {
+    return arena_printf(look->arena, "%s#%lld", look->held->name,
+                        (long long)json_get_int(look->job.run, job_run_LAUNCH, 0));
+}
+
+static void try_once_more(const Look *look, Record *instance) {
+    (void)json_object_set_new(instance->run, instance_run_TOLD, json_string(this_launch(look)));
+    instance_want_again(instance);
+}
+
+/* Whoever resumes the job has mended something, maybe: the instance is tried once more before the job fails again. */
 static bool meet_failure(Look *look, Error *err) {
     Error why;
 
@@ -255,6 +267,8 @@ static bool meet_failure(Look *look, Error *err) {
         return store_write(look->this->config.store, look->arena, refuse_load, look, err);
     if (look->decision.has_fact)
         return true;
+    if (strcmp(json_get_string(look->instance.run, instance_run_TOLD, ""), this_launch(look)) != 0)
+        return make_change(look, try_once_more, err);
     to_error(look, &why);
     look_decides(look, EVENT_FATAL, &why);
     return true;
@@ -358,9 +372,22 @@ static bool remove_profile(StoreTx *tx, const Look *look, Record *instance, Erro
         return false;
     if (others)
         return true;
-    if (look_is_forced(look) && strcmp(instance_wanted_mode(instance), MODE_PRIMARY) != 0)
+    if (look_is_forced(look) && !json_get_bool(instance->run, instance_run_PROMOTED, false))
         instance_want_removal(instance);
     return store_delete(tx, profile.resource.name, profile.resource.version, err);
+}
+
+/* When the last job that still fills it has ended, in whatever way, and one has promoted. */
+static bool become_primary(StoreTx *tx, const Look *look, Record *instance, Error *err) {
+    bool others = false;
+
+    if (!json_get_bool(instance->run, instance_run_PROMOTED, false))
+        return true;
+    if (!any_other_user(tx, look, job_state_name(JOB_COMPLETED), &others, err))
+        return false;
+    if (!others)
+        instance_want_mode(instance, MODE_PRIMARY);
+    return true;
 }
 
 static bool leave(StoreTx *tx, const Look *look, Error *err) {
@@ -374,25 +401,23 @@ static bool leave(StoreTx *tx, const Look *look, Error *err) {
         want_migrating(look, &instance);
         no_loader(look, &instance);
     }
-    return remove_profile(tx, look, &instance, err) && record_save(tx, look->arena, &instance, err);
+    return become_primary(tx, look, &instance, err) && remove_profile(tx, look, &instance, err) &&
+           record_save(tx, look->arena, &instance, err);
 }
 
 static bool hand_over(StoreTx *tx, const Look *look, Error *err) {
     CLEANUP(record_fini) Record instance = {0}, job = {0};
-    bool others = false;
 
     if (!job_load(tx, look->held->name, &job, err))
         return false;
     if (job_view(&job).state != JOB_COMPLETED)
         return true;
-    if (!any_other_user(tx, look, job_state_name(JOB_COMPLETED), &others, err) ||
-        !instance_load(tx, look->instance.resource.name, &instance, err))
+    if (!instance_load(tx, look->instance.resource.name, &instance, err))
         return false;
-    if (others)
-        return true;
-    no_loader(look, &instance);
-    instance_want_mode(&instance, MODE_PRIMARY);
-    return record_save(tx, look->arena, &instance, err);
+    (void)json_object_set_new(instance.run, instance_run_PROMOTED, json_true());
+    if (is_loader(look))
+        no_loader(look, &instance);
+    return become_primary(tx, look, &instance, err) && record_save(tx, look->arena, &instance, err);
 }
 
 bool destination_before_fact(StoreTx *tx, const Look *look, JobEvent fact, Error *err) {
@@ -407,10 +432,26 @@ bool destination_after_fact(StoreTx *tx, const Look *look, JobEvent fact, Error 
 
 /* ---- One look ---- */
 
+static void note_promoted(const Look *look UNUSED, Record *instance) {
+    (void)json_object_set_new(instance->run, instance_run_PROMOTED, json_true());
+}
+
+/* Also one database of several: from then on the server is the application's. */
+static bool mind_promoted(Look *look, Error *err) {
+    bool any = false;
+
+    for (size_t at = 0; at < look->count; at++)
+        any = any || seat_is_promoted(&look->pictures[at]);
+    return !any || json_get_bool(look->instance.run, instance_run_PROMOTED, false) ||
+           make_change(look, note_promoted, err);
+}
+
 bool destination_look(Look *look, Error *err) {
     bool works = job_state_has_worker(look->view.state) && look->view.state != JOB_STOPPING;
 
     look->holds = false;
+    if (look->has_instance && !mind_promoted(look, err))
+        return false;
     if (!look->has_instance || !works)
         return true;
     if (instance_is(&look->instance, INSTANCE_DAMAGED))

@@ -264,12 +264,14 @@ static void test_secrets_of_servers_to_be_made(void **state) {
     Fixture *f = *state;
 
     ask(f, HTTP_METHOD_POST, PROFILES, "connectionProfileId=src",
-        "{\"cloudsql\":{\"settings\":{\"rootPassword\":\"hunter2\",\"tier\":\"t\"}}}");
+        "{\"cloudsql\":{\"settings\":{\"rootPassword\":\"hunter2\",\"databaseVersionName\":\"POSTGRES_17\"}}}");
     assert_int_equal(f->status, 200);
     ask(f, HTTP_METHOD_GET, PROFILES "/src", "", "");
     const json_t *settings = json_object_get(json_object_get(f->answer, "cloudsql"), "settings");
     assert_true(json_get_bool(settings, "rootPasswordSet", false));
     assert_string_equal(stored(f, "cloudsql.settings.rootPassword"), "cloudsql.settings.rootPassword=itouds3");
+    assert_string_equal(stored(f, "password"), "password=itouds3"); /* of the instance, which may outlive the profile */
+    assert_nowhere(f, "hunter2");
 }
 
 /* The same request with another password is the same request: its hash would help to guess the password. */
