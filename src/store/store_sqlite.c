@@ -254,14 +254,26 @@ static bool make_file(const char *path, Error *err) {
     return true;
 }
 
-/* Ours, or empty. Reads only. */
+static bool read_owner(SqliteConn *conn, int64_t *ret_application, int64_t *ret_version, int64_t *ret_objects,
+                       Error *err) {
+    return read_int(conn, "PRAGMA application_id", ret_application, err) &&
+           read_int(conn, "PRAGMA user_version", ret_version, err) &&
+           read_int(conn, "SELECT count(*) FROM sqlite_master", ret_objects, err);
+}
+
+/* Ours, or empty. Reads only, and of one moment: another process may be making the store just now. */
 static bool check_owner(SqliteConn *conn, int64_t *ret_version, Error *err) {
     int64_t application = 0, objects = 0;
     const char *where = conn->base.store->config.where;
+    Error lost;
 
-    if (!read_int(conn, "PRAGMA application_id", &application, err) ||
-        !read_int(conn, "PRAGMA user_version", ret_version, err) ||
-        !read_int(conn, "SELECT count(*) FROM sqlite_master", &objects, err))
+    if (!script(conn, "BEGIN", err))
+        return false;
+    if (!read_owner(conn, &application, ret_version, &objects, err)) {
+        (void)!script(conn, "ROLLBACK", &lost);
+        return false;
+    }
+    if (!script(conn, "COMMIT", err))
         return false;
     if (application == STORE_APPLICATION_ID && *ret_version > 0)
         return true;
