@@ -265,15 +265,16 @@ static bool read_owner(SqliteConn *conn, int64_t *ret_application, int64_t *ret_
 static bool check_owner(SqliteConn *conn, int64_t *ret_version, Error *err) {
     int64_t application = 0, objects = 0;
     const char *where = conn->base.store->config.where;
+    bool own = sqlite3_get_autocommit(conn->db) != 0; /* else the caller's is one already */
     Error lost;
 
-    if (!script(conn, "BEGIN", err))
+    if (own && !script(conn, "BEGIN", err))
         return false;
     if (!read_owner(conn, &application, ret_version, &objects, err)) {
-        (void)!script(conn, "ROLLBACK", &lost);
+        (void)(own && !script(conn, "ROLLBACK", &lost));
         return false;
     }
-    if (!script(conn, "COMMIT", err))
+    if (own && !script(conn, "COMMIT", err))
         return false;
     if (application == STORE_APPLICATION_ID && *ret_version > 0)
         return true;
