@@ -2,6 +2,7 @@
 #include "jobs/wish.h"
 
 #include "common/clock.h"
+#include "jobs/errand.h"
 #include "jobs/turn.h"
 
 /* What an attempt before has left behind is over: a person has decided anew. */
@@ -40,6 +41,19 @@ static bool answer_at_once(StoreTx *tx, Arena *arena, const Record *job, const W
     *ret_operation = order.name;
     return operation_create(tx, arena, &order, err) &&
            operation_finish(tx, arena, order.name, "MigrationJob", answer, err);
+}
+
+/* What a session begins beside one that guards the destination, or hands it back, would be guarded by half. */
+static bool refuse_beside_guard(const Record *job, JobEvent event, Error *err) {
+    static const Errand guards[] = {ERRAND_DEMOTE, ERRAND_RELEASE};
+    const json_t *under_way = json_object_get(job->run, job_run_ERRANDS);
+    bool begins = event == EVENT_USER_START || event == EVENT_USER_RESUME || event == EVENT_USER_RESTART;
+
+    for (size_t at = 0; begins && at < COUNT_OF(guards); at++)
+        if (json_object_get(under_way, errand_name(guards[at])) != NULL)
+            return error_set(err, REASON_OPERATION_RUNNING, "%s of %s is under way", errand_verb(guards[at]),
+                             job->resource.name);
+    return true;
 }
 
 /* A delete that is under way, asked for once more, with force. */
@@ -82,7 +96,7 @@ bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, con
     if (row == NULL)
         return error_remedy(err, "GET %s: allowedActions says what is allowed", name);
     *ret_operation = wish->order.name;
-    return take(tx, arena, &job, row, wish, err);
+    return refuse_beside_guard(&job, wish->event, err) && take(tx, arena, &job, row, wish, err);
 }
 
 /* ---- Creation: no row of the table leads to a job's first state ---- */

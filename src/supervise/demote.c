@@ -20,6 +20,7 @@
 
 /* In the job's "guard": the one that may be at work. */
 static const char operation_key[] = "operation";
+static const char first_key[] = "first"; /* the operation that has marked it */
 static const char demoting[] = "DEMOTING", guarded[] = "GUARDED";
 
 /* ---- What the job remembers ---- */
@@ -50,7 +51,9 @@ static bool mark(StoreTx *tx, void *context, Error *err) {
     if (marking->waits)
         return true;
     if (guard == NULL)
-        (void)json_object_set_new(job.run, job_run_GUARD, guard = json_pack("{s:s}", guard_run_STATE, demoting));
+        (void)json_object_set_new(
+            job.run, job_run_GUARD,
+            guard = json_pack("{s:s, s:s}", guard_run_STATE, demoting, first_key, errands->operation));
     (void)json_object_set_new(guard, operation_key, json_string(errands->operation));
     return job_save(tx, errands->arena, &job, err);
 }
@@ -144,10 +147,13 @@ static bool begin(Errands *errands, Error *err) {
 
 /* ---- DEMOTE ---- */
 
-static bool was_guarded_before(const Errands *errands) {
-    const char *state = json_get_string(json_object_get(errands->job.run, job_run_GUARD), guard_run_STATE, "");
+/* By the first that was asked for, of a job that has not begun: earlier ones, or sessions of the job, may have guarded
+ * some databases, and the mark is what has them handed back. */
+static bool is_first(const Errands *errands) {
+    const json_t *guard = json_object_get(errands->job.run, job_run_GUARD);
 
-    return strcmp(state, guarded) == 0;
+    return strcmp(json_get_string(guard, first_key, ""), errands->operation) == 0 &&
+           job_view(&errands->job).state == JOB_NOT_STARTED;
 }
 
 /* Refused: nothing was changed, by this one. */
@@ -156,7 +162,7 @@ static bool end_demote(const Errands *errands, const SeatPicture *picture, Erran
 
     if (!errand_conclude(errands, picture, end, err))
         return false;
-    if (done || (picture->seat.refused && !was_guarded_before(errands)))
+    if (done || (picture->seat.refused && is_first(errands)))
         return keep_ending(errands, picture, done, end, err);
     return true;
 }

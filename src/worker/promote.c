@@ -396,8 +396,10 @@ bool step_close_source(Run *run, Error *err) {
     watch_end(run);
     if (!run_ledger_is_gone(run, &gone, err) || gone)
         return gone;
+    if (!check_still_opened(run, err))
+        return false;
     run_release_guard(run); /* of a promote that was killed behind OPEN */
-    return check_still_opened(run, err) && forget_fence(run, err) && run_wait_for_standbys(run, err) &&
-           failpoint("close.before_remove", err) && clear_source(run, err) &&
+    return forget_fence(run, err) && run_wait_for_standbys(run, err) && failpoint("close.before_remove", err) &&
+           clear_source(run, err) &&
            promote_finish_keys(run->dest, &run->ledger, run->arena, &run->not_moved, on_event_afterwards, run, err);
 }

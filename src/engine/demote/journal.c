@@ -32,13 +32,33 @@ bool demote_is_superuser(DbConn *conn, bool *ret_superuser, Error *err) {
     return true;
 }
 
+/* Whoever may create in that database could make one under our name, with triggers that run as us. */
+static bool refuse_strangers(DbConn *conn, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(conn,
+                  "SELECT r.rolname FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n"
+                  " WHERE n.nspname = '" DEMOTE_SCHEMA "' UNION ALL SELECT c.relowner FROM pg_catalog.pg_class c"
+                  " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '" DEMOTE_SCHEMA "') o"
+                  " JOIN pg_catalog.pg_roles r ON r.oid = o.owner"
+                  " WHERE r.rolname <> current_user AND NOT r.rolsuper LIMIT 1",
+                  0, NULL, &row, err))
+        return error_wrap(err, "asking whose the journal of guards is");
+    if (db_rows(row) == 0)
+        return true;
+    error_set(err, REASON_CONFLICT,
+              "schema " DEMOTE_SCHEMA " in database " DEMOTE_DATABASE " is not ours: role %s owns it, or a part of it",
+              db_text(row, 0, 0));
+    return error_remedy(err, "guard with that role, or see what it is for: \\dt+ " DEMOTE_SCHEMA ".*");
+}
+
 bool journal_exists(DbConn *conn, bool *ret_exists, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
     if (!db_query(conn, "SELECT pg_catalog.to_regclass('" DEMOTE_SCHEMA ".change') IS NOT NULL", 0, NULL, &row, err))
         return error_wrap(err, "looking for the journal of guards");
     *ret_exists = db_bool(row, 0, 0);
-    return true;
+    return !*ret_exists || refuse_strangers(conn, err);
 }
 
 bool journal_make(DbConn *conn, Error *err) {
