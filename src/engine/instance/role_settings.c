@@ -44,13 +44,27 @@ static const char *setting_sql(Arena *arena, const DbResult *rows, int row) {
                         sql_ident(arena, db_text(rows, row, 1)), db_text(rows, row, 2));
 }
 
+/* A setting of nobody's but the application is where secrets are kept: its value is in no finding. */
+static bool is_private(const DbResult *rows, int row) {
+    return strchr(db_text(rows, row, 1), '.') != NULL;
+}
+
+static const char *setting_to_show(Arena *arena, const DbResult *rows, int row) {
+    const char *role = db_text(rows, row, 0);
+
+    if (!is_private(rows, row))
+        return arena_printf(arena, "%s;", setting_sql(arena, rows, row));
+    return arena_printf(arena, "ALTER ROLE %s SET %s TO '...'; -- the source's value",
+                        role[0] == '\0' ? "ALL" : sql_ident(arena, role), sql_ident(arena, db_text(rows, row, 1)));
+}
+
 static const char *setting_text(Arena *arena, const DbResult *rows, int row) {
     return arena_printf(arena, "%s of %s", db_text(rows, row, 1), sql_ident(arena, db_text(rows, row, 0)));
 }
 
 static void note_setting(Prepare *p, const DbResult *rows, int row, const char *why) {
     note_refused(&p->notes, NOTE_ROLE_SETTING, setting_text(p->arena, rows, row), why,
-                 arena_printf(p->arena, "%s;", setting_sql(p->arena, rows, row)));
+                 setting_to_show(p->arena, rows, row));
 }
 
 static bool move_setting(Prepare *p, const DbResult *here, int row, const DbResult *there, Error *err) {
@@ -60,7 +74,9 @@ static bool move_setting(Prepare *p, const DbResult *here, int row, const DbResu
 
     if (found >= 0) {
         if (strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
-            note_setting(p, here, row, arena_printf(p->arena, "it is %s there", db_text(there, found, 2)));
+            note_setting(p, here, row,
+                         is_private(here, row) ? "it has another value there"
+                                               : arena_printf(p->arena, "it is %s there", db_text(there, found, 2)));
         return true;
     }
     if (!prepare_try(p, setting_sql(p->arena, here, row), &done, &why, err))
@@ -75,8 +91,7 @@ static void note_for_all(Prepare *p, const DbResult *here, int row, const DbResu
     int found = find_setting(there, "", db_text(here, row, 1));
 
     if (found < 0 || strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
-        note_add(&p->notes, NOTE_SETTING_ALL, db_text(here, row, 1),
-                 arena_printf(p->arena, "%s;", setting_sql(p->arena, here, row)));
+        note_add(&p->notes, NOTE_SETTING_ALL, db_text(here, row, 1), setting_to_show(p->arena, here, row));
 }
 
 /* Roles that were not made are told already. */

@@ -1,6 +1,8 @@
 /* What a destination has to be set to: parameters that give text and times their meaning, libraries to be preloaded. */
 #include "engine/preflight/check.h"
+
 #include "engine/preflight/provider.h"
+#include "pg/quote.h"
 
 /* --- parameters --- */
 
@@ -78,15 +80,31 @@ typedef struct PreloadCheck {
     const char *what, *message;
 } PreloadCheck;
 
+/* Each library a literal of its own: all in one would be taken for the name of one library. */
+static const char *literals_of(Arena *arena, const char *list, const char *one_more) {
+    const char *text = "";
+
+    for (const char *at = list; *at != '\0';) {
+        size_t len = strcspn(at, ",");
+        const char *name = arena_strndup(arena, at, len);
+
+        name += strspn(name, " \"");
+        name = arena_strndup(arena, name, strcspn(name, " \""));
+        if (name[0] != '\0')
+            text = arena_printf(arena, "%s%s, ", text, sql_literal(arena, name));
+        at += len + (at[len] == ',');
+    }
+    return arena_printf(arena, "%s%s", text, sql_literal(arena, one_more));
+}
+
 static bool report_preload(Preflight *p, const PreloadCheck *check, const char *library, const char *there,
                            Error *err) {
     Provider provider = PROVIDER_SELF;
-    const char *comma = there[0] != '\0' ? ", " : "";
-
     if (!provider_of(p, DB_DEST, &provider, err))
         return false;
     const char *const values[] = {library};
-    const char *value = provider == PROVIDER_SELF ? arena_printf(p->scratch, "'%s%s%s'", there, comma, library)
+    const char *comma = there[0] != '\0' ? ", " : "";
+    const char *value = provider == PROVIDER_SELF ? literals_of(p->scratch, there, library)
                                                   : arena_printf(p->scratch, "%s%s%s", there, comma, library);
     finding_add(p, check->check, template_fill(p->scratch, check->what, values, 1),
                 template_fill(p->scratch, check->message, values, 1),
