@@ -276,9 +276,13 @@ bool profile_create(ApiCall *call, Error *err) {
 bool profile_patch(ApiCall *call, Error *err) {
     CLEANUP(record_fini) Record profile = {0};
 
-    if (!kind_load(call, &profile, err) ||
-        !patch_apply(call, &message_connection_profile, &profile, profile_mask_aliases))
+    if (!kind_load(call, &profile, err))
         return false;
+    bool makes = profile_makes_instance(&profile);
+    if (!patch_apply(call, &message_connection_profile, &profile, profile_mask_aliases))
+        return false;
+    if (makes != profile_makes_instance(&profile)) /* whose instance would be nobody's */
+        return call_refuse(call, makes ? "postgresql" : "cloudsql", "a profile stays what it was made as");
     patch_note_secrets(call, &profile);
     const char *rival = rival_secret(call, &profile);
     if (rival != NULL)

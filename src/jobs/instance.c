@@ -84,7 +84,7 @@ void instance_want_anew(Record *instance) {
 }
 
 void instance_want_removal(Record *instance) {
-    if (json_get_bool(instance->run, instance_run_REMOVE, false))
+    if (json_get_bool(instance->run, instance_run_REMOVE, false) && !instance_is(instance, INSTANCE_FAILED))
         return;
     (void)json_object_set_new(instance->run, instance_run_REMOVE, json_true());
     instance->resource.state = instance_state_name(INSTANCE_DELETING);

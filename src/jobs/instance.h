@@ -37,21 +37,21 @@ bool instance_is(const Record *instance, InstanceState state);
 
 /* What stands in `run` of an instance: X(NAME, key) */
 #define INSTANCE_RUN_KEYS(X)                                                                                           \
-    X(SPEC, "spec")     /* what it shall be */                                                                         \
-    X(HOME, "home")     /* the node it is on; absent = whichever takes it */                                           \
-    X(WANTED, "wanted") /* grows whenever `spec` or `remove` changes */                                                \
-    X(DONE, "done")     /* the number that was brought about last; 0 = none yet */                                     \
-    X(LIKE, "like")     /* the profile of a source whose encoding and locale it is to have: before it is made */       \
-    X(REMOVE, "remove") /* it shall be gone */                                                                         \
-    X(RUN, "run")       /* number of the last process that was to bring something about */                             \
-    X(ORDER, "order")   /* what that process was asked for: {"operation", "wanted"} */                                 \
-    X(TAKEN, "taken")   /* the process whose result is in here */                                                      \
-    X(STATUS, "status") /* what the provider said of it last */                                                        \
-    X(PROMOTED,                                                                                                        \
-      "promoted")       /* a database in it is the application's: whatever mode it is in, it is not ours to remove */  \
-    X(TOLD, "told")     /* the job and launch that were told of its failure */                                         \
-    X(LOADER, "loader") /* the job that fills it in load mode; absent = it is not in that */                           \
-    X(FAILURES, "failures")     /* in a row */                                                                         \
+    X(SPEC, "spec")         /* what it shall be */                                                                     \
+    X(HOME, "home")         /* the node it is on; absent = whichever takes it */                                       \
+    X(WANTED, "wanted")     /* grows whenever `spec` or `remove` changes */                                            \
+    X(DONE, "done")         /* the number that was brought about last; 0 = none yet */                                 \
+    X(LIKE, "like")         /* the profile of a source whose encoding and locale it is to have: before it is made */   \
+    X(REMOVE, "remove")     /* it shall be gone */                                                                     \
+    X(RUN, "run")           /* number of the last process that was to bring something about */                         \
+    X(ORDER, "order")       /* what that process was asked for: {"operation", "wanted"} */                             \
+    X(TAKEN, "taken")       /* the process whose result is in here */                                                  \
+    X(STATUS, "status")     /* what the provider said of it last */                                                    \
+    X(USED, "used")         /* a job began to fill it: it is not to be thrown away for speed */                        \
+    X(PROMOTED, "promoted") /* a promote of a database in it was asked for: it may be the application's since */       \
+    X(TOLD, "told")         /* the job and launch that were told of its failure */                                     \
+    X(LOADER, "loader")     /* the job that fills it in load mode; absent = it is not in that */                       \
+    X(FAILURES, "failures") /* in a row */                                                                             \
     X(RETRY_AT_US, "retryAtUs") /* by the wall clock; 0 = nothing is tried again */                                    \
     X(TEND_AT_US, "tendAtUs")   /* by the wall clock: when it is looked after next */
 

@@ -242,7 +242,7 @@ static const Message message_alloydb_settings = {"AlloyDbSettings", alloydb_sett
                                                  COUNT_OF(alloydb_settings_fields)};
 
 static const Field alloydb_fields[] = {
-    {.name = "clusterId", .kind = FIELD_STRING},
+    {.name = "clusterId", .kind = FIELD_STRING, .flags = FIELD_IMMUTABLE},
     {.name = "settings", .kind = FIELD_MESSAGE, .flags = FIELD_IMMUTABLE, .message = &message_alloydb_settings},
 };
 static const Message message_alloydb = {"AlloyDbConnectionProfile", alloydb_fields, COUNT_OF(alloydb_fields)};

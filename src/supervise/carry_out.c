@@ -78,7 +78,7 @@ static bool may_seize(const Beginning *beginning, const Record *object) {
 static SeatForce force_of(const Look *look, const Record *object) {
     int64_t begun = json_get_int(object->run, seat_run_FORCED, 0);
 
-    if (look->has_instance && instance_is(&look->instance, INSTANCE_DAMAGED))
+    if (look->has_instance && (instance_is(&look->instance, INSTANCE_DAMAGED) || !is_prepared_database(object)))
         return FORCE_SOURCE_ONLY;
 
     return look_is_forced(look) && begun > 0 && begun <= FORCE_MAX_ ? (SeatForce)(begun - 1) : FORCE_BOTH;
@@ -155,7 +155,33 @@ static bool fail_removal(Look *look, size_t at, const Error *why, Error *err) {
     return store_write(look->this->config.store, look->arena, give_up, &giving, err);
 }
 
+/* The destination is one that was lost, or lacks the database, and no session came so far that it could have made
+ * anything on the source. */
+static bool has_made_nothing(const Look *look, size_t at) {
+    const Record *object = &look->objects[at];
+
+    return look->orders[at] == ORDER_REMOVE && force_of(look, object) == FORCE_SOURCE_ONLY && !look_is_forced(look) &&
+           json_get_string(object->run, seat_run_MIGRATION, NULL) == NULL &&
+           json_array_size(json_object_get(object->run, seat_run_ORPHANS)) == 0;
+}
+
+static bool note_nothing_made(StoreTx *tx, void *context, Error *err) {
+    const GivingUp *giving = context;
+    const Look *look = giving->look;
+    CLEANUP(record_fini) Record object = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) ||
+        !record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[giving->at].resource.name, &object, err))
+        return false;
+    (void)json_object_set_new(object.run, seat_run_REMOVED, json_true());
+    return record_save(tx, look->arena, &object, err);
+}
+
 static bool start_seat(Look *look, size_t at, Error *err) {
+    GivingUp nothing = {.look = look, .at = at};
+
+    if (has_made_nothing(look, at))
+        return store_write(look->this->config.store, look->arena, note_nothing_made, &nothing, err);
     Beginning beginning = {.look = look, .at = at};
     const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
     Error why;

@@ -6,7 +6,8 @@
  * compares them and writes at most one wish into the instance's record, which the node that has it carries out
  * (provision.c). Sessions are begun only when the instance is as it shall be.
  *
- *   the job starts, nothing was begun     LOAD is wished, with the job's name as the loader, when nobody else uses it
+ *   the job starts, nothing was begun     LOAD is wished, with the job's name as the loader, when nobody else uses it,
+ *                                         or ever did (`used`: also what a deleted job left there is somebody's)
  *   LOAD is in force                      sessions begin; other jobs of the same instance wait
  *   every copy is whole                   MIGRATING is wished. Sessions wait, and go on when the server itself says
  * that it is durable (worker/durable.c) MIGRATING is in force                 the loader is struck out every database
@@ -83,7 +84,13 @@ static bool make_change(Look *look, void (*make)(const Look *, Record *), Error 
     return store_write(look->this->config.store, look->arena, change, &order, err);
 }
 
+/* From then on there is something in it. */
+static void note_used(const Look *look UNUSED, Record *instance) {
+    (void)json_object_set_new(instance->run, instance_run_USED, json_true());
+}
+
 static void want_load(const Look *look, Record *instance) {
+    note_used(look, instance);
     (void)json_object_set_new(instance->run, instance_run_LOADER, json_string(look->held->name));
     instance_want_mode(instance, MODE_LOAD);
 }
@@ -168,20 +175,24 @@ static bool look_for_users(StoreTx *tx, void *context, Error *err) {
     return true;
 }
 
-/* A job that goes on with a copy that was begun otherwise does so otherwise. */
+/* By this job or another one, which may be gone: what it left is there. */
+static bool is_used(const Look *look) {
+    return json_get_bool(look->instance.run, instance_run_USED, false) ||
+           json_get_bool(look->instance.run, instance_run_PROMOTED, false);
+}
+
+/* Once for each server, by the first job that it is for; a copy that was begun otherwise goes on otherwise. */
 static bool begin_loading(Look *look, Error *err) {
     Users users = {.look = look};
 
-    if (look->view.state != JOB_STARTING || !is_untouched(look) || loader_of(look)[0] != '\0' ||
-        json_get_bool(look->job.run, job_run_NO_LOAD, false) ||
-        strcmp(instance_wanted_mode(&look->instance), MODE_MIGRATING) != 0)
+    if (is_used(look) || look->view.state != JOB_STARTING)
         return true;
     if (!store_read(look->this->config.store, look->arena, look_for_users, &users, err))
         return false;
-    if (!users.alone)
-        return true;
-    hold(look);
-    return make_change(look, want_load, err);
+    hold(look); /* nothing is begun in a server that nobody has marked as used */
+    bool may_load = users.alone && is_untouched(look) && loader_of(look)[0] == '\0' &&
+                    strcmp(instance_wanted_mode(&look->instance), MODE_MIGRATING) == 0;
+    return make_change(look, may_load ? want_load : note_used, err);
 }
 
 static bool is_whole(const Look *look, size_t at) {
@@ -190,7 +201,11 @@ static bool is_whole(const Look *look, size_t at) {
 
     if (seat_is_alive(seat->state))
         return picture->is_loaded;
-    return seat->state == SEAT_DONE || (seat->state == SEAT_FAILED && !seat->may_try_again);
+    if (strcmp(look->objects[at].resource.state, object_state_name(OBJECT_FAILED)) == 0 &&
+        !is_prepared_database(&look->objects[at]))
+        return true; /* it could not be made */
+    bool over = seat->state == SEAT_FAILED || seat->state == SEAT_LOST || seat->state == SEAT_STOPPED;
+    return seat->state == SEAT_DONE || (over && seat->due == DUE_NOTHING && !seat->may_try_again);
 }
 
 /* One that has failed for good does not keep the others. */
@@ -326,7 +341,7 @@ static bool begin_anew(StoreTx *tx, void *context, Error *err) {
         return true;
     if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err) || !job_load(tx, look->held->name, &job, err))
         return false;
-    if (job_view(&job).state != JOB_RESTARTING)
+    if (job_view(&job).state != JOB_RESTARTING || json_get_bool(instance.run, instance_run_PROMOTED, false))
         return true;
     instance_want_anew(&instance);
     return forget_made(tx, look, err) && record_save(tx, look->arena, &instance, err);
@@ -337,6 +352,10 @@ static bool meet_damage(Look *look, Error *err) {
     bool alive = false;
     Error why;
 
+    if (loader_of(look)[0] != '\0' && !is_loader(look)) {
+        hold(look); /* it is the other one's, whose ledgers were in it: that one hears of it when it is resumed */
+        return true;
+    }
     if (!job_event_is_allowed(&look->view, EVENT_DEST_LOST)) { /* nobody may find an empty server in its place */
         to_damage(look, &why);
         look_decides(look, EVENT_FATAL, &why);
@@ -372,7 +391,8 @@ static bool remove_profile(StoreTx *tx, const Look *look, Record *instance, Erro
         return false;
     if (others)
         return true;
-    if (look_is_forced(look) && !json_get_bool(instance->run, instance_run_PROMOTED, false))
+    if (look_is_forced(look) && !json_get_bool(instance->run, instance_run_PROMOTED, false) &&
+        strcmp(instance_wanted_mode(instance), MODE_PRIMARY) != 0)
         instance_want_removal(instance);
     return store_delete(tx, profile.resource.name, profile.resource.version, err);
 }
@@ -395,7 +415,8 @@ static bool leave(StoreTx *tx, const Look *look, Error *err) {
 
     if (!instance_load(tx, look->instance.resource.name, &instance, err))
         return err->reason == REASON_NO_RESOURCE;
-    if (instance_is(&instance, INSTANCE_DAMAGED))
+    if (instance_is(&instance, INSTANCE_DAMAGED) && (is_loader(look) || loader_of(look)[0] == '\0') &&
+        !json_get_bool(instance.run, instance_run_PROMOTED, false))
         instance_want_anew(&instance);
     if (is_loader(look)) {
         want_migrating(look, &instance);
@@ -436,14 +457,19 @@ static void note_promoted(const Look *look UNUSED, Record *instance) {
     (void)json_object_set_new(instance->run, instance_run_PROMOTED, json_true());
 }
 
-/* Also one database of several: from then on the server is the application's. */
+/* Before a promote is asked of any session, also of one database of several: whatever becomes of the session behind its
+ * OPEN, the server is the application's. What is taken back leaves the mark: it only keeps. */
 static bool mind_promoted(Look *look, Error *err) {
     bool any = false;
 
     for (size_t at = 0; at < look->count; at++)
-        any = any || seat_is_promoted(&look->pictures[at]);
-    return !any || json_get_bool(look->instance.run, instance_run_PROMOTED, false) ||
-           make_change(look, note_promoted, err);
+        any = any || seat_is_promoted(&look->pictures[at]) || wish_at(look, at) != NULL;
+    if (!any || json_get_bool(look->instance.run, instance_run_PROMOTED, false))
+        return true;
+    for (size_t at = 0; at < look->count; at++)
+        if (look->orders[at] == ORDER_PROMOTE)
+            look->orders[at] = ORDER_NOTHING; /* the next look asks */
+    return make_change(look, note_promoted, err);
 }
 
 bool destination_look(Look *look, Error *err) {

@@ -82,11 +82,16 @@ static const char *operation_towards(const Record *instance) {
 static const char *operation_due(const Record *instance) {
     int64_t now_us = clock_wall_us(), retry_us = number(instance, instance_run_RETRY_AT_US);
 
-    if (retry_us > now_us || json_object_get(instance->run, instance_run_LIKE) != NULL)
+    bool removes = json_get_bool(instance->run, instance_run_REMOVE, false);
+
+    if (retry_us > now_us || (!removes && json_object_get(instance->run, instance_run_LIKE) != NULL))
         return NULL;
-    if (number(instance, instance_run_WANTED) > number(instance, instance_run_DONE))
-        return instance_is(instance, INSTANCE_FAILED) && retry_us == 0 ? NULL : operation_towards(instance);
-    if (instance_is(instance, INSTANCE_DAMAGED))
+    if (!removes && instance_is(instance, INSTANCE_DAMAGED)) /* the job has to hear of it first (destination.c) */
+        return NULL;
+    if (number(instance, instance_run_WANTED) > number(instance, instance_run_DONE) &&
+        (!instance_is(instance, INSTANCE_FAILED) || retry_us != 0))
+        return operation_towards(instance);
+    if (removes || number(instance, instance_run_DONE) == 0)
         return NULL;
     bool is_due = number(instance, instance_run_TEND_AT_US) <= now_us;
     return is_due || instance_is(instance, INSTANCE_STOPPED) ? "tend" : NULL;
@@ -248,9 +253,10 @@ static void note_success(const Care *care, Record *instance) {
 /* What cannot pass by itself waits for another wish; looking after it goes on all the same. */
 static void note_failure(const Care *care, Record *instance) {
     const Error *error = &care->picture.error;
-    bool lost = care->picture.seat.state == SEAT_LOST;
+    bool lost = care->picture.seat.state == SEAT_LOST || care->picture.seat.state == SEAT_STOPPED;
     int64_t failures = number(instance, instance_run_FAILURES) + 1;
-    bool again = is_tending(care) || error->retryable || (lost && failures < SEAT_LOSSES_MAX);
+    bool is_primary = strcmp(instance_wanted_mode(instance), "PRIMARY") == 0; /* nobody waits who could ask again */
+    bool again = is_tending(care) || error->retryable || is_primary || (lost && failures < SEAT_LOSSES_MAX);
 
     set_number(instance, instance_run_FAILURES, failures);
     (void)json_object_set_new(instance->api, "error", status_to_json(error, NULL));
@@ -258,7 +264,7 @@ static void note_failure(const Care *care, Record *instance) {
         set_number(instance, instance_run_RETRY_AT_US, clock_wall_us() + pause_us(failures));
     if (error->reason == REASON_PROVISION_DAMAGED)
         set_state(instance, INSTANCE_DAMAGED);
-    else if (is_tending(care))
+    else if (is_tending(care) && !instance_is(instance, INSTANCE_FAILED))
         set_state(instance, state_of_status(instance));
     else if (!again)
         set_state(instance, INSTANCE_FAILED);

@@ -139,6 +139,15 @@ static const char *action_of(const StartOrder *order) {
     return order->object == NULL ? "instance" : order->order == ORDER_REMOVE ? "abort" : "migrate";
 }
 
+/* The id by which its removal finds it on the source. Of one whose server is lost it is among those that are left. */
+static const char *migration_of(const StartOrder *order) {
+    if (order->object == NULL)
+        return NULL;
+    const json_t *run = order->object->run, *orphans = json_object_get(run, seat_run_ORPHANS);
+    const char *last = json_string_value(json_array_get(orphans, json_array_size(orphans) - 1));
+    return json_get_string(run, seat_run_MIGRATION, order->order == ORDER_REMOVE ? last : NULL);
+}
+
 bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order, json_t **ret_start,
                    Error *err) {
     CLEANUP(json_freep) json_t *source = NULL;
@@ -151,7 +160,7 @@ bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const Star
         !profile_endpoint(this, tx, order, "destination", &dest, &is_made, err))
         return false;
     bool whole = order->object == NULL;
-    const char *migration = whole ? NULL : json_get_string(order->object->run, seat_run_MIGRATION, NULL);
+    const char *migration = migration_of(order);
     json_t *more = more_of(order, is_made), *seed = NULL;
     if (whole && !order->dry_run && !new_passwords_seed_of(tx, this->config.secrets, order->job, &seed, err)) {
         json_decref(more);

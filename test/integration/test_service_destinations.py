@@ -160,8 +160,8 @@ def test_from_nothing_to_the_primary(service, source, shop):
     assert_equal(shop, new)
     service.wait(lambda: service.instance("new")["mode"] == "PRIMARY" and service.instance("new")["state"] == "RUNNABLE",
                  "the instance to be the primary")
-    service.remove("move")
-    assert service.get(f"{PROFILES}/new").status == 404
+    service.remove("move", force=True)  # which removes servers, but none that was promoted
+    assert service.get(f"{PROFILES}/new").status == 404 and service.instance("new")["state"] == "RUNNABLE"
     assert new.sql("SELECT count(*) > 0 FROM item") == [(True,)]
     refused = service.delete(f"{INSTANCES}/new")
     assert refused.status == 400 and "force" in refused.text
@@ -238,6 +238,32 @@ def test_its_log_can_be_read(service):
     service.make("new")
     operation = service.end_of(service.good(service.post(f"{INSTANCES}/new:readLog")))
     assert "ready to accept connections" in operation["response"]["log"], operation
+
+
+@pytest.mark.turns(2)
+def test_what_another_job_left_is_not_risked(service, source, shop):
+    """Load mode is for a server that nobody has used: not even a job that is gone."""
+    stats = source.createdb("stats")
+    stats.sql(SCHEMA)
+    service.make("new")
+    service.profile("old", source)
+    service.create_job("move", "old", "new", ["shop"])
+    service.done("move", "start", timeout=90)
+    service.wait_ready("move", 90)
+    service.remove("move")
+    assert source.sql("SELECT slot_name FROM pg_replication_slots") == []
+    service.finished(service.post(PROFILES, {"postgresql": {"cloudSqlId": "new"}}, connectionProfileId="again"))
+    service.create_job("second", "old", "again", ["stats"])
+    service.verb("second", "start")
+    modes = set()
+    service.wait(lambda: modes.add(service.instance("new").get("mode")) or
+                 service.job("second").get("phase") == "READY_FOR_PROMOTE", "the second job to be ready")
+    assert modes == {"MIGRATING"}
+    assert service.delete(f"{INSTANCES}/new", force=True).status == 400  # a profile leads to it
+    service.remove("second", force=True)
+    assert Made(service, "new", "shop").sql("SELECT count(*) > 0 FROM item") == [(True,)]
+    service.finished(service.delete(f"{PROFILES}/again"))
+    stats.drop()
 
 
 @pytest.mark.turns(2)

@@ -97,6 +97,8 @@ NODISCARD bool server_end(const Local *local, const Server *server, Error *err);
 typedef struct DbConn DbConn;
 NODISCARD bool session_open(const Local *local, const Server *server, DbConn **ret_conn, Error *err);
 NODISCARD bool session_exec(const Local *local, const char *sql, Error *err);
+/* PROVISION_REFUSED when a server that runs has anything that initdb did not make. */
+NODISCARD bool session_refuse_content(const Local *local, Error *err);
 /* The administrator's password becomes the spec's or this call's, when it is another one. */
 NODISCARD bool session_password(Local *local, Error *err);
 

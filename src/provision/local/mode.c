@@ -300,6 +300,8 @@ static bool enter(Local *local, Error *err) {
                   local->id, used_mb, local->spec->disk_mb);
         return error_remedy(err, "give it more disk, or drop what is in it");
     }
+    if (!session_refuse_content(local, err))
+        return false;
     local_tell(local, "instance %s: enters load mode", local->id);
     return mode_set_mark(local, err) && failpoint("provision.enter.marker", err);
 }

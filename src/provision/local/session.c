@@ -42,6 +42,31 @@ bool session_exec(const Local *local, const char *sql, Error *err) {
     return session_open(local, &local->primary, &conn, err) && db_exec(conn, sql, err);
 }
 
+#define FIRST_OF_USERS "16384" /* FirstNormalObjectId */
+
+bool session_refuse_content(const Local *local, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+    char *found = NULL;
+
+    if (!server_is_running(local, &local->primary, NULL))
+        return true; /* it was never started: load mode is asked for of servers that run, or that are made */
+    if (!session_open(local, &local->primary, &conn, err) ||
+        !db_query_value(
+            conn, local->arena,
+            "SELECT pg_catalog.string_agg(o.what, ', ') FROM (SELECT w.what FROM ("
+            " SELECT 'database ' || d.datname AS what FROM pg_catalog.pg_database d WHERE d.oid >= " FIRST_OF_USERS
+            " UNION ALL SELECT 'role ' || r.rolname FROM pg_catalog.pg_roles r WHERE r.oid >= " FIRST_OF_USERS
+            " UNION ALL SELECT 'table ' || c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c"
+            " WHERE c.oid >= " FIRST_OF_USERS " AND c.relkind IN ('r', 'p', 'm')) w LIMIT 20) o",
+            0, NULL, &found, err))
+        return false;
+    if (found == NULL || found[0] == '\0')
+        return true;
+    error_set(err, REASON_PROVISION_REFUSED,
+              "instance %s has content of its own, which a crash in load mode would cost: %s", local->id, found);
+    return error_remedy(err, "nothing needs to be done: it is filled without load mode");
+}
+
 /* The way of an application: TCP, with the certificate that it is told. */
 static bool try_login(const Local *local, const char *password, bool *ret_good, Error *err) {
     CLEANUP(db_closep) DbConn *conn = NULL;

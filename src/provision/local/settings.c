@@ -97,6 +97,7 @@ static const struct {
     {"log_directory", by_pgcrane},
     {"fsync", "without it a crash of the machine costs the data"},
     {"full_page_writes", "without it a crash of the machine costs the data"},
+    {"autovacuum", "the server would fill up and stop in the end; set it for single tables (ALTER TABLE ... SET)"},
     {"ignore_checksum_failure", "damaged data would be taken for good"},
     {"zero_damaged_pages", "damaged data would be thrown away in silence"},
     {"max_wal_senders", by_pgcrane},

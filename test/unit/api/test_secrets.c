@@ -270,7 +270,6 @@ static void test_secrets_of_servers_to_be_made(void **state) {
     const json_t *settings = json_object_get(json_object_get(f->answer, "cloudsql"), "settings");
     assert_true(json_get_bool(settings, "rootPasswordSet", false));
     assert_string_equal(stored(f, "cloudsql.settings.rootPassword"), "cloudsql.settings.rootPassword=itouds3");
-    assert_string_equal(stored(f, "password"), "password=itouds3"); /* of the instance, which may outlive the profile */
     assert_nowhere(f, "hunter2");
 }
 

@@ -86,7 +86,8 @@ static void test_refusals(void **state UNUSED) {
     assert_non_null(settings_refusal("archive_command"));
     assert_non_null(settings_refusal("log_filename")); /* of those that are fixed */
     assert_null(settings_refusal("work_mem"));
-    assert_null(settings_refusal("autovacuum"));
+    assert_non_null(settings_refusal("autovacuum"));
+    assert_null(settings_refusal("autovacuum_naptime"));
 }
 
 static void test_quotes(void **state UNUSED) {
