@@ -195,6 +195,28 @@ static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
     return true;
 }
 
+/* Names of roles that were given a password, while the session goes on to make databases: should its node be lost, they
+ * would be lost with its files. */
+static bool take_names(StoreTx *tx, void *context, Error *err) {
+    const Taking *taking = context;
+    const Look *look = taking->look;
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    new_passwords_note(&job, taking->said);
+    return job_save(tx, look->arena, &job, err);
+}
+
+static bool keep_names(Look *look, const SeatPicture *picture, Error *err) {
+    Taking taking = {.look = look, .said = picture->said};
+    const json_t *told = json_get_array(json_get_object(picture->said, "databases"), "new_passwords");
+    const json_t *known = json_get_array(look->job.run, job_run_NEW_PASSWORDS);
+
+    return json_array_size(told) <= json_array_size(known) || !record_has_secret(&look->job, job_new_passwords_field) ||
+           store_write(look->this->config.store, look->arena, take_names, &taking, err);
+}
+
 /* ---- All of it ---- */
 
 /* Those that are not made ready have failed: it is said of each, and no promote waits for them. */
@@ -245,7 +267,7 @@ static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
     const Seat *seat = &picture->seat;
 
     if (seat_is_alive(seat->state))
-        return true;
+        return keep_names(look, picture, err);
     if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE)
         return start(look, false, picture, err);
     if (seat->state == SEAT_DONE && json_get_int(seat_of(&look->job), taken_key, 0) != picture->run)
