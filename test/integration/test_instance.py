@@ -339,13 +339,18 @@ def test_killed_while_a_database_is_made(old_source, empty_dest, pgcrane):
 # --- without rights ---
 
 
+# Values of settings with a dot in their names, where applications keep secrets, are in no finding.
+def filled_in(fix):
+    return fix.replace("'...'; -- the source's value", "'a''b\\c';")
+
+
 def assert_mended(run, source, dest, again):
     """What a superuser runs, as told, makes both sides the same. (What the first round makes, the second one speaks of.)"""
     told = {"OWN_MEMBERSHIP", "ROLE_PASSWORD", "ROLE_MEMBERSHIP"}  # does not depend on what was mended alone
     for _ in range(2):
         with contextlib.closing(dest.connect()) as conn:
             for name, finding in run.findings.items():
-                for statement in finding["fix"].split(";\n") if name not in ("OWN_MEMBERSHIP", "ROLE_PASSWORD") else ():
+                for statement in filled_in(finding["fix"]).split(";\n") if name not in ("OWN_MEMBERSHIP", "ROLE_PASSWORD") else ():
                     conn.execute(statement)
         run = again().done()
     assert set(run.findings) <= told, run
