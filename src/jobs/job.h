@@ -26,7 +26,6 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
     X(CANCEL, "cancel")              /* name of the operation that is to be taken back */                              \
     X(LAUNCH, "launch")              /* grows with each action that begins sessions: those begun for less are due */   \
     X(ANEW, "anew")                  /* the launch at which the destination was to be emptied last */                  \
-    X(NO_LOAD, "noLoad")             /* the destination cannot be filled in load mode */                               \
     X(WISH, "wish")                  /* body of the verb that was carried out last */                                  \
     X(ERRANDS, "errands")            /* under way: {verb: name of its operation} */                                    \
     X(GUARD, "guard")                /* its destination is guarded: supervise/guard.h */                               \

@@ -129,7 +129,7 @@ bool is_of_the_store(const Error *err) {
 typedef struct GivingUp {
     const Look *look;
     size_t at;
-    const Error *why;
+    const Error *why; /* NULL = nothing was made, so nothing is left */
 } GivingUp;
 
 static bool give_up(StoreTx *tx, void *context, Error *err) {
@@ -141,9 +141,10 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
         !record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[giving->at].resource.name, &object, err))
         return false;
     json_t *left = json_object_get(object.run, seat_run_LEFT);
-    if (left == NULL)
+    if (left == NULL && giving->why != NULL)
         (void)json_object_set_new(object.run, seat_run_LEFT, left = json_array());
-    (void)json_array_append_new(left, json_string_lossy(giving->why->message));
+    if (giving->why != NULL)
+        (void)json_array_append_new(left, json_string_lossy(giving->why->message));
     (void)json_object_set_new(object.run, seat_run_REMOVED, json_true());
     return record_save(tx, look->arena, &object, err);
 }
@@ -165,23 +166,11 @@ static bool has_made_nothing(const Look *look, size_t at) {
            json_array_size(json_object_get(object->run, seat_run_ORPHANS)) == 0;
 }
 
-static bool note_nothing_made(StoreTx *tx, void *context, Error *err) {
-    const GivingUp *giving = context;
-    const Look *look = giving->look;
-    CLEANUP(record_fini) Record object = {0};
-
-    if (!lease_check(look->this, tx, look->held, err) ||
-        !record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[giving->at].resource.name, &object, err))
-        return false;
-    (void)json_object_set_new(object.run, seat_run_REMOVED, json_true());
-    return record_save(tx, look->arena, &object, err);
-}
-
 static bool start_seat(Look *look, size_t at, Error *err) {
     GivingUp nothing = {.look = look, .at = at};
 
     if (has_made_nothing(look, at))
-        return store_write(look->this->config.store, look->arena, note_nothing_made, &nothing, err);
+        return store_write(look->this->config.store, look->arena, give_up, &nothing, err);
     Beginning beginning = {.look = look, .at = at};
     const char *folder = seat_folder(look->this, look->arena, &look->job, &look->objects[at]);
     Error why;

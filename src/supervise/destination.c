@@ -248,17 +248,16 @@ static void to_error(const Look *look, Error *ret_error) {
 /* Load mode is for instances with nothing of their own, and only a matter of speed. */
 static bool refuse_load(StoreTx *tx, void *context, Error *err) {
     Look *look = context;
-    CLEANUP(record_fini) Record instance = {0}, job = {0};
+    CLEANUP(record_fini) Record instance = {0};
 
     if (!lease_check(look->this, tx, look->held, err) ||
-        !instance_load(tx, look->instance.resource.name, &instance, err) || !job_load(tx, look->held->name, &job, err))
+        !instance_load(tx, look->instance.resource.name, &instance, err))
         return false;
     const char *why = json_get_string(json_object_get(instance.api, "error"), "message", "");
     const char *text = arena_printf(look->arena, "the copy is made without load mode: %s", why);
-    (void)json_object_set_new(job.run, job_run_NO_LOAD, json_true());
     want_migrating(look, &instance);
     no_loader(look, &instance);
-    return job_log(tx, look->held->name, "DESTINATION", text, NULL, err) && job_save(tx, look->arena, &job, err) &&
+    return job_log(tx, look->held->name, "DESTINATION", text, NULL, err) &&
            record_save(tx, look->arena, &instance, err);
 }
 
@@ -339,7 +338,7 @@ static bool begin_anew(StoreTx *tx, void *context, Error *err) {
         return false;
     if (!instance_is(&instance, INSTANCE_DAMAGED))
         return true;
-    if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err) || !job_load(tx, look->held->name, &job, err))
+    if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err))
         return false;
     if (job_view(&job).state != JOB_RESTARTING || json_get_bool(instance.run, instance_run_PROMOTED, false))
         return true;
