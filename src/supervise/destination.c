@@ -338,7 +338,8 @@ static bool begin_anew(StoreTx *tx, void *context, Error *err) {
         return false;
     if (!instance_is(&instance, INSTANCE_DAMAGED))
         return true;
-    if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err))
+    if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err) ||
+        !job_load(tx, look->held->name, &job, err)) /* as the fact left it */
         return false;
     if (job_view(&job).state != JOB_RESTARTING || json_get_bool(instance.run, instance_run_PROMOTED, false))
         return true;

@@ -78,6 +78,10 @@ class Daemon:
         code = self.process.wait(timeout)
         assert code == 0 and "Sanitizer" not in self.log(), self.log()[-4000:]
 
+    def assert_lives(self):
+        code = self.process.poll()
+        assert code is None, f"the daemon ended with {code}\n{self.log()[-8000:]}"
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -98,7 +102,11 @@ class Daemon:
         made = (http.client.HTTPSConnection("localhost", self.port, timeout=40, context=self.tls) if self.tls
                 else http.client.HTTPConnection("127.0.0.1", self.port, timeout=40))
         with contextlib.closing(made) as connection:
-            connection.request(method, url, content, all_headers)
+            try:
+                connection.request(method, url, content, all_headers)
+            except ConnectionRefusedError:
+                self.assert_lives()
+                raise
             answer = connection.getresponse()
             text = answer.read().decode()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
