@@ -78,9 +78,9 @@ class Daemon:
         code = self.process.wait(timeout)
         assert code == 0 and "Sanitizer" not in self.log(), self.log()[-4000:]
 
-    def assert_lives(self):
+    def why_away(self):
         code = self.process.poll()
-        assert code is None, f"the daemon ended with {code}\n{self.log()[-8000:]}"
+        return "the daemon does not listen" if code is None else f"the daemon ended with {code}\n{self.log()[-8000:]}"
 
     def kill(self):
         self.process.kill()
@@ -104,9 +104,8 @@ class Daemon:
         with contextlib.closing(made) as connection:
             try:
                 connection.request(method, url, content, all_headers)
-            except ConnectionRefusedError:
-                self.assert_lives()
-                raise
+            except ConnectionRefusedError as error:
+                raise ConnectionRefusedError(self.why_away()) from error
             answer = connection.getresponse()
             text = answer.read().decode()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
