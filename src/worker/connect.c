@@ -431,7 +431,8 @@ bool step_dry_run(Run *run, Error *err) {
             !plan_read(run->source, arena, filter_by_name, run, &plan, err))
             return false;
         db_rollback(run->source);
-        plan_split(arena, &plan, run->options.split_size, run->options.jobs);
+        if (!run_split_plan(run, arena, &plan, err))
+            return false;
     }
     run->finished = true;
     return run_send(run, WIRE_PLAN, plan_to_json(run, &plan, &to_drop), err);

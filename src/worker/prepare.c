@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ARCHIVE_MAX = 1 << 30 };
 
@@ -325,6 +326,16 @@ static bool name_locked_tables(Run *run, Error *err) {
     return error_remedy(err, "let that session end, or end it: SELECT pg_terminate_backend(PID); on the source");
 }
 
+bool run_split_plan(Run *run, Arena *arena, Plan *plan, Error *err) {
+    PlanSplit split = {
+        .size = run->options.split_size, .lanes = run->options.jobs, .cores = (int64_t)sysconf(_SC_NPROCESSORS_ONLN)};
+
+    if (!plan_spares_wal(run->dest, &split.spares_wal, err))
+        return false;
+    plan_split(arena, plan, &split);
+    return true;
+}
+
 static bool make_plan(Run *run, Error *err) {
     if (!note_tables_of_ledger(run, err))
         return false;
@@ -341,8 +352,8 @@ static bool make_plan(Run *run, Error *err) {
     db_rollback(run->source);
     if (!ok)
         return err->reason == REASON_LOCK_BUSY && name_locked_tables(run, err);
-    plan_split(run->arena, &run->plan, run->options.split_size, run->options.jobs);
-    return (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
+    return run_split_plan(run, run->arena, &run->plan, err) &&
+           (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
            plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err) &&
            (!shaped || shapes_note(run->dest, &run->ledger, &shapes, run->snapshot.id, err));
 }

@@ -235,6 +235,8 @@ NODISCARD bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */
 NODISCARD bool run_note_done(Run *run, Error *err);
 /* What --restart would drop, a line each; none when there is no unfinished run. */
+/* Cuts the plan's tables into ranges, as the options and the destination have it. */
+NODISCARD bool run_split_plan(Run *run, Arena *arena, Plan *plan, Error *err);
 NODISCARD bool run_describe_start_over(Run *run, Arena *arena, StringVec *ret_lines, Error *err);
 /* An abort that does without the destination: run->dest is NULL. */
 bool run_is_source_only(const Run *run);

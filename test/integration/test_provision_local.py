@@ -44,8 +44,8 @@ def test_crash_in_load(local):
     """What was loaded counts for nothing; made anew at the same place, for the same clients."""
     spec = local.made(mode="LOAD")
     first = local.describe(spec["id"])
-    assert local.settings(first, spec, "fsync", "wal_level", "autovacuum") == {
-        "fsync": "off", "wal_level": "minimal", "autovacuum": "off"}
+    assert local.settings(first, spec, "full_page_writes", "wal_level", "autovacuum", "backend_flush_after") == {
+        "full_page_writes": "off", "wal_level": "minimal", "autovacuum": "off", "backend_flush_after": "64"}
     local.sql(first, spec, FILL)
     local.crash(spec["id"])
     damaged = local.describe(spec["id"])

@@ -62,8 +62,17 @@ typedef struct Plan {
 typedef bool (*PlanFilter)(const PlanTable *table, void *context, bool *ret_wanted, Error *err);
 
 NODISCARD bool plan_read(DbConn *source, Arena *arena, PlanFilter filter, void *context, Plan *ret_plan, Error *err);
-/* Cuts tables into ranges of about split_size bytes (0: by size and lanes). */
-void plan_split(Arena *arena, Plan *plan, int64_t split_size, int64_t lanes);
+typedef struct PlanSplit {
+    int64_t size;    /* of a range, about, in bytes; 0 = by size and lanes */
+    int64_t lanes;   /* sessions that copy */
+    int64_t cores;   /* that both servers and we have; counts when `spares_wal` */
+    bool spares_wal; /* the destination writes no WAL for a table that is filled by the transaction that emptied it */
+} PlanSplit;
+
+/* Does the destination (wal_level = minimal: PostgreSQL's manual, "Disable WAL Archival and Streaming Replication")? */
+NODISCARD bool plan_spares_wal(DbConn *dest, bool *ret_spares, Error *err);
+/* Cuts tables into ranges. */
+void plan_split(Arena *arena, Plan *plan, const PlanSplit *split);
 /* Compares the columns of every table with the destination's; TABLE_CHANGED names the first that differ. */
 NODISCARD bool plan_check_dest(DbConn *dest, Arena *arena, const Plan *plan, Error *err);
 NODISCARD bool plan_settle(DbConn *dest, const Ledger *ledger, Arena *arena, const LedgerSnapshot *snapshot,

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CORES_OF_A_COPY = 2 };
+static const int64_t WHOLE_MOST = INT64_C(32) << 30;
+
 /*
  * Types whose binary form is the same on every server of version 10 to 19 and carries no oid of the source: built-in
  * types by oid, and their arrays (whose element oid is a built-in's). Enums, composites, domains, ranges over user
@@ -165,16 +168,29 @@ bool plan_read(DbConn *source, Arena *arena, PlanFilter filter, void *context, P
     return true;
 }
 
-static int64_t automatic_split(const Plan *plan, int64_t lanes) {
+static int64_t total_bytes(const Plan *plan) {
     int64_t total = 0;
 
     for (size_t i = 0; i < plan->count; i++)
         total += plan->tables[i].bytes;
+    return total;
+}
+
+static int64_t automatic_split(int64_t total, int64_t lanes) {
     /* At least sixteen ranges a lane, so that the last one to finish is a small share of the whole; below 16 MB the
      * fixed cost of a range (two round trips and two commits) begins to show, above 128 MB there is nothing left to
      * gain. */
     int64_t size = total / MAX(lanes, 1) / 16;
     return MIN(MAX(size, INT64_C(16) << 20), INT64_C(128) << 20);
+}
+
+/* Up to which size a table is better copied whole, by one lane, than with WAL by several. A copy keeps two cores busy,
+ * one for each server; more at once gain nothing. With WAL it costs about a quarter more. What is lost with a
+ * connection, a range, is kept within minutes. */
+static int64_t whole_size(int64_t total, const PlanSplit *split) {
+    int64_t at_once = MIN(MAX(split->cores / CORES_OF_A_COPY, 1), MAX(split->lanes, 1));
+
+    return MIN(total / at_once / 4 * 5, WHOLE_MOST);
 }
 
 static void split_table(Arena *arena, PlanTable *table, int64_t split_size) {
@@ -201,11 +217,24 @@ static void split_table(Arena *arena, PlanTable *table, int64_t split_size) {
     }
 }
 
-void plan_split(Arena *arena, Plan *plan, int64_t split_size, int64_t lanes) {
-    int64_t size = split_size > 0 ? split_size : automatic_split(plan, lanes);
+void plan_split(Arena *arena, Plan *plan, const PlanSplit *split) {
+    int64_t total = total_bytes(plan);
+    int64_t size = split->size > 0 ? split->size : automatic_split(total, split->lanes);
+
+    if (split->size <= 0 && split->spares_wal)
+        size = MAX(size, whole_size(total, split));
 
     for (size_t i = 0; i < plan->count; i++)
         split_table(arena, &plan->tables[i], size);
+}
+
+bool plan_spares_wal(DbConn *dest, bool *ret_spares, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest, "SELECT pg_catalog.current_setting('wal_level') = 'minimal'", 0, NULL, &row, err))
+        return error_wrap(err, "asking the destination for its wal_level");
+    *ret_spares = db_bool(row, 0, 0);
+    return true;
 }
 
 typedef struct DestColumns {

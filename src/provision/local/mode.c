@@ -1,8 +1,9 @@
 /*
  * Modes: into load mode, out of it, and from one text of settings to another.
  *
- * LOAD gives up what protects from a crash of the machine: fsync, full pages in the WAL. So there is a marker, the file
- * "load" in the instance's folder, {"boot", "synced"}, durable before a server may run so. What it says when a server
+ * LOAD gives up what protects from a crash of the machine: full pages in the WAL. So there is a marker, the file
+ * "load" in the instance's folder, {"boot", "synced"}, durable before a server may run so. Nothing here relies on fsync
+ * being on in it, though it is (settings.c): ALTER SYSTEM may have turned it off. What it says when a server
  * is found that does not run:
  *
  *   marker                 | pg_controldata | boot    | the data

@@ -31,7 +31,7 @@ static PlanTable heap(int64_t bytes) {
 static void split(PlanTable *tables, size_t count, int64_t split_size, int64_t lanes) {
     Plan plan = {.tables = tables, .count = count};
 
-    plan_split(arena, &plan, split_size, lanes);
+    plan_split(arena, &plan, &(PlanSplit){.size = split_size, .lanes = lanes});
 }
 
 /* Ranges follow each other from block 0, the last one is open, shares add up. */
@@ -137,6 +137,26 @@ static void test_automatic_size(void **state) {
     assert_int_equal(ranges_of(2048 * MB, 0), 16);          /* lanes not known */
 }
 
+static size_t ranges_without_wal(int64_t bytes, int64_t other, int64_t lanes, int64_t cores) {
+    PlanTable tables[] = {heap(bytes), heap(other)};
+    Plan plan = {.tables = tables, .count = 2};
+
+    plan_split(arena, &plan, &(PlanSplit){.lanes = lanes, .cores = cores, .spares_wal = true});
+    assert_whole_table(&tables[0]);
+    return tables[0].chunks_count;
+}
+
+static void test_whole_where_that_spares_wal(void **state) {
+    (void)state;
+    assert_int_equal(ranges_without_wal(2048 * MB, MB, 2, 2), 1);          /* one copy keeps two cores busy */
+    assert_int_equal(ranges_without_wal(2048 * MB, MB, 8, 3), 1);          /* ... whatever the lanes */
+    assert_int_equal(ranges_without_wal(2048 * MB, MB, 1, 64), 1);         /* one lane */
+    assert_int_equal(ranges_without_wal(2048 * MB, MB, 8, 16), 7);         /* most of all there is: several at it */
+    assert_int_equal(ranges_without_wal(2048 * MB, 16384 * MB, 8, 16), 1); /* one of many of its size */
+    assert_true(ranges_without_wal(1024 * 1024 * MB, MB, 2, 2) == 32);     /* never above 32 GB at a time */
+    assert_true(ranges_without_wal(2048 * MB, 0, 0, 0) == 1);              /* nothing known */
+}
+
 static void test_largest_size_there_is(void **state) {
     PlanTable table = {.is_heap = true, .bytes = INT64_C(32) << 40, .blocks = UINT32_MAX};
 
@@ -155,6 +175,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_one_block, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_empty_table, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_cut, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_whole_where_that_spares_wal, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_automatic_size, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_largest_size_there_is, set_up, tear_down),
     };
