@@ -209,6 +209,7 @@ static void set_load_params(Run *run) {
         .wanted = run_wanted,
         .wanted_context = run,
         .copied = run->load.copied,
+        .no_freeze = run->load.no_freeze,
         .tracker = run->tracker,
         .stop = &run->stop,
     };
@@ -330,7 +331,7 @@ bool run_split_plan(Run *run, Arena *arena, Plan *plan, Error *err) {
     PlanSplit split = {
         .size = run->options.split_size, .lanes = run->options.jobs, .cores = (int64_t)sysconf(_SC_NPROCESSORS_ONLN)};
 
-    if (!plan_spares_wal(run->dest, &split.spares_wal, err))
+    if (!plan_spares_wal(run->dest, &split.spares_wal, &run->load.no_freeze, err))
         return false;
     plan_split(arena, plan, &split);
     return true;

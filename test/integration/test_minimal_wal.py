@@ -71,3 +71,14 @@ def test_it_crashes_under_a_run(pair, pgcrane):
         assert_done(pgcrane("migrate", source.uri, dest.uri, *FLAGS))
     compare.assert_equal(source.uri, dest.uri)
     assert_nothing_left(pgcrane, source, dest)
+
+
+def test_before_13(own_cluster, pgcrane):
+    """There a crash may lose what a transaction wrote without WAL into a table that it had emptied: it is not emptied."""
+    source = own_cluster("src", major=12).createdb()
+    source.sql(FILL)
+    dest = own_cluster("old", major=12, config={"wal_level": "minimal", "max_wal_senders": "0", "fsync": "on"}).createdb()
+    written = wal_of(dest, lambda: assert_done(pgcrane("migrate", source.uri, dest.uri, *FLAGS)))
+    assert written > SIZE / 2
+    dest.cluster.restart("immediate")
+    compare.assert_equal(source.uri, dest.uri)

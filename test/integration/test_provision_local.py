@@ -45,7 +45,7 @@ def test_crash_in_load(local):
     spec = local.made(mode="LOAD")
     first = local.describe(spec["id"])
     assert local.settings(first, spec, "full_page_writes", "wal_level", "autovacuum", "backend_flush_after") == {
-        "full_page_writes": "off", "wal_level": "minimal", "autovacuum": "off", "backend_flush_after": "64"}
+        "full_page_writes": "on", "wal_level": "minimal", "autovacuum": "off", "backend_flush_after": "64"}
     local.sql(first, spec, FILL)
     local.crash(spec["id"])
     damaged = local.describe(spec["id"])

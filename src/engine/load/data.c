@@ -272,7 +272,7 @@ static const char *source_copy_sql(Arena *arena, const PlanTable *table, const P
 
 static bool may_freeze(const LoadParams *params, const PlanTable *table) {
     return table->chunks_count == 1 && table->is_fresh && table->condition == NULL && table->via == NULL &&
-           !params->data_only && table->bytes >= FREEZE_BYTES;
+           !params->data_only && !params->no_freeze && table->bytes >= FREEZE_BYTES;
 }
 
 static const char *dest_copy_sql(Arena *arena, const PlanTable *table, bool freeze) {

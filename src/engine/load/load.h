@@ -29,6 +29,7 @@ typedef struct LoadParams {
     int64_t copy_max;  /* copies at once */
     int64_t build_max; /* index builds at once */
     bool data_only;
+    bool no_freeze;    /* no table is emptied by the transaction that fills it: plan_spares_wal() */
     bool replica_role; /* our sessions on the destination may leave triggers and foreign keys out */
     bool filtered;     /* tables may be left out by options */
     /* Does a table pass the filters? NULL = not known. */

@@ -69,8 +69,10 @@ typedef struct PlanSplit {
     bool spares_wal; /* the destination writes no WAL for a table that is filled by the transaction that emptied it */
 } PlanSplit;
 
-/* Does the destination (wal_level = minimal: PostgreSQL's manual, "Disable WAL Archival and Streaming Replication")? */
-NODISCARD bool plan_spares_wal(DbConn *dest, bool *ret_spares, Error *err);
+/* Does the destination (wal_level = minimal: PostgreSQL's manual, "Disable WAL Archival and Streaming Replication")?
+ * *ret_unsafe: it does, and its recovery may lose what was written so: before PostgreSQL 13 (c6b92041d), such as the
+ * rows of an index of TOAST that has WAL only from its second page on. */
+NODISCARD bool plan_spares_wal(DbConn *dest, bool *ret_spares, bool *ret_unsafe, Error *err);
 /* Cuts tables into ranges. */
 void plan_split(Arena *arena, Plan *plan, const PlanSplit *split);
 /* Compares the columns of every table with the destination's; TABLE_CHANGED names the first that differ. */

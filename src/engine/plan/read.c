@@ -228,12 +228,14 @@ void plan_split(Arena *arena, Plan *plan, const PlanSplit *split) {
         split_table(arena, &plan->tables[i], size);
 }
 
-bool plan_spares_wal(DbConn *dest, bool *ret_spares, Error *err) {
+bool plan_spares_wal(DbConn *dest, bool *ret_spares, bool *ret_unsafe, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
     if (!db_query(dest, "SELECT pg_catalog.current_setting('wal_level') = 'minimal'", 0, NULL, &row, err))
         return error_wrap(err, "asking the destination for its wal_level");
-    *ret_spares = db_bool(row, 0, 0);
+    bool is_minimal = db_bool(row, 0, 0);
+    *ret_spares = is_minimal && db_version(dest) >= 130000;
+    *ret_unsafe = is_minimal && !*ret_spares;
     return true;
 }
 

@@ -1,10 +1,11 @@
 /*
  * Modes: into load mode, out of it, and from one text of settings to another.
  *
- * LOAD gives up what protects from a crash of the machine: full pages in the WAL. So there is a marker, the file
- * "load" in the instance's folder, {"boot", "synced"}, durable before a server may run so. Nothing here relies on fsync
- * being on in it, though it is (settings.c): ALTER SYSTEM may have turned it off. What it says when a server
- * is found that does not run:
+ * LOAD is for a server whose content is worth the time to fill it again, and no more: one that goes down in it is made
+ * anew, not recovered. PostgreSQL would recover it while fsync and full pages are on, as they are (settings.c); but
+ * ALTER SYSTEM may have turned them off, and nobody shall bet a database on that. So there is a marker, the file "load"
+ * in the instance's folder, {"boot", "synced"}, durable before a server may run so. What it says when a server is found
+ * that does not run:
  *
  *   marker                 | pg_controldata | boot    | the data
  *   none                   | any            | any     | as after any crash: the server recovers
@@ -13,8 +14,7 @@
  *   "synced": false        | anything else  | any     | DAMAGED
  *   "synced": true         | any            | any     | on the disk, and written to with production settings since
  *
- * (A crash of the server alone loses nothing that the system has; it counts as damage all the same, since nobody would
- * bet a database on the difference.) A server that runs with "synced": false and another boot was started by hand on
+ * A server that runs with "synced": false and another boot was started by hand on
  * what a crash of the machine had left: DAMAGED, too. One of its processes that crashes is begun again by the server
  * itself, which is recovery under the same system, and no damage.
  *

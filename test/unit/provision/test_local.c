@@ -68,7 +68,7 @@ static void test_modes(void **state UNUSED) {
     settings_of_mode(arena, PROVISION_LOAD, 100000, &load);
     assert_string_equal(value_of(&load, "fsync"), "on");
     assert_string_equal(value_of(&load, "backend_flush_after"), "512kB");
-    assert_string_equal(value_of(&load, "full_page_writes"), "off");
+    assert_string_equal(value_of(&load, "full_page_writes"), "on");
     assert_string_equal(value_of(&load, "wal_level"), "minimal");
     assert_string_equal(value_of(&load, "max_wal_senders"), "0");
     assert_string_equal(value_of(&load, "autovacuum"), "off");
