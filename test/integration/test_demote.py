@@ -567,7 +567,11 @@ def test_deleted_while_the_server_is_away(service, servers, dest):
     deleted = service.good(service.delete(f"{JOBS}/move"))
     wait_until(lambda: any("not handed back" in text for text in logged(service, "move")), 60, "the first attempt")
     forced = service.end_of(service.good(service.delete(f"{JOBS}/other", force="true")), 60)
-    assert "error" not in forced and "still guarded" in forced["metadata"]["statusMessage"], forced
+    told = forced["metadata"]["statusMessage"]
+    assert "error" not in forced and "still guarded" in told, forced
+    by_hand = ("CONNECTION LIMIT before", "RESET default_transaction_read_only", "RESET pgcrane.guard", "GRANT CONNECT ON DATABASE name TO role",
+               "WITH GRANT OPTION", "REVOKE CONNECT ON DATABASE name FROM", "DELETE FROM pgcrane_guard.job WHERE id = '")
+    assert [text for text in by_hand if text not in told] == []
     service.kill()
     service.start()
     assert service.job("move")["state"] == "DELETING"
@@ -575,6 +579,7 @@ def test_deleted_while_the_server_is_away(service, servers, dest):
     assert "error" not in service.end_of(deleted, 60)
     assert not is_guarded(dest, SHOP) and is_guarded(dest, PLAIN)
     ((job,),) = dest.sql("SELECT id FROM pgcrane_guard.job")
+    assert f"WHERE job = '{job}' AND NOT undone" in told
     Guard(service.folder, *servers, databases=None, job=job).release().done()
     assert image(dest) == before
 
