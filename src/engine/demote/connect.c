@@ -2,6 +2,11 @@
  * Who may connect to a database: how a role that owns it, and is no superuser, keeps others out.
  *
  * NOTES
+ * The server asks for CONNECT at login, before SET ROLE or `options` count: it is the login (session_user) that keeps
+ * it, whoever it acts as. A role has what the roles have whose member it is, if it inherits: members of ours would come
+ * in, and no list of grants can tell them from us. So such logins are refused before anything is guarded, and once more
+ * in the transaction that guards.
+ *
  * The limit of connections would keep such a role out as well. So CONNECT is taken from all but it, owners among them,
  * and given back entry by entry: the list may have got others meanwhile, which stay. Two things cannot be had back, as
  * SQL has no statement for them: a list that was never changed (NULL) is written out afterwards and says the same, and
@@ -19,7 +24,7 @@
     " FROM pg_catalog.pg_database d,"                                                                                  \
     " LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a"                    \
     " LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee"                                                            \
-    " WHERE d.oid = $1::oid AND a.privilege_type = 'CONNECT' AND (a.grantee = 0 OR r.rolname <> current_user)"         \
+    " WHERE d.oid = $1::oid AND a.privilege_type = 'CONNECT' AND (a.grantee = 0 OR r.rolname <> session_user)"         \
     " GROUP BY d.datname"
 
 static bool run_all(DbConn *conn, const DbResult *rows, Error *err) {
@@ -34,12 +39,43 @@ bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, 
 
     if (!db_query(conn, REVOKE_SQL, 1, &state->oid, &rows, err))
         return error_wrap(err, "looking who may connect to database %s", state->name);
-    return db_execf(conn, err, "GRANT CONNECT ON DATABASE %s TO CURRENT_USER", sql_ident(arena, state->name)) &&
+    return db_execf(conn, err, "GRANT CONNECT ON DATABASE %s TO SESSION_USER", sql_ident(arena, state->name)) &&
            run_all(conn, rows, err);
 }
 
-/* $1 oid, $2 before, $3 now. Roles that were dropped since need nothing any more. Last our own, if it had none: it is
- * the owner's member, and comes in as whatever else may. */
+#define PASS_SQL                                                                                                       \
+    "SELECT pg_catalog.quote_ident(r.rolname), pg_catalog.pg_has_role(r.oid, session_user, 'USAGE'),"                  \
+    " pg_catalog.quote_ident(session_user) FROM pg_catalog.pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper"          \
+    " AND r.rolname <> session_user AND pg_catalog.has_database_privilege(r.oid, $1::oid, 'CONNECT') ORDER BY 1"
+
+bool demote_connect_check(DbConn *conn, Arena *arena, const DemoteState *state, StringVec *left, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(conn, PASS_SQL, 1, &state->oid, &rows, err))
+        return error_wrap(err, "looking who may still connect to database %s", state->name);
+    for (int row = 0; row < db_rows(rows); row++) {
+        const char *role = db_text(rows, row, 0), *ours = db_text(rows, row, 2);
+
+        if (db_bool(rows, row, 1)) {
+            error_set(err, REASON_CONFLICT,
+                      "role %s has the rights of %s, as whom pgcrane connects: no grant keeps it"
+                      " out of database %s",
+                      role, ours, state->name);
+            err->retryable = false;
+            return error_remedy(err, "REVOKE %s FROM %s; -- on the destination, or through whatever role it has them",
+                                ours, role);
+        }
+        vec_push(arena, left,
+                 arena_printf(arena,
+                              "role %s may connect to database %s: somebody has granted that since"
+                              " it is guarded",
+                              role, state->name));
+    }
+    return true;
+}
+
+/* $1 oid, $2 before, $3 now, $4 as the guard made it. Roles that were dropped since need nothing any more. Last who had
+ * it for the guard alone, our login as it was then: it is the owner's member, and comes in as whatever else may. */
 #define OPEN_SQL                                                                                                       \
     "WITH i AS (SELECT t.item, t.n, pg_catalog.rtrim(t.item, '*')::oid AS who"                                         \
     "  FROM pg_catalog.unnest(pg_catalog.string_to_array($2, ',')) WITH ORDINALITY AS t (item, n)),"                   \
@@ -50,8 +86,9 @@ bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, 
     "  FROM i JOIN pg_catalog.pg_database d ON d.oid = $1::oid LEFT JOIN pg_catalog.pg_roles r ON r.oid = i.who"       \
     "  WHERE (i.who = 0 OR r.oid IS NOT NULL) AND i.item NOT IN (SELECT item FROM h)"                                  \
     " UNION ALL SELECT 1000000, pg_catalog.format('REVOKE CONNECT ON DATABASE %I FROM %I', d.datname, r.rolname)"      \
-    "  FROM pg_catalog.pg_database d, pg_catalog.pg_roles r WHERE d.oid = $1::oid AND r.rolname = current_user"        \
-    "  AND r.oid NOT IN (SELECT who FROM i) AND r.oid::text IN (SELECT item FROM h)) AS s ORDER BY n"
+    "  FROM pg_catalog.pg_database d, pg_catalog.pg_roles r WHERE d.oid = $1::oid"                                     \
+    "  AND r.oid::text = ANY (pg_catalog.string_to_array($4, ',')) AND r.oid NOT IN (SELECT who FROM i)"               \
+    "  AND r.oid::text IN (SELECT item FROM h)) AS s ORDER BY n"
 
 bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLine *line, bool *ret_foreign,
                          Error *err) {
@@ -59,7 +96,7 @@ bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLin
     const char *now = state->values[CHANGE_CONNECT];
 
     *ret_foreign = demote_verdict(line->before, line->after, now) == VERDICT_FOREIGN;
-    if (!db_query(conn, OPEN_SQL, 3, (const char *const[]){state->oid, line->before, now}, &rows, err))
+    if (!db_query(conn, OPEN_SQL, 4, (const char *const[]){state->oid, line->before, now, line->after}, &rows, err))
         return error_wrap(err, "looking who might connect to database %s", state->name);
     return run_all(conn, rows, err);
 }
