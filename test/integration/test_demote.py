@@ -185,8 +185,8 @@ def test_databases_that_are_made(guard, dest):
     assert image(dest, FRESH) == before
 
 
-DEMOTE_POINTS = ["demote.begin_commit", "demote.begun", "demote.before_commit", "demote.before_commit:kill:2", "demote.committed",
-                 "demote.committed:kill:2"]
+DEMOTE_POINTS = ["demote.journal_made", "demote.begin_commit", "demote.begun", "demote.before_commit", "demote.before_commit:kill:2", "demote.committed",
+                 "demote.committed:kill:2", "demote.look_again"]
 PREPARE_POINTS = ["demote.begin_commit", "demote.begun", "demote.intended", "instance.database", "instance.database_made",
                   "demote.before_commit:kill:3", "demote.committed:kill:3"]
 RELEASE_POINTS = ["release.before_commit", "release.committed", "release.before_forget", "release.forgotten",
