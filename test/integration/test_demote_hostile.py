@@ -229,6 +229,20 @@ def test_members_of_our_role(mig, dest):  # noqa: F811
         dest.sql("DROP ROLE team; ALTER ROLE app INHERIT")
 
 
+def test_another_owner(mig, dest):  # noqa: F811
+    """The server only warns when somebody grants what he may not: what was not given back is not said to be."""
+    before = grants_of(dest, SHOP)
+    mig.databases = [SHOP]
+    mig.demote().done()
+    dest.sql("ALTER DATABASE shop OWNER TO app")
+    failed = mig.release(databases=[SHOP]).failed("NOT_PERMITTED")
+    assert "role app, who owns it" in failed["message"] and "GRANT app TO mig" in failed["remedy"]
+    dest.sql("GRANT app TO mig")
+    mig.release().done()
+    assert grants_of(dest, SHOP) == before and image(dest)[2] == []
+    dest.sql("ALTER DATABASE shop OWNER TO boss; REVOKE app FROM mig")
+
+
 # --- what the source brings ---
 
 

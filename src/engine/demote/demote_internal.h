@@ -90,13 +90,14 @@ NODISCARD bool journal_forget_job(DbConn *conn, Arena *arena, const char *job, c
 
 /* Takes CONNECT from all but pgcrane's login. */
 NODISCARD bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, Error *err);
-/* Who gets in none the less: logins that have the rights of ours (CONFLICT), and behind the guard, to whom somebody has
- * granted it since: those are told in `left`. */
-NODISCARD bool demote_connect_check(DbConn *conn, Arena *arena, const DemoteState *state, StringVec *left, Error *err);
+/* Who gets in none the less: logins that have the rights of ours (CONFLICT); and others, which when it was closed just
+ * now (fresh) we had no right to do (NOT_PERMITTED), and later somebody has let in: those are told in `left`. */
+NODISCARD bool demote_connect_check(DbConn *conn, Arena *arena, const DemoteState *state, bool fresh, StringVec *left,
+                                    Error *err);
 /* Gives it back to those of `before` who are there and lack it. *ret_foreign: the grants are not as the guard made
- * them; what was added stays. */
-NODISCARD bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLine *line, bool *ret_foreign,
-                                   Error *err);
+ * them; what was added stays. NOT_PERMITTED: the owner is another one by now. */
+NODISCARD bool demote_connect_open(DbConn *conn, Arena *arena, const DemoteState *state, const DemoteLine *line,
+                                   bool *ret_foreign, Error *err);
 
 /* --- sessions.c --- */
 

@@ -222,8 +222,8 @@ static bool close_database(Guarding *guarding, const char *database, Error *err)
     if (!guarding->state.exists)
         return true;
     if (!look_at_lines(guarding, err) || (!guarding->is_guarded && !make_changes(guarding, err)) ||
-        (!guarding->superuser &&
-         !demote_connect_check(guarding->conn, guarding->arena, &guarding->state, guarding->left, err)))
+        (!guarding->superuser && !demote_connect_check(guarding->conn, guarding->arena, &guarding->state,
+                                                       !guarding->is_guarded, guarding->left, err)))
         return false;
     return failpoint("demote.before_commit", err);
 }

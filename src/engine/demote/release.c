@@ -50,7 +50,7 @@ static void note_foreign(const Release *release, const DemoteState *state, const
 static bool give_back_grants(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
     bool foreign = false;
 
-    if (!demote_connect_open(release->conn, state, line, &foreign, err))
+    if (!demote_connect_open(release->conn, release->arena, state, line, &foreign, err))
         return false;
     if (foreign)
         vec_push(release->arena, release->notes,
