@@ -203,14 +203,23 @@ static bool note_failure(StoreTx *tx, const Noting *noting, Record *job, Error *
                    arena_printf(noting->look->arena, "the destination is not handed back: %s", message), NULL, err);
 }
 
+/* Nobody hands it back any more: all that a release would have done (engine/demote), for whoever does it by hand.
+ * `what` is a name of engine/demote/changes.def. %1$s: why, %2$s: the job's id. */
+#define BY_HAND                                                                                                        \
+    "the destination is still guarded: %1$s. To hand it back by hand, in database postgres of the destination: SELECT" \
+    " database, what, before FROM pgcrane_guard.change WHERE job = '%2$s' AND NOT undone; and for each line, by what:" \
+    " LIMIT: ALTER DATABASE name CONNECTION LIMIT before;"                                                             \
+    " READ_ONLY: ALTER DATABASE name RESET default_transaction_read_only, or SET it TO before, where there is one;"    \
+    " MARK: ALTER DATABASE name RESET pgcrane.guard;"                                                                  \
+    " CONNECT: GRANT CONNECT ON DATABASE name TO role, for each role of before (roles by oid, that is oid::regrole;"   \
+    " 0 is PUBLIC; with * behind it WITH GRANT OPTION), and if the role that pgcrane connected as is not among"        \
+    " them: REVOKE CONNECT ON DATABASE name FROM that role. Then, so that another job may guard them: DELETE FROM"     \
+    " pgcrane_guard.change WHERE job = '%2$s'; DELETE FROM pgcrane_guard.job WHERE id = '%2$s'; and when that was the" \
+    " last one: DROP SCHEMA pgcrane_guard CASCADE"
+
 static bool give_up(StoreTx *tx, const Noting *noting, Record *job, Error *err) {
     const char *text =
-        arena_printf(noting->look->arena,
-                     "the destination is still guarded: %s. Each database: ALTER DATABASE name CONNECTION"
-                     " LIMIT -1; ALTER DATABASE name RESET default_transaction_read_only; ALTER DATABASE"
-                     " name RESET pgcrane.guard; what they were before is in the tables of schema"
-                     " pgcrane_guard of database postgres",
-                     noting->failure->message);
+        arena_printf(noting->look->arena, BY_HAND, noting->failure->message, noting->look->job.resource.uid);
 
     log_warning("%s: %s", job->resource.name, text);
     (void)json_object_del(job->run, job_run_GUARD);

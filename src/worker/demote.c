@@ -11,6 +11,7 @@
  * (supervise/guard.c).
  */
 #include "common/clock.h"
+#include "common/failpoint.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "worker/run.h"
@@ -61,23 +62,43 @@ static bool step_demote_connect(Run *run, Error *err) {
     return step_instance_connect(run, err);
 }
 
+static bool look_at_all(Run *run, FindingVec *findings, Error *err) {
+    const DemoteJob job = job_of(run);
+    const DemoteInput demote = {.conn = run->dest,
+                                .source = &run->source_target,
+                                .dest = &run->dest_target,
+                                .job = &job,
+                                .list = &run->instance.list,
+                                .allow_non_empty = run->demote.allow_non_empty};
+
+    return demote_check(run->arena, &demote, findings, err);
+}
+
+/* Only where nothing is guarded for the job it is PREFLIGHT_FAILED, behind which the service forgets about it. */
+static bool refuse(Run *run, bool begun, Error *err) {
+    if (run_instance_refuse(run, begun ? "what is guarded stays so" : "nothing was changed", err))
+        return true;
+    if (!begun || err->reason != REASON_PREFLIGHT_FAILED)
+        return false;
+    error_set(err, REASON_CONFLICT,
+              "the checks found errors, while databases are guarded for this job already: those"
+              " stay guarded");
+    err->retryable = false;
+    return error_remedy(err,
+                        "mend what was found and ask again, or hand the destination back: pgcrane jobs release JOB");
+}
+
 /* What both have to tell comes at once. */
 static bool step_demote_check(Run *run, Error *err) {
     InstanceRun *instance = &run->instance;
     const InstanceInput input = run_instance_input(run);
     const DemoteJob job = job_of(run);
+    bool begun = false;
 
     instance->findings.len = 0;
-    if (!instance_list(run->arena, &input, &instance->list, &instance->findings, err))
-        return false;
-    const DemoteInput demote = {.conn = run->dest,
-                                .source = &run->source_target,
-                                .dest = &run->dest_target,
-                                .job = &job,
-                                .list = &instance->list,
-                                .allow_non_empty = run->demote.allow_non_empty};
-    return demote_check(run->arena, &demote, &instance->findings, err) &&
-           run_instance_refuse(run, "nothing was changed", err);
+    return instance_list(run->arena, &input, &instance->list, &instance->findings, err) &&
+           look_at_all(run, &instance->findings, err) && demote_is_begun(run->dest, &job, &begun, err) &&
+           refuse(run, begun, err);
 }
 
 static bool guard_all(Run *run, DbConn *conn, Error *err) {
@@ -95,10 +116,38 @@ static bool guard_all(Run *run, DbConn *conn, Error *err) {
     return true;
 }
 
+static bool hand_all_back(Run *run, Error *err) {
+    const DemoteJob job = job_of(run);
+    StringVec notes = {0};
+    size_t count = 0;
+
+    if (!demote_release(run->dest, run->arena, &job, NULL, &notes, &count, err))
+        return false;
+    tell_all(run, "warning", &notes);
+    return true;
+}
+
+/* Until the databases were closed others could write: a transaction that was open at the first look, and committed
+ * before its session was ended, was seen by nobody. Killed before that, asked again, the first look sees it. */
+static bool look_again(Run *run, Error *err) {
+    FindingVec again = {0};
+
+    if (!failpoint("demote.look_again", err) || !look_at_all(run, &again, err))
+        return false;
+    if (findings_count(&again, SEVERITY_ERROR) == 0)
+        return true;
+    run->instance.findings = again;
+    return (!run->demote.is_new || hand_all_back(run, err)) && refuse(run, !run->demote.is_new, err);
+}
+
 static bool step_demote_guard(Run *run, Error *err) {
     const DemoteJob job = job_of(run);
+    bool is_new = false;
 
-    return demote_begin(run->dest, &job, err) && guard_all(run, run->dest, err);
+    if (!demote_begin(run->dest, &job, &is_new, err))
+        return false;
+    run->demote.is_new = run->demote.is_new || is_new;
+    return guard_all(run, run->dest, err) && look_again(run, err);
 }
 
 /* X(function, may be tried again?) */
@@ -168,8 +217,9 @@ static bool step_release(Run *run, Error *err) {
 static bool guard_missing(Run *run, DbConn *conn, Error *err) {
     const InstanceList *list = &run->instance.list;
     const DemoteJob job = job_of(run);
+    bool is_new = false;
 
-    if (!demote_begin(conn, &job, err))
+    if (!demote_begin(conn, &job, &is_new, err))
         return false;
     for (size_t i = 0; i < list->databases.len; i++)
         if (!demote_intend(conn, run->arena, &job, list->databases.items[i].name, list->databases.items[i].limit, err))
@@ -188,6 +238,15 @@ bool run_guard_databases(Run *run, Error *err) {
     CLEANUP(db_closep) DbConn *conn = NULL;
 
     return !run->guarded || (open_journal(run, PATIENCE_US, &conn, err) && guard_all(run, conn, err));
+}
+
+bool run_hold_back(void *context, HeldBack *held, Error *err) {
+    CLEANUP(db_closep) DbConn *conn = NULL;
+    Run *run = context;
+    const DemoteJob job = job_of(run);
+
+    return open_journal(run, PATIENCE_US, &conn, err) &&
+           demote_hold(conn, run->arena, &job, db_name(run->dest), held, err);
 }
 
 static bool release_now(Run *run, StringVec *notes, size_t *ret_count, Error *err) {

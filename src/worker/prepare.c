@@ -202,7 +202,8 @@ static void set_load_params(Run *run) {
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,
         .replica_role = run->replica_role,
-        .guarded = run->guarded,
+        .hold_back = run->guarded ? run_hold_back : NULL,
+        .hold_back_context = run,
         .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
                         run->options.exclude_schemas.len >
                     0,

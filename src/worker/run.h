@@ -56,7 +56,8 @@ typedef struct InstanceRun {
 typedef struct DemoteRun {
     const char *database; /* of the control connection to the destination; NULL = as the connection string has it */
     bool allow_non_empty;
-    bool some; /* while an instance is made ready, only these are guarded */
+    bool is_new; /* the journal did not know the job before this run */
+    bool some;   /* while an instance is made ready, only these are guarded */
     StringVec names;
     size_t released;
 } DemoteRun;
@@ -220,6 +221,8 @@ void run_guard_from_json(Run *run, const json_t *body);
  * Nothing for other jobs. */
 NODISCARD bool run_guard_missing(Run *run, Error *err);
 NODISCARD bool run_guard_databases(Run *run, Error *err);
+/* LoadParams' hold_back, of a Run. */
+NODISCARD bool run_hold_back(void *context, HeldBack *held, Error *err);
 /* Hands the destination's database back, as soon as it is the application's. Of a job that is not guarded nothing; what
  * cannot be done now is told, and is the service's to try again. */
 void run_release_guard(Run *run);

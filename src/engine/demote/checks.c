@@ -50,22 +50,29 @@ static void add(const Check *check, DemoteFinding id, const char *object, const 
 /* ---- The server ---- */
 
 #define SERVER_SQL                                                                                                     \
-    "SELECT r.rolsuper, pg_catalog.quote_ident(current_user),"                                                         \
+    "SELECT pg_catalog.quote_ident(current_user),"                                                                     \
     " (SELECT s.reset_val = 'on' FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'),"       \
     " pg_catalog.current_setting('synchronous_standby_names'),"                                                        \
     " (SELECT pg_catalog.string_agg(DISTINCT coalesce(w.application_name, '?'), ', ')"                                 \
     "  FROM pg_catalog.pg_stat_replication w),"                                                                        \
     " coalesce((SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'shared_preload_libraries'), ''),"       \
     " (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(o.rolname), ', ' ORDER BY o.rolname)"                       \
-    "  FROM pg_catalog.pg_roles o WHERE o.rolsuper AND o.rolcanlogin AND o.rolname <> current_user)"                   \
-    " FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
-enum { IS_SUPER, ROLE, IS_READ_ONLY, SYNCHRONOUS, STANDBYS, LIBRARIES, SUPERUSERS };
+    "  FROM pg_catalog.pg_roles o WHERE o.rolsuper AND o.rolcanlogin AND o.rolname <> session_user),"                  \
+    " (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(o.rolname), ', ' ORDER BY o.rolname)"                       \
+    "  FROM pg_catalog.pg_roles o WHERE o.rolreplication AND NOT o.rolsuper AND o.rolcanlogin"                         \
+    "  AND o.rolname <> session_user)"
+enum { ROLE, IS_READ_ONLY, SYNCHRONOUS, STANDBYS, LIBRARIES, SUPERUSERS, REPLICATION };
 
 /* Of one that is no superuser. */
 #define RIGHTS_SQL                                                                                                     \
     "SELECT pg_catalog.has_database_privilege('" DEMOTE_DATABASE "', 'CREATE')"                                        \
     " OR pg_catalog.to_regnamespace('" DEMOTE_SCHEMA "') IS NOT NULL,"                                                 \
     " pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')"
+/* Logins that have whatever ours has: no grant can tell them from us. */
+#define MEMBERS_SQL                                                                                                    \
+    "SELECT pg_catalog.quote_ident(r.rolname), pg_catalog.quote_ident(session_user) FROM pg_catalog.pg_roles r"        \
+    " WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> session_user"                                            \
+    " AND pg_catalog.pg_has_role(r.oid, session_user, 'USAGE') ORDER BY 1"
 #define OWNER_SQL                                                                                                      \
     "SELECT pg_catalog.pg_has_role(d.datdba, 'USAGE'), pg_catalog.quote_ident(r.rolname),"                             \
     " (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(g.rolname), ', ')"                                 \
@@ -105,6 +112,27 @@ static bool check_owners(const Check *check, const char *role, Error *err) {
     return true;
 }
 
+static bool check_members(const Check *check, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(check->input->conn, MEMBERS_SQL, 0, NULL, &rows, err))
+        return error_wrap(err, "looking who has the rights of our role");
+    for (int row = 0; row < db_rows(rows); row++) {
+        const char *role = db_text(rows, row, 0), *ours = db_text(rows, row, 1);
+
+        add(check, DEMOTE_MEMBERS, arena_printf(check->arena, "role %s", role),
+            arena_printf(check->arena,
+                         "role %s has the rights of %s, as whom pgcrane connects, and so may connect to whatever"
+                         " database that may: no grant keeps it out",
+                         role, ours),
+            arena_printf(check->arena,
+                         "REVOKE %s FROM %s; -- on the destination, or from the role through which it has them; or use"
+                         " a superuser, or a role of pgcrane's own",
+                         ours, role));
+    }
+    return true;
+}
+
 static bool check_rights(const Check *check, const char *role, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     Arena *arena = check->arena;
@@ -119,7 +147,32 @@ static bool check_rights(const Check *check, const char *role, Error *err) {
         add(check, DEMOTE_SIGNALS, "",
             arena_printf(arena, "role %s may not end sessions of others: those that are there may write on", role),
             arena_printf(arena, "GRANT pg_signal_backend TO %s; -- on the destination", role));
-    return check_owners(check, role, err);
+    return check_owners(check, role, err) && check_members(check, err);
+}
+
+/* Of roles that the way of guarding does not keep out: told, since nothing can be done about them here. */
+static void check_passing(const Check *check, const DbResult *row, bool superuser) {
+    Arena *arena = check->arena;
+
+    if (!db_is_null(row, 0, SUPERUSERS))
+        add(check, DEMOTE_SUPERUSERS, "",
+            arena_printf(arena,
+                         superuser ? "superusers who may log in: %s; their transactions are read-only by default, but"
+                                     " nothing keeps a superuser from writing to a database that is guarded. Every"
+                                     " other role is kept out"
+                                   : "superusers who may log in: %s; nothing keeps a superuser from connecting to a"
+                                     " database that is guarded, and from writing to it. Every other role but ours is"
+                                     " kept out",
+                         db_text(row, 0, SUPERUSERS)),
+            "");
+    if (superuser && !db_is_null(row, 0, REPLICATION))
+        add(check, DEMOTE_REPLICATION, "",
+            arena_printf(arena,
+                         "roles with REPLICATION: %s; the limit of connections that guards a database does not count"
+                         " sessions of replication, which may run SQL in it (replication=database), read-only by"
+                         " default",
+                         db_text(row, 0, REPLICATION)),
+            "ALTER ROLE name NOREPLICATION; -- until the promote");
 }
 
 static void check_settings(const Check *check, const DbResult *row) {
@@ -143,13 +196,6 @@ static void check_settings(const Check *check, const DbResult *row) {
         add(check, DEMOTE_STANDBYS, "",
             arena_printf(arena, "the destination has standbys or other replicas: %s; they take all of the load, too",
                          db_text(row, 0, STANDBYS)),
-            "");
-    if (!db_is_null(row, 0, SUPERUSERS))
-        add(check, DEMOTE_SUPERUSERS, "",
-            arena_printf(arena,
-                         "superusers who may log in: %s; their transactions are read-only by default, but nothing keeps"
-                         " a superuser from writing to a database that is guarded",
-                         db_text(row, 0, SUPERUSERS)),
             "");
 }
 
@@ -175,14 +221,16 @@ static void check_preloaded(const Check *check, const DbResult *row) {
 
 static bool check_server(const Check *check, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
+    bool superuser = false;
 
     if (!db_query(check->input->conn, SERVER_SQL, 0, NULL, &row, err))
         return error_wrap(err, "looking at the destination");
-    if (db_rows(row) != 1)
-        return error_set(err, REASON_SQL_FAILED, "the destination's role is not in pg_roles");
+    if (!demote_is_superuser(check->input->conn, &superuser, err))
+        return false;
     check_settings(check, row);
+    check_passing(check, row, superuser);
     check_preloaded(check, row);
-    return db_bool(row, 0, IS_SUPER) || check_rights(check, db_text(row, 0, ROLE), err);
+    return superuser || check_rights(check, db_text(row, 0, ROLE), err);
 }
 
 /* ---- Databases of other jobs ---- */
@@ -396,9 +444,32 @@ static bool check_subscriptions(const Check *check, Error *err) {
     return true;
 }
 
+/* Whoever commits one has it written then, however long ago it was prepared: no session has to come in before. */
+static bool check_prepared(const Check *check, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+
+    if (!db_query(check->input->conn,
+                  "SELECT p.database, pg_catalog.string_agg(pg_catalog.quote_literal(p.gid), ', ' ORDER BY p.gid)"
+                  " FROM pg_catalog.pg_prepared_xacts p GROUP BY 1 ORDER BY 1",
+                  0, NULL, &rows, err))
+        return error_wrap(err, "looking for prepared transactions of the destination");
+    for (int row = 0; row < db_rows(rows); row++) {
+        const char *database = db_text(rows, row, 0);
+
+        if (is_listed(check, database))
+            add(check, DEMOTE_PREPARED, arena_printf(check->arena, "database %s", database),
+                arena_printf(check->arena,
+                             "prepared transactions of database %s of the destination, which would be written when they"
+                             " are committed: %s",
+                             database, db_text(rows, row, 1)),
+                "ROLLBACK PREPARED 'name', or COMMIT PREPARED 'name'; -- in that database");
+    }
+    return true;
+}
+
 bool demote_check(Arena *arena, const DemoteInput *input, FindingVec *findings, Error *err) {
     Check check = {.arena = arena, .input = input, .findings = findings};
 
     return check_server(&check, err) && check_jobs(&check, err) && check_databases(&check, err) &&
-           check_subscriptions(&check, err);
+           check_subscriptions(&check, err) && check_prepared(&check, err);
 }

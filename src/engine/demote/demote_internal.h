@@ -52,11 +52,17 @@ NODISCARD bool demote_state_read(DbConn *conn, Arena *arena, const char *oid, co
 
 /* --- journal.c --- */
 
-/* A transaction that nobody else's is beside: of guards, releases, and what makes and drops the journal. */
-NODISCARD bool demote_transaction(DbConn *conn, Error *err);
+/* Begins a transaction that nobody else's is beside: of guards, releases, and what makes and drops the journal.
+ * *ret_exists: there is a journal; with `makes` it is made. Without one nothing is guarded, and there is no
+ * transaction, as behind a failure. */
+NODISCARD bool demote_transaction(DbConn *conn, bool makes, bool *ret_exists, Error *err);
+/* Logged in as a superuser, and acting as one: whom a limit of connections lets in, and who may set it. */
 NODISCARD bool demote_is_superuser(DbConn *conn, bool *ret_superuser, Error *err);
+/* CONFLICT: it is somebody else's. */
 NODISCARD bool journal_exists(DbConn *conn, bool *ret_exists, Error *err);
-NODISCARD bool journal_make(DbConn *conn, Error *err);
+/* A statement about it has failed since it was dropped meanwhile, which is so only outside of a demote_transaction().
+ */
+bool journal_is_gone(const Error *err);
 
 typedef struct DemoteLine {
     const char *job, *job_name;
@@ -74,17 +80,24 @@ NODISCARD bool journal_read(DbConn *conn, Arena *arena, const char *job, const c
 NODISCARD bool journal_add(DbConn *conn, const DemoteLine *line, Error *err);
 NODISCARD bool journal_mark_undone(DbConn *conn, const char *job, const char *database, Error *err);
 NODISCARD bool journal_forget_database(DbConn *conn, const char *job, const char *database, Error *err);
+/* Is a database guarded, for whatever job, that had another name then? *ret_job: its name, NULL = none. */
+NODISCARD bool journal_other_name(DbConn *conn, Arena *arena, const char *oid, const char *name, const char **ret_job,
+                                  Error *err);
 /* The job; and the journal, should that be the last one. *ret_note: why it could not go, or NULL. */
 NODISCARD bool journal_forget_job(DbConn *conn, Arena *arena, const char *job, const char **ret_note, Error *err);
 
 /* --- connect.c: inside a transaction --- */
 
-/* Takes CONNECT from all but pgcrane's role. */
+/* Takes CONNECT from all but pgcrane's login. */
 NODISCARD bool demote_connect_close(DbConn *conn, Arena *arena, const DemoteState *state, Error *err);
+/* Who gets in none the less: logins that have the rights of ours (CONFLICT); and others, which when it was closed just
+ * now (fresh) we had no right to do (NOT_PERMITTED), and later somebody has let in: those are told in `left`. */
+NODISCARD bool demote_connect_check(DbConn *conn, Arena *arena, const DemoteState *state, bool fresh, StringVec *left,
+                                    Error *err);
 /* Gives it back to those of `before` who are there and lack it. *ret_foreign: the grants are not as the guard made
- * them; what was added stays. */
-NODISCARD bool demote_connect_open(DbConn *conn, const DemoteState *state, const DemoteLine *line, bool *ret_foreign,
-                                   Error *err);
+ * them; what was added stays. NOT_PERMITTED: the owner is another one by now. */
+NODISCARD bool demote_connect_open(DbConn *conn, Arena *arena, const DemoteState *state, const DemoteLine *line,
+                                   bool *ret_foreign, Error *err);
 
 /* --- sessions.c --- */
 

@@ -31,16 +31,46 @@
 
 #include <string.h>
 
-bool demote_begin(DbConn *conn, const DemoteJob *job, Error *err) {
-    if (!demote_transaction(conn, err))
+bool demote_is_begun(DbConn *conn, const DemoteJob *job, bool *ret_begun, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+    bool exists = false;
+
+    if (!journal_exists(conn, &exists, err))
         return false;
-    if (journal_make(conn, err) &&
-        db_query(conn, "INSERT INTO " DEMOTE_SCHEMA ".job (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2,
-                 (const char *const[]){job->id, job->name}, NULL, err) &&
-        failpoint("demote.begin_commit", err) && db_exec(conn, "COMMIT", err) && failpoint("demote.begun", err))
+    if (exists && !db_query(conn, "SELECT 1 FROM " DEMOTE_SCHEMA ".job WHERE id = $1", 1,
+                            (const char *const[]){job->id}, &row, err)) {
+        if (!journal_is_gone(err))
+            return error_wrap(err, "reading the journal of guards");
+        exists = false;
+    }
+    *ret_begun = exists && db_rows(row) > 0;
+    return true;
+}
+
+bool demote_begin(DbConn *conn, const DemoteJob *job, bool *ret_new, Error *err) {
+    CLEANUP(db_result_freep) DbResult *added = NULL;
+    bool exists = false;
+
+    if (!demote_transaction(conn, true, &exists, err))
+        return false;
+    if (db_query(conn, "INSERT INTO " DEMOTE_SCHEMA ".job (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2,
+                 (const char *const[]){job->id, job->name}, &added, err) &&
+        failpoint("demote.begin_commit", err) && db_exec(conn, "COMMIT", err) && failpoint("demote.begun", err)) {
+        *ret_new = db_affected(added) > 0;
         return true;
+    }
     db_rollback(conn);
     return error_wrap(err, "beginning to guard the destination");
+}
+
+/* Whoever guards has begun: it is gone when the job was released since. */
+static bool begin_guarding(DbConn *conn, Error *err) {
+    bool exists = false;
+
+    if (!demote_transaction(conn, false, &exists, err))
+        return false;
+    return exists ||
+           error_set(err, REASON_CONFLICT, "the journal of guards is gone: the destination was handed back meanwhile");
 }
 
 static bool refuse_other_job(const DemoteLine *line, Error *err) {
@@ -79,7 +109,7 @@ static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const c
 }
 
 bool demote_intend(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit, Error *err) {
-    if (!demote_transaction(conn, err))
+    if (!begin_guarding(conn, err))
         return false;
     if (add_intent(conn, arena, job, database, limit, err) && db_exec(conn, "COMMIT", err) &&
         failpoint("demote.intended", err))
@@ -94,11 +124,27 @@ typedef struct Guarding {
     DbConn *conn;
     Arena *arena;
     const DemoteJob *job;
+    StringVec *left;
     DemoteState state;
     const char *intended; /* the limit that it was to be made with; NULL = it was not */
     bool is_guarded;      /* already */
-    bool superuser;       /* pgcrane's role is one */
+    bool superuser;       /* it is closed as a superuser does: pgcrane's role is one, or was when it was guarded */
 } Guarding;
+
+/* Guarded once more, it would be handed back as the first guard has made it. */
+static bool refuse_other_name(const Guarding *guarding, Error *err) {
+    const DemoteState *state = &guarding->state;
+    const char *job = NULL;
+
+    if (!journal_other_name(guarding->conn, guarding->arena, state->oid, state->name, &job, err))
+        return false;
+    if (job == NULL)
+        return true;
+    error_set(err, REASON_CONFLICT, "database %s is guarded for job %s already, under the name that it had before",
+              state->name, job);
+    err->retryable = false;
+    return error_remedy(err, "promote or delete that job first, or give the database its earlier name back");
+}
 
 /* What the lines that are there are about. */
 static bool look_at_lines(Guarding *guarding, Error *err) {
@@ -112,14 +158,18 @@ static bool look_at_lines(Guarding *guarding, Error *err) {
 
         if (strcmp(line->job, guarding->job->id) != 0)
             return refuse_other_job(line, err);
-        if (line->oid != NULL && strcmp(line->oid, guarding->state.oid) == 0 && !line->undone)
+        if (line->oid != NULL && strcmp(line->oid, guarding->state.oid) == 0 && !line->undone) {
             guarding->is_guarded = true;
+            guarding->superuser = demote_is_change_of(line->change, true);
+        }
         const char *limit = guarding->state.values[CHANGE_LIMIT];
         if (line->oid == NULL && limit != NULL && line->after != NULL && strcmp(limit, line->after) == 0)
             guarding->intended = line->before;
     }
-    return guarding->is_guarded || lines.len == 0 ||
-           journal_forget_database(guarding->conn, guarding->job->id, database, err);
+    if (guarding->is_guarded)
+        return true;
+    return refuse_other_name(guarding, err) &&
+           (lines.len == 0 || journal_forget_database(guarding->conn, guarding->job->id, database, err));
 }
 
 static bool make_change(const Guarding *guarding, DemoteChange change, Error *err) {
@@ -171,15 +221,17 @@ static bool close_database(Guarding *guarding, const char *database, Error *err)
         return false;
     if (!guarding->state.exists)
         return true;
-    if (!look_at_lines(guarding, err) || (!guarding->is_guarded && !make_changes(guarding, err)))
+    if (!look_at_lines(guarding, err) || (!guarding->is_guarded && !make_changes(guarding, err)) ||
+        (!guarding->superuser && !demote_connect_check(guarding->conn, guarding->arena, &guarding->state,
+                                                       !guarding->is_guarded, guarding->left, err)))
         return false;
     return failpoint("demote.before_commit", err);
 }
 
 bool demote_guard(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, StringVec *left, Error *err) {
-    Guarding guarding = {.conn = conn, .arena = arena, .job = job};
+    Guarding guarding = {.conn = conn, .arena = arena, .job = job, .left = left};
 
-    if (!demote_transaction(conn, err))
+    if (!begin_guarding(conn, err))
         return false;
     if (!close_database(&guarding, database, err) || !db_exec(conn, "COMMIT", err) ||
         !failpoint("demote.committed", err)) {

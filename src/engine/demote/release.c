@@ -50,7 +50,7 @@ static void note_foreign(const Release *release, const DemoteState *state, const
 static bool give_back_grants(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
     bool foreign = false;
 
-    if (!demote_connect_open(release->conn, state, line, &foreign, err))
+    if (!demote_connect_open(release->conn, release->arena, state, line, &foreign, err))
         return false;
     if (foreign)
         vec_push(release->arena, release->notes,
@@ -61,6 +61,18 @@ static bool give_back_grants(const Release *release, const DemoteState *state, c
     return true;
 }
 
+/* As it was, or as the source has it: whoever logs in should know. */
+static void note_read_only(const Release *release, const DemoteState *state, const DemoteLine *line) {
+    if (line->change != CHANGE_READ_ONLY || line->before == NULL || strcmp(line->before, "on") != 0)
+        return;
+    vec_push(release->arena, release->notes,
+             arena_printf(release->arena,
+                          "database %s is read-only by default behind its guard, as it was before or as the source"
+                          " is; before anybody writes to it: BEGIN READ WRITE; ALTER DATABASE %s RESET"
+                          " default_transaction_read_only; COMMIT",
+                          state->name, sql_ident(release->arena, state->name)));
+}
+
 static bool set_back(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
     const char *now = state->values[line->change];
 
@@ -68,6 +80,7 @@ static bool set_back(const Release *release, const DemoteState *state, const Dem
         return give_back_grants(release, state, line, err);
     switch (demote_verdict(line->before, line->after, now)) {
     case VERDICT_AS_BEFORE:
+        note_read_only(release, state, line);
         return true;
     case VERDICT_FOREIGN:
         note_foreign(release, state, line);
@@ -80,7 +93,10 @@ static bool set_back(const Release *release, const DemoteState *state, const Dem
     if (sql == NULL)
         return error_set(err, REASON_BAD_DATA, "the journal of guards says that the %s of database %s was %s",
                          demote_change_text(line->change), state->name, shown(release->arena, line->before));
-    return db_exec(release->conn, sql, err) || error_wrap(err, "%s", sql);
+    if (!db_exec(release->conn, sql, err))
+        return error_wrap(err, "%s", sql);
+    note_read_only(release, state, line);
+    return true;
 }
 
 /* Lines of one database, as the journal has them now. */
@@ -98,9 +114,12 @@ static bool set_back_lines(Release *release, const DemoteLineVec *lines, DemoteS
 
 static bool undo(Release *release, const char *database, DemoteState *ret_state, bool *ret_known, Error *err) {
     DemoteLineVec lines = {0};
+    bool exists = false;
 
-    if (!demote_transaction(release->conn, err))
+    if (!demote_transaction(release->conn, false, &exists, err))
         return false;
+    if (!exists)
+        return true;
     if (journal_read(release->conn, release->arena, release->job->id, database, &lines, err) &&
         set_back_lines(release, &lines, ret_state, err) &&
         (lines.len == 0 || journal_mark_undone(release->conn, release->job->id, database, err)) &&
@@ -131,8 +150,12 @@ static bool end_sessions(const Release *release, const DemoteState *state, Error
 }
 
 static bool forget(const Release *release, const char *database, Error *err) {
-    if (!demote_transaction(release->conn, err))
+    bool exists = false;
+
+    if (!demote_transaction(release->conn, false, &exists, err))
         return false;
+    if (!exists)
+        return true;
     if (journal_forget_database(release->conn, release->job->id, database, err) &&
         failpoint("release.before_forget", err) && db_exec(release->conn, "COMMIT", err) &&
         failpoint("release.forgotten", err))
@@ -154,9 +177,12 @@ static bool hand_back(Release *release, const char *database, Error *err) {
 
 static bool forget_job(const Release *release, Error *err) {
     const char *note = NULL;
+    bool exists = false;
 
-    if (!demote_transaction(release->conn, err))
+    if (!demote_transaction(release->conn, false, &exists, err))
         return false;
+    if (!exists)
+        return true;
     if (journal_forget_job(release->conn, release->arena, release->job->id, &note, err) &&
         failpoint("release.before_drop", err) && db_exec(release->conn, "COMMIT", err) &&
         failpoint("release.dropped", err)) {

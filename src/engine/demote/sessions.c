@@ -15,8 +15,9 @@
 #define MAY_END                                                                                                        \
     "(me.rolsuper OR (NOT r.rolsuper AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE')"                                 \
     " OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))"
-/* $1: the database's oid; $2: those that began up to then, NULL = all. Workers of the server itself, and those of
- * replication, write nothing that a limit could keep out. */
+/* $1: the database's oid; $2: those that began up to then, NULL = all. Workers of the server itself write nothing
+ * that a limit could keep out, nor does a walsender while it streams; before and behind that it runs SQL. Ours are
+ * those of the login, whoever it acts as (SET ROLE), and of no member of it. */
 #define END_SQL                                                                                                        \
     "SELECT a.pid, 'session ' || a.pid || ' (' || coalesce(a.usename, '?') || ', '"                                    \
     " || coalesce(a.application_name, '') || ')', " MAY_END ", CASE WHEN " MAY_END                                     \
@@ -25,10 +26,10 @@
     " ON r.oid = a.usesysid"                                                                                           \
     " WHERE me.rolname = current_user AND a.usesysid IS NOT NULL AND a.datid = $1::oid AND a.pid <> "                  \
     "pg_catalog.pg_backend_pid()"                                                                                      \
-    " AND coalesce(a.backend_type, 'client backend') = 'client backend'"                                               \
-    " AND a.pid NOT IN (SELECT w.pid FROM pg_catalog.pg_stat_replication w)"                                           \
+    " AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender')"                               \
+    " AND a.pid NOT IN (SELECT w.pid FROM pg_catalog.pg_stat_replication w WHERE w.state IS DISTINCT FROM 'startup')"  \
     " AND ($2::timestamptz IS NULL OR a.backend_start <= $2::timestamptz)"                                             \
-    " AND NOT (a.usename = current_user AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ') = 1)"
+    " AND NOT (a.usename = session_user AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ') = 1)"
 #define LOGINS_SQL                                                                                                     \
     "SELECT 1 FROM pg_catalog.pg_locks l WHERE l.locktype = 'object'"                                                  \
     " AND l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.objid = $1::oid"                             \

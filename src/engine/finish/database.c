@@ -13,6 +13,13 @@
 
 #include <string.h>
 
+/* A database that is itself guarded as a destination (engine/demote) has settings that are the guard's, and not its
+ * own. `s`: its row of pg_db_role_setting, c: a setting. */
+#define NOT_OF_A_GUARD                                                                                                 \
+    " AND pg_catalog.strpos(c, 'pgcrane.guard=') <> 1 AND NOT (s.setrole = 0"                                          \
+    "  AND pg_catalog.strpos(c, 'default_transaction_read_only=') = 1 AND EXISTS (SELECT"                              \
+    "   FROM pg_catalog.unnest(s.setconfig) AS g WHERE pg_catalog.strpos(g, 'pgcrane.guard=') = 1))"
+
 /* %1$s: the destination database, quoted as a literal. */
 #define SETTINGS_SQL                                                                                                   \
     "SELECT pg_catalog.format('ALTER %%s SET %%I TO %%s',"                                                             \
@@ -21,7 +28,12 @@
     " " SQL_SETTING_NAME ", " SQL_SETTING_VALUE ")"                                                                    \
     " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
-    " AND (NOT %2$s OR s.setrole <> 0 OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"
+    " AND (NOT %2$s OR s.setrole <> 0 OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)" NOT_OF_A_GUARD
+
+#define READ_ONLY_SQL                                                                                                  \
+    "SELECT " SQL_SETTING_TEXT " FROM pg_catalog.pg_db_role_setting s, LATERAL pg_catalog.unnest(s.setconfig) AS c"    \
+    " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
+    " AND s.setrole = 0 AND pg_catalog.strpos(c, 'default_transaction_read_only=') = 1" NOT_OF_A_GUARD
 
 #define COMMENT_SQL                                                                                                    \
     "SELECT pg_catalog.format('COMMENT ON DATABASE %%I IS %%L', %1$s, pg_catalog.shobj_description(oid, "              \
@@ -42,14 +54,12 @@
     "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
     "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
 
-/* As GRANTS_SQL, of CONNECT alone. */
+/* As GRANTS_SQL, of CONNECT alone, as HeldBack has it. */
 #define CONNECT_SQL                                                                                                    \
-    "SELECT pg_catalog.format('REVOKE CONNECT ON DATABASE %%I FROM PUBLIC%%s', %1$s, coalesce((SELECT '; ' ||"         \
-    " pg_catalog.string_agg(pg_catalog.format('GRANT CONNECT ON DATABASE %%I TO %%s%%s', %1$s,"                        \
-    "  CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,"  \
-    "  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '; ')"                                         \
-    " FROM pg_catalog.aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba), ''))"      \
-    " FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL"
+    "SELECT coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(CASE WHEN a.grantee <> 0"                 \
+    "  THEN pg_catalog.pg_get_userbyid(a.grantee) END, a.is_grantable))"                                               \
+    "  FROM pg_catalog.aclexplode(d.datacl) AS a WHERE a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba)::text," \
+    " '[]') FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL"
 
 /* One statement in a savepoint. What the server refuses is listed: a privilege or a role is wanting, a setting does not
  * exist in its version, or its value (a locale, a tablespace) does not exist there. */
@@ -81,51 +91,60 @@ static bool copy_statements(DbConn *source, DbConn *dest, const char *query, Not
     return true;
 }
 
-/* Who is no superuser guards a database by its grants to connect (engine/demote): those of the source would open it.
- * They are told, to be given behind the promote. */
-static bool hold_back_connect(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved,
-                              Arena *arena, bool *ret_held, Error *err) {
-    CLEANUP(db_result_freep) DbResult *us = NULL;
+/* The first column of the only row, or NULL. */
+static bool read_text(DbConn *source, const char *sql, Arena *arena, const char **ret_text, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
 
-    *ret_held = false;
-    if (!params->guarded)
-        return true;
-    if (!db_query(dest, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &us,
-                  err))
-        return error_wrap(err, "asking the destination who we are");
-    if (db_rows(us) == 1 && db_bool(us, 0, 0))
-        return true;
-    *ret_held = true;
-    if (!db_query(source, arena_printf(arena, CONNECT_SQL, sql_literal(arena, db_name(dest))), 0, NULL, &rows, err))
-        return error_wrap(err, "reading who may connect to the source");
-    for (int i = 0; i < db_rows(rows); i++) {
-        NotMoved item = {.kind = "database setting",
-                         .object = arena_strdup(arena, db_text(rows, i, 0)),
-                         .reason =
-                             "the destination is guarded by what may connect to it: to be run behind the promote"};
+    if (!db_query(source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "reading the database's settings");
+    *ret_text = db_rows(rows) == 0 ? NULL : arena_strdup(arena, db_text(rows, 0, 0));
+    return true;
+}
 
+static void note_missing(const HeldBack *held, DbConn *dest, NotMovedVec *not_moved, Arena *arena) {
+    for (size_t i = 0; i < held->missing.len; i++) {
+        const char *role = held->missing.items[i];
+        NotMoved item = {.kind = "database setting",
+                         .object = arena_printf(arena, "GRANT CONNECT ON DATABASE %s TO %s",
+                                                sql_ident(arena, db_name(dest)), sql_ident(arena, role)),
+                         .reason = arena_printf(arena, "role %s does not exist", sql_ident(arena, role))};
+
+        item.sql = arena_printf(arena, "%s;", item.object);
         vec_push(arena, not_moved, item);
     }
+}
+
+/* What would open a database that is guarded (engine/demote) is written by whoever lifts the guard. */
+static bool hold_back(const LoadParams *params, DbConn *source, DbConn *dest, bool again, NotMovedVec *not_moved,
+                      Arena *arena, HeldBack *ret_held, Error *err) {
+    HeldBack held = {0};
+
+    if (params->hold_back != NULL) {
+        if ((!again && !read_text(source, READ_ONLY_SQL, arena, &held.read_only, err)) ||
+            (!params->restore.no_acl && !read_text(source, CONNECT_SQL, arena, &held.connect, err)) ||
+            !params->hold_back(params->hold_back_context, &held, err))
+            return false;
+        note_missing(&held, dest, not_moved, arena);
+    }
+    *ret_held = held;
     return true;
 }
 
 bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again, NotMovedVec *not_moved,
                      Arena *arena, Error *err) {
     const char *name = sql_literal(arena, db_name(dest));
+    HeldBack held;
 
-    if (!failpoint("database.before", err) || !ledger_begin(dest, params->ledger, err))
+    if (!failpoint("database.before", err) || !hold_back(params, source, dest, again, not_moved, arena, &held, err) ||
+        !ledger_begin(dest, params->ledger, err))
         return false;
-    const char *settings = arena_printf(arena, SETTINGS_SQL, name, again ? "true" : "false");
+    const char *settings = arena_printf(arena, SETTINGS_SQL, name, again || held.holds_read_only ? "true" : "false");
+    const char *grants = arena_printf(arena, GRANTS_SQL, name, held.holds_connect ? "CONNECT" : "");
     bool ok = copy_statements(source, dest, settings, not_moved, arena, err) &&
-              copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err);
+              copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err) &&
+              (params->restore.no_acl || copy_statements(source, dest, grants, not_moved, arena, err));
 
-    bool held = false;
-    if (ok && !params->restore.no_acl)
-        ok = hold_back_connect(params, source, dest, not_moved, arena, &held, err) &&
-             copy_statements(source, dest, arena_printf(arena, GRANTS_SQL, name, held ? "CONNECT" : ""), not_moved,
-                             arena, err);
-    if (ok && ledger_commit(dest, err))
+    if (ok && failpoint("database.before_commit", err) && ledger_commit(dest, err))
         return true;
     db_rollback(dest);
     return false;

@@ -16,6 +16,7 @@
 #include "engine/load/pool.h"
 #include "engine/plan/plan.h"
 #include "engine/schema/statements.h"
+#include "model/held_back.h"
 
 typedef struct LoadParams {
     Pool *pool;
@@ -36,8 +37,11 @@ typedef struct LoadParams {
     bool (*wanted)(void *context, const char *schema, const char *name);
     void *wanted_context;
     bool large_objects; /* copy them too */
-    bool guarded;       /* the destination is, for the service's job: grants to connect are not brought */
-    bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
+    /* What of the source database's settings and grants waits for the end of the destination's guard. NULL = it has
+     * none. */
+    bool (*hold_back)(void *context, HeldBack *held, Error *err);
+    void *hold_back_context;
+    bool copied; /* the ledger's step "copied" is there: nothing is read from the source any more */
     Tracker *tracker;
     const Stop *stop; /* the user's */
 } LoadParams;
