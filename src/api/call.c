@@ -279,12 +279,16 @@ static bool write_audit(const ApiCall *call, Error *err) {
     return store_audit_append(call->tx, &audit, err);
 }
 
+json_t *call_render_operation(const ApiCall *call, const Record *operation) {
+    return call->grant.most >= ACCESS_CHANGE ? operation_render_whole(operation) : operation_render(operation);
+}
+
 static bool answer_operation(ApiCall *call, Error *err) {
     CLEANUP(record_fini) Record operation = {0};
 
     if (!record_load(call->tx, STORE_OPERATION, call->operation, &operation, err))
         return false;
-    call->answer = operation_render(&operation);
+    call->answer = call_render_operation(call, &operation);
     return true;
 }
 

@@ -133,6 +133,10 @@ NODISCARD bool call_answer_done(ApiCall *call, const char *target, const char *v
 /* Adds to the violations; false. */
 bool call_refuse(ApiCall *call, const char *field, const char *format, ...) PRINTF(3, 4);
 
+/* An operation as whoever asks may see it: text of a server's log, which may hold data of users, is for those who may
+ * ask for it, and in no list. New reference. */
+json_t *call_render_operation(const ApiCall *call, const Record *operation);
+
 bool call_wants_pretty(const ApiCall *call);
 enum { ANSWER_MAX = 64 * 1024 * 1024 };
 void call_send_json(ApiCall *call, int status, const json_t *answer);

@@ -27,10 +27,6 @@ static const json_t *alloydb_of(const Record *profile) {
     return json_get_object(json_object_get(profile->api, "alloydb"), "settings");
 }
 
-bool profile_makes_instance(const Record *profile) {
-    return json_object_get(profile->api, "postgresql") == NULL;
-}
-
 /* ---- Its size ---- */
 
 /* X(how the name begins, MB a processor) of tiers whose name ends with the number of processors */

@@ -3,8 +3,6 @@
 
 #include "api/call.h"
 
-/* Is it one of a server that is yet to be made? */
-bool profile_makes_instance(const Record *profile);
 /* Looks at the profile's settings; what is wrong is added to the call's violations. */
 void instance_check(ApiCall *call, const Record *profile);
 /* Makes the instance's resource, CREATING, with its password, and notes its id in the profile, which is not stored yet.

@@ -80,7 +80,7 @@ const ApiMethod api_methods[] = {
     IAM(OBJECTS "/{id}", NAME_OBJECT, "migrationJobs.objects"),
 
     {GET, OPERATIONS, "operations.list", NAME_LOCATION, READS, LIST | PARAM(PARTIAL), NULL, NAME_OPERATION, 0, NULL, kind_list},
-    {GET, OPERATIONS "/{id}", "operations.get", NAME_OPERATION, READS, 0, NULL, NAME_LOCATION, 0, "Operation", kind_get},
+    {GET, OPERATIONS "/{id}", "operations.get", NAME_OPERATION, READS, 0, NULL, NAME_LOCATION, 0, "Operation", operations_get},
     {DELETE, OPERATIONS "/{id}", "operations.delete", NAME_OPERATION, WRITES, 0, NULL, NAME_LOCATION, 0, "Empty", operations_delete},
     {POST, OPERATIONS "/{id}:cancel", "operations.cancel", NAME_OPERATION, WRITES, 0, &message_empty, NAME_LOCATION, 0, "Empty", operations_cancel},
     {POST, OPERATIONS "/{id}:wait", "operations.wait", NAME_OPERATION, METHOD_ALONE, 0, &message_wait, NAME_LOCATION, 0, "Operation", operations_wait},

@@ -1,6 +1,7 @@
 /* Operations: cancel, delete, wait. */
 #include "api/others.h"
 
+#include "api/kinds.h"
 #include "api/watch.h"
 #include "common/clock.h"
 
@@ -10,6 +11,16 @@ static const Field wait_fields[] = {{.name = "timeout", .kind = FIELD_DURATION}}
 const Message message_wait = {"WaitOperationRequest", wait_fields, COUNT_OF(wait_fields)};
 
 static const double wait_default_s = 10, wait_most_s = 30;
+
+bool operations_get(ApiCall *call, Error *err) {
+    CLEANUP(record_fini) Record operation = {0};
+
+    if (!kind_load(call, &operation, err))
+        return false;
+    call->answer = call_render_operation(call, &operation);
+    call->etag = record_etag(call->arena, &operation.resource);
+    return true;
+}
 
 bool operations_delete(ApiCall *call, Error *err) {
     call->answer = json_object();
@@ -28,7 +39,7 @@ static bool read_operation(StoreTx *tx, void *context, Error *err) {
     if (!record_load(tx, STORE_OPERATION, call->resource, &operation, err))
         return false;
     json_freep(&call->answer);
-    call->answer = operation_render(&operation);
+    call->answer = call_render_operation(call, &operation);
     return true;
 }
 

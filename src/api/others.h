@@ -9,6 +9,7 @@ extern const Message message_wait;
 bool private_create(ApiCall *call, Error *err);
 bool private_delete(ApiCall *call, Error *err);
 
+bool operations_get(ApiCall *call, Error *err);
 bool operations_delete(ApiCall *call, Error *err);
 bool operations_cancel(ApiCall *call, Error *err);
 /* Answers when the operation is over, when its time-out has passed, or at once when too many wait already. */

@@ -37,6 +37,10 @@ const char *profile_instance(Arena *arena, const Record *profile) {
     return arena_printf(arena, "%s/instances/%s", record_location(arena, profile->resource.name), last);
 }
 
+bool profile_makes_instance(const Record *profile) {
+    return json_object_get(profile->api, "postgresql") == NULL;
+}
+
 bool instance_load(StoreTx *tx, const char *name, Record *ret_instance, Error *err) {
     return record_load(tx, STORE_INSTANCE, name, ret_instance, err);
 }
@@ -70,6 +74,8 @@ void instance_want_mode(Record *instance, const char *mode) {
     if (strcmp(instance_wanted_mode(instance), mode) == 0)
         return;
     (void)json_object_set_new(spec, "mode", json_string(mode));
+    if (instance_is(instance, INSTANCE_FAILED)) /* at another wish: that is tried */
+        instance->resource.state = instance_state_name(INSTANCE_MAINTENANCE);
     raise_wanted(instance);
 }
 

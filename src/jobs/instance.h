@@ -64,6 +64,8 @@ INSTANCE_RUN_KEYS(X)
 
 /* The name of the instance that a profile stands for or refers to; NULL = none. Borrowed or in the arena. */
 const char *profile_instance(Arena *arena, const Record *profile);
+/* Was the instance made for it, and goes with it? One that only refers to an instance has a field postgresql. */
+bool profile_makes_instance(const Record *profile);
 
 NODISCARD bool instance_load(StoreTx *tx, const char *name, Record *ret_instance, Error *err);
 /* Is everything as it was asked for last? */

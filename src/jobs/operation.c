@@ -9,6 +9,8 @@
 #define TYPE_URL "type.googleapis.com/"
 #define RUNNING "RUNNING"
 
+static const char apart_key[] = "apart"; /* in `run`: what only some are shown */
+
 const char *operation_new_name(Arena *arena, const char *location) {
     int64_t now_us = clock_wall_us();
     const char *random = record_random_id(arena);
@@ -124,6 +126,18 @@ bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key
     return record_save(tx, arena, &operation, err);
 }
 
+bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *members, Error *err) {
+    CLEANUP(record_fini) Record operation = {0};
+    bool open = false;
+
+    if (!load_open(tx, name, &operation, &open, err))
+        return false;
+    if (!open)
+        return true;
+    (void)json_object_set(operation.run, apart_key, members);
+    return record_save(tx, arena, &operation, err);
+}
+
 bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {
     CLEANUP(json_freep) json_t *value = json_string_lossy(text);
 
@@ -150,5 +164,17 @@ json_t *operation_render(const Record *operation) {
     json_t *answer = json_pack("{s:s}", "name", operation->resource.name);
 
     (void)json_object_update(answer, operation->api);
+    return answer;
+}
+
+/* The stored response stays as it is: it is another's, too. */
+json_t *operation_render_whole(const Record *operation) {
+    json_t *answer = operation_render(operation), *apart = json_object_get(operation->run, apart_key);
+
+    if (apart == NULL || json_object_get(answer, "response") == NULL)
+        return answer;
+    json_t *response = json_copy(json_object_get(answer, "response"));
+    (void)json_object_update(response, apart);
+    (void)json_object_set_new(answer, "response", response);
     return answer;
 }

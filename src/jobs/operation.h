@@ -37,6 +37,9 @@ NODISCARD bool operation_cancel(StoreTx *tx, Arena *arena, const char *name, Err
 #define OPERATION_CANCEL "CANCEL_OPERATION"
 /* OPERATION_RUNNING while it is not over. */
 NODISCARD bool operation_delete(StoreTx *tx, const char *name, Error *err);
+/* Members that its response has for those alone who may ask for such an operation, such as text that may hold data of
+ * users: operation_render_whole(). Before its end; `members` stays the caller's. */
+NODISCARD bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *members, Error *err);
 /* Sets metadata.statusMessage of one that is under way. */
 NODISCARD bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err);
 /* Sets a member of the metadata of one that is under way, of this service's own. `value` stays the caller's. */
@@ -48,3 +51,5 @@ NODISCARD bool operation_is_running(StoreTx *tx, const char *name, bool *ret_run
 
 /* google.longrunning.Operation. New reference. */
 json_t *operation_render(const Record *operation);
+/* The same with what is kept apart. */
+json_t *operation_render_whole(const Record *operation);

@@ -29,7 +29,8 @@
 #define PROVISION_MODES(X)                                                                                             \
     X(LOAD, "as fast as it can be filled: a crash costs all that is in it")                                            \
     X(MIGRATING, "durable, with everything that an application relies on; no backups yet")                             \
-    X(PRIMARY, "the application's: backups are made, a standby is kept where availability is REGIONAL")
+    X(PRIMARY, "an application's, if only in part: backups are made, a standby is kept where availability is "         \
+               "REGIONAL")
 
 typedef enum ProvisionMode {
 #define X(name, help) PROVISION_##name,
@@ -129,11 +130,13 @@ typedef struct Provider {
      * of LOAD: everything is on the disk, and the settings of production are seen to be in force by asking the server,
      * before it succeeds. PROVISION_DAMAGED when the content is lost. */
     bool (*reconfigure)(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStatus *ret_status, Error *err);
-    /* reconfigure() to PRIMARY, with what makes it the application's: backups, standby. */
+    /* reconfigure() to PRIMARY, with what makes it the application's: backups, standby. What of these cannot be had now
+     * is the status' trouble, and tend()'s. */
     bool (*promote)(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStatus *ret_status, Error *err);
     /* Everything, also of a create() that never ended. One that is absent is no error. */
     bool (*remove)(ProvisionCall *call, const char *id, Error *err);
-    /* What time asks for: a server that went down is started, a backup that is due is made, logs are rotated.
+    /* What time asks for: a server that went down is started, a backup that is due is made, logs are rotated,
+     * certificates that end are followed by others.
      * NULL = the place does that itself. */
     bool (*tend)(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStatus *ret_status, Error *err);
     /* The last lines of the server's log, at most `max` bytes. */

@@ -165,7 +165,8 @@ static bool end_errand(StoreTx *tx, const Entry *entry, Errand errand, Error *er
         (end->extra != NULL && !end->extra(tx, end->context, err)))
         return false;
     const char *operation = json_get_string(body, "operation", "");
-    if (!note_metadata(tx, arena, end->metadata, operation, err))
+    if (!note_metadata(tx, arena, end->metadata, operation, err) ||
+        (end->apart != NULL && !operation_keep_apart(tx, arena, operation, end->apart, err)))
         return false;
     answer = json_incref(end->answer);
     if (!end->refused && end->type != NULL && answer == NULL && !render_owner(tx, arena, action, &answer, err))
@@ -256,6 +257,7 @@ static bool take_entry(Supervisor *this, const StoreAction *action, Error *err) 
     bool ok = store_write(this->config.store, arena, handle, &entry, err);
     json_freep(&entry.end.status);
     json_freep(&entry.end.answer);
+    json_freep(&entry.end.apart);
     json_freep(&entry.end.metadata);
     if (ok && entry.is_errand && entry.end.over)
         errand_tidy(this, action);

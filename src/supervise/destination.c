@@ -4,14 +4,26 @@
  * NOTES
  * The instance's record says what is wished and what is in force, the job's seats say how far the copy is; each look
  * compares them and writes at most one wish into the instance's record, which the node that has it carries out
- * (provision.c). Sessions are begun only when the instance is as it shall be.
+ * (provision.c). Sessions are begun only when the instance is ready for them.
  *
- *   the job starts, nothing was begun     LOAD is wished, with the job's name as the loader, when nobody else uses it,
- *                                         or ever did (`used`: also what a deleted job left there is somebody's)
- *   LOAD is in force                      sessions begin; other jobs of the same instance wait
- *   every copy is whole                   MIGRATING is wished. Sessions wait, and go on when the server itself says
- * that it is durable (worker/durable.c) MIGRATING is in force                 the loader is struck out every database
- * is promoted            PRIMARY is wished, in the transaction that completes the job (tell.c)
+ *   what is seen                        what is done
+ *   the job starts, nothing was begun   LOAD is wished, with the job's name as the loader, when nobody else uses the
+ *                                       server, or ever did (`used`: what a deleted job left there is somebody's)
+ *   LOAD is in force                    sessions begin; other jobs of the same instance wait
+ *   every copy is whole                 MIGRATING is wished. Sessions wait, and go on when the server itself says that
+ *                                       it is durable (worker/durable.c)
+ *   MIGRATING is in force               the loader is struck out
+ *   a promote is wished                 `promoted` is set, and only then a session is asked: behind its OPEN
+ *                                       applications write there, whatever becomes of the session
+ *   a database is promoted              PRIMARY is wished
+ *   the job is completed                PRIMARY is wished, in the transaction that completes it (tell.c)
+ *
+ * PRIMARY is for the first database that is promoted, not for the last job that ends: an application has written there
+ * since, and another job may follow for weeks, or fail for good. It asks nothing of those jobs: settings are those of
+ * MIGRATING, nothing is restarted, base backup and standby take what is committed and the WAL behind it, and what
+ * somebody else is loading meanwhile is as good in them as in the server. The price is disk and time: a backup reads
+ * all of the server while others fill it. It is not wished before the promote is done: a backup would make its outage
+ * longer. While PRIMARY is brought about, which may copy a whole standby, sessions are begun as ever.
  *
  * A server that goes down in load mode is DAMAGED: its files are worth nothing, and the ledgers of all sessions were in
  * them. First the sessions are ended; then one transaction tells the job DEST_LOST, so that it begins anew (launch and
@@ -50,6 +62,11 @@ bool destination_load(StoreTx *tx, Look *look, Error *err) {
 
 static const char *loader_of(const Look *look) {
     return json_get_string(look->instance.run, instance_run_LOADER, "");
+}
+
+/* May a database in it be an application's? */
+static bool is_promoted(const Record *instance) {
+    return json_get_bool(instance->run, instance_run_PROMOTED, false);
 }
 
 static bool is_loader(const Look *look) {
@@ -97,6 +114,15 @@ static void want_load(const Look *look, Record *instance) {
 
 static void want_migrating(const Look *look UNUSED, Record *instance) {
     instance_want_mode(instance, MODE_MIGRATING);
+}
+
+static void note_promoted(const Look *look UNUSED, Record *instance) {
+    (void)json_object_set_new(instance->run, instance_run_PROMOTED, json_true());
+}
+
+static void want_primary(const Look *look, Record *instance) {
+    note_promoted(look, instance);
+    instance_want_mode(instance, MODE_PRIMARY);
 }
 
 static void no_loader(const Look *look UNUSED, Record *instance) {
@@ -147,8 +173,7 @@ static bool is_other_user(StoreTx *tx, const Look *look, const StoreResource *re
     return record_open(resource, &job, err) && uses(tx, look, &job, ret_is, err);
 }
 
-/* Jobs that have come to their end do not count: with `over` NULL all do. */
-static bool any_other_user(StoreTx *tx, const Look *look, const char *over, bool *ret_any, Error *err) {
+static bool any_other_user(StoreTx *tx, const Look *look, bool *ret_any, Error *err) {
     StoreQuery query = {.kind = STORE_MIGRATION_JOB, .page_size = STORE_PAGE_MAX, .cursor = ""};
     StorePage page = {0};
 
@@ -157,8 +182,7 @@ static bool any_other_user(StoreTx *tx, const Look *look, const char *over, bool
         if (!store_list(tx, &query, &page, err))
             return false;
         for (size_t at = 0; at < page.count && !*ret_any; at++)
-            if ((over == NULL || strcmp(page.items[at].state, over) != 0) &&
-                !is_other_user(tx, look, &page.items[at], ret_any, err))
+            if (!is_other_user(tx, look, &page.items[at], ret_any, err))
                 return false;
         query.cursor = page.next_cursor;
     } while (!*ret_any && page.next_cursor[0] != '\0');
@@ -169,7 +193,7 @@ static bool look_for_users(StoreTx *tx, void *context, Error *err) {
     Users *users = context;
     bool any = false;
 
-    if (!any_other_user(tx, users->look, NULL, &any, err))
+    if (!any_other_user(tx, users->look, &any, err))
         return false;
     users->alone = !any;
     return true;
@@ -177,8 +201,7 @@ static bool look_for_users(StoreTx *tx, void *context, Error *err) {
 
 /* By this job or another one, which may be gone: what it left is there. */
 static bool is_used(const Look *look) {
-    return json_get_bool(look->instance.run, instance_run_USED, false) ||
-           json_get_bool(look->instance.run, instance_run_PROMOTED, false);
+    return json_get_bool(look->instance.run, instance_run_USED, false) || is_promoted(&look->instance);
 }
 
 /* Once for each server, by the first job that it is for; a copy that was begun otherwise goes on otherwise. */
@@ -341,7 +364,7 @@ static bool begin_anew(StoreTx *tx, void *context, Error *err) {
     if (!job_fact(tx, look->arena, look->held->name, &fact, &taken, err) ||
         !job_load(tx, look->held->name, &job, err)) /* as the fact left it */
         return false;
-    if (job_view(&job).state != JOB_RESTARTING || json_get_bool(instance.run, instance_run_PROMOTED, false))
+    if (job_view(&job).state != JOB_RESTARTING || is_promoted(&instance))
         return true;
     instance_want_anew(&instance);
     return forget_made(tx, look, err) && record_save(tx, look->arena, &instance, err);
@@ -374,10 +397,6 @@ static bool meet_damage(Look *look, Error *err) {
 
 /* ---- The end of a job ---- */
 
-static bool is_of_the_profile(const Record *profile) {
-    return json_object_get(profile->api, "postgresql") == NULL;
-}
-
 /* As in Google's API the profile goes with its job; by force the server does, too, unless it is the application's. */
 static bool remove_profile(StoreTx *tx, const Look *look, Record *instance, Error *err) {
     CLEANUP(record_fini) Record profile = {0};
@@ -385,29 +404,21 @@ static bool remove_profile(StoreTx *tx, const Look *look, Record *instance, Erro
 
     if (!record_load(tx, STORE_CONNECTION_PROFILE, json_get_string(look->job.api, "destination", ""), &profile, err))
         return err->reason == REASON_NO_RESOURCE;
-    if (!is_of_the_profile(&profile))
+    if (!profile_makes_instance(&profile))
         return true;
-    if (!any_other_user(tx, look, NULL, &others, err))
+    if (!any_other_user(tx, look, &others, err))
         return false;
     if (others)
         return true;
-    if (look_is_forced(look) && !json_get_bool(instance->run, instance_run_PROMOTED, false) &&
-        strcmp(instance_wanted_mode(instance), MODE_PRIMARY) != 0)
+    if (look_is_forced(look) && !is_promoted(instance) && strcmp(instance_wanted_mode(instance), MODE_PRIMARY) != 0)
         instance_want_removal(instance);
     return store_delete(tx, profile.resource.name, profile.resource.version, err);
 }
 
-/* When the last job that still fills it has ended, in whatever way, and one has promoted. */
-static bool become_primary(StoreTx *tx, const Look *look, Record *instance, Error *err) {
-    bool others = false;
-
-    if (!json_get_bool(instance->run, instance_run_PROMOTED, false))
-        return true;
-    if (!any_other_user(tx, look, job_state_name(JOB_COMPLETED), &others, err))
-        return false;
-    if (!others)
+/* Also behind a promote that was taken back: that only keeps it. */
+static void become_primary(Record *instance) {
+    if (is_promoted(instance))
         instance_want_mode(instance, MODE_PRIMARY);
-    return true;
 }
 
 static bool leave(StoreTx *tx, const Look *look, Error *err) {
@@ -416,14 +427,14 @@ static bool leave(StoreTx *tx, const Look *look, Error *err) {
     if (!instance_load(tx, look->instance.resource.name, &instance, err))
         return err->reason == REASON_NO_RESOURCE;
     if (instance_is(&instance, INSTANCE_DAMAGED) && (is_loader(look) || loader_of(look)[0] == '\0') &&
-        !json_get_bool(instance.run, instance_run_PROMOTED, false))
+        !is_promoted(&instance))
         instance_want_anew(&instance);
     if (is_loader(look)) {
         want_migrating(look, &instance);
         no_loader(look, &instance);
     }
-    return become_primary(tx, look, &instance, err) && remove_profile(tx, look, &instance, err) &&
-           record_save(tx, look->arena, &instance, err);
+    become_primary(&instance);
+    return remove_profile(tx, look, &instance, err) && record_save(tx, look->arena, &instance, err);
 }
 
 static bool hand_over(StoreTx *tx, const Look *look, Error *err) {
@@ -435,10 +446,10 @@ static bool hand_over(StoreTx *tx, const Look *look, Error *err) {
         return true;
     if (!instance_load(tx, look->instance.resource.name, &instance, err))
         return false;
-    (void)json_object_set_new(instance.run, instance_run_PROMOTED, json_true());
+    want_primary(look, &instance);
     if (is_loader(look))
         no_loader(look, &instance);
-    return become_primary(tx, look, &instance, err) && record_save(tx, look->arena, &instance, err);
+    return record_save(tx, look->arena, &instance, err);
 }
 
 bool destination_before_fact(StoreTx *tx, const Look *look, JobEvent fact, Error *err) {
@@ -453,23 +464,37 @@ bool destination_after_fact(StoreTx *tx, const Look *look, JobEvent fact, Error 
 
 /* ---- One look ---- */
 
-static void note_promoted(const Look *look UNUSED, Record *instance) {
-    (void)json_object_set_new(instance->run, instance_run_PROMOTED, json_true());
+static bool is_primary(const Look *look) {
+    return strcmp(instance_wanted_mode(&look->instance), MODE_PRIMARY) == 0;
 }
 
 /* Before a promote is asked of any session, also of one database of several: whatever becomes of the session behind its
  * OPEN, the server is the application's. What is taken back leaves the mark: it only keeps. */
 static bool mind_promoted(Look *look, Error *err) {
-    bool any = false;
+    bool wished = false, done = false;
 
-    for (size_t at = 0; at < look->count; at++)
-        any = any || seat_is_promoted(&look->pictures[at]) || wish_at(look, at) != NULL;
-    if (!any || json_get_bool(look->instance.run, instance_run_PROMOTED, false))
+    for (size_t at = 0; at < look->count; at++) {
+        wished = wished || wish_at(look, at) != NULL;
+        done = done || seat_is_promoted(&look->pictures[at]);
+    }
+    if (done && !is_primary(look))
+        return make_change(look, want_primary, err);
+    if (!wished || is_promoted(&look->instance))
         return true;
     for (size_t at = 0; at < look->count; at++)
         if (look->orders[at] == ORDER_PROMOTE)
             look->orders[at] = ORDER_NOTHING; /* the next look asks */
     return make_change(look, note_promoted, err);
+}
+
+/* It takes connections, and no restart is to come. What makes it the primary is that already: the first standby may
+ * take hours, and a session that was lost must not wait for it while its source keeps WAL. */
+static bool is_ready(const Look *look) {
+    const Record *instance = &look->instance;
+    bool runs = instance_is(instance, INSTANCE_RUNNABLE) || instance_is(instance, INSTANCE_MAINTENANCE);
+
+    return instance_is_settled(instance) ||
+           (runs && is_primary(look) && strcmp(instance_mode(instance), MODE_LOAD) != 0);
 }
 
 bool destination_look(Look *look, Error *err) {
@@ -486,7 +511,7 @@ bool destination_look(Look *look, Error *err) {
         hold(look);
         return meet_failure(look, err);
     }
-    if (!instance_is_settled(&look->instance) || (loader_of(look)[0] != '\0' && !is_loader(look)))
+    if (!is_ready(look) || (loader_of(look)[0] != '\0' && !is_loader(look)))
         hold(look);
     return begin_loading(look, err) && end_loading(look, err);
 }

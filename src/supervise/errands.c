@@ -23,33 +23,31 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NUMBER = 1 };
-
 /* ---- Sessions of an errand ---- */
 
-bool errand_look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err) {
-    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(database));
+bool errand_look_in(const Errands *errands, const char *folder, const char *name, SeatPicture *ret_picture,
+                    Error *err) {
     CLEANUP(json_freep)
-    json_t *run = json_pack("{s:i, s:s, s:i}", "run", NUMBER, "home", errands->this->home, "launch", NUMBER);
-    const Record object = {.api = api, .run = run};
-    const char *folder = arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
-    const SeatInput input = {
-        .object = &object,
-        .node = errands->this->home,
-        .folder = folder,
-        .launch = NUMBER,
-        .has_child = children_lives(errands->this->children, folder, NUMBER),
-        .child_ended = children_has_ended(errands->this->children, folder, NUMBER),
-    };
+    json_t *run =
+        json_pack("{s:i, s:s, s:i}", "run", ERRAND_NUMBER, "home", errands->this->home, "launch", ERRAND_NUMBER);
+    const Process process = {.name = name, .run = run, .folder = folder, .launch = ERRAND_NUMBER};
 
-    return seat_look(errands->arena, &input, ret_picture, err);
+    return process_look(errands->this, errands->arena, &process, ret_picture, err);
+}
+
+static const char *folder_in(const Errands *errands, const char *database) {
+    return arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
+}
+
+bool errand_look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err) {
+    return errand_look_in(errands, folder_in(errands, database), database, ret_picture, err);
 }
 
 static bool make_start(StoreTx *tx, void *context, Error *err) {
     Errands *errands = context;
     const StartOrder order = {.job = &errands->job,
                               .object = errands->object,
-                              .run = NUMBER,
+                              .run = ERRAND_NUMBER,
                               .lanes = 2,
                               .dry_run = true,
                               .is_check = errands->is_check,
@@ -61,8 +59,7 @@ static bool make_start(StoreTx *tx, void *context, Error *err) {
 }
 
 bool errand_launch(Errands *errands, const char *database, Error *err) {
-    const char *folder = arena_printf(errands->arena, "%s/%016" PRIx64, errands->folder, hash_text64(database));
-    bool ok = launch_session(errands->this->children, folder, NUMBER, errands->start, err);
+    bool ok = launch_session(errands->this->children, folder_in(errands, database), ERRAND_NUMBER, errands->start, err);
 
     json_freep(&errands->start);
     return ok;
@@ -161,9 +158,9 @@ static bool make_test(StoreTx *tx, void *context, Error *err) {
     if (!endpoint_of_candidate(tx, errands->arena, errands->this->config.secrets, errands->action->owner, errands->args,
                                &endpoint, err))
         return false;
-    errands->start =
-        json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "test", "run", NUMBER, "action", "instance", "source",
-                  endpoint, "state_dir", json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
+    errands->start = json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "test", "run", ERRAND_NUMBER, "action",
+                               "instance", "source", endpoint, "state_dir",
+                               json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
     return true;
 }
 

@@ -20,10 +20,15 @@ typedef struct Errands {
     const json_t *mends;  /* for that session to carry out; NULL = none */
 } Errands;
 
+enum { ERRAND_NUMBER = 1 }; /* of each of its sessions: there is no second one */
+
 void errand_refuse(const Error *why, ErrandEnd *end);
 /* A session of the errand: each has a name of the errand's own, that of its database as a rule; "" = of the instance.
  */
 NODISCARD bool errand_look_at(const Errands *errands, const char *database, SeatPicture *ret_picture, Error *err);
+/* The same for another process, by its folder. */
+NODISCARD bool errand_look_in(const Errands *errands, const char *folder, const char *name, SeatPicture *ret_picture,
+                              Error *err);
 /* Starts it, with errands->start, which is used up. */
 NODISCARD bool errand_launch(Errands *errands, const char *database, Error *err);
 NODISCARD bool errand_start(Errands *errands, const Record *object, const char *database, Error *err);

@@ -56,21 +56,12 @@ static json_t *seat_of(const Record *job) {
 /* ---- Looking ---- */
 
 static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
-    const char *folder = folder_of(look);
-    json_t *run = seat_of(&look->job);
-    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:s}}", "sourceObject", "database", INSTANCE);
-    const Record object = {.api = api, .run = run};
-    int64_t number = json_get_int(run, seat_run_RUN, 0);
-    const SeatInput input = {
-        .object = &object,
-        .node = look->this->home,
-        .folder = folder,
-        .launch = json_get_int(look->job.run, job_run_LAUNCH, 0),
-        .has_child = children_lives(look->this->children, folder, number),
-        .child_ended = children_has_ended(look->this->children, folder, number),
-    };
+    const Process process = {.name = INSTANCE,
+                             .run = seat_of(&look->job),
+                             .folder = folder_of(look),
+                             .launch = json_get_int(look->job.run, job_run_LAUNCH, 0)};
 
-    return seat_look(look->arena, &input, ret_picture, err);
+    return process_look(look->this, look->arena, &process, ret_picture, err);
 }
 
 /* ---- Beginning ---- */

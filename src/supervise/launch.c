@@ -192,7 +192,7 @@ bool launch_ask(const char *folder, WireType type, const json_t *body, bool *ret
 /* ---- Ending ---- */
 
 /* Numbers of processes are used again: what it was started with says whether it is ours. */
-static bool is_session_of(const char *folder, int64_t pid) {
+static bool is_process_of(const char *wanted, const char *folder, int64_t pid) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(buf_fini) Buf argv;
     Error gone;
@@ -202,12 +202,16 @@ static bool is_session_of(const char *folder, int64_t pid) {
         return false;
     const char *name = argv.data, *end = argv.data + argv.len;
     const char *command = name + strlen(name) + 1;
-    if (command >= end || strcmp(command, session_command) != 0)
+    if (command >= end || strcmp(command, wanted) != 0)
         return false;
     const char *where = command + strlen(command) + 1;
     return where < end && strcmp(where, folder) == 0;
 }
 
 bool launch_kill(const char *folder, int64_t pid) {
-    return is_session_of(folder, pid) && kill((pid_t)-pid, SIGKILL) == 0;
+    return is_process_of(session_command, folder, pid) && kill((pid_t)-pid, SIGKILL) == 0;
+}
+
+bool launch_stop_provision(const char *folder, int64_t pid) {
+    return is_process_of(provision_command, folder, pid) && kill((pid_t)pid, SIGTERM) == 0;
 }

@@ -37,3 +37,5 @@ NODISCARD bool launch_provision(Children *children, const char *folder, int64_t 
 NODISCARD bool launch_ask(const char *folder, WireType type, const json_t *body, bool *ret_sent, Error *err);
 /* SIGKILL for the session of that folder and all that it has started. False: the process is none of it (any more). */
 bool launch_kill(const char *folder, int64_t pid);
+/* Asks the process that makes or changes a server to end. False: the process is none of that folder (any more). */
+bool launch_stop_provision(const char *folder, int64_t pid);

@@ -209,6 +209,23 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
     return seat_look(look->arena, &input, &look->pictures[at], err);
 }
 
+bool process_look(const Supervisor *this, Arena *arena, const Process *process, SeatPicture *ret_picture, Error *err) {
+    CLEANUP(json_freep)
+    json_t *api = json_pack("{s:{s:o}}", "sourceObject", "database", json_string_lossy(process->name));
+    const Record object = {.api = api, .run = process->run};
+    int64_t number = json_get_int(process->run, seat_run_RUN, 0);
+    const SeatInput input = {
+        .object = &object,
+        .node = this->home,
+        .folder = process->folder,
+        .launch = process->launch,
+        .has_child = children_lives(this->children, process->folder, number),
+        .child_ended = children_has_ended(this->children, process->folder, number),
+    };
+
+    return seat_look(arena, &input, ret_picture, err);
+}
+
 /* ---- Lanes: databases that copy at the same time share them ---- */
 
 int64_t lanes_of_machine(void) {

@@ -60,10 +60,15 @@ static void set_state(Record *instance, InstanceState state) {
 
 /* ---- What is done next ---- */
 
-static bool is_tending(const Care *care) {
+/* Is it what the process was asked for? */
+static bool is_order(const Care *care, const char *operation) {
     const json_t *order = json_object_get(care->instance.run, instance_run_ORDER);
 
-    return strcmp(json_get_string(order, "operation", ""), "tend") == 0;
+    return strcmp(json_get_string(order, "operation", ""), operation) == 0;
+}
+
+static bool is_tending(const Care *care) {
+    return is_order(care, "tend");
 }
 
 /* To what it shall be, from what it is. */
@@ -248,6 +253,8 @@ static void note_success(const Care *care, Record *instance) {
         set_number(instance, instance_run_DONE, wanted);
     if (number(instance, instance_run_WANTED) == number(instance, instance_run_DONE))
         set_state(instance, state_of_status(instance));
+    if (is_order(care, "promote")) /* its first backup is due */
+        set_number(instance, instance_run_TEND_AT_US, clock_wall_us());
 }
 
 /* What cannot pass by itself waits for another wish; looking after it goes on all the same. */
@@ -256,6 +263,8 @@ static void note_failure(const Care *care, Record *instance) {
     bool lost = care->picture.seat.state == SEAT_LOST || care->picture.seat.state == SEAT_STOPPED;
     int64_t failures = number(instance, instance_run_FAILURES) + 1;
     bool is_primary = strcmp(instance_wanted_mode(instance), "PRIMARY") == 0; /* nobody waits who could ask again */
+    if (is_tending(care) && error->reason == REASON_CANCELLED) /* something else is wanted of it (end_tending()) */
+        return;
     bool again = is_tending(care) || error->retryable || is_primary || (lost && failures < SEAT_LOSSES_MAX);
 
     set_number(instance, instance_run_FAILURES, failures);
@@ -297,18 +306,9 @@ static bool take(StoreTx *tx, void *context, Error *err) {
 /* ---- Looking ---- */
 
 static bool look_at_process(Care *care, Error *err) {
-    int64_t run = number(&care->instance, instance_run_RUN);
-    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:s}}", "sourceObject", "database", "instance");
-    const Record object = {.api = api, .run = care->instance.run};
-    const SeatInput input = {
-        .object = &object,
-        .node = care->this->home,
-        .folder = care->folder,
-        .has_child = children_lives(care->this->children, care->folder, run),
-        .child_ended = children_has_ended(care->this->children, care->folder, run),
-    };
+    const Process process = {.name = "instance", .run = care->instance.run, .folder = care->folder};
 
-    if (!seat_look(care->arena, &input, &care->picture, err))
+    if (!process_look(care->this, care->arena, &process, &care->picture, err))
         return false;
     if (care->picture.seat.state == SEAT_IDLE) { /* its number is in the store, and it was never begun */
         care->picture.seat.state = SEAT_LOST;
@@ -385,12 +385,20 @@ static void tidy(const Care *care) {
         log_warning("%s is removed, its log is not: %s", care->instance.resource.name, why.message);
 }
 
+/* A backup may take hours: nobody waits for that of a server that is to be gone. */
+static void end_tending(const Care *care) {
+    if (is_tending(care) && json_get_bool(care->instance.run, instance_run_REMOVE, false))
+        (void)launch_stop_provision(care->folder, care->picture.status.pid);
+}
+
 static bool follow_up(Care *care, Error *err) {
     if (is_begun(care)) {
         if (!look_at_process(care, err))
             return false;
-        if (seat_is_alive(care->picture.seat.state))
+        if (seat_is_alive(care->picture.seat.state)) {
+            end_tending(care);
             return true;
+        }
         if (!store_write(care->this->config.store, care->arena, take, care, err))
             return false;
     } else if (!see(care, err)) {

@@ -12,8 +12,6 @@
 
 #include <string.h>
 
-enum { NUMBER = 1 };
-
 typedef struct Ask {
     const Errands *errands;
     Record profile, instance;
@@ -122,9 +120,9 @@ static bool make_look(StoreTx *tx, void *context, Error *err) {
     if (!record_load(tx, STORE_CONNECTION_PROFILE, likeness->source, &source, err) ||
         !endpoint_of(tx, errands->this->config.secrets, &source, NULL, &endpoint, err))
         return false;
-    errands->start =
-        json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "source", "run", NUMBER, "action", "instance", "source",
-                  endpoint, "state_dir", json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
+    errands->start = json_pack("{s:s, s:i, s:s, s:O, s:o, s:{s:b}}", "name", "source", "run", ERRAND_NUMBER, "action",
+                               "instance", "source", endpoint, "state_dir",
+                               json_string_lossy(errands->this->config.state_dir), "more", "prepare", 0);
     return true;
 }
 
@@ -241,23 +239,6 @@ bool deprovision(Errands *errands, ErrandEnd *end, Error *err) {
 
 /* ---- READ_LOG ---- */
 
-static bool look_at_reader(const Errands *errands, const char *folder, SeatPicture *ret_picture, Error *err) {
-    CLEANUP(json_freep) json_t *api = json_pack("{s:{s:s}}", "sourceObject", "database", "log");
-    CLEANUP(json_freep)
-    json_t *run = json_pack("{s:i, s:s, s:i}", "run", NUMBER, "home", errands->this->home, "launch", NUMBER);
-    const Record object = {.api = api, .run = run};
-    const SeatInput input = {
-        .object = &object,
-        .node = errands->this->home,
-        .folder = folder,
-        .launch = NUMBER,
-        .has_child = children_lives(errands->this->children, folder, NUMBER),
-        .child_ended = children_has_ended(errands->this->children, folder, NUMBER),
-    };
-
-    return seat_look(errands->arena, &input, ret_picture, err);
-}
-
 /* Only the node that has the instance can; any other one leaves the entry to it. */
 bool read_log(Errands *errands, ErrandEnd *end, Error *err) {
     CLEANUP(ask_fini) Ask ask = {.errands = errands};
@@ -269,13 +250,14 @@ bool read_log(Errands *errands, ErrandEnd *end, Error *err) {
         return error_set(err, REASON_NO_RESOURCE, "%s is gone", errands->action->owner);
     if (!instance_is_here(errands->this, &ask.instance))
         return true;
-    bool ok = look_at_reader(errands, errands->folder, &picture, err);
+    bool ok = errand_look_in(errands, errands->folder, "log", &picture, err);
     if (ok && picture.seat.due != DUE_NOTHING)
-        ok = provision_start(errands->this, &ask.instance, "read_log", errands->folder, NUMBER, err);
+        ok = provision_start(errands->this, &ask.instance, "read_log", errands->folder, ERRAND_NUMBER, err);
     else if (ok && picture.seat.state == SEAT_DONE)
         *end = (ErrandEnd){.over = true,
                            .type = "InstanceLog",
-                           .answer = json_pack("{s:s}", "log", json_get_string(picture.said, "log", ""))};
+                           .answer = json_object(),
+                           .apart = json_pack("{s:s}", "log", json_get_string(picture.said, "log", ""))};
     else if (ok && !seat_is_alive(picture.seat.state) && picture.has_error)
         errand_refuse(&picture.error, end);
     seat_picture_fini(&picture);

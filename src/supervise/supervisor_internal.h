@@ -64,9 +64,10 @@ typedef struct ErrandEnd {
     bool over;
     bool soon; /* not over, and quick: looked at again at once */
     bool refused;
-    json_t *status;    /* why it was refused; the caller's */
-    const char *type;  /* of the response; NULL = none */
-    json_t *answer;    /* the response; the caller's; NULL = the resource as it is stored */
+    json_t *status;   /* why it was refused; the caller's */
+    const char *type; /* of the response; NULL = none */
+    json_t *answer;   /* the response; the caller's; NULL = the resource as it is stored */
+    json_t *apart; /* members of the response for those alone who may ask for the errand; the caller's; NULL = none */
     json_t *metadata;  /* members that the operation's metadata gets; the caller's; NULL = none */
     const char *owner; /* for `extra` */
     StoreBody extra;   /* what else is part of the end, with the ErrandEnd's `context`; NULL = nothing */
@@ -75,6 +76,16 @@ typedef struct ErrandEnd {
 NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *action, ErrandEnd *ret_end, Error *err);
 /* Behind its end: removes what its sessions left in the state folder. */
 void errand_tidy(const Supervisor *this, const StoreAction *action);
+
+/* A process that is of no database of a job, and is known as a session is: by its folder and its number. */
+typedef struct Process {
+    const char *name; /* for people */
+    json_t *run;      /* the keys of a seat (seat.h); borrowed */
+    const char *folder;
+    int64_t launch; /* as of a SeatInput; 0 = it is begun for none */
+} Process;
+NODISCARD bool process_look(const Supervisor *this, Arena *arena, const Process *process, SeatPicture *ret_picture,
+                            Error *err);
 
 /* STATE_DIR/sessions/UID/NUMBER-OF-THE-DATABASE */
 const char *seat_folder(const Supervisor *this, Arena *arena, const Record *job, const Record *object);

@@ -2,10 +2,12 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 
+import psycopg
 import pytest
 
 from support.cluster import is_alive, wait_until
@@ -147,6 +149,17 @@ def test_locale(local):
     assert found == [("i", "en-US", "C", "C.UTF-8")]
 
 
+@pytest.mark.parametrize("wrong, words", [({"encoding": "LATIN1"}, "encoding mismatch"), ({"encoding": "UTF-33"}, "UTF-33"),
+                                          ({"provider": "icu", "locale": "@colStrength=nonsense"}, "collator")])
+def test_what_initdb_will_never_make(local, wrong, words):
+    """Nobody tries that again and again."""
+    spec = local.spec(**wrong)
+    error = local.create(spec).error("PROVISION_FAILED")
+    assert words in error["message"] and not error["retryable"] and "locale -a" in error["remedy"], error
+    assert local.describe(spec["id"])["state"] == "UNFINISHED"
+    local.remove_whole(spec["id"])
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
 def test_no_space(local):
     """initdb says so; it is made when there is room."""
@@ -158,7 +171,7 @@ def test_no_space(local):
     try:
         spec = local.spec()
         error = local.create(spec).error("PROVISION_FAILED")
-        assert "No space left on device" in error["message"] and "df -h" in error["remedy"]
+        assert "No space left on device" in error["message"] and "df -h" in error["remedy"] and error["retryable"]
         assert local.describe(spec["id"])["state"] == "UNFINISHED"
         local.remove(spec["id"]).good()
     finally:
@@ -219,6 +232,83 @@ def test_no_secret_is_left(local):
     assert found.stdout == "" and found.returncode == 1
 
 
+# --- certificates ---
+
+
+def make_certificate(local, spec, days):
+    """One of that many days takes the place of the instance's, as if it were years ago that it was made."""
+    folder = os.path.join(local.folder, f"made-{days}")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "names"), "w", encoding="ascii") as file:
+        file.write("subjectAltName = IP:127.0.0.1\n")
+
+    def run(*words):
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run("req", "-x509", "-new", *key, "-days", str(days), "-subj", f"/CN=authority {days}", "-keyout", "ca.key", "-out", "ca.crt")
+    run("req", "-new", *key, "-subj", "/CN=server", "-keyout", "server.key", "-out", "server.csr")
+    run("x509", "-req", "-days", str(days), "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "1",
+        "-extfile", "names", "-out", "server.crt")
+    for name in ("ca.crt", "server.crt", "server.key"):
+        with open(os.path.join(folder, name), "rb") as made:
+            with open(os.path.join(local.instance(spec["id"]), "tls", name), "r+b") as file:  # of whom it was
+                file.truncate()
+                file.write(made.read())
+    change_journal(local, spec["id"], lambda steps: steps.pop("certificate", None))
+    os.kill(local.server(spec["id"])[0], signal.SIGHUP)
+
+
+def change_journal(local, id, change):
+    path = os.path.join(local.instance(id), "journal.json")
+    with open(path, encoding="utf-8") as file:
+        noted = json.load(file)
+    change(noted["steps"])
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(noted, file)
+
+
+def logs_in(local, spec, status):
+    try:
+        return local.sql(status, spec, "SELECT 1") == [(1,)]
+    except psycopg.OperationalError as error:
+        assert "certificate verify failed" in str(error), error
+        return False
+
+
+def test_certificate_is_followed_by_another(local):
+    """With a year left the next one is told, with two months left it takes the place of the first: without a restart, whatever the
+    process dies at, and whoever has taken what was told is never shut out."""
+    spec = local.made()
+    fresh = local.tend(spec).good()
+    assert fresh["endpoint"]["ca"].count("BEGIN CERTIFICATE") == 1 and fresh.get("trouble") is None
+    started = local.sql(fresh, spec, "SELECT pg_postmaster_start_time()")
+    make_certificate(local, spec, 300)
+    old = local.describe(spec["id"])
+    wait_until(lambda: logs_in(local, spec, old), what="the server to have the first certificate")
+    for step in ("made", "told"):
+        assert local.tend(spec, point("renew", step)).code == -9
+        assert logs_in(local, spec, old) and logs_in(local, spec, local.describe(spec["id"]))
+    told = local.tend(spec).good()
+    assert told["endpoint"]["ca"].startswith(old["endpoint"]["ca"]) and told["endpoint"]["ca"].count("BEGIN CERTIFICATE") == 2
+    assert "its certificate ends on" in told["trouble"] and logs_in(local, spec, told) and logs_in(local, spec, old)
+    assert local.tend(spec).good() == told, "asked again, nothing is done"
+    change_journal(local, spec["id"], lambda steps: steps["certificate"].update(end_us=int((time.time() + 59 * 86400) * 1e6)))
+    for step in ("exchanged", "reloaded"):
+        assert local.tend(spec, point("renew", step)).code == -9
+        assert logs_in(local, spec, told), "before and behind the exchange"
+    last = local.tend(spec).good()
+    wait_until(lambda: logs_in(local, spec, last), what="the server to have the last certificate")
+    assert last.get("trouble") is None and last["endpoint"]["ca"] in told["endpoint"]["ca"]
+    assert logs_in(local, spec, told) and not logs_in(local, spec, old)
+    assert local.sql(last, spec, "SELECT pg_postmaster_start_time()") == started
+    assert sorted(name for name in os.listdir(local.instance(spec["id"])) if name.startswith("tls")) == ["tls"]
+    local.remove_whole(spec["id"])
+
+
+def point(operation, step):
+    return {"PGCRANE_FAILPOINT": f"provision.{operation}.{step}:kill"}
+
+
 # --- the application's ---
 
 
@@ -237,12 +327,7 @@ def backups(local, spec):
 
 def forget_backup(local, spec):
     """As if a day had passed."""
-    path = os.path.join(local.instance(spec["id"]), "journal.json")
-    with open(path, encoding="utf-8") as file:
-        noted = json.load(file)
-    noted["steps"]["backups"] = {}
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(noted, file)
+    change_journal(local, spec["id"], lambda steps: steps.update(backups={}))
 
 
 def test_backups(local):
@@ -277,6 +362,25 @@ def assert_starts(local, spec, name, filled):
                             "-c", "hba_file=/dev/null", "-c", "logging_collector=off", "postgres"], input=SUM, text=True,
                            capture_output=True, check=True)
     assert f'count = "{filled[0][0]}"' in found.stdout and f'sum = "{filled[0][1]}"' in found.stdout, found
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_no_room_for_a_backup(local):
+    """A disk that a backup fills takes the server down: there is none then, and that is told."""
+    place = os.path.join(local.state_dir, "instances")
+    os.makedirs(place)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "none", place], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        spec, status = promoted(local, regional=True)
+        assert "needs" in status["trouble"] and "df -h" in status["trouble"], status
+        told = local.tend(spec).good()
+        assert told["state"] == "RUNNING" and told["trouble"].count("MB free on the disk") == 2, "the standby and the backup"
+        assert backups(local, spec) == []
+        local.remove(spec["id"]).good()
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.turns(6)
@@ -327,14 +431,10 @@ def streams(local, spec):
 
 def pause(local, spec, count):
     """As if it had gone down that often, a moment ago."""
-    path = os.path.join(local.instance(spec["id"]), "journal.json")
-    with open(path, encoding="utf-8") as file:
-        noted = json.load(file)
-    for step in ("starts", "standby_starts"):
-        if step in noted["steps"]:
-            noted["steps"][step]["count"] = count
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(noted, file)
+    def change(steps):
+        for step in {"starts", "standby_starts"} & set(steps):
+            steps[step]["count"] = count
+    change_journal(local, spec["id"], change)
 
 
 def test_tend(local):
@@ -362,6 +462,26 @@ def test_tend(local):
     error = local.reconfigure(spec, mode="LOAD").error("PROVISION_REFUSED")
     assert "more than its limit" in error["message"]
     os.unlink(full)
+    assert local.tend(spec).good().get("trouble") is None
+
+
+def test_why_it_does_not_start(local):
+    """Is told also while the next start waits; and nothing else that stands in its log, which may be data of users."""
+    spec = local.made()
+    local.crash(spec["id"])
+    wal = os.path.join(local.instance(spec["id"]), "data", "pg_wal")
+    os.rename(wal, wal + ".away")
+    with open(os.path.join(local.instance(spec["id"]), "log", "postgresql-newest.log"), "w", encoding="ascii") as file:
+        file.write("2026 [1] FATAL:  somebody is missing\n2026 [1] STATEMENT:  INSERT INTO t VALUES ('a secret row')\n")
+    os.utime(file.name, (time.time() + 3600,) * 2)
+    told = local.tend(spec).good()
+    assert told["state"] == "STOPPED" and "somebody is missing" in told["trouble"] and "a secret row" not in told["trouble"], told
+    pause(local, spec, 9)
+    waits = local.tend(spec).good()
+    assert "somebody is missing" in waits["trouble"] and "its next start waits a while" in waits["trouble"], waits
+    os.unlink(file.name)
+    os.rename(wal + ".away", wal)
+    pause(local, spec, 0)
     assert local.tend(spec).good().get("trouble") is None
 
 

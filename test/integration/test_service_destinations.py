@@ -1,120 +1,23 @@
 """Jobs into servers that the service makes: the whole life of one, load mode, and what may happen to it."""
-import contextlib
+import glob
+import json
 import os
-import shutil
-import signal
-import tempfile
-from types import SimpleNamespace
-from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from support.api import JOBS, LOCATION, PROFILES
-from support.cluster import base_folder, wait_until
 from support.job_table import read_rows
-from support.service import Service
+from support.makers import INSTANCES, Made, serving, short_folder
 from support.trouble import SCHEMA, Writer, assert_equal
 
-INSTANCES = LOCATION + "/instances"
-PASSWORD = "of the new server"
 PRODUCTION = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "wal_level": "replica"}
-
-
-class Made:
-    """A database of a server that the service made, as tests look at databases."""
-
-    def __init__(self, service, instance, name):
-        self.service, self.instance, self.name = service, instance, name
-
-    @property
-    def cluster(self):
-        return SimpleNamespace(major=int(self.service.instance(self.instance)["databaseVersion"].split("_")[1]))
-
-    @property
-    def uri(self):
-        at = self.service.instance(self.instance)
-        return f"postgresql://{at['username']}:{quote(PASSWORD)}@{at['host']}:{at['port']}/{self.name}"
-
-    def connect(self):
-        return psycopg.connect(self.uri, autocommit=True)
-
-    def sql(self, text, *params):
-        with self.connect() as connection:
-            cursor = connection.execute(text, params or None)
-            return cursor.fetchall() if cursor.description else []
-
-
-class Makers(Service):
-    def make(self, name, timeout=60, **settings):
-        operation = self.ask_to_make(name, **settings)
-        made = self.end_of(operation, timeout)
-        assert "error" not in made, (made, self.log()[-3000:])
-        return made["response"]
-
-    def ask_to_make(self, name, **settings):
-        settings = {"databaseVersionName": "POSTGRES_15", "rootPassword": PASSWORD, "tier": "db-custom-1-1024", **settings}
-        return self.good(self.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId=name))
-
-    def instance(self, name):
-        return self.good(self.get(f"{INSTANCES}/{name}"))
-
-    def postmaster(self, name):
-        """Its process, by its file; None = there is none."""
-        root = os.path.join(self.folder, "instances")
-        (folder,) = [f for f in os.listdir(root) if f.startswith(name + "-")]
-        with open(os.path.join(root, folder, "data", "postmaster.pid"), encoding="ascii") as file:
-            return int(file.readline())
-
-    def crash(self, name):
-        """All of a server at once, as when the machine goes down."""
-        leader = self.postmaster(name)
-        pids = [leader, *children_of(leader)]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-
-    def wait(self, condition, what, timeout=90):
-        """With the log and how all stands when it does not come to pass."""
-        try:
-            return wait_until(condition, timeout, what)
-        except AssertionError as error:
-            stand = [self.get(path).text for path in (INSTANCES, JOBS, LOCATION + "/operations")]
-            raise AssertionError(f"{error}\n{stand}\n{self.log()[-6000:]}") from None
-
-    def drop_all(self):
-        """In the end nothing of the instances is left."""
-        for item in self.good(self.get(INSTANCES)).get("instances", []):
-            name = item["name"].rsplit("/", 1)[1]
-            if self.get(f"{PROFILES}/{name}").status == 200:
-                self.end_of(self.good(self.delete(f"{PROFILES}/{name}", force=True)))
-            else:
-                self.end_of(self.good(self.delete(f"{INSTANCES}/{name}", force=True)))
-
-
-def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
 
 
 @pytest.fixture
 def folder():
-    """Short, as the paths of sockets are to be, and open to whom the servers run as."""
-    path = tempfile.mkdtemp(prefix="pgc-", dir=base_folder())
-    os.chmod(path, 0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def serving(folder, **env):
-    """In the end nothing that it made is left."""
-    with Makers(os.path.join(folder, "state"), env=env) as running:
-        yield running
-        if running.process.poll() is not None:
-            running.start()
-        for job in running.good(running.get(JOBS)).get("migrationJobs", []):
-            running.end_of(running.good(running.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
-        running.drop_all()
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -217,6 +120,34 @@ def test_it_goes_down_later(service, source, shop):
     assert_equal(shop, Made(service, "new", "shop"))
 
 
+@pytest.mark.turns(2)
+def test_it_is_lost_on_the_way_out_of_load(folder, source, shop):
+    """The machine goes down when the server was stopped and nothing synchronized: as lost as in the middle of the load."""
+    with serving(folder, PGCRANE_FAILPOINT="provision.leave.stop:sleep=2500") as service:
+        service.make("new")
+        service.profile("old", source)
+        service.create_job("move", "old", "new", ["shop"])
+        service.verb("move", "start")
+        service.wait(lambda: "sleeping" in provision_log(service), "the server to be stopped")
+        before = service.instance("new")["systemIdentifier"]
+        with open(service.place("new", "load"), encoding="utf-8") as file:
+            marker = json.load(file)
+        with open(service.place("new", "load"), "w", encoding="utf-8") as file:
+            json.dump({**marker, "boot": "another"}, file)
+        service.wait(lambda: service.events("move", "DEST_LOST"), "the job to hear of it")
+        service.wait_ready("move", 120)
+        assert service.instance("new")["systemIdentifier"] != before and service.instance("new")["mode"] == "MIGRATING"
+        assert len(source.sql("SELECT slot_name FROM pg_replication_slots")) == 1
+        assert service.done("move", "promote")["state"] == "COMPLETED"
+        assert_equal(shop, Made(service, "new", "shop"))
+
+
+def provision_log(service):
+    (path,) = glob.glob(os.path.join(service.folder, "provision", "*", "session.log"))
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
 @pytest.mark.parametrize("settings, words", [
     ({"databaseVersionName": "POSTGRES_98"}, ["98"]),
     ({"databaseFlags": {"no_such_setting": "1", "work_mem": "much"}}, ["no_such_setting", "work_mem"]),
@@ -235,9 +166,27 @@ def test_what_cannot_be_made(service, source, settings, words):
 
 
 def test_its_log_can_be_read(service):
+    """By those who may ask for it, by the operation's name; it may have data of users, so no viewer and no list has it."""
     service.make("new")
     operation = service.end_of(service.good(service.post(f"{INSTANCES}/new:readLog")))
     assert "ready to accept connections" in operation["response"]["log"], operation
+    tokens = {role: make_token(service, role) for role in ("viewer", "operator")}
+    name, found = operation["name"], {}
+    for role, service.token in tokens.items():
+        shown = [service.good(service.get(name)), service.good(service.post(f"{name}:wait"))]
+        listed = [service.get(name.rsplit("/", 1)[0], **query) for query in (
+            {}, {"filter": "done = true"}, {"filter": 'response.log:"ready"'}, {"orderBy": "done"}, {"prettyPrint": "true"})]
+        assert {answer.status for answer in listed} == {200} and not any("accept connections" in answer.text for answer in listed)
+        assert name in listed[0].text and name not in listed[2].text
+        found[role] = ["accept connections" in answer["response"].get("log", "") for answer in shown]
+        assert service.post(f"{INSTANCES}/new:readLog").status == (403 if role == "viewer" else 200)
+    assert found == {"viewer": [False, False], "operator": [True, True]}
+
+
+def make_token(service, role):
+    made = service.program("tokens", "create", "--role", role, "--state-dir", service.folder)
+    assert made.code == 0, made
+    return made.stdout.strip()
 
 
 @pytest.mark.turns(2)

@@ -2,6 +2,8 @@
 import glob
 import json
 import os
+import shutil
+import time
 
 import psycopg
 import pytest
@@ -116,6 +118,28 @@ def test_killed_around_the_commit(servers, tmp_path, where):
         service.end_of(operation, 60)
         if service.job("moved")["state"] == "FAILED":
             service.done("moved", "resume", timeout=60)
+        service.wait_ready("moved", timeout=60)
+        assert_given_out_once(service, dest, {"app", ODD, "mover"})
+
+
+def test_a_node_is_lost_when_they_are_told(servers, tmp_path):
+    """Between the roles' commit and the databases, with the files of its sessions: whoever goes on finds the roles there, and would
+    tell of none."""
+    source, dest = servers
+    with Service(tmp_path / "service", env={"PGCRANE_FAILPOINT": "instance.database:sleep=60000"}) as service:
+        service.profile("from", source, user="mover")
+        service.profile("to", dest, password="harness secret/:@")
+        service.create_job("moved", "from", "to", ["shop"], **FLAGS)
+        operation = service.verb("moved", "start")
+        wait_until(lambda: dest.sql("SELECT FROM pg_roles WHERE rolname = 'app'"), 40, "the roles")
+        time.sleep(2)  # a look is one fifth of a second
+        service.kill()
+        for word in ("session", "worker"):
+            service.kill_processes(word)
+        shutil.rmtree(os.path.join(service.folder, "sessions"))
+        service.env = None
+        service.start()
+        service.end_of(operation, 60)
         service.wait_ready("moved", timeout=60)
         assert_given_out_once(service, dest, {"app", ODD, "mover"})
 

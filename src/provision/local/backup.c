@@ -111,35 +111,13 @@ static bool verify(const Local *local, const char *path, Error *err) {
     return local_run(local, argv, err);
 }
 
-static bool copy(const Local *local, const char *path, Error *err) {
-    const char *const argv[] = {"pg_basebackup",
-                                "-D",
-                                path,
-                                "-h",
-                                local->primary.run,
-                                "-p",
-                                arena_printf(local->arena, "%d", local->primary.port),
-                                "-U",
-                                "postgres",
-                                "-X",
-                                "stream",
-                                "-c",
-                                "fast",
-                                "--no-password",
-                                "-l",
-                                "pgcrane",
-                                NULL};
-
-    return local_run_tied(local, argv, 0, err);
-}
-
 static bool make(Local *local, const char *name, Error *err) {
     const char *unfinished = arena_printf(local->arena, "%s%s", name, part);
     const char *path = arena_printf(local->arena, "%s/%s", local->backups, unfinished);
 
     local_tell(local, "instance %s: backup %s", local->id, name);
-    if (!place_make_owned(local, local->backups, err) || !remove_parts(local, err) || !copy(local, path, err) ||
-        !failpoint("provision.backup.copied", err) || !verify(local, path, err))
+    if (!place_make_owned(local, local->backups, err) || !remove_parts(local, err) ||
+        !server_copy(local, path, NULL, err) || !failpoint("provision.backup.copied", err) || !verify(local, path, err))
         return false;
     return tree_rename_in(local->backups, unfinished, name, err) && failpoint("provision.backup.named", err) &&
            remove_oldest(local, err);

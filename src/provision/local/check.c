@@ -21,8 +21,6 @@ enum {
     PROBLEMS_LEN = 800, /* of an error's message */
 };
 
-static const char openssl[] = "/usr/bin/openssl";
-
 typedef struct Check {
     const Local *local;
     StringVec problems;
@@ -136,7 +134,7 @@ static void check_place(Check *check) {
     if (local->folder[0] != '/' || strpbrk(local->folder, "'\"\\\n,") != NULL)
         problem(check, "%s has a character that configuration files of PostgreSQL cannot have, or is not absolute",
                 local->folder);
-    if (access(openssl, X_OK) != 0)
+    if (access(OPENSSL, X_OK) != 0)
         problem(check, "openssl is not installed (apt-get install openssl)");
 }
 

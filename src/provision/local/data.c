@@ -80,6 +80,45 @@ static void add_locale(Args *args, const ProvisionSpec *spec) {
     add(args, strcmp(provider, "icu") == 0 ? "--icu-locale" : "--builtin-locale", spec->locale);
 }
 
+/* Of all majors, in the C locale; what is not here may pass: no room, no memory, a signal. */
+static const char *const hopeless[] = {
+    "invalid locale name",
+    "invalid locale settings",
+    "encoding mismatch",
+    "is not a valid server encoding name",
+    "requires unsupported encoding",
+    "unrecognized locale provider",
+    "locale must be specified",
+    "is not supported in this build",
+    "could not open collator for locale",
+    "could not convert locale name",
+    "unrecognized option",
+    "invalid option",
+    "needed by initdb but was not found",
+};
+
+bool data_is_hopeless(const char *said) {
+    for (size_t at = 0; at < COUNT_OF(hopeless); at++)
+        if (strstr(said, hopeless[at]) != NULL)
+            return true;
+    return false;
+}
+
+static bool fail_initdb(const Local *local, Error *err) {
+    bool is_hopeless = data_is_hopeless(err->message);
+
+    if (err->reason != REASON_CLIENT_FAILED)
+        return false;
+    err->reason = REASON_PROVISION_FAILED;
+    err->retryable = !is_hopeless;
+    if (is_hopeless)
+        error_remedy(err,
+                     "make another one, with a collation of this machine (locale -a) and an encoding that fits it");
+    else
+        error_remedy(err, "df -h %s shows whether there is room, free -m whether there is memory", local->folder);
+    return error_wrap(err, "instance %s", local->id);
+}
+
 static bool run_initdb(Local *local, Error *err) {
     Args args = {.arena = local->arena, .items = {"initdb"}, .count = 1};
     CLEANUP(fd_close) int password = -1;
@@ -94,13 +133,7 @@ static bool run_initdb(Local *local, Error *err) {
         args.items[args.count++] = "--no-sync"; /* it is synchronized as a whole on the way out of LOAD */
     if (!open_password(local->spec->password != NULL ? local->spec->password : local->made_up, &password, err))
         return false;
-    if (local_run_tied(local, args.items, password, err))
-        return true;
-    if (err->reason != REASON_CLIENT_FAILED)
-        return false;
-    error_remedy(err, "df -h %s shows whether there is room; locale -a which locales there are", local->folder);
-    err->reason = REASON_PROVISION_FAILED;
-    return error_wrap(err, "instance %s", local->id);
+    return local_run_tied(local, args.items, password, err) || fail_initdb(local, err);
 }
 
 bool data_make(Local *local, Error *err) {

@@ -6,6 +6,7 @@
  *   conf/    pgcrane.conf (included by data/postgresql.conf), pg_hba.conf, pg_ident.conf, standby.conf: ours; the
  *            server reads them
  *   tls/     ca.crt, server.crt, server.key: ours; the server reads them
+ *   tls.next/  those that follow them (renew.c)
  *   load     the marker of load mode (mode.c)
  *   data, log, run, backups, standby-data, standby-log, standby-run: the server's user's
  *
@@ -90,6 +91,11 @@ NODISCARD bool server_control(Local *local, const Server *server, const char **r
 NODISCARD bool server_start(const Local *local, const Server *server, Error *err);
 NODISCARD bool server_stop(const Local *local, const Server *server, const char *how, Error *err);
 NODISCARD bool server_restart(const Local *local, const Server *server, Error *err);
+/* One that runs reads its settings and certificates again. */
+NODISCARD bool server_reload(const Local *local, const Server *server, Error *err);
+/* A whole copy of the primary's data, with the WAL that it needs; slot: for a standby, with settings to follow by it;
+ * NULL = none. Dies with us. */
+NODISCARD bool server_copy(const Local *local, const char *path, const char *slot, Error *err);
 /* Whatever state it is in: no process of it lives, no shared memory of it is left. */
 NODISCARD bool server_end(const Local *local, const Server *server, Error *err);
 
@@ -113,11 +119,19 @@ NODISCARD bool flags_check(const Local *local, StringVec *problems, Error *err);
 bool local_check(ProvisionCall *call, const ProvisionSpec *spec, Error *err);
 NODISCARD bool check_spec(Local *local, Error *err);
 
-/* ---- tls.c ---- */
+/* ---- tls.c, renew.c ---- */
+#define OPENSSL "/usr/bin/openssl"
 NODISCARD bool tls_make(Local *local, Error *err);
+/* In the instance's folder, with an authority of its own: there as a whole or not at all. */
+NODISCARD bool tls_make_named(const Local *local, const char *name, Error *err);
+/* Another certificate, in good time before the one that is there ends. *ret_notice: what people should know of it;
+ * NULL = nothing. */
+NODISCARD bool tls_renew(Local *local, const char **ret_notice, Error *err);
 NODISCARD bool tls_authority(const Local *local, const char **ret_pem, Error *err); /* NULL = none yet */
 
 /* ---- data.c ---- */
+/* Words of initdb that say that it cannot go well at another time either. */
+bool data_is_hopeless(const char *said);
 NODISCARD bool data_make(Local *local, Error *err);
 char *data_new_password(Arena *arena);
 

@@ -42,10 +42,13 @@ static bool remove_backups(Local *local, Error *err) {
 }
 
 static bool remove_rest(Local *local, Error *err) {
-    const char *fresh = arena_printf(local->arena, "%s.new", local->tls);
+    static const char *const certificates[] = {"", ".new", ".next", ".next.new"};
 
+    for (size_t at = 0; at < COUNT_OF(certificates); at++)
+        if (!tree_remove(arena_printf(local->arena, "%s%s", local->tls, certificates[at]), err))
+            return false;
     return tree_remove(local->primary.log, err) && tree_remove(local->primary.run, err) &&
-           tree_remove(local->conf, err) && tree_remove(local->tls, err) && tree_remove(fresh, err) &&
+           tree_remove(local->conf, err) &&
            place_remove_file(arena_printf(local->arena, "%s.tmp", local->marker), err) && mode_remove_mark(local, err);
 }
 

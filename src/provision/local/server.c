@@ -14,17 +14,29 @@
 #include "common/fd.h"
 #include "provision/local/internal.h"
 #include "provision/local/port.h"
+#include "provision/local/settings.h"
 #include "provision/local/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { PID_FILE_MAX = 4096, CONTROL_MAX = 64 * 1024, LOG_TAIL = 400, END_TRIES = 100 };
+enum {
+    PID_FILE_MAX = 4096,
+    CONTROL_MAX = 64 * 1024,
+    START_TAIL = 400,
+    LOG_TAIL = 4000,
+    END_TRIES = 100,
+    MB = 1024 * 1024
+};
+
+/* Of what is copied, and beside that. */
+enum { ROOM_SHARE = 10, ROOM_LEAST_MB = 64 };
 
 #define WAIT_SECONDS "600"
 
@@ -121,14 +133,29 @@ bool server_control(Local *local, const Server *server, const char **ret_state, 
 /* ---- Start and stop ---- */
 
 /* The last words of the file that a start writes to. */
-static const char *last_words(const Local *local, const Server *server, const char *name) {
+static const char *last_words(const Local *local, const Server *server, const char *name, size_t max) {
     CLEANUP(fd_close) int fd = tree_open_in(server->log, name);
     char text[LOG_TAIL + 1] = "";
     off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
 
-    if (fd < 0 || end <= 0 || lseek(fd, MAX(end - LOG_TAIL, 0), SEEK_SET) < 0 || read(fd, text, LOG_TAIL) <= 0)
+    if (fd < 0 || end <= 0 || lseek(fd, MAX(end - (off_t)max, 0), SEEK_SET) < 0 || read(fd, text, max) <= 0)
         return "";
     return arena_strdup(local->arena, text);
+}
+
+/* Of several lines the last one that says why a server went down; "" = none does. What else a log has may be data of
+ * users, and an error is shown to everybody who may look at the instance. */
+static const char *last_fatal(Arena *arena, const char *text) {
+    const char *found = "";
+
+    for (const char *line = text, *next; *line != '\0'; line = next) {
+        size_t len = strcspn(line, "\n");
+        const char *one = arena_strndup(arena, line, len);
+        if (strstr(one, " FATAL: ") != NULL || strstr(one, " PANIC: ") != NULL)
+            found = one;
+        next = line + len + (line[len] == '\n');
+    }
+    return found;
 }
 
 static const char *newest_words(const Local *local, const Server *server) {
@@ -138,12 +165,12 @@ static const char *newest_words(const Local *local, const Server *server) {
 
     if (!tree_list(local->arena, server->log, false, &files, &count, &ignored) || count == 0)
         return "";
-    return last_words(local, server, files[count - 1].name);
+    return last_fatal(local->arena, last_words(local, server, files[count - 1].name, LOG_TAIL));
 }
 
 static bool fail_start(const Local *local, const Server *server, Error *err) {
     const Error why = *err;
-    const char *first = last_words(local, server, "start.log");
+    const char *first = last_words(local, server, "start.log", START_TAIL);
 
     if (why.reason == REASON_CANCELLED)
         return false;
@@ -184,6 +211,57 @@ bool server_stop(const Local *local, const Server *server, const char *how, Erro
 
 bool server_restart(const Local *local, const Server *server, Error *err) {
     return server_stop(local, server, "fast", err) && server_start(local, server, err);
+}
+
+bool server_reload(const Local *local, const Server *server, Error *err) {
+    const char *const argv[] = {"pg_ctl", "reload", "-D", server->data, "-s", NULL};
+
+    if (!server_is_running(local, server, NULL) || local_run(local, argv, err))
+        return true;
+    if (!server_is_running(local, server, NULL))
+        return true;
+    return err->reason != REASON_CLIENT_FAILED ? false : error_wrap(err, "%s of instance %s", server->name, local->id);
+}
+
+/* A disk that is full takes the server down: what is copied leaves some room for it. */
+static bool check_room(const Local *local, Error *err) {
+    int64_t room_mb = settings_machine(local->folder).disk_mb, bytes = 0;
+
+    if (!tree_size(local->primary.data, &bytes, err))
+        return false;
+    int64_t needed_mb = bytes / MB + bytes / MB / ROOM_SHARE + ROOM_LEAST_MB;
+    if (needed_mb <= room_mb)
+        return true;
+    error_set(err, REASON_PROVISION_FAILED,
+              "a copy of instance %s needs %" PRId64 " MB free on the disk, and there are %" PRId64, local->id,
+              needed_mb, room_mb);
+    return error_remedy(err, "make room: df -h %s", local->folder);
+}
+
+bool server_copy(const Local *local, const char *path, const char *slot, Error *err) {
+    const char *port = arena_printf(local->arena, "%d", local->primary.port);
+    const char *const argv[] = {"pg_basebackup",
+                                "-D",
+                                path,
+                                "-h",
+                                local->primary.run,
+                                "-p",
+                                port,
+                                "-U",
+                                "postgres",
+                                "-X",
+                                "stream",
+                                "-c",
+                                "fast",
+                                "--no-password",
+                                "-l",
+                                "pgcrane",
+                                slot != NULL ? "-R" : NULL,
+                                "-S",
+                                slot,
+                                NULL};
+
+    return check_room(local, err) && local_run_tied(local, argv, 0, err);
 }
 
 /* ---- Its end, whatever state it is in ---- */

@@ -84,27 +84,8 @@ static bool empty_place(Local *local, Error *err) {
 }
 
 static bool copy(Local *local, Error *err) {
-    const char *const argv[] = {"pg_basebackup",
-                                "-D",
-                                local->standby.data,
-                                "-h",
-                                local->primary.run,
-                                "-p",
-                                arena_printf(local->arena, "%d", local->primary.port),
-                                "-U",
-                                "postgres",
-                                "-X",
-                                "stream",
-                                "-c",
-                                "fast",
-                                "--no-password",
-                                "-R",
-                                "-S",
-                                SLOT,
-                                NULL};
-
     local_tell(local, "instance %s: the standby is copied", local->id);
-    return local_run_tied(local, argv, 0, err);
+    return server_copy(local, local->standby.data, SLOT, err);
 }
 
 static bool include(Local *local, Error *err) {

@@ -61,6 +61,17 @@ static bool note_start(Local *local, const char *step, Error *err) {
         json_pack("{s:I, s:I}", "count", (json_int_t)(count + 1), "last_us", (json_int_t)clock_wall_us()), err);
 }
 
+/* For those who look while the next start waits; false, with the error of the start. */
+static bool note_why(Local *local, const Error *why) {
+    json_t *noted = json_deep_copy(provision_journal_get(local->journal, "starts"));
+    Error unnoted;
+
+    (void)json_object_set_new(noted, "why", json_string_lossy(why->message));
+    if (!provision_journal_note(local->journal, "starts", noted, &unnoted))
+        local_tell(local, "instance %s: %s", local->id, unnoted.message);
+    return false;
+}
+
 static bool forget_starts(Local *local, const char *step, Error *err) {
     const json_t *noted = provision_journal_get(local->journal, step);
 
@@ -74,12 +85,17 @@ static bool start_primary(Tending *tending, Error *err) {
     if (server_is_running(local, &local->primary, NULL))
         return forget_starts(local, "starts", err);
     if (!may_start(local, "starts")) {
-        add_trouble(tending, "it goes down again and again, so its next start waits a while; its log says why");
+        const char *why = json_get_string(provision_journal_get(local->journal, "starts"), "why", NULL);
+        add_trouble(tending, why != NULL
+                                 ? arena_printf(local->arena, "%s; its next start waits a while", why)
+                                 : "it goes down again and again, so its next start waits a while; its log says "
+                                   "why");
         return true;
     }
     local_tell(local, "instance %s: went down, and is started", local->id);
-    return note_start(local, "starts", err) && failpoint("provision.tend.start", err) &&
-           server_start(local, &local->primary, err);
+    if (!note_start(local, "starts", err) || !failpoint("provision.tend.start", err))
+        return false;
+    return server_start(local, &local->primary, err) || note_why(local, err);
 }
 
 static bool keep_standby(Tending *tending, Error *err) {
@@ -140,6 +156,16 @@ static bool note_trouble(Tending *tending, Error *err) {
     return provision_journal_note(journal, "trouble", details, err);
 }
 
+static bool renew_certificate(Tending *tending, Error *err) {
+    const char *notice = NULL;
+
+    if (!tls_renew(tending->local, &notice, err))
+        return false;
+    if (notice != NULL)
+        add_trouble(tending, notice);
+    return true;
+}
+
 /* ---- All of it ---- */
 
 static bool is_primary(const Local *local) {
@@ -164,6 +190,8 @@ static bool tend_one(Tending *tending, Error *err) {
     if (!start_primary(tending, err) && !tell(tending, err))
         return false;
     if (!tend_primary(tending, err))
+        return false;
+    if (!renew_certificate(tending, err) && !tell(tending, err))
         return false;
     if ((!trim_logs(local, &local->primary, err) || !trim_logs(local, &local->standby, err)) && !tell(tending, err))
         return false;
@@ -196,7 +224,8 @@ bool local_tend(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStatus 
     return note_trouble(&tending, err) && local_status(&local, ret_status, err);
 }
 
-/* The first backup is due then, and made by the next tend(): the application need not wait for it. */
+/* The first backup is due then, and made by the next tend(): the application need not wait for it. A standby that
+ * cannot be had is no reason to have no backup either: tend() tries again. */
 bool local_promote(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStatus *ret_status, Error *err) {
     ProvisionSpec primary = *spec;
     Local local;
@@ -205,7 +234,8 @@ bool local_promote(ProvisionCall *call, const ProvisionSpec *spec, ProvisionStat
     if (!local_open_checked(call, &primary, &local, err) || !local_require_created(&local, err) ||
         !mode_converge(&local, err) || !failpoint("provision.promote.converged", err))
         return false;
-    if (!(spec->regional ? standby_keep(&local, err) : standby_remove(&local, err)))
+    Tending tending = {.local = &local};
+    if (!(spec->regional ? standby_keep(&local, err) : standby_remove(&local, err)) && !tell(&tending, err))
         return false;
-    return local_status(&local, ret_status, err);
+    return note_trouble(&tending, err) && local_status(&local, ret_status, err);
 }

@@ -24,62 +24,18 @@ enum { NAMES_MAX = 64, PEM_MAX = 64 * 1024, CONFIG_MAX = 16 * 1024 };
 static const char valid_days[] = "3650";
 
 /* As programs of openssl are called; {folder} is where they work. */
-static const char *const authority_request[] = {"/usr/bin/openssl",
-                                                "req",
-                                                "-x509",
-                                                "-new",
-                                                "-newkey",
-                                                "ec",
-                                                "-pkeyopt",
-                                                "ec_paramgen_curve:prime256v1",
-                                                "-nodes",
-                                                "-sha256",
-                                                "-days",
-                                                valid_days,
-                                                "-config",
-                                                "{}/ca.conf",
-                                                "-keyout",
-                                                "{}/ca.key",
-                                                "-out",
-                                                "{}/ca.crt",
-                                                NULL};
-static const char *const server_request[] = {"/usr/bin/openssl",
-                                             "req",
-                                             "-new",
-                                             "-newkey",
-                                             "ec",
-                                             "-pkeyopt",
-                                             "ec_paramgen_curve:prime256v1",
-                                             "-nodes",
-                                             "-sha256",
-                                             "-config",
-                                             "{}/server.conf",
-                                             "-keyout",
-                                             "{}/server.key",
-                                             "-out",
-                                             "{}/server.csr",
-                                             NULL};
-static const char *const server_signature[] = {"/usr/bin/openssl",
-                                               "x509",
-                                               "-req",
-                                               "-sha256",
-                                               "-days",
-                                               valid_days,
-                                               "-in",
-                                               "{}/server.csr",
-                                               "-CA",
-                                               "{}/ca.crt",
-                                               "-CAkey",
-                                               "{}/ca.key",
-                                               "-set_serial",
-                                               "1",
-                                               "-extfile",
-                                               "{}/server.conf",
-                                               "-extensions",
-                                               "extensions",
-                                               "-out",
-                                               "{}/server.crt",
-                                               NULL};
+static const char *const authority_request[] = {
+    OPENSSL,  "req",       "-x509", "-new",     "-newkey", "ec",         "-pkeyopt", "ec_paramgen_curve:prime256v1",
+    "-nodes", "-sha256",   "-days", valid_days, "-config", "{}/ca.conf", "-keyout",  "{}/ca.key",
+    "-out",   "{}/ca.crt", NULL};
+static const char *const server_request[] = {
+    OPENSSL,         "req",     "-new",    "-newkey",        "ec",      "-pkeyopt",      "ec_paramgen_curve:prime256v1",
+    "-nodes",        "-sha256", "-config", "{}/server.conf", "-keyout", "{}/server.key", "-out",
+    "{}/server.csr", NULL};
+static const char *const server_signature[] = {
+    OPENSSL,       "x509",       "-req",   "-sha256",       "-days",       valid_days, "-in",      "{}/server.csr",
+    "-CA",         "{}/ca.crt",  "-CAkey", "{}/ca.key",     "-set_serial", "1",        "-extfile", "{}/server.conf",
+    "-extensions", "extensions", "-out",   "{}/server.crt", NULL};
 static const char *const *const commands[] = {authority_request, server_request, server_signature};
 static const char *const left_overs[] = {"ca.key", "server.csr", "ca.conf", "server.conf"};
 
@@ -168,11 +124,10 @@ static bool give_to_server(const Local *local, const char *folder, Error *err) {
     return true;
 }
 
-bool tls_make(Local *local, Error *err) {
-    const char *folder = arena_printf(local->arena, "%s/tls.new", local->folder);
+bool tls_make_named(const Local *local, const char *name, Error *err) {
+    const char *fresh = arena_printf(local->arena, "%s.new", name);
+    const char *folder = arena_printf(local->arena, "%s/%s", local->folder, fresh);
 
-    if (place_exists(local->tls))
-        return true;
     if (!tree_remove(folder, err))
         return false;
     if (mkdir(folder, 0700) != 0)
@@ -189,7 +144,11 @@ bool tls_make(Local *local, Error *err) {
         return false;
     if (local->owner.is_other && chmod(folder, 0711) != 0)
         return error_errno(err, REASON_SYSTEM, "cannot set the mode of %s", folder);
-    return tree_rename_in(local->folder, "tls.new", "tls", err);
+    return tree_rename_in(local->folder, fresh, name, err);
+}
+
+bool tls_make(Local *local, Error *err) {
+    return place_exists(local->tls) || tls_make_named(local, "tls", err);
 }
 
 bool tls_authority(const Local *local, const char **ret_pem, Error *err) {

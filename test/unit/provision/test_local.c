@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "common/fd.h"
+#include "provision/local/internal.h"
 #include "provision/local/port.h"
 #include "provision/local/settings.h"
 #include "provision/local/tree.h"
@@ -181,11 +182,36 @@ static void test_port(void **state UNUSED) {
     assert_string_equal(port_holder(arena, port), "another program");
 }
 
+/* Words of initdb, of several majors. */
+static void test_hopeless(void **state UNUSED) {
+    static const struct {
+        const char *said;
+        bool is;
+    } cases[] = {
+        {"initdb: error: invalid locale name \"xx_YY\"", true},
+        {"initdb: error: encoding mismatch\ninitdb: detail: The encoding you selected (LATIN1) and ...", true},
+        {"initdb: error: \"UTF-33\" is not a valid server encoding name", true},
+        {"initdb: error: ICU locale must be specified", true},
+        {"initdb: error: ICU is not supported in this build", true},
+        {"/opt/13/bin/initdb: unrecognized option '--locale-provider=icu'\nTry \"initdb --help\"", true},
+        {"FATAL:  could not open collator for locale \"x\": U_ILLEGAL_ARGUMENT_ERROR", true},
+        {"FATAL:  could not write to file \"pg_wal/xlogtemp.31\": No space left on device", false},
+        {"initdb: error: could not fsync file \"...\": Disk quota exceeded", false},
+        {"FATAL:  could not map anonymous shared memory: Cannot allocate memory", false},
+        {"FATAL:  could not create semaphores: No space left on device", false},
+        {"initdb was killed by signal 9", false},
+        {"initdb failed with status 1", false},
+    };
+
+    for (size_t at = 0; at < COUNT_OF(cases); at++)
+        assert_int_equal(data_is_hopeless(cases[at].said), cases[at].is);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_derived), cmocka_unit_test(test_modes), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_quotes),  cmocka_unit_test(test_tree),  cmocka_unit_test(test_too_deep),
-        cmocka_unit_test(test_port),
+        cmocka_unit_test(test_derived), cmocka_unit_test(test_modes),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_quotes),  cmocka_unit_test(test_tree),     cmocka_unit_test(test_too_deep),
+        cmocka_unit_test(test_port),    cmocka_unit_test(test_hopeless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
