@@ -8,17 +8,18 @@
 
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "model/tablespace_map.h"
 #include "pg/quote.h"
 #include "pg/role_setting.h"
 
 #include <string.h>
 
-/* %1$s: the destination database, quoted as a literal. */
+/* %1$s: the destination database, quoted as a literal. What stands before the value, the setting's name, its text. */
 #define SETTINGS_SQL                                                                                                   \
-    "SELECT pg_catalog.format('ALTER %%s SET %%I TO %%s',"                                                             \
+    "SELECT pg_catalog.format('ALTER %%s SET %%I TO ',"                                                                \
     " CASE WHEN s.setrole = 0 THEN pg_catalog.format('DATABASE %%I', %1$s)"                                            \
     "  ELSE pg_catalog.format('ROLE %%I IN DATABASE %%I', pg_catalog.pg_get_userbyid(s.setrole), %1$s) END,"           \
-    " " SQL_SETTING_NAME ", " SQL_SETTING_VALUE ")"                                                                    \
+    " " SQL_SETTING_NAME "), " SQL_SETTING_NAME ", " SQL_SETTING_TEXT                                                  \
     " FROM pg_catalog.pg_db_role_setting s, LATERAL unnest(s.setconfig) AS c"                                          \
     " WHERE s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"    \
     " AND (NOT %2$s OR s.setrole <> 0 OR pg_catalog.strpos(c, 'default_transaction_read_only=') <> 1)"
@@ -51,6 +52,13 @@
     " FROM pg_catalog.aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba), ''))"      \
     " FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL"
 
+static void add_not_moved(Arena *arena, NotMovedVec *not_moved, const char *sql, const char *reason) {
+    NotMoved item = {.kind = "database setting", .object = arena_strdup(arena, sql), .reason = reason};
+
+    item.sql = arena_printf(arena, "%s;", sql);
+    vec_push(arena, not_moved, item);
+}
+
 /* One statement in a savepoint. What the server refuses is listed: a privilege or a role is wanting, a setting does not
  * exist in its version, or its value (a locale, a tablespace) does not exist there. */
 static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved, Arena *arena, Error *err) {
@@ -59,12 +67,8 @@ static bool run_statement(DbConn *dest, const char *sql, NotMovedVec *not_moved,
     if (db_exec(dest, sql, err))
         return db_exec(dest, "RELEASE setting", err);
     if (err->sqlstate[0] == '\0' || err->retryable || db_is_broken(dest) || err->reason == REASON_CANCELLED)
-        return error_wrap(err, "%s", sql);
-    NotMoved item = {
-        .kind = "database setting", .object = arena_strdup(arena, sql), .reason = arena_strdup(arena, err->message)};
-    item.sql = arena_printf(arena, "%s;", item.object);
-
-    vec_push(arena, not_moved, item);
+        return error_wrap(err, "bringing what belongs to the database"); /* without values: they may be secrets */
+    add_not_moved(arena, not_moved, sql, arena_strdup(arena, err->message));
     return db_exec(dest, "ROLLBACK TO setting; RELEASE setting", err);
 }
 
@@ -77,6 +81,38 @@ static bool copy_statements(DbConn *source, DbConn *dest, const char *query, Not
         return error_wrap(err, "reading the database's settings");
     for (int i = 0; i < db_rows(rows); i++)
         if (!run_statement(dest, db_text(rows, i, 0), not_moved, arena, err))
+            return false;
+    return true;
+}
+
+static bool copy_setting(const LoadParams *params, DbConn *dest, const DbResult *rows, int row, NotMovedVec *not_moved,
+                         Arena *arena, Error *err) {
+    RoleSetting setting = role_setting_parse(arena, db_text(rows, row, 1), db_text(rows, row, 2));
+    const char *why = NULL;
+    TablespaceMap map;
+
+    if (!tablespace_map_parse(arena, params->tablespace_map, &map, err))
+        return false;
+    if (setting.is_tablespace)
+        tablespace_map_names(&map, &setting.items);
+    const char *sql = arena_printf(arena, "%s%s", db_text(rows, row, 0), role_setting_sql(arena, &setting));
+    if (!role_setting_obstacle(dest, arena, &setting, &why, err))
+        return false;
+    if (why == NULL)
+        return run_statement(dest, sql, not_moved, arena, err);
+    add_not_moved(arena, not_moved, sql, why);
+    return true;
+}
+
+static bool copy_settings(const LoadParams *params, DbConn *source, DbConn *dest, bool again, NotMovedVec *not_moved,
+                          Arena *arena, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *sql = arena_printf(arena, SETTINGS_SQL, sql_literal(arena, db_name(dest)), again ? "true" : "false");
+
+    if (!db_query(source, sql, 0, NULL, &rows, err))
+        return error_wrap(err, "reading the database's settings");
+    for (int i = 0; i < db_rows(rows); i++)
+        if (!copy_setting(params, dest, rows, i, not_moved, arena, err))
             return false;
     return true;
 }
@@ -116,8 +152,7 @@ bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, boo
 
     if (!failpoint("database.before", err) || !ledger_begin(dest, params->ledger, err))
         return false;
-    const char *settings = arena_printf(arena, SETTINGS_SQL, name, again ? "true" : "false");
-    bool ok = copy_statements(source, dest, settings, not_moved, arena, err) &&
+    bool ok = copy_settings(params, source, dest, again, not_moved, arena, err) &&
               copy_statements(source, dest, arena_printf(arena, COMMENT_SQL, name), not_moved, arena, err);
 
     bool held = false;

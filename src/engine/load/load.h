@@ -34,9 +34,10 @@ typedef struct LoadParams {
     /* Does a table pass the filters? NULL = not known. */
     bool (*wanted)(void *context, const char *schema, const char *name);
     void *wanted_context;
-    bool large_objects; /* copy them too */
-    bool guarded;       /* the destination is, for the service's job: grants to connect are not brought */
-    bool copied;        /* the ledger's step "copied" is there: nothing is read from the source any more */
+    const char *tablespace_map; /* the option; NULL = none */
+    bool large_objects;         /* copy them too */
+    bool guarded;               /* the destination is, for the service's job: grants to connect are not brought */
+    bool copied;                /* the ledger's step "copied" is there: nothing is read from the source any more */
     Tracker *tracker;
     const Stop *stop; /* the user's */
 } LoadParams;
