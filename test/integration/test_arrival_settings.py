@@ -129,6 +129,29 @@ def test_a_library_that_is_not_there(servers, pgcrane):
             database.drop()
 
 
+def test_what_an_owner_took_from_itself(servers, pgcrane):
+    source, dest = servers
+    there = "SELECT ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1) FROM pg_database WHERE datname = 'taken'"
+    one = source.createdb("taken")
+    try:
+        for cluster in servers:
+            cluster.sql("CREATE ROLE taker LOGIN CREATEDB")
+        one.sql("CREATE TABLE t (id int PRIMARY KEY); ALTER DATABASE taken OWNER TO taker; ALTER TABLE t OWNER TO taker; ALTER SCHEMA public OWNER TO taker;"
+                "REVOKE TEMPORARY, CONNECT ON DATABASE taken FROM taker")
+        for user, left in (("postgres", []), ("taker", ['REVOKE CONNECT ON DATABASE taken FROM taker;'])):
+            other = dest.createdb("taken", "OWNER taker")
+            report = assert_done(pgcrane("migrate", one.uri, other.uri if user == "postgres" else other.uri_as(user), "--yes", "--json"))
+            assert [item["sql"] for item in report["not_moved"]] == left, report
+            for statement in left:
+                dest.sql(statement)
+            assert dest.sql(there) == source.sql(there) == [(["=Tc/taker", "taker=C/taker"],)]
+            other.drop()
+    finally:
+        for cluster in servers:
+            Database(cluster, "taken").drop()
+            cluster.sql("DROP ROLE taker")
+
+
 def logs(program):
     text = ""
     for folder, _, files in os.walk(program.state_dir):

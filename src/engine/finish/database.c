@@ -43,6 +43,16 @@
     "  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,"  \
     "  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM g) AS s ORDER BY step"
 
+/* What an owner has taken from itself, of what PostgreSQL gives to owners; CONNECT is a statement of its own, the last.
+ */
+#define OWNER_SQL                                                                                                      \
+    "SELECT pg_catalog.format('REVOKE %%s ON DATABASE %%I FROM %%I', pg_catalog.string_agg(o.privilege_type, ', '"     \
+    "  ORDER BY o.privilege_type), %1$s, pg_catalog.pg_get_userbyid(d.datdba)), o.privilege_type = 'CONNECT'"          \
+    " FROM pg_catalog.pg_database d, LATERAL pg_catalog.aclexplode(pg_catalog.acldefault('d', d.datdba)) o"            \
+    " WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL AND o.grantee = d.datdba"               \
+    " AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(d.datacl) a WHERE a.grantee = d.datdba"                        \
+    "  AND a.privilege_type = o.privilege_type) GROUP BY d.datdba, 2 ORDER BY 2"
+
 /* As GRANTS_SQL, of CONNECT alone. */
 #define CONNECT_SQL                                                                                                    \
     "SELECT pg_catalog.format('REVOKE CONNECT ON DATABASE %%I FROM PUBLIC%%s', %1$s, coalesce((SELECT '; ' ||"         \
@@ -117,20 +127,47 @@ static bool copy_settings(const LoadParams *params, DbConn *source, DbConn *dest
     return true;
 }
 
+static bool ask_superuser(DbConn *dest, bool *ret_superuser, Error *err) {
+    CLEANUP(db_result_freep) DbResult *us = NULL;
+
+    if (!db_query(dest, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &us,
+                  err))
+        return error_wrap(err, "asking the destination who we are");
+    *ret_superuser = db_rows(us) == 1 && db_bool(us, 0, 0);
+    return true;
+}
+
+/* Without CONNECT of the owner our own role, which may be it, would not get in any more. */
+static bool revoke_from_owner(DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    bool superuser = false;
+
+    if (!ask_superuser(dest, &superuser, err))
+        return false;
+    if (!db_query(source, arena_printf(arena, OWNER_SQL, sql_literal(arena, db_name(dest))), 0, NULL, &rows, err))
+        return error_wrap(err, "reading what the database's owner may do");
+    for (int i = 0; i < db_rows(rows); i++)
+        if (db_bool(rows, i, 1) && !superuser)
+            add_not_moved(arena, not_moved, db_text(rows, i, 0),
+                          "pgcrane's own role may need it: to be run when the migration is done");
+        else if (!run_statement(dest, db_text(rows, i, 0), not_moved, arena, err))
+            return false;
+    return true;
+}
+
 /* Who is no superuser guards a database by its grants to connect (engine/demote): those of the source would open it.
  * They are told, to be given behind the promote. */
 static bool hold_back_connect(const LoadParams *params, DbConn *source, DbConn *dest, NotMovedVec *not_moved,
                               Arena *arena, bool *ret_held, Error *err) {
-    CLEANUP(db_result_freep) DbResult *us = NULL;
     CLEANUP(db_result_freep) DbResult *rows = NULL;
+    bool superuser = false;
 
     *ret_held = false;
     if (!params->guarded)
         return true;
-    if (!db_query(dest, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &us,
-                  err))
-        return error_wrap(err, "asking the destination who we are");
-    if (db_rows(us) == 1 && db_bool(us, 0, 0))
+    if (!ask_superuser(dest, &superuser, err))
+        return false;
+    if (superuser)
         return true;
     *ret_held = true;
     if (!db_query(source, arena_printf(arena, CONNECT_SQL, sql_literal(arena, db_name(dest))), 0, NULL, &rows, err))
@@ -159,7 +196,8 @@ bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, boo
     if (ok && !params->restore.no_acl)
         ok = hold_back_connect(params, source, dest, not_moved, arena, &held, err) &&
              copy_statements(source, dest, arena_printf(arena, GRANTS_SQL, name, held ? "CONNECT" : ""), not_moved,
-                             arena, err);
+                             arena, err) &&
+             (params->restore.no_owner || revoke_from_owner(source, dest, not_moved, arena, err));
     if (ok && ledger_commit(dest, err))
         return true;
     db_rollback(dest);
