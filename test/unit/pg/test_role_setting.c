@@ -1,6 +1,8 @@
 /* Unit test of settings as they are stored, made into SQL again. */
 #include "pg/role_setting.h"
 
+#include "pg/quote.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
