@@ -76,3 +76,12 @@ const char *tablespace_map_find(const TablespaceMap *map, const char *from) {
             return map->pairs.items[i].to;
     return strcmp(from, standard) == 0 ? NULL : map->others;
 }
+
+void tablespace_map_names(const TablespaceMap *map, StringVec *names) {
+    for (size_t i = 0; i < names->len; i++) {
+        const char *to = names->items[i][0] == '\0' ? NULL : tablespace_map_find(map, names->items[i]);
+
+        if (to != NULL)
+            names->items[i] = to;
+    }
+}

@@ -25,3 +25,5 @@ typedef struct TablespaceMap {
 NODISCARD bool tablespace_map_parse(Arena *arena, const char *text, TablespaceMap *ret_map, Error *err);
 /* NULL: it is not mapped. */
 const char *tablespace_map_find(const TablespaceMap *map, const char *from);
+/* Names as a setting has them (default_tablespace, temp_tablespaces): those that are mapped are replaced. "" stays. */
+void tablespace_map_names(const TablespaceMap *map, StringVec *names);

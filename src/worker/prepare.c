@@ -195,6 +195,7 @@ static void set_load_params(Run *run) {
         .toc = &run->toc,
         .chosen = run->chosen,
         .entry_done = run->entry_done,
+        .tablespace_map = run->options.tablespace_map,
         .restore = {.no_owner = run->options.no_owner,
                     .no_acl = run->options.no_acl,
                     .server_version = db_version(run->dest)},

@@ -14,8 +14,15 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 
+#include <string.h>
+
 bool prepare_is_refusal(const DbConn *conn, const Error *err) {
     return err->sqlstate[0] != '\0' && !err->retryable && !db_is_broken(conn) && err->reason != REASON_CANCELLED;
+}
+
+/* For logs and errors: up to the first value, as values may be secrets of the application. */
+static const char *without_values(Arena *arena, const char *sql) {
+    return arena_printf(arena, "%.*s", (int)strcspn(sql, "'"), sql);
 }
 
 /* The savepoint goes first and alone: a server that cannot parse the statement runs nothing of what came with it. */
@@ -26,8 +33,8 @@ bool prepare_try(Prepare *p, const char *sql, bool *ret_done, const char **ret_w
     if (*ret_done)
         return true;
     if (!prepare_is_refusal(p->dest, err))
-        return error_wrap(err, "%s", sql);
-    log_info("refused: %s: %s", sql, err->message);
+        return error_wrap(err, "%s", without_values(p->arena, sql));
+    log_info("refused: %s: %s", without_values(p->arena, sql), err->message);
     if (ret_why != NULL)
         *ret_why = arena_strdup(p->arena, err->message);
     return db_exec(p->dest, "ROLLBACK TO attempt; RELEASE attempt", err);

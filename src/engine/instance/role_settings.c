@@ -7,6 +7,7 @@
  */
 #include "engine/instance/prepare.h"
 #include "engine/instance/provider.h"
+#include "model/tablespace_map.h"
 #include "pg/quote.h"
 #include "pg/role_setting.h"
 
@@ -16,9 +17,9 @@ enum { WITH_PARAMETER_GRANTS = 15 };
 
 /* ---- Settings ---- */
 
-/* Role ("" = all), setting, its value as SQL; in the order in which they were set. */
+/* Role ("" = all), setting, its text; in the order in which they were set. */
 #define SQL_SETTINGS                                                                                                   \
-    "SELECT COALESCE(r.rolname, ''), " SQL_SETTING_NAME ", " SQL_SETTING_VALUE                                         \
+    "SELECT COALESCE(r.rolname, ''), " SQL_SETTING_NAME ", " SQL_SETTING_TEXT                                          \
     " FROM pg_catalog.pg_db_role_setting s CROSS JOIN LATERAL"                                                         \
     " pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS u (c, at)"                                                     \
     " LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole"                                                            \
@@ -37,61 +38,104 @@ static int find_setting(const DbResult *rows, const char *role, const char *name
     return -1;
 }
 
-static const char *setting_sql(Arena *arena, const DbResult *rows, int row) {
-    const char *role = db_text(rows, row, 0);
+/* What is sent, and what stands in the statement, of the source's setting: with the tablespaces of the destination. */
+typedef struct Setting {
+    const char *role; /* "" = all */
+    RoleSetting parts;
+    const char *value; /* as SQL */
+} Setting;
 
-    return arena_printf(arena, "ALTER ROLE %s SET %s TO %s", role[0] == '\0' ? "ALL" : sql_ident(arena, role),
-                        sql_ident(arena, db_text(rows, row, 1)), db_text(rows, row, 2));
-}
+static bool setting_of(Prepare *p, const DbResult *rows, int row, bool mapped, Setting *ret_setting, Error *err) {
+    Setting setting = {.role = db_text(rows, row, 0),
+                       .parts = role_setting_parse(p->arena, db_text(rows, row, 1), db_text(rows, row, 2))};
+    TablespaceMap map;
 
-/* A setting of nobody's but the application is where secrets are kept: its value is in no finding. */
-static bool is_private(const DbResult *rows, int row) {
-    return strchr(db_text(rows, row, 1), '.') != NULL;
-}
-
-static const char *setting_to_show(Arena *arena, const DbResult *rows, int row) {
-    const char *role = db_text(rows, row, 0);
-
-    if (!is_private(rows, row))
-        return arena_printf(arena, "%s;", setting_sql(arena, rows, row));
-    return arena_printf(arena, "ALTER ROLE %s SET %s TO '...'; -- the source's value",
-                        role[0] == '\0' ? "ALL" : sql_ident(arena, role), sql_ident(arena, db_text(rows, row, 1)));
-}
-
-static const char *setting_text(Arena *arena, const DbResult *rows, int row) {
-    return arena_printf(arena, "%s of %s", db_text(rows, row, 1), sql_ident(arena, db_text(rows, row, 0)));
-}
-
-static void note_setting(Prepare *p, const DbResult *rows, int row, const char *why) {
-    note_refused(&p->notes, NOTE_ROLE_SETTING, setting_text(p->arena, rows, row), why,
-                 setting_to_show(p->arena, rows, row));
-}
-
-static bool move_setting(Prepare *p, const DbResult *here, int row, const DbResult *there, Error *err) {
-    int found = find_setting(there, db_text(here, row, 0), db_text(here, row, 1));
-    const char *why = "";
-    bool done = false;
-
-    if (found >= 0) {
-        if (strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
-            note_setting(p, here, row,
-                         is_private(here, row) ? "it has another value there"
-                                               : arena_printf(p->arena, "it is %s there", db_text(there, found, 2)));
-        return true;
-    }
-    if (!prepare_try(p, setting_sql(p->arena, here, row), &done, &why, err))
+    if (!tablespace_map_parse(p->arena, mapped ? p->input->tablespace_map : NULL, &map, err))
         return false;
-    p->made->settings += done;
-    if (!done)
-        note_setting(p, here, row, why);
+    if (setting.parts.is_tablespace)
+        tablespace_map_names(&map, &setting.parts.items);
+    setting.value = role_setting_sql(p->arena, &setting.parts);
+    *ret_setting = setting;
     return true;
 }
 
-static void note_for_all(Prepare *p, const DbResult *here, int row, const DbResult *there) {
-    int found = find_setting(there, "", db_text(here, row, 1));
+static const char *target_of(Arena *arena, const Setting *setting) {
+    return setting->role[0] == '\0' ? "ALL" : sql_ident(arena, setting->role);
+}
 
-    if (found < 0 || strcmp(db_text(here, row, 2), db_text(there, found, 2)) != 0)
-        note_add(&p->notes, NOTE_SETTING_ALL, db_text(here, row, 1), setting_to_show(p->arena, here, row));
+static const char *setting_sql(Arena *arena, const Setting *setting) {
+    return arena_printf(arena, "ALTER ROLE %s SET %s TO %s", target_of(arena, setting),
+                        sql_ident(arena, setting->parts.name), setting->value);
+}
+
+/* A setting of nobody's but the application is where secrets are kept: its value is in no finding. */
+static bool is_private(const Setting *setting) {
+    return strchr(setting->parts.name, '.') != NULL;
+}
+
+static const char *setting_to_show(Arena *arena, const Setting *setting) {
+    if (!is_private(setting))
+        return arena_printf(arena, "%s;", setting_sql(arena, setting));
+    return arena_printf(arena, "ALTER ROLE %s SET %s TO '...'; -- the source's value", target_of(arena, setting),
+                        sql_ident(arena, setting->parts.name));
+}
+
+static void note_setting(Prepare *p, const Setting *setting, const char *why) {
+    note_refused(&p->notes, NOTE_ROLE_SETTING,
+                 arena_printf(p->arena, "%s of %s", setting->parts.name, sql_ident(p->arena, setting->role)), why,
+                 setting_to_show(p->arena, setting));
+}
+
+/* *ret_value: as SQL, NULL when it has none there. */
+static bool value_there(Prepare *p, const DbResult *there, const Setting *setting, const char **ret_value, Error *err) {
+    int found = find_setting(there, setting->role, setting->parts.name);
+    Setting other;
+
+    *ret_value = NULL;
+    if (found < 0)
+        return true;
+    if (!setting_of(p, there, found, false, &other, err))
+        return false;
+    *ret_value = other.value;
+    return true;
+}
+
+static bool give_setting(Prepare *p, const Setting *setting, Error *err) {
+    const char *why = NULL;
+    bool done = false;
+
+    if (!role_setting_obstacle(p->dest, p->arena, &setting->parts, &why, err))
+        return false;
+    if (why == NULL && !prepare_try(p, setting_sql(p->arena, setting), &done, &why, err))
+        return false;
+    p->made->settings += done;
+    if (!done)
+        note_setting(p, setting, why);
+    return true;
+}
+
+static bool move_setting(Prepare *p, const Setting *setting, const DbResult *there, Error *err) {
+    const char *value = NULL;
+
+    if (!value_there(p, there, setting, &value, err))
+        return false;
+    if (value == NULL)
+        return give_setting(p, setting, err);
+    if (strcmp(setting->value, value) != 0)
+        note_setting(p, setting,
+                     is_private(setting) ? "it has another value there"
+                                         : arena_printf(p->arena, "it is %s there", value));
+    return true;
+}
+
+static bool note_for_all(Prepare *p, const Setting *setting, const DbResult *there, Error *err) {
+    const char *value = NULL;
+
+    if (!value_there(p, there, setting, &value, err))
+        return false;
+    if (value == NULL || strcmp(setting->value, value) != 0)
+        note_add(&p->notes, NOTE_SETTING_ALL, setting->parts.name, setting_to_show(p->arena, setting));
+    return true;
 }
 
 /* Roles that were not made are told already. */
@@ -108,11 +152,12 @@ bool role_settings_move(Prepare *p, Error *err) {
     if (!read_settings(p->source, &here, err) || !read_settings(p->dest, &there, err))
         return false;
     for (int i = 0; i < db_rows(here); i++) {
-        const char *role = db_text(here, i, 0);
+        Setting setting;
 
-        if (role[0] == '\0')
-            note_for_all(p, here, i, there);
-        else if (is_for_us(p, role) && !move_setting(p, here, i, there, err))
+        if (!setting_of(p, here, i, true, &setting, err))
+            return false;
+        if (setting.role[0] == '\0' ? !note_for_all(p, &setting, there, err)
+                                    : is_for_us(p, setting.role) && !move_setting(p, &setting, there, err))
             return false;
     }
     return true;

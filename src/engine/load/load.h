@@ -36,7 +36,8 @@ typedef struct LoadParams {
     /* Does a table pass the filters? NULL = not known. */
     bool (*wanted)(void *context, const char *schema, const char *name);
     void *wanted_context;
-    bool large_objects; /* copy them too */
+    const char *tablespace_map; /* the option; NULL = none */
+    bool large_objects;         /* copy them too */
     /* What of the source database's settings and grants waits for the end of the destination's guard. NULL = it has
      * none. */
     bool (*hold_back)(void *context, HeldBack *held, Error *err);
