@@ -1,108 +1,22 @@
 """Jobs into servers that the service makes: the whole life of one, load mode, and what may happen to it."""
 import contextlib
 import os
-import shutil
-import signal
-import tempfile
-from types import SimpleNamespace
-from urllib.parse import quote
 
 import psycopg
 import pytest
 
-from support.api import JOBS, LOCATION, PROFILES
-from support.cluster import base_folder, wait_until
+from support.api import JOBS, PROFILES
 from support.job_table import read_rows
-from support.service import Service
+from support.made import INSTANCES, Makers, ShortFolder, made_database
 from support.trouble import SCHEMA, Writer, assert_equal
 
-INSTANCES = LOCATION + "/instances"
-PASSWORD = "of the new server"
 PRODUCTION = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "wal_level": "replica"}
-
-
-class Made:
-    """A database of a server that the service made, as tests look at databases."""
-
-    def __init__(self, service, instance, name):
-        self.service, self.instance, self.name = service, instance, name
-
-    @property
-    def cluster(self):
-        return SimpleNamespace(major=int(self.service.instance(self.instance)["databaseVersion"].split("_")[1]))
-
-    @property
-    def uri(self):
-        at = self.service.instance(self.instance)
-        return f"postgresql://{at['username']}:{quote(PASSWORD)}@{at['host']}:{at['port']}/{self.name}"
-
-    def connect(self):
-        return psycopg.connect(self.uri, autocommit=True)
-
-    def sql(self, text, *params):
-        with self.connect() as connection:
-            cursor = connection.execute(text, params or None)
-            return cursor.fetchall() if cursor.description else []
-
-
-class Makers(Service):
-    def make(self, name, timeout=60, **settings):
-        operation = self.ask_to_make(name, **settings)
-        made = self.end_of(operation, timeout)
-        assert "error" not in made, (made, self.log()[-3000:])
-        return made["response"]
-
-    def ask_to_make(self, name, **settings):
-        settings = {"databaseVersionName": "POSTGRES_15", "rootPassword": PASSWORD, "tier": "db-custom-1-1024", **settings}
-        return self.good(self.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId=name))
-
-    def instance(self, name):
-        return self.good(self.get(f"{INSTANCES}/{name}"))
-
-    def postmaster(self, name):
-        """Its process, by its file; None = there is none."""
-        root = os.path.join(self.folder, "instances")
-        (folder,) = [f for f in os.listdir(root) if f.startswith(name + "-")]
-        with open(os.path.join(root, folder, "data", "postmaster.pid"), encoding="ascii") as file:
-            return int(file.readline())
-
-    def crash(self, name):
-        """All of a server at once, as when the machine goes down."""
-        leader = self.postmaster(name)
-        pids = [leader, *children_of(leader)]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-
-    def wait(self, condition, what, timeout=90):
-        """With the log and how all stands when it does not come to pass."""
-        try:
-            return wait_until(condition, timeout, what)
-        except AssertionError as error:
-            stand = [self.get(path).text for path in (INSTANCES, JOBS, LOCATION + "/operations")]
-            raise AssertionError(f"{error}\n{stand}\n{self.log()[-6000:]}") from None
-
-    def drop_all(self):
-        """In the end nothing of the instances is left."""
-        for item in self.good(self.get(INSTANCES)).get("instances", []):
-            name = item["name"].rsplit("/", 1)[1]
-            if self.get(f"{PROFILES}/{name}").status == 200:
-                self.end_of(self.good(self.delete(f"{PROFILES}/{name}", force=True)))
-            else:
-                self.end_of(self.good(self.delete(f"{INSTANCES}/{name}", force=True)))
-
-
-def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
 
 
 @pytest.fixture
 def folder():
-    """Short, as the paths of sockets are to be, and open to whom the servers run as."""
-    path = tempfile.mkdtemp(prefix="pgc-", dir=base_folder())
-    os.chmod(path, 0o755)
-    yield path
-    shutil.rmtree(path)
+    with ShortFolder() as path:
+        yield path
 
 
 @contextlib.contextmanager
@@ -110,10 +24,6 @@ def serving(folder, **env):
     """In the end nothing that it made is left."""
     with Makers(os.path.join(folder, "state"), env=env) as running:
         yield running
-        if running.process.poll() is not None:
-            running.start()
-        for job in running.good(running.get(JOBS)).get("migrationJobs", []):
-            running.end_of(running.good(running.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
         running.drop_all()
 
 
@@ -151,8 +61,8 @@ def test_from_nothing_to_the_primary(service, source, shop):
     service.wait(lambda: modes.add(service.instance("new").get("mode")) or
                  service.job("move").get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
     assert "LOAD" in modes, modes
-    new = Made(service, "new", "shop")
-    settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", list(PRODUCTION)))
+    new = made_database(service, "new", "shop")
+    settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(PRODUCTION),)))
     assert settings == PRODUCTION and service.instance("new")["mode"] == "MIGRATING"
     with Writer(shop) as writer:
         writer.wait_for(20)
@@ -190,7 +100,7 @@ def test_it_goes_down_while_it_is_filled(service, source, shop):
     assert "DEST_LOST" in events, events
     assert len(source.sql("SELECT slot_name FROM pg_replication_slots")) == 1
     assert service.done("move", "promote")["state"] == "COMPLETED"
-    assert_equal(shop, Made(service, "new", "shop"))
+    assert_equal(shop, made_database(service, "new", "shop"))
 
 
 def test_it_goes_down_later(service, source, shop):
@@ -214,11 +124,12 @@ def test_it_goes_down_later(service, source, shop):
         writer.wait_for(30)
         service.wait_ready("move", 90)
         assert service.done("move", "promote")["state"] == "COMPLETED"
-    assert_equal(shop, Made(service, "new", "shop"))
+    assert_equal(shop, made_database(service, "new", "shop"))
 
 
 @pytest.mark.parametrize("settings, words", [
     ({"databaseVersionName": "POSTGRES_98"}, ["98"]),
+    ({"databaseVersionName": "POSTGRES_12"}, ["too old", "at least 13"]),
     ({"databaseFlags": {"no_such_setting": "1", "work_mem": "much"}}, ["no_such_setting", "work_mem"]),
 ])
 def test_what_cannot_be_made(service, source, settings, words):
@@ -226,6 +137,7 @@ def test_what_cannot_be_made(service, source, settings, words):
     operation = service.end_of(service.ask_to_make("new", **settings))
     for word in words:
         assert word in operation["error"]["message"], operation
+    assert operation["error"]["details"][0]["reason"] == "PROVISION_REFUSED"
     assert service.good(service.get(f"{PROFILES}/new"))["state"] == "FAILED"
     service.profile("old", source)
     body = {"type": "CONTINUOUS", "source": f"{PROFILES}/old", "destination": f"{PROFILES}/new"}
@@ -261,7 +173,7 @@ def test_what_another_job_left_is_not_risked(service, source, shop):
     assert modes == {"MIGRATING"}
     assert service.delete(f"{INSTANCES}/new", force=True).status == 400  # a profile leads to it
     service.remove("second", force=True)
-    assert Made(service, "new", "shop").sql("SELECT count(*) > 0 FROM item") == [(True,)]
+    assert made_database(service, "new", "shop").sql("SELECT count(*) > 0 FROM item") == [(True,)]
     service.finished(service.delete(f"{PROFILES}/again"))
     stats.drop()
 
@@ -306,7 +218,7 @@ def test_it_goes_down_again_and_again(slow_service, source, shop):
     assert source.sql("SELECT database FROM pg_replication_slots ORDER BY 1") == [("shop",), ("stats",)]
     assert service.done("move", "promote")["state"] == "COMPLETED"
     for database in (shop, stats):
-        assert_equal(database, Made(service, "new", database.name))
+        assert_equal(database, made_database(service, "new", database.name))
     stats.drop()
 
 
