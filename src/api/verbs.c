@@ -43,15 +43,16 @@ static bool ask(ApiCall *call, Record *job, Errand errand, const json_t *args, E
 static bool audit_fixes(const ApiCall *call, const json_t *fixes, Error *err) {
     for (size_t at = 0; at < json_array_size(fixes); at++) {
         const json_t *fix = json_array_get(fixes, at);
+        const char *database = json_get_string(fix, "database", "");
         StoreAudit line = {
             .who = call->grant.who,
             .action = "migrationJobs.verify.fix",
             .resource = call->resource,
             .from = call->request->peer,
             .request_id = call_text(call, PARAM_REQUEST_ID),
-            .outcome =
-                arena_printf(call->arena, "ASKED: database %s, on the %s: %s", json_get_string(fix, "database", ""),
-                             json_get_string(fix, "side", ""), json_get_string(fix, "statement", "")),
+            .outcome = arena_printf(call->arena, "ASKED: %s%s%son the %s: %s", database[0] != '\0' ? "database " : "",
+                                    database, database[0] != '\0' ? ", " : "", json_get_string(fix, "side", ""),
+                                    json_get_string(fix, "statement", "")),
         };
 
         if (!store_audit_append(call->tx, &line, err))

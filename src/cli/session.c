@@ -222,6 +222,7 @@ static const MessageRow message_rows[WIRE_MAX_] = {
     [WIRE_EVENT] = {on_event, true},       [WIRE_PROGRESS] = {on_progress, true}, [WIRE_REPORT] = {on_report, true},
     [WIRE_FAILED] = {on_failed, true},     [WIRE_DONE] = {on_done, true},         [WIRE_JOB] = {on_job, true},
     [WIRE_PROMOTED] = {on_promoted, true}, [WIRE_DATABASES] = {on_noted, true},   [WIRE_LOADED] = {on_noted, false},
+    [WIRE_MENDED] = {on_noted, false},
 };
 
 static bool take_message(Session *session, WireType type, const json_t *body, Error *err) {

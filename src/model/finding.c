@@ -19,17 +19,45 @@ static bool is_sql(const char *fix) {
     return false;
 }
 
-bool finding_has_safe_mend(const Finding *finding) {
-    static const char *const ids[] = {
-#define X(id) #id,
+typedef enum MendScope { MEND_DATABASE, MEND_SERVER } MendScope;
+
+static const struct {
+    const char *id;
+    MendScope scope;
+} mends[] = {
+#define X(id, scope) {#id, MEND_##scope},
 #include "model/mends.def"
 #undef X
-    };
+};
 
-    for (size_t i = 0; i < COUNT_OF(ids); i++)
-        if (strcmp(ids[i], finding->id) == 0)
+bool finding_has_safe_mend(const Finding *finding) {
+    for (size_t i = 0; i < COUNT_OF(mends); i++)
+        if (strcmp(mends[i].id, finding->id) == 0)
             return is_sql(finding->fix);
     return false;
+}
+
+bool finding_mends_server(const Finding *finding) {
+    for (size_t i = 0; i < COUNT_OF(mends); i++)
+        if (strcmp(mends[i].id, finding->id) == 0)
+            return mends[i].scope == MEND_SERVER;
+    return false;
+}
+
+/* Without what is said behind it. Names in double quotes may hold anything; literals stand in none of these. */
+static size_t statement_len(const char *fix) {
+    bool quoted = false;
+    size_t len = 0;
+
+    for (; fix[len] != '\0' && (quoted || fix[len] != ';'); len++)
+        quoted = quoted != (fix[len] == '"');
+    return len;
+}
+
+bool mend_is_same(const char *left, const char *right) {
+    size_t len = statement_len(left);
+
+    return len == statement_len(right) && memcmp(left, right, len) == 0;
 }
 
 size_t findings_count(const FindingVec *findings, Severity severity) {

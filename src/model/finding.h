@@ -27,6 +27,10 @@ typedef VEC(Finding) FindingVec;
 const char *severity_name(Severity severity);
 /* Is its fix SQL that the service may carry out (mends.def)? */
 bool finding_has_safe_mend(const Finding *finding);
+/* Does that change the server, so that it is to be done once for all databases that find the same? */
+bool finding_mends_server(const Finding *finding);
+/* Are these fixes of the server the same, whatever comments say behind the statement? */
+bool mend_is_same(const char *left, const char *right);
 size_t findings_count(const FindingVec *findings, Severity severity);
 json_t *findings_to_json(const FindingVec *findings); /* array, new reference */
 NODISCARD bool findings_from_json(Arena *arena, const json_t *json, FindingVec *ret_findings, Error *err);

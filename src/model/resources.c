@@ -525,7 +525,7 @@ static const Field demote_fields[] = {
 const Message message_demote = {"DemoteDestinationRequest", demote_fields, COUNT_OF(demote_fields)};
 
 static const Field verify_fix_fields[] = {
-    {.name = "database", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
+    {.name = "database", .kind = FIELD_STRING, .help = "may be absent, or \"\", for a statement that is server-wide"},
     {.name = "side", .kind = FIELD_STRING, .flags = FIELD_REQUIRED},
     {.name = "statement", .kind = FIELD_STRING, .flags = FIELD_REQUIRED, .max = 8000},
 };
@@ -539,8 +539,10 @@ static const Field verify_fields[] = {
      .kind = FIELD_MESSAGE,
      .flags = FIELD_REPEATED,
      .message = &message_verify_fix,
-     .help = "findings to mend: of metadata.findings of an earlier verify, those that are mendable, with their fix as"
-             " statement; all are carried out, or none when they are not what is found now"},
+     .help =
+         "findings to mend: of metadata.findings of an earlier verify, those that are mendable, with their fix as"
+         " statement; all are carried out, or none when they are not what is found now; those that are serverWide"
+         " once, however many databases find them. metadata.mended says what was changed, whatever else went wrong"},
 };
 const Message message_verify = {"VerifyMigrationJobRequest", verify_fields, COUNT_OF(verify_fields)};
 

@@ -468,6 +468,10 @@ bool db_is_broken(const DbConn *conn) {
     return conn->broken || PQstatus(conn->pg) == CONNECTION_BAD;
 }
 
+int64_t db_warnings(const DbConn *conn) {
+    return conn->notices;
+}
+
 void db_set_deadline(DbConn *conn, int64_t deadline_us) {
     conn->deadline_us = deadline_us;
 }

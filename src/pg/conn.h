@@ -57,6 +57,9 @@ const char *db_user(const DbConn *conn);
 int db_backend_pid(const DbConn *conn);
 /* The session is over (server gone, killed): only db_close is left to do. */
 bool db_is_broken(const DbConn *conn);
+/* Warnings that the server has sent so far: a GRANT that grants nothing is one, and no failure. Notices are turned off.
+ */
+int64_t db_warnings(const DbConn *conn);
 const Stop *db_stop(const DbConn *conn);
 /* For all statements from now on (clock_now_us() scale, 0 = none): one that is not done by then is cancelled and fails
  * with TIMED_OUT. For what a server's own time-outs do not end: a COMMIT that waits for a standby (cancelled, it is

@@ -256,6 +256,7 @@ static void relay(Control *control, WireType type, const json_t *body) {
 static const char *const said_keys[WIRE_MAX_] = {
     [WIRE_PROGRESS] = "progress", [WIRE_REPORT] = "report",       [WIRE_PROMOTED] = "promoted",
     [WIRE_FINDINGS] = "findings", [WIRE_DATABASES] = "databases", [WIRE_LOADED] = "loaded",
+    [WIRE_MENDED] = "mended",
 };
 
 static void keep(Control *control, const char *key, const json_t *body) {

@@ -44,10 +44,11 @@ static json_t *shorten(Arena *arena, const char *text) {
 static json_t *shown_of(Arena *arena, const char *database, const Finding *finding) {
     bool mendable = database[0] != '\0' && finding->mendable && strlen(finding->fix) <= FINDINGS_TEXT_MAX;
 
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b}", "id", finding->id, "code", finding->code,
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "id", finding->id, "code", finding->code,
                      "severity", severity_name(finding->severity), "side", finding->side, "database",
                      json_string_lossy(database), "object", shorten(arena, finding->object), "message",
-                     shorten(arena, finding->message), "fix", shorten(arena, finding->fix), "mendable", (int)mendable);
+                     shorten(arena, finding->message), "fix", shorten(arena, finding->fix), "mendable", (int)mendable,
+                     "serverWide", mendable && finding_mends_server(finding));
 }
 
 bool findings_add_shown(Arena *arena, const char *database, const json_t *said, json_t *shown, int64_t *left_out,

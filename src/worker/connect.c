@@ -33,8 +33,12 @@ bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_system, co
     if (!db_query(conn,
                   "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),"
                   " (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-                  0, NULL, &row, err))
+                  0, NULL, &row, err)) {
+        if (err->reason == REASON_NOT_PERMITTED)
+            (void)error_remedy(err, "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO %s;",
+                               sql_ident(arena, db_user(conn)));
         return error_wrap(err, "asking the %s who it is", db_side_name(db_conn_side(conn)));
+    }
     *ret_system = arena_strdup(arena, db_text(row, 0, 0));
     *ret_database = arena_strdup(arena, db_text(row, 0, 1));
     return true;
@@ -326,8 +330,8 @@ static PreflightInput preflight_input(const Run *run) {
     };
 }
 
-/* What was mended is looked for once more, by the sessions that see it. */
-static bool check_both(Run *run, PreflightInput *input, FindingVec *findings, Estimate *estimate, Error *err) {
+/* What was found before it was mended is not told: whoever asked for that looks again, in sessions that see it. */
+static bool check_both(Run *run, const PreflightInput *input, FindingVec *findings, Estimate *estimate, Error *err) {
     if (!preflight_run(run->arena, input, findings, estimate, err) ||
         (run->instance_follows && !preflight_try_mends(input, findings, err)))
         return error_wrap(err, "checking");
@@ -335,13 +339,11 @@ static bool check_both(Run *run, PreflightInput *input, FindingVec *findings, Es
         return true;
     if (!dry_run_mend(run, input, findings, err))
         return false;
-    input->source = run->source;
-    input->dest = run->dest;
-    return (preflight_run(run->arena, input, findings, estimate, err) && preflight_try_mends(input, findings, err)) ||
-           error_wrap(err, "checking once more");
+    findings->len = 0;
+    return true;
 }
 
-static bool find_all(Run *run, PreflightInput *input, FindingVec *findings, Error *err) {
+static bool find_all(Run *run, const PreflightInput *input, FindingVec *findings, Error *err) {
     Estimate estimate = {0};
 
     if (!check_both(run, input, findings, &estimate, err))

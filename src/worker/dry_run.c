@@ -35,13 +35,26 @@ bool dry_run_open_absent(Run *run, Error *err) {
     return true;
 }
 
+static void add_state(json_t *body, const char *side, MendState state) {
+    static const char *const names[] = {[MEND_DONE] = "DONE", [MEND_UNKNOWN] = "UNKNOWN"};
+
+    if (state != MEND_NOT)
+        (void)json_object_set_new(body, side, json_string(names[state]));
+}
+
+static bool tell_mended(void *context, const MendOutcome *outcome, Error *err) {
+    json_t *body = json_object();
+
+    add_state(body, "source", outcome->source);
+    add_state(body, "destination", outcome->dest);
+    return run_send(context, WIRE_MENDED, body, err);
+}
+
 bool dry_run_mend(Run *run, const PreflightInput *input, const FindingVec *findings, Error *err) {
-    if (!preflight_mend(input, findings, &run->mends, err))
+    const MendOrder order = {.mends = &run->mends, .tell = tell_mended, .context = run};
+
+    if (!preflight_mend(input, findings, &order, err))
         return false;
     run_event(run, "info", "carried out: %zu statement%s", run->mends.len, run->mends.len == 1 ? "" : "s");
-    db_closep(&run->source);
-    db_closep(&run->dest);
-    return db_open(&run->source_target, "control", &run->stop, &run->source, err) &&
-           db_open(&run->dest_target, "control", &run->stop, &run->dest, err) &&
-           snapshot_attach(run->source, run->identity.job_id, err);
+    return true;
 }

@@ -173,7 +173,7 @@ NODISCARD bool dry_run_from_json(Run *run, const json_t *body, Error *err);
 #define DRY_RUN_MAINTENANCE "postgres"
 /* The destination's maintenance database in place of one that is yet to be made. */
 NODISCARD bool dry_run_open_absent(Run *run, Error *err);
-/* Carries out run->mends, when all of them are safe fixes of `findings`, and opens both connections anew. */
+/* Carries out run->mends, when all of them are safe fixes of `findings`, and tells what came of it (WIRE_MENDED). */
 NODISCARD bool dry_run_mend(Run *run, const PreflightInput *input, const FindingVec *findings, Error *err);
 NODISCARD bool step_ledger(Run *run, Error *err);
 NODISCARD bool step_snapshot(Run *run, Error *err);

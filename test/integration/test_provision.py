@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from support.cluster import wait_until
+from support.matrix import can_be_made, versions
 from support.provision import PASSWORD, Provisions
 
 pytestmark = pytest.mark.turns(2)
@@ -104,6 +105,17 @@ def test_missing_major(provisions):
     spec = provisions.spec(major=99)
     error = provisions.run("check", spec["id"], spec, bindirs="/nowhere").error("PROVISION_REFUSED")
     assert "PostgreSQL 99 is not installed" in error["message"] and "apt-get install postgresql-99" in error["remedy"]
+
+
+@pytest.mark.parametrize("major", [11, 12])
+def test_major_that_is_too_old(provisions, major):
+    """Also where its programs are here; those that are here and are taken are named."""
+    here, spec = versions(), provisions.spec(major=major)
+    error = provisions.create(spec, bindirs=":".join(here.values())).error("PROVISION_REFUSED")
+    assert f"PostgreSQL {major} is too old to be made here: at least 13" in error["message"], error
+    taken = ", ".join(map(str, sorted(can_be_made())))
+    assert "not installed" not in error["message"] and f"installed here: {taken} (databaseVersionName" in error["remedy"], error
+    assert provisions.describe(spec["id"])["state"] == "ABSENT"
 
 
 def test_flags_and_size(provisions):

@@ -6,9 +6,9 @@ import os
 import psycopg
 import pytest
 
-from support.api import JOBS, LOCATION, PROFILES
+from support.api import JOBS, PROFILES
 from support.job_table import read_rows
-from support.makers import INSTANCES, Made, serving, short_folder
+from support.made import INSTANCES, ShortFolder, made_database, serving
 from support.trouble import SCHEMA, Writer, assert_equal
 
 PRODUCTION = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "wal_level": "replica"}
@@ -16,7 +16,7 @@ PRODUCTION = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "wal_
 
 @pytest.fixture
 def folder():
-    with short_folder() as path:
+    with ShortFolder() as path:
         yield path
 
 
@@ -54,8 +54,8 @@ def test_from_nothing_to_the_primary(service, source, shop):
     service.wait(lambda: modes.add(service.instance("new").get("mode")) or
                  service.job("move").get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
     assert "LOAD" in modes, modes
-    new = Made(service, "new", "shop")
-    settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", list(PRODUCTION)))
+    new = made_database(service, "new", "shop")
+    settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(PRODUCTION),)))
     assert settings == PRODUCTION and service.instance("new")["mode"] == "MIGRATING"
     with Writer(shop) as writer:
         writer.wait_for(20)
@@ -93,7 +93,7 @@ def test_it_goes_down_while_it_is_filled(service, source, shop):
     assert "DEST_LOST" in events, events
     assert len(source.sql("SELECT slot_name FROM pg_replication_slots")) == 1
     assert service.done("move", "promote")["state"] == "COMPLETED"
-    assert_equal(shop, Made(service, "new", "shop"))
+    assert_equal(shop, made_database(service, "new", "shop"))
 
 
 def test_it_goes_down_later(service, source, shop):
@@ -117,7 +117,7 @@ def test_it_goes_down_later(service, source, shop):
         writer.wait_for(30)
         service.wait_ready("move", 90)
         assert service.done("move", "promote")["state"] == "COMPLETED"
-    assert_equal(shop, Made(service, "new", "shop"))
+    assert_equal(shop, made_database(service, "new", "shop"))
 
 
 @pytest.mark.turns(2)
@@ -139,7 +139,7 @@ def test_it_is_lost_on_the_way_out_of_load(folder, source, shop):
         assert service.instance("new")["systemIdentifier"] != before and service.instance("new")["mode"] == "MIGRATING"
         assert len(source.sql("SELECT slot_name FROM pg_replication_slots")) == 1
         assert service.done("move", "promote")["state"] == "COMPLETED"
-        assert_equal(shop, Made(service, "new", "shop"))
+        assert_equal(shop, made_database(service, "new", "shop"))
 
 
 def provision_log(service):
@@ -150,6 +150,7 @@ def provision_log(service):
 
 @pytest.mark.parametrize("settings, words", [
     ({"databaseVersionName": "POSTGRES_98"}, ["98"]),
+    ({"databaseVersionName": "POSTGRES_12"}, ["too old", "at least 13"]),
     ({"databaseFlags": {"no_such_setting": "1", "work_mem": "much"}}, ["no_such_setting", "work_mem"]),
 ])
 def test_what_cannot_be_made(service, source, settings, words):
@@ -157,6 +158,7 @@ def test_what_cannot_be_made(service, source, settings, words):
     operation = service.end_of(service.ask_to_make("new", **settings))
     for word in words:
         assert word in operation["error"]["message"], operation
+    assert operation["error"]["details"][0]["reason"] == "PROVISION_REFUSED"
     assert service.good(service.get(f"{PROFILES}/new"))["state"] == "FAILED"
     service.profile("old", source)
     body = {"type": "CONTINUOUS", "source": f"{PROFILES}/old", "destination": f"{PROFILES}/new"}
@@ -210,7 +212,7 @@ def test_what_another_job_left_is_not_risked(service, source, shop):
     assert modes == {"MIGRATING"}
     assert service.delete(f"{INSTANCES}/new", force=True).status == 400  # a profile leads to it
     service.remove("second", force=True)
-    assert Made(service, "new", "shop").sql("SELECT count(*) > 0 FROM item") == [(True,)]
+    assert made_database(service, "new", "shop").sql("SELECT count(*) > 0 FROM item") == [(True,)]
     service.finished(service.delete(f"{PROFILES}/again"))
     stats.drop()
 
@@ -255,7 +257,7 @@ def test_it_goes_down_again_and_again(slow_service, source, shop):
     assert source.sql("SELECT database FROM pg_replication_slots ORDER BY 1") == [("shop",), ("stats",)]
     assert service.done("move", "promote")["state"] == "COMPLETED"
     for database in (shop, stats):
-        assert_equal(database, Made(service, "new", database.name))
+        assert_equal(database, made_database(service, "new", database.name))
     stats.drop()
 
 

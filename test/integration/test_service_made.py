@@ -8,7 +8,7 @@ import pytest
 
 from support.api import PROFILES
 from support.cluster import wait_until
-from support.makers import INSTANCES, Made, serving, short_folder
+from support.made import INSTANCES, ShortFolder, made_database, serving
 from support.stage import Stage
 
 pytestmark = pytest.mark.turns(2)
@@ -69,7 +69,7 @@ def player():
 @pytest.fixture
 def serve(player):
     """serve(**env): a service whose sessions are played."""
-    with short_folder() as folder:
+    with ShortFolder() as folder:
         yield lambda **env: serving(folder, **player.stage.environment(), **env)
 
 
@@ -80,11 +80,11 @@ def backups(service):
 
 def fill(service):
     """As somebody might who knows the password."""
-    Made(service, "new", "postgres").sql("CREATE TABLE mine AS SELECT 42 AS precious")
+    made_database(service, "new", "postgres").sql("CREATE TABLE mine AS SELECT 42 AS precious")
 
 
 def is_there(service):
-    return Made(service, "new", "postgres").sql("SELECT precious FROM mine") == [(42,)]
+    return made_database(service, "new", "postgres").sql("SELECT precious FROM mine") == [(42,)]
 
 
 def begin(service, player, job, profile, database):

@@ -2,10 +2,11 @@
 import contextlib
 import json
 import os
+import shutil
 
 import pytest
 from support.api import JOBS
-from support.cluster import Database
+from support.cluster import Database, wait_until
 from support.preflight import Proxy
 from support.service import Service
 from support.trouble import failpoint
@@ -312,6 +313,18 @@ def zone(database):
     return database.sql("SHOW timezone")[0][0]
 
 
+def told(fixes, state="DONE"):
+    """As metadata.mended has them: those of the server are of no database."""
+    return [{**fix, "database": "" if "pg_signal_backend" in fix["statement"] else fix["database"], "state": state}
+            for fix in fixes]
+
+
+def in_log(service, statement):
+    """Lines of the job's log that say that it was carried out."""
+    events = service.good(service.get(f"{JOBS}/move/events", pageSize=1000))["events"]
+    return [e["message"] for e in events if e["kind"] == "MENDED" and statement in e["message"]]
+
+
 def fixes_of(found):
     return [{"database": f["database"], "side": f["side"], "statement": f["fix"]} for f in found.values() if f["mendable"]]
 
@@ -329,7 +342,8 @@ def test_mending(service, mendable):
         assert reason(refused) == "FINDINGS_CHANGED" and statement in refused["error"]["message"], refused
     assert zone(database) == "Asia/Tokyo"
     found, operation = verify(service, "move", {"fixes": fixes})
-    assert operation["metadata"]["mended"] == fixes and "error" not in operation, operation
+    assert operation["metadata"]["mended"] == told(fixes) and "error" not in operation, operation
+    assert all(len(in_log(service, fix["statement"])) == 1 for fix in fixes)
     assert not {"DESTINATION_SETTING", "FOLLOW_FENCE_SIGNAL"} & {check for _, check in found}, found
     assert zone(database) == utc
     assert source.sql(f"SELECT pg_has_role('{MOVER}', 'pg_signal_backend', 'MEMBER')") == [(True,)]
@@ -352,33 +366,123 @@ def test_mending_that_the_server_would_refuse(service, mendable):
     assert "mended" not in operation["metadata"] and zone(database) == "Asia/Tokyo"
 
 
-@pytest.mark.parametrize("point, half", [("mend.before_commit", False), ("mend.between", True)])
-def test_killed_while_mending(servers, tmp_path, point, half):
-    """Nothing was changed, or one side's part of it; what is left is found by the next look, and mended then."""
+@pytest.fixture
+def two(servers, tmp_path):
+    """two(failpoint) starts a service with a job of both databases, neither of which has the source's time zone on the other side;
+    its source's role may give itself what ends sessions."""
     source, dest = servers
-    database = dest.createdb("one")
-    database.sql("ALTER DATABASE one SET timezone = 'Asia/Tokyo'")
+    made = []
 
-    def may_signal():
-        return source.sql(f"SELECT pg_has_role('{MOVER}', 'pg_signal_backend', 'MEMBER')")[0][0]
-
-    with Service(tmp_path / "service", env=failpoint(f"{point}:kill")) as service:
+    def start(point=None, databases=("one", "two")):
+        for name in databases:
+            database = dest.createdb(name)
+            made.append(database)
+            database.sql(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+        service = made_in.enter_context(Service(tmp_path / "service", env=failpoint(point) if point else None))
         service.profile("from", source, user=MOVER)
         service.profile("to", dest)
-        service.create_job("move", "from", "to", ["one"])
-        found, _ = verify(service, "move")
-        assert reason(service.end_of(service.verb("move", "verify", {"fixes": fixes_of(found)}))) == "WORKER_LOST"
-        assert (may_signal(), zone(database)) == (half, "Asia/Tokyo")
+        service.create_job("move", "from", "to", list(databases))
+        return service
+
+    with contextlib.ExitStack() as made_in:
+        yield start
+    source.sql(f"REVOKE pg_signal_backend FROM {MOVER}; GRANT CREATE ON DATABASE one TO {MOVER}")
+    for database in made:
+        database.drop()
+
+
+def may_signal(source):
+    return source.sql(f"SELECT pg_has_role('{MOVER}', 'pg_signal_backend', 'MEMBER')")[0][0]
+
+
+def zones(dest, *names):
+    return [zone(Database(dest, name)) for name in names]
+
+
+SIGNAL = "GRANT pg_signal_backend"
+
+
+def test_what_is_the_servers_is_mended_once(servers, two):
+    """Whichever databases find it; what is a database's is mended in each."""
+    source, dest = servers
+    service = two()
+    found, _ = verify(service, "move")
+    fixes = fixes_of(found)
+    assert sorted(f["statement"].split()[0] for f in fixes) == ["ALTER", "ALTER", "GRANT", "GRANT"], found
+    # Of what belongs to another: a GRANT that gives nothing, and is no error.
+    assert not found["two", "FOLLOW_PUBLISH"]["mendable"]
+    wide = {f["database"]: f["serverWide"] for f in found.values() if f["mendable"] and f["id"] == "FOLLOW_FENCE_SIGNAL"}
+    assert wide == {"one": True, "two": True}
+    found, operation = verify(service, "move", {"fixes": fixes})
+    mended = operation["metadata"]["mended"]
+    (signal,) = [m for m in mended if m["side"] == "source"]
+    assert (signal["database"], signal["state"]) == ("", "DONE"), mended
+    assert sorted(m["database"] for m in mended if m["side"] == "destination") == ["one", "two"], mended
+    assert in_log(service, SIGNAL) == [f"on the source: {signal['statement']}"] and len(in_log(service, "ALTER DATABASE")) == 2
+    assert not {"DESTINATION_SETTING", "FOLLOW_FENCE_SIGNAL"} & {check for _, check in found}, found
+    assert may_signal(source) and "Asia/Tokyo" not in zones(dest, "one", "two")
+    # Asked for by one of the databases, or by none: as good for the other.
+    for database in ("two", ""):
+        source.sql(f"REVOKE pg_signal_backend FROM {MOVER}")
+        assert ("one", "FOLLOW_FENCE_SIGNAL") in verify(service, "move")[0]
+        fix = {"database": database, "side": "source", "statement": signal["statement"]}
+        found, operation = verify(service, "move", {"fixes": [fix]})
+        assert operation["metadata"]["mended"] == told([fix]) and may_signal(source)
+        assert "FOLLOW_FENCE_SIGNAL" not in {check for _, check in found}, found
+
+
+@pytest.mark.parametrize("point, changed", [
+    ("mend.before_commit:kill", []), ("mend.between:kill", ["source"]), ("mend.before_told:kill", ["source", "destination"]),
+    ("mend.between:error", ["source"])])
+def test_cut_off_while_mending(servers, two, point, changed):
+    """What was changed is told in any case, also of whoever was killed behind it; what is left is found by the next look, and
+    mended then."""
+    source, dest = servers
+    source.sql(f"GRANT pg_signal_backend TO {MOVER}; REVOKE CREATE ON DATABASE one FROM {MOVER}")
+    service = two(point, ["one"])
+
+    def stand():
+        may = source.sql(f"SELECT has_database_privilege('{MOVER}', 'one', 'CREATE')")[0][0]
+        return may, zones(dest, "one") != ["Asia/Tokyo"]
+
+    fixes = fixes_of(verify(service, "move")[0])
+    assert sorted(fix["side"] for fix in fixes) == ["destination", "source"] and stand() == (False, False)
+    operation = service.end_of(service.verb("move", "verify", {"fixes": fixes}))
+    assert reason(operation) == ("FAILPOINT" if point.endswith("error") else "WORKER_LOST")
+    assert operation["metadata"]["mended"] == told([fix for fix in fixes if fix["side"] in changed])
+    assert [len(in_log(service, fix["statement"])) for fix in fixes] == [int(fix["side"] in changed) for fix in fixes]
+    assert stand() == ("source" in changed, "destination" in changed)
+    # What is shown is how it is now.
+    left = fixes_of(dict(enumerate(operation["metadata"]["findings"])))
+    assert left == [fix for fix in fixes if fix["side"] not in changed]
+    if left:
         service.stop()
         service.env = None
         service.start()
-        left = fixes_of(verify(service, "move")[0])
-        assert len(left) == (1 if half else 2)
         _, operation = verify(service, "move", {"fixes": left})
-        assert operation["metadata"]["mended"] == left
-        assert may_signal() and zone(database) != "Asia/Tokyo"
-    source.sql(f"REVOKE pg_signal_backend FROM {MOVER}")
-    database.drop()
+        assert operation["metadata"]["mended"] == told(left)
+    assert stand() == (True, True)
+
+
+def test_another_node_goes_on_with_the_mending(servers, two):
+    """The first was lost, with all that its sessions said: what it changed is told by the second, and what it left is done."""
+    source, dest = servers
+    service = two("mend.before_told:sleep=60000")
+    fixes = fixes_of(verify(service, "move")[0])
+    asked = service.verb("move", "verify", {"fixes": fixes})
+    wait_until(lambda: may_signal(source), 40, "the first statement")
+    noted = service.good(service.get(asked["name"]))["metadata"]["mended"]
+    assert {m["state"] for m in noted} == {"UNDER_WAY"}
+    assert sorted(m["database"] for m in noted) == ["", "one", "two"], noted
+    service.kill()
+    service.end_all()
+    shutil.rmtree(os.path.join(service.folder, "sessions"))
+    assert zones(dest, "one", "two") == ["Asia/Tokyo", "Asia/Tokyo"]
+    service.env = None
+    service.start()
+    operation = service.end_of(asked)
+    assert operation["metadata"]["mended"] == [{**m, "state": "DONE"} for m in noted], operation
+    assert "Asia/Tokyo" not in zones(dest, "one", "two") and len(in_log(service, SIGNAL)) == 1
 
 
 def test_mending_from_the_command_line(service, mendable):
@@ -396,6 +500,7 @@ def test_mending_from_the_command_line(service, mendable):
     assert zone(database) == "Asia/Tokyo"
     mended = cli("--fix", "--yes")
     assert mended.code == 0, mended
+    assert "source, the server:" in mended.stdout and "destination, database one:" in mended.stdout
     before, after = mended.stdout.split("Carried out:")
     assert "ALTER DATABASE one SET TimeZone" in before and "DESTINATION_SETTING" not in after
     assert zone(database) != "Asia/Tokyo"

@@ -25,7 +25,7 @@ EXTENSIONS = """SELECT e.extname, e.extversion, n.nspname FROM pg_extension e JO
 # 18 has one for each NOT NULL, whatever it came from.
 # Those of a key for each partition that it leads to are marked by no VALIDATE before 18, and are not looked at: the key's own is.
 CONSTRAINTS = """SELECT contypid::regtype::text || conrelid::regclass::text || ' ' || conname, contype::text || ' validated ' || convalidated::text
- FROM pg_constraint WHERE contype NOT IN ('n', 't') AND (contype <> 'f' OR conparentid = 0) AND connamespace::regnamespace::text !~ '^(pg_|information_schema|pgcrane)'"""
+ FROM pg_constraint WHERE contype NOT IN ('n', 't') AND (contype <> 'f' OR {of_no_other}) AND connamespace::regnamespace::text !~ '^(pg_|information_schema|pgcrane)'"""
 
 DATABASE = """SELECT d.datname, pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datconnlimit,
   ARRAY(SELECT a::text FROM unnest(coalesce(d.datacl, acldefault('d', d.datdba))) a ORDER BY 1)
@@ -43,7 +43,7 @@ EXTENDED = """SELECT s.stxnamespace::regnamespace || '.' || s.stxname, s.stxreli
 
 def globals_of(cluster):
     """What pg_dumpall says of roles: attributes, verifiers of passwords, memberships, settings."""
-    run = subprocess.run([newest_client("pg_dumpall"), "--roles-only", "-h", cluster.folder, "-p", str(cluster.port), "-U", SUPERUSER],
+    run = subprocess.run([newest_client("pg_dumpall"), "--roles-only", "-d", cluster.uri()],
                          capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return sorted(line for line in run.stdout.splitlines() if not NOISE.match(line) and not OWN.match(line))
@@ -51,6 +51,10 @@ def globals_of(cluster):
 
 def named(rows):
     return {row[0]: row[1:] for row in rows}
+
+
+def constraints(database):
+    return named(database.sql(CONSTRAINTS.format(of_no_other="conparentid = 0" if database.cluster.major >= 11 else "true")))
 
 
 def is_empty(database, relation):
@@ -93,8 +97,8 @@ def differences(source, dest):
     source.cluster.sql(f"ALTER DATABASE {quote_ident(source.name)} RESET default_transaction_read_only")
     with printed_alike(source, dest) as printed:
         problems = compare.differences(source.uri, dest.uri, definitions_uri=printed.uri)
-    for what, query in (("constraint", CONSTRAINTS), ("database", DATABASE)):
-        problems += compare.maps_differing(what, named(source.sql(query)), named(dest.sql(query)))
+    problems += compare.maps_differing("constraint", constraints(source), constraints(dest))
+    problems += compare.maps_differing("database", named(source.sql(DATABASE)), named(dest.sql(DATABASE)))
     # A server of another version brings other versions of them: told by the checks.
     at = 1 if source.cluster.major == dest.cluster.major else 2
     problems += compare.maps_differing("extension", *({row[0]: row[at:] for row in side.sql(EXTENSIONS)} for side in (source, dest)))

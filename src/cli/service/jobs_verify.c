@@ -7,6 +7,7 @@
 #include "cli/verbs.h"
 #include "common/clock.h"
 #include "model/estimate.h"
+#include "model/finding.h"
 
 #include <string.h>
 
@@ -103,21 +104,37 @@ static bool ask(Service *service, const char *name, json_t *body, json_t **ret_o
 
 /* ---- Mending ---- */
 
+static bool is_same_fix(const json_t *left, const json_t *right) {
+    const char *database = json_get_string(left, "database", ""), *statement = json_get_string(left, "statement", "");
+    const char *other = json_get_string(right, "statement", "");
+
+    if (strcmp(database, json_get_string(right, "database", "")) != 0 ||
+        strcmp(json_get_string(left, "side", ""), json_get_string(right, "side", "")) != 0)
+        return false;
+    return database[0] == '\0' ? mend_is_same(statement, other) : strcmp(statement, other) == 0;
+}
+
+/* One of the server is none of a database. */
+static json_t *fix_of(const json_t *finding) {
+    bool of_server = json_get_bool(finding, "serverWide", false);
+
+    return json_pack("{s:s, s:s, s:s}", "database", of_server ? "" : json_get_string(finding, "database", ""), "side",
+                     json_get_string(finding, "side", ""), "statement", json_get_string(finding, "fix", ""));
+}
+
 /* [{database, side, statement}], each once. New reference. */
 static json_t *fixes_in(const json_t *findings) {
     json_t *fixes = json_array();
 
     for (size_t at = 0; at < json_array_size(findings); at++) {
         const json_t *finding = json_array_get(findings, at);
-        json_t *fix = json_pack("{s:s, s:s, s:s}", "database", json_get_string(finding, "database", ""), "side",
-                                json_get_string(finding, "side", ""), "statement", json_get_string(finding, "fix", ""));
+        CLEANUP(json_freep) json_t *fix = fix_of(finding);
         bool known = !json_get_bool(finding, "mendable", false);
 
         for (size_t before = 0; before < json_array_size(fixes); before++)
-            known = known || json_equal(json_array_get(fixes, before), fix) != 0;
+            known = known || is_same_fix(json_array_get(fixes, before), fix);
         if (!known)
             (void)json_array_append(fixes, fix);
-        json_decref(fix);
     }
     return fixes;
 }
@@ -126,9 +143,12 @@ static void show_fixes(const Service *service, const json_t *fixes, const char *
     buf_printf(service->out, "%s\n", lead);
     for (size_t at = 0; at < json_array_size(fixes); at++) {
         const json_t *fix = json_array_get(fixes, at);
+        const char *database = json_get_string(fix, "database", "");
+        bool is_open = strcmp(json_get_string(fix, "state", ""), "UNKNOWN") == 0;
 
-        buf_printf(service->out, "  %s, database %s:\n      %s\n", json_get_string(fix, "side", ""),
-                   text_clean(service->arena, json_get_string(fix, "database", "")),
+        buf_printf(service->out, "  %s, %s%s%s:\n      %s\n", json_get_string(fix, "side", ""),
+                   database[0] != '\0' ? "database " : "the server", text_clean(service->arena, database),
+                   is_open ? " (not known whether it was)" : "",
                    text_clean(service->arena, json_get_string(fix, "statement", "")));
     }
     buf_append_char(service->out, '\n');

@@ -1,6 +1,6 @@
 /*
  * Planner statistics for what was moved: the tables with rows of their own, and partitioned roots (which analyses their
- * partitions too).
+ * partitions too), and parents that are empty but for what their children hold, whom nobody else analyses.
  *
  * Nothing is kept in the ledger: statistics again cost less than a line each, and are right at any time.
  */
@@ -62,13 +62,14 @@ static void analyze_finished(void *context, const PoolTask *task) {
     vec_push(analyze->arena, analyze->not_moved, item);
 }
 
-/* Partitioned roots and populated materialized views are not in the plan: they are looked up on the destination, by the
- * archive. */
+/* Partitioned roots, empty parents and populated materialized views are not in the plan: they are looked up on the
+ * destination, by the archive. */
 static bool add_others(const LoadParams *params, DbConn *control, Arena *arena, Analyze *analyze, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
                       " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                      " WHERE (c.relkind = 'p' AND NOT c.relispartition OR c.relkind = 'm' AND c.relispopulated)"
+                      " WHERE (c.relkind = 'p' AND NOT c.relispartition OR c.relkind = 'm' AND c.relispopulated"
+                      "  OR c.relkind = 'r' AND c.relhassubclass AND pg_catalog.pg_relation_size(c.oid) = 0)"
                       " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
     (void)params;

@@ -27,6 +27,7 @@ typedef struct RoleFacts {
     const char *quoted; /* for SQL */
     bool superuser;
     bool managed; /* member of a cloud's stand-in for superusers: it may do what we cannot look up */
+    bool sees_sessions, sees_settings; /* sight.c */
 } RoleFacts;
 
 typedef struct Preflight {
@@ -64,6 +65,17 @@ typedef struct SqlCheck {
     const char *fix;
 } SqlCheck;
 NODISCARD bool check_by_sql(Preflight *p, const SqlCheck *check, Error *err);
+
+/*
+ * What a role may not see is hidden without an error: a check that rests on it ends with one of these, behind what it
+ * found all the same. NOT_PERMITTED, with the GRANT; preflight.c makes a CHECK_IMPOSSIBLE of it. (sight.c)
+ */
+/* pg_stat_activity: since when a transaction runs, what it runs, and what kind of process it is. */
+NODISCARD bool sight_of_sessions(const Preflight *p, DbSide side, Error *err);
+/* pg_settings: those for administrators, such as shared_preload_libraries. */
+NODISCARD bool sight_of_settings(const Preflight *p, DbSide side, Error *err);
+/* SQL for sees_sessions and sees_settings, one column each. */
+const char *sight_sql(Arena *arena, int major);
 
 /* Rows of a result found by the text of a column. It points into the result. */
 typedef struct RowIndex RowIndex;

@@ -20,7 +20,7 @@ bool check_dest_version(Preflight *p, Error *err) {
 }
 
 typedef struct ServerIdentity {
-    const char *system; /* "" when this role may not read it */
+    const char *system;
     const char *started;
     const char *database;
     bool in_recovery;
@@ -28,19 +28,19 @@ typedef struct ServerIdentity {
 
 static bool identity_read(Preflight *p, DbSide side, ServerIdentity *ret_identity, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
-    CLEANUP(db_result_freep) DbResult *control = NULL;
     if (!preflight_query(p, side,
                          "SELECT EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()), d.oid,"
-                         " pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_database d"
+                         " pg_catalog.pg_is_in_recovery(), s.system_identifier"
+                         " FROM pg_catalog.pg_database d, pg_catalog.pg_control_system() s"
                          " WHERE d.datname = pg_catalog.current_database()",
-                         &rows, err))
+                         &rows, err)) {
+        if (err->reason == REASON_NOT_PERMITTED)
+            (void)error_remedy(err, "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO %s;",
+                               (side == DB_SOURCE ? &p->source_role : &p->dest_role)->quoted);
         return false;
-    bool known =
-        preflight_query(p, side, "SELECT s.system_identifier FROM pg_catalog.pg_control_system() s", &control, err);
-    if (!known && db_is_broken(preflight_conn(p, side)))
-        return false;
+    }
     *ret_identity = (ServerIdentity){
-        .system = known ? arena_strdup(p->scratch, db_text(control, 0, 0)) : "",
+        .system = arena_strdup(p->scratch, db_text(rows, 0, 3)),
         .started = arena_strdup(p->scratch, db_text(rows, 0, 0)),
         .database = arena_strdup(p->scratch, db_text(rows, 0, 1)),
         .in_recovery = db_bool(rows, 0, 2),

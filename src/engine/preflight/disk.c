@@ -60,6 +60,7 @@ static bool dest_free_bytes(Preflight *p, int64_t *ret_bytes, Error *err) {
 }
 
 bool check_dest_disk(Preflight *p, Error *err) {
+    static const char df[] = "df -h \"$PGDATA\" # on the destination";
     int64_t source = 0, there = 0, room = 0;
     if (p->input->options->schema_only)
         return true;
@@ -77,7 +78,10 @@ bool check_dest_disk(Preflight *p, Error *err) {
                          "free disk of the destination cannot be looked up from here: %s are needed (1.25 times "
                          "the source)",
                          format_bytes(p->scratch, wanted)),
-            "df -h \"$PGDATA\" # on the destination");
+            p->dest_role.sees_settings
+                ? df
+                : arena_printf(p->scratch, "GRANT pg_monitor TO %s; -- if its server is on this machine; or: %s",
+                               p->dest_role.quoted, df));
     else if (room < wanted)
         finding_add(
             p, CHECK_DESTINATION_DISK, "",

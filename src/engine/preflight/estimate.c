@@ -79,8 +79,12 @@ static bool wal_rate(Preflight *p, double *ret_rate, Error *err) {
                          " pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), c.redo_lsn)"
                          " / GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - c.checkpoint_time), 1) END"
                          " FROM pg_catalog.pg_control_checkpoint() c",
-                         &row, err))
+                         &row, err)) {
+        if (err->reason == REASON_NOT_PERMITTED)
+            (void)error_remedy(err, "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_checkpoint() TO %s;",
+                               p->source_role.quoted);
         return false;
+    }
     *ret_rate = db_double(row, 0, 0);
     return true;
 }

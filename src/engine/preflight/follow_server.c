@@ -244,7 +244,8 @@ bool check_follow_long_transaction(Preflight *p, Error *err) {
     };
     bool there = false;
 
-    return follow_slot_is_there(p, &there, err) && (there || check_by_sql(p, &check, err));
+    return follow_slot_is_there(p, &there, err) &&
+           (there || (check_by_sql(p, &check, err) && sight_of_sessions(p, DB_SOURCE, err)));
 }
 
 /* --- Versions ----------------------------------------------------------------------------------------------------- */

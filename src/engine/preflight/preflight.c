@@ -25,13 +25,14 @@ static const CheckFunc check_functions[CHECK_MAX_] = {
 
 static bool role_facts_read(Preflight *p, DbSide side, RoleFacts *ret_facts, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
-    if (!preflight_query(p, side,
-                         "SELECT current_user, pg_catalog.quote_ident(current_user), r.rolsuper,"
-                         " EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname IN ('rds_superuser',"
-                         " 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin', 'neon_superuser')"
-                         " AND pg_catalog.pg_has_role(g.oid, 'MEMBER') AND NOT r.rolsuper)"
-                         " FROM pg_catalog.pg_roles r WHERE r.rolname = current_user",
-                         &rows, err))
+    const char *sql = arena_printf(p->scratch,
+                                   "SELECT current_user, pg_catalog.quote_ident(current_user), r.rolsuper,"
+                                   " EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname IN ('rds_superuser',"
+                                   " 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin', 'neon_superuser')"
+                                   " AND pg_catalog.pg_has_role(g.oid, 'MEMBER') AND NOT r.rolsuper), %s"
+                                   " FROM pg_catalog.pg_roles r WHERE r.rolname = current_user",
+                                   sight_sql(p->scratch, db_major(preflight_conn(p, side))));
+    if (!preflight_query(p, side, sql, &rows, err))
         return false;
     if (db_rows(rows) != 1)
         return error_set(err, REASON_SQL_FAILED, "%s: the current role is not in pg_roles", db_side_name(side));
@@ -40,6 +41,8 @@ static bool role_facts_read(Preflight *p, DbSide side, RoleFacts *ret_facts, Err
         .quoted = arena_strdup(p->arena, db_text(rows, 0, 1)),
         .superuser = db_bool(rows, 0, 2),
         .managed = db_bool(rows, 0, 3),
+        .sees_sessions = db_bool(rows, 0, 4),
+        .sees_settings = db_bool(rows, 0, 5),
     };
     return true;
 }

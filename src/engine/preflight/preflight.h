@@ -39,11 +39,24 @@ typedef struct Mend {
 } Mend;
 typedef VEC(Mend) MendVec;
 
+/* What has become of one side's statements. */
+typedef enum MendState { MEND_NOT, MEND_DONE, MEND_UNKNOWN } MendState;
+typedef struct MendOutcome {
+    MendState source, dest;
+} MendOutcome;
+
+typedef struct MendOrder {
+    const MendVec *mends;
+    /* Called before the first COMMIT, with UNKNOWN for each side that there are statements for, and in the end with
+     * what has become of them, also when that is a failure: whoever hears nothing of it in between has to look. */
+    bool (*tell)(void *context, const MendOutcome *outcome, Error *err);
+    void *context;
+} MendOrder;
+
 /* Runs exactly these statements, or none: each has to be the fix of a mendable one of `findings`, found just now;
  * else FINDINGS_CHANGED. One transaction per side. Both are committed behind the last statement of either: only when
- * the second COMMIT fails is one side mended and the other not, which harms nothing. Both connections are to be opened
- * anew behind it: settings of a database are of new sessions. */
-NODISCARD bool preflight_mend(const PreflightInput *input, const FindingVec *findings, const MendVec *mends,
+ * the second COMMIT fails is one side mended and the other not, which harms nothing. */
+NODISCARD bool preflight_mend(const PreflightInput *input, const FindingVec *findings, const MendOrder *order,
                               Error *err);
 
 /* A statement that lists what a user has in a database: (key, kind, DROP's word or "", name), where two databases have

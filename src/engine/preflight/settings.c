@@ -112,7 +112,7 @@ static bool report_preload(Preflight *p, const PreloadCheck *check, const char *
     return true;
 }
 
-/* A role that may not see the setting sees no row: then nothing is known, and nothing is said. */
+/* A role that may not see the setting sees no row. */
 static bool check_preload(Preflight *p, const PreloadCheck *check, Error *err) {
     CLEANUP(db_result_freep) DbResult *needed = NULL;
     CLEANUP(db_result_freep) DbResult *visible = NULL;
@@ -127,8 +127,10 @@ static bool check_preload(Preflight *p, const PreloadCheck *check, Error *err) {
                          &visible, err) ||
         !preflight_query(p, DB_DEST, SQL_PRELOADED, &loaded, err))
         return false;
+    if (db_rows(visible) != 1)
+        return sight_of_settings(p, DB_DEST, err);
     const RowIndex *index = row_index_new(p->scratch, loaded, 0);
-    for (int row = 0; row < db_rows(needed) && db_rows(visible) == 1; row++)
+    for (int row = 0; row < db_rows(needed); row++)
         if (row_index_find(index, db_text(needed, row, 0)) < 0 &&
             !report_preload(p, check, db_text(needed, row, 0), db_text(visible, 0, 0), err))
             return false;

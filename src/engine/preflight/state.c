@@ -22,7 +22,7 @@ bool check_source_locked(Preflight *p, Error *err) {
         .message = "process {4} of {5} has locked table {3} for {6}: reading its definition waits for that",
         .fix = "SELECT pg_terminate_backend({4}); -- or wait for it",
     };
-    return check_by_sql(p, &check, err);
+    return check_by_sql(p, &check, err) && sight_of_sessions(p, DB_SOURCE, err);
 }
 
 /* Of any database. The snapshot of the copy, and later the slot, hold back what vacuum may freeze. 1.6 of the 2.1
@@ -57,7 +57,7 @@ bool check_follow_wraparound_vacuum(Preflight *p, Error *err) {
         .message = "{2} is running: the table cannot be published until it is through",
         .fix = "wait for it: SELECT * FROM pg_stat_progress_vacuum WHERE pid = {1};",
     };
-    return check_by_sql(p, &check, err);
+    return check_by_sql(p, &check, err) && sight_of_sessions(p, DB_SOURCE, err);
 }
 
 /* Versions of a database's own rules are recorded from 15 on. */
@@ -165,7 +165,8 @@ bool check_unpopulated_view(Preflight *p, Error *err) {
     return check_by_sql(p, &check, err);
 }
 
-/* Hidden from all but superusers, the server's owner and the user itself. */
+/* Hidden from all but superusers, and whom they are for: the user itself where it may use the server, of one for PUBLIC
+ * the server's owner. */
 bool check_user_mapping(Preflight *p, Error *err) {
     static const SqlCheck check = {
         .check = CHECK_SOURCE_USER_MAPPING,
@@ -174,7 +175,10 @@ bool check_user_mapping(Preflight *p, Error *err) {
         .sql = "SELECT pg_catalog.quote_ident(u.srvname),"
                " CASE u.umuser WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(u.usename) END,"
                " pg_catalog.quote_ident(current_user) FROM pg_catalog.pg_user_mappings u"
-               " WHERE u.umoptions IS NULL AND u.usename <> current_user"
+               " JOIN pg_catalog.pg_foreign_server s ON s.oid = u.srvid WHERE u.umoptions IS NULL"
+               " AND NOT CASE WHEN u.umuser = 0 THEN pg_catalog.pg_has_role(s.srvowner, 'USAGE')"
+               "  ELSE u.usename = current_user AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE')"
+               "   OR pg_catalog.has_server_privilege(s.oid, 'USAGE')) END"
                " AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) ORDER BY 1, 2",
         .object = "user mapping for {2} on server {1}",
         .message = "role {3} may not see the options of the user mapping for {2} on server {1}: it arrives without"

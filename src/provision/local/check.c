@@ -183,30 +183,53 @@ static bool refuse(const Check *check, const char *remedy, Error *err) {
     return error_remedy(err, "%s", remedy);
 }
 
+/* Which there are to choose from, where this one is none of them. */
+static bool remedy_version(Local *local, const char *other, const char **ret_remedy, Error *err) {
+    const char *list = "";
+
+    if (!programs_list(local, MAJOR_LEAST, &list, err))
+        return false;
+    if (list[0] != '\0')
+        *ret_remedy = arena_printf(local->arena,
+                                   "ask for a major version that is installed here: %s (databaseVersionName, or"
+                                   " --pg-version)%s%s",
+                                   list, other[0] != '\0' ? "; or: " : "", other);
+    else if (other[0] != '\0')
+        *ret_remedy = other;
+    else
+        *ret_remedy = arena_printf(local->arena, "install one of at least %d: apt-get install postgresql", MAJOR_LEAST);
+    return true;
+}
+
+/* Whether its programs are here, and what the server says to the flags. */
+static bool check_version(Check *check, Local *local, const char **remedy, Error *err) {
+    int major = local->spec->major;
+    Error missing;
+
+    if (major < MAJOR_LEAST) {
+        problem(check, "PostgreSQL %d is too old to be made here: at least %d", major, MAJOR_LEAST);
+        return remedy_version(local, "", remedy, err);
+    }
+    if (programs_find(local, major, &missing))
+        return flags_check(local, &check->problems, err);
+    *err = missing;
+    if (missing.reason != REASON_PROVISION_REFUSED)
+        return false;
+    problem(check, "%s", missing.message);
+    return remedy_version(local, arena_strdup(local->arena, missing.remedy), remedy, err);
+}
+
 bool check_spec(Local *local, Error *err) {
     Check check = {.local = local};
     const char *remedy = "mend what is listed, and ask again";
-    Error missing;
 
-    if (local->spec->major < MAJOR_LEAST)
-        problem(&check, "PostgreSQL %d is not made any more: at least %d", local->spec->major, MAJOR_LEAST);
     check_unchanged(&check);
     check_place(&check);
     check_size(&check);
     check_locale(&check);
     check_networks(&check);
     check_password(&check);
-    if (programs_find(local, local->spec->major, &missing)) {
-        if (!flags_check(local, &check.problems, err))
-            return false;
-    } else if (missing.reason != REASON_PROVISION_REFUSED) {
-        *err = missing;
-        return false;
-    } else {
-        problem(&check, "%s", missing.message);
-        remedy = missing.remedy;
-    }
-    return check.problems.len == 0 || refuse(&check, remedy, err);
+    return check_version(&check, local, &remedy, err) && (check.problems.len == 0 || refuse(&check, remedy, err));
 }
 
 bool local_check(ProvisionCall *call, const ProvisionSpec *spec, Error *err) {

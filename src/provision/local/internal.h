@@ -78,6 +78,8 @@ bool place_exists(const char *path);
 
 /* ---- programs.c ---- */
 NODISCARD bool programs_find(Local *local, int major, Error *err);
+/* "13, 15, 18": those from `least` on that are here, whole; "" = none. */
+NODISCARD bool programs_list(Local *local, int least, const char **ret_list, Error *err);
 /* Of the instance that is there. */
 NODISCARD bool programs_known(Local *local, Error *err);
 const char *programs_path(const Local *local, const char *name);

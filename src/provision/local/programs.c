@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { VERSION_OUTPUT_MAX = 4096 };
+enum { VERSION_OUTPUT_MAX = 4096, MAJOR_MOST = 19 /* that is known */ };
 
 static const char *const needed[] = {"initdb", "pg_ctl", "postgres", "pg_controldata", "pg_basebackup"};
 
@@ -103,6 +103,20 @@ bool programs_find(Local *local, int major, Error *err) {
         if (!try_list(local, lists[at], major, &missing, err))
             return false;
     return local->bindir != NULL || fail_missing(major, &missing, err);
+}
+
+bool programs_list(Local *local, int least, const char **ret_list, Error *err) {
+    const char *list = "";
+
+    for (int major = least; major <= MAJOR_MOST; major++) {
+        if (programs_find(local, major, err))
+            list = arena_printf(local->arena, "%s%s%d", list, list[0] != '\0' ? ", " : "", major);
+        else if (err->reason != REASON_PROVISION_REFUSED)
+            return false;
+    }
+    local->bindir = NULL;
+    *ret_list = list;
+    return true;
 }
 
 bool programs_known(Local *local, Error *err) {

@@ -50,8 +50,20 @@ static void test_mends(void **state UNUSED) {
     assert_false(finding_has_safe_mend(&drops));
 }
 
+static void test_mends_of_the_server(void **state UNUSED) {
+    const Finding server = {.id = "ROLE_MISSING"}, database = {.id = "SOURCE_TABLE_PRIVILEGE"}, other = {.id = "x"};
+
+    assert_true(finding_mends_server(&server));
+    assert_false(finding_mends_server(&database));
+    assert_false(finding_mends_server(&other));
+    assert_true(mend_is_same("CREATE ROLE a LOGIN; -- or --no-acl", "CREATE ROLE a LOGIN;"));
+    assert_false(mend_is_same("CREATE ROLE a LOGIN;", "CREATE ROLE a;"));
+    assert_false(mend_is_same("CREATE ROLE \"a;b\";", "CREATE ROLE \"a;c\";"));
+    assert_true(mend_is_same("CREATE ROLE \"a;\"\"b\"; -- x", "CREATE ROLE \"a;\"\"b\""));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_sum),
-                                       cmocka_unit_test(test_mends)};
+                                       cmocka_unit_test(test_mends), cmocka_unit_test(test_mends_of_the_server)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,44 +1,52 @@
-"""Services that make servers, and what they made."""
+"""Servers that the service makes, and databases in them as tests look at any other."""
 import contextlib
 import os
-import shutil
 import signal
+import subprocess
 import tempfile
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import psycopg
 
 from support.api import JOBS, LOCATION, PROFILES
-from support.cluster import base_folder, wait_until
+from support.cluster import SUPERUSER, Cluster, Database, base_folder, newest_client, wait_until
 from support.service import Service
 
 INSTANCES = LOCATION + "/instances"
 PASSWORD = "of the new server"
 
 
-class Made:
-    """A database of a server that the service made, as tests look at databases."""
+class MadeServer(Cluster):
+    """An instance of a service, which starts and stops it: asked for at each use where it is."""
 
-    def __init__(self, service, instance, name):
-        self.service, self.instance, self.name = service, instance, name
-
-    @property
-    def cluster(self):
-        return SimpleNamespace(major=int(self.service.instance(self.instance)["databaseVersion"].split("_")[1]))
+    def __init__(self, service, instance):  # pylint: disable=super-init-not-called
+        self.service, self.instance, self.next_name, self.process = service, instance, 0, service.process
 
     @property
-    def uri(self):
+    def name(self):
+        return self.instance
+
+    @property
+    def major(self):
+        return int(self.service.instance(self.instance)["databaseVersion"].split("_")[1])
+
+    def connect(self, db="postgres", user=SUPERUSER, **options):
+        options.setdefault("autocommit", True)
+        return psycopg.connect(self.uri(db, user), connect_timeout=10, application_name="harness", **options)
+
+    def uri(self, db="postgres", user=SUPERUSER, password=PASSWORD):
         at = self.service.instance(self.instance)
-        return f"postgresql://{at['username']}:{quote(PASSWORD)}@{at['host']}:{at['port']}/{self.name}"
+        return f"postgresql://{user}:{quote(password)}@{at['host']}:{at['port']}/{quote(db, safe='')}"
 
-    def connect(self):
-        return psycopg.connect(self.uri, autocommit=True)
+    def dump_schema(self, db="postgres", extra=()):
+        run = subprocess.run([newest_client("pg_dump"), "--schema-only", *extra, "-d", self.uri(db)], capture_output=True,
+                             text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
 
-    def sql(self, text, *params):
-        with self.connect() as connection:
-            cursor = connection.execute(text, params or None)
-            return cursor.fetchall() if cursor.description else []
+
+def made_database(service, instance, name):
+    return Database(MadeServer(service, instance), name)
 
 
 class Makers(Service):
@@ -51,14 +59,20 @@ class Makers(Service):
         return super().request(method, path, body, headers, **query)
 
     def make(self, name, timeout=60, **settings):
-        operation = self.ask_to_make(name, **settings)
-        made = self.end_of(operation, timeout)
-        assert "error" not in made, (made, self.log()[-3000:])
-        return made["response"]
+        return self.made(self.ask_to_make(name, **settings), timeout)
+
+    def made(self, operation, timeout=60):
+        """The profile, when its server is there."""
+        over = self.end_of(operation, timeout)
+        assert "error" not in over, (over, self.log()[-3000:])
+        return over["response"]
 
     def ask_to_make(self, name, **settings):
         settings = {"databaseVersionName": "POSTGRES_15", "rootPassword": PASSWORD, "tier": "db-custom-1-1024", **settings}
-        return self.good(self.post(PROFILES, {"cloudsql": {"settings": settings}}, connectionProfileId=name))
+        return self.ask_for(name, {"cloudsql": {"settings": settings}})
+
+    def ask_for(self, name, profile):
+        return self.good(self.post(PROFILES, profile, connectionProfileId=name))
 
     def instance(self, name):
         return self.good(self.get(f"{INSTANCES}/{name}"))
@@ -95,7 +109,11 @@ class Makers(Service):
             raise AssertionError(f"{error}\n{stand}\n{self.log()[-6000:]}") from None
 
     def drop_all(self):
-        """In the end nothing of the instances is left."""
+        """In the end nothing of the jobs and instances is left."""
+        if self.process.poll() is not None:
+            self.start()
+        for job in self.good(self.get(JOBS)).get("migrationJobs", []):
+            self.end_of(self.good(self.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
         for item in self.good(self.get(INSTANCES)).get("instances", []):
             name = item["name"].rsplit("/", 1)[1]
             if self.get(f"{PROFILES}/{name}").status == 200:
@@ -109,13 +127,12 @@ def children_of(pid):
         return [int(word) for word in file.read().split()]
 
 
-@contextlib.contextmanager
-def short_folder():
-    """Short, as the paths of sockets are to be, and open to whom the servers run as."""
-    path = tempfile.mkdtemp(prefix="pgc-", dir=base_folder())
-    os.chmod(path, 0o755)
-    yield path
-    shutil.rmtree(path)
+class ShortFolder(tempfile.TemporaryDirectory):
+    """As the paths of sockets are to be, and open to whom the servers run as."""
+
+    def __init__(self):
+        super().__init__(prefix="pgc-", dir=base_folder())
+        os.chmod(self.name, 0o755)
 
 
 @contextlib.contextmanager
@@ -123,8 +140,4 @@ def serving(folder, **env):
     """In the end nothing that it made is left."""
     with Makers(os.path.join(folder, "state"), env=env) as running:
         yield running
-        if running.process.poll() is not None:
-            running.start()
-        for job in running.good(running.get(JOBS)).get("migrationJobs", []):
-            running.end_of(running.good(running.delete(f"{JOBS}/{job['name'].rsplit('/', 1)[1]}", force=True)))
         running.drop_all()
