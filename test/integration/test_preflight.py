@@ -382,6 +382,16 @@ def test_roles(more_roles, low_roles, source_db, dest_db, preflight):
     assert of(preflight(source_db, dest_db, "--exclude-table", "public.t"), "ROLE_MISSING") == []
 
 
+def test_owner_of_public(low_roles, source_db, dest_db, preflight):
+    """Before 15 the bootstrap superuser owns it everywhere; from 15 on, pg_dump tells that it does."""
+    writer = dest_db.uri_as(WRITER)
+    assert of(preflight(source_db, writer), "ROLE_NOT_MEMBER") == []
+    source_db.sql("ALTER SCHEMA public OWNER TO postgres")
+    [found] = of(preflight(source_db, writer), "ROLE_NOT_MEMBER")
+    assert found["object"] == "role postgres" and "owns schema public" in found["message"]
+    assert of(preflight(source_db, writer, "--no-owner"), "ROLE_NOT_MEMBER") == of(preflight(source_db, dest_db), "ROLE_NOT_MEMBER") == []
+
+
 def test_tablespaces(source, dest, low_roles, preflight):
     name = "pf_space"
     for cluster in (source, dest):

@@ -3,7 +3,8 @@
 
 /*
  * pg_shdepend knows all of them but the bootstrap superuser (oid 10), which is pinned and so recorded nowhere: what it
- * owns is asked for by kind. With filters one row per relation (parameter 1), else one per role.
+ * owns is asked for by kind. With filters one row per relation (parameter 1), else one per role. Before 15 it owns the
+ * schema public of any database, which pg_dump tells where another owner is usual: of 15 and later (parameter 2).
  * Columns: schema, relation, role, quoted, may log in, owns, is granted, is named otherwise, objects, an example.
  */
 #define SQL_IS_OURS(catalog, name)                                                                                     \
@@ -42,7 +43,7 @@
     SQL_BOOTSTRAP_OWNS("pg_proc", "f", "pro", "true")                                                                  \
     SQL_BOOTSTRAP_OWNS("pg_type", "t", "typ", "t.typtype IN ('d', 'e', 'r')")                                          \
     SQL_OF_BOOTSTRAP("pg_namespace", "n")                                                                              \
-    " WHERE n.nspowner = 10 AND n.nspname <> 'public'"                                                                 \
+    " WHERE n.nspowner = 10 AND (n.nspname <> 'public' OR $2::bool)"                                                   \
     " AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER("pg_namespace", "n")                                                \
         SQL_OF_BOOTSTRAP("pg_default_acl", "d") " WHERE d.defaclrole = 10"
 
@@ -173,9 +174,9 @@ bool check_roles(Preflight *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *dest = NULL;
     if (p->input->options->data_only)
         return true;
-    const char *const params[] = {p->filtered ? "true" : "false"};
+    const char *const params[] = {p->filtered ? "true" : "false", db_major(p->input->dest) >= 15 ? "true" : "false"};
     const char *membership = db_major(p->input->dest) >= 16 ? "SET" : "MEMBER";
-    if (!roles_are_made(p, &made, err) || !db_query(p->input->source, roles_used_sql, 1, params, &used, err) ||
+    if (!roles_are_made(p, &made, err) || !db_query(p->input->source, roles_used_sql, 2, params, &used, err) ||
         !preflight_query(
             p, DB_DEST,
             /* Before 16 whoever may make roles may give any but a superuser's. */
