@@ -36,10 +36,23 @@ static json_t *texts_of(const json_t *object, const TextRow *rows, size_t count)
     return copy;
 }
 
+/* Names in quotes may hold any word. */
+static const char *find_outside_names(const char *text, const char *word) {
+    bool in_name = false;
+
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '"')
+            in_name = !in_name;
+        else if (!in_name && strncmp(at, word, strlen(word)) == 0)
+            return at;
+    }
+    return NULL;
+}
+
 /* Settings of an application's own, such as app.key, may be secrets of it: ALTER ... SET name TO value. */
 static void strike_value(json_t *item, const char *key) {
-    const char *text = json_get_string(item, key, ""), *set = strstr(text, " SET "),
-               *to = set == NULL ? NULL : strstr(set, " TO ");
+    const char *text = json_get_string(item, key, ""), *set = find_outside_names(text, " SET "),
+               *to = set == NULL ? NULL : find_outside_names(set, " TO ");
 
     if (to == NULL || memchr(set, '.', (size_t)(to - set)) == NULL)
         return;

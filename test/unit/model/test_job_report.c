@@ -46,7 +46,7 @@ static json_t *merged(json_t *before, const char *text, int64_t run, bool is_ane
     " \"not_moved\": [{\"kind\": \"PUBLICATION\", \"object\": \"p\", \"reason\": \"no\", \"sql\": \"CREATE "           \
     "PUBLICATION"                                                                                                      \
     " p;\"}, {\"kind\": \"database setting\", \"object\": \"ALTER DATABASE d SET app.key TO 'geheim'\", \"reason\":"   \
-    " \"no\", \"sql\": \"ALTER DATABASE d SET app.key TO 'geheim';\"}]}}"
+    " \"no\", \"sql\": \"ALTER ROLE \\\"x SET y TO z\\\" IN DATABASE d SET app.key TO 'geheim';\"}]}}"
 
 static double seconds_of(const json_t *report, size_t phase) {
     return json_get_real(json_array_get(json_get_array(report, "phases"), phase), "seconds", -1);
@@ -104,6 +104,7 @@ static void test_no_values_of_settings(void **state UNUSED) {
     json_print(report, 0, &text);
     assert_null(strstr(text.data, "geheim"));
     assert_non_null(strstr(text.data, "ALTER DATABASE d SET app.key TO '...'"));
+    assert_non_null(strstr(text.data, "x SET y TO z\\\" IN DATABASE d SET app.key TO '...'"));
     assert_non_null(strstr(text.data, "CREATE PUBLICATION p;"));
 }
 
