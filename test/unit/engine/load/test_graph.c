@@ -475,7 +475,7 @@ static void test_many_tables(void **state) {
 #ifdef SLOW_BUILD
     assert_true(seconds < 15);
 #else
-    assert_true(seconds < 1);
+    assert_true(seconds < 4); /* 0.7 s to 1.3 s; with a square in it, minutes */
 #endif
 }
 
