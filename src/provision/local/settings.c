@@ -60,7 +60,7 @@ static const Setting fixed[] = {
  * Nothing that protects from a crash is given up: fsync off leaves the disk idle while the processors load, and the way
  * out waits for all of it at once; backend_flush_after has it written beside the load. Full pages cost nothing where
  * tables and indexes write no WAL, and without them a backend that is killed (out of memory) while it writes a page of
- * 8 kB may leave half of it, since the system copies 4 kB at a time. doc/design/destinations.md has the figures.
+ * 8 kB may leave half of it, since the system copies 4 kB at a time. bench/README.md has the figures.
  */
 static const struct {
     const char *name, *load, *otherwise;
