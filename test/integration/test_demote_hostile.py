@@ -145,6 +145,8 @@ def test_another_name(tmp_path, servers, dest):  # noqa: F811
     one.demote().done()
     dest.sql("ALTER DATABASE shop RENAME TO fresh")
     assert "had before" in two.demote().failed("CONFLICT")["message"]
+    mine = one.prepare().failed("CONFLICT")  # another one is to be made in its place: the lines would go
+    assert "is called fresh now" in mine["message"] and 'ALTER DATABASE "fresh" RENAME TO "shop"' in mine["remedy"]
     two.release().done()
     one.release().done()
     dest.sql("ALTER DATABASE fresh RENAME TO shop")
@@ -170,7 +172,33 @@ def test_walsenders(guard, dest):  # noqa: F811
     assert image(dest) == before
 
 
+def test_it_guards_postgres(guard, dest):  # noqa: F811
+    """The database that the journal is in: its own guard is not taken for a server that is read-only."""
+    before = image(dest)
+    guard.databases = ["postgres"]
+    killed(guard.demote(kill("demote.committed")))
+    guard.demote().done()
+    assert is_guarded(dest, "postgres")
+    guard.release().done()
+    assert image(dest) == before
+
+
 # --- by grants ---
+
+
+def test_walsenders_of_others(mig, dest):  # noqa: F811
+    """Whoever may not see what they do ends them all the same."""
+    dest.sql("ALTER ROLE app REPLICATION")
+    sender = subprocess.Popen([newest_client("psql"), "-qXAt", f"host={dest.folder} port={dest.port} user=app dbname=shop replication=database"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: dest.sql("SELECT 1 FROM pg_stat_replication"), what="the walsender")
+        mig.demote().done()
+        assert "terminat" in sender.communicate("SELECT 1;\n", timeout=10)[1]
+        mig.release().done()
+    finally:
+        sender.kill()
+        dest.sql("ALTER ROLE app NOREPLICATION")
 
 
 def as_role(guard, role):
@@ -308,7 +336,7 @@ def test_grants_that_do_not(mig, dest, declared):  # noqa: F811
     assert grants_of(dest, SHOP) == before and "" in before
 
 
-@pytest.mark.parametrize("value", ["on", "off"])
+@pytest.mark.parametrize("value", ["on", "off", "true"])
 def test_read_only_that_arrives(guard, dest, declared, value):  # noqa: F811
     """The guard's own stands until the release; then the source's does. A guard that the source is under does not come along."""
     declared.sql(f"ALTER DATABASE shop SET default_transaction_read_only = {value}; ALTER DATABASE shop SET work_mem = '9MB'")
@@ -319,7 +347,7 @@ def test_read_only_that_arrives(guard, dest, declared, value):  # noqa: F811
     assert is_guarded(dest, SHOP) and "work_mem=9MB" in setting(dest, SHOP)[1]
     refused_login(dest, SHOP)
     run = guard.release().done()
-    assert any("read-only by default" in text for text in events(run)) == (value == "on")
+    assert any("read-only by default" in text for text in events(run)) == (value != "off")
     limit, settings = setting(dest, SHOP)
     assert limit == 7 and f"default_transaction_read_only={value}" in settings and not any("pgcrane" in s for s in settings)
 

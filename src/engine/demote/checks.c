@@ -51,7 +51,8 @@ static void add(const Check *check, DemoteFinding id, const char *object, const 
 
 #define SERVER_SQL                                                                                                     \
     "SELECT pg_catalog.quote_ident(current_user),"                                                                     \
-    " (SELECT s.reset_val = 'on' FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'),"       \
+    " (SELECT s.reset_val = 'on' AND pg_catalog.current_setting('pgcrane.guard', true) IS NULL"                        \
+    "  FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'),"                                 \
     " pg_catalog.current_setting('synchronous_standby_names'),"                                                        \
     " (SELECT pg_catalog.string_agg(DISTINCT coalesce(w.application_name, '?'), ', ')"                                 \
     "  FROM pg_catalog.pg_stat_replication w),"                                                                        \

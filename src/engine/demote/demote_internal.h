@@ -80,6 +80,8 @@ NODISCARD bool journal_read(DbConn *conn, Arena *arena, const char *job, const c
 NODISCARD bool journal_add(DbConn *conn, const DemoteLine *line, Error *err);
 NODISCARD bool journal_mark_undone(DbConn *conn, const char *job, const char *database, Error *err);
 NODISCARD bool journal_forget_database(DbConn *conn, const char *job, const char *database, Error *err);
+/* What the database with that oid is called now. *ret_name: NULL = it was dropped. */
+NODISCARD bool journal_new_name(DbConn *conn, Arena *arena, const char *oid, const char **ret_name, Error *err);
 /* Is a database guarded, for whatever job, that had another name then? *ret_job: its name, NULL = none. */
 NODISCARD bool journal_other_name(DbConn *conn, Arena *arena, const char *oid, const char *name, const char **ret_job,
                                   Error *err);

@@ -17,17 +17,19 @@
  *
  *   behind the line                the database is not there: a release forgets the line, a guard leaves it
  *   behind CREATE DATABASE         it is there, with limit 0: it is what the line is about. Another limit: somebody
- * else made it, with what he wanted: it is guarded as any other that is there behind the guard               lines with
- * its oid, the first with the limit of the earlier line
+ *                                  else made it, with what he wanted: guarded as any other that is there
+ *   behind the guard               lines with its oid, the first with the limit of the earlier line
  *
  * Lines with another oid are about a database that was dropped since: what it was like is nobody's concern, and what
- * has its name now is guarded as it is.
+ * has its name now is guarded as it is. Or about one that was renamed: then nothing is guarded before it has its name
+ * back, since these lines are all that can hand it back.
  *
  * Between our look at a database and our change of it somebody may change it as well: that is lost with the guard. It
  * is a moment of the same transaction, and the server has no lock that would close it to everybody who may.
  */
 #include "common/failpoint.h"
 #include "engine/demote/demote_internal.h"
+#include "pg/quote.h"
 
 #include <string.h>
 
@@ -63,20 +65,52 @@ bool demote_begin(DbConn *conn, const DemoteJob *job, bool *ret_new, Error *err)
     return error_wrap(err, "beginning to guard the destination");
 }
 
-/* Whoever guards has begun: it is gone when the job was released since. */
-static bool begin_guarding(DbConn *conn, Error *err) {
+/* Whoever guards has begun: the job is gone from the journal when it was released since. To begin once more would guard
+ * what nobody hands back. */
+static bool begin_guarding(DbConn *conn, const DemoteJob *job, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
     bool exists = false;
 
     if (!demote_transaction(conn, false, &exists, err))
         return false;
-    return exists ||
-           error_set(err, REASON_CONFLICT, "the journal of guards is gone: the destination was handed back meanwhile");
+    if (exists && !db_query(conn, "SELECT 1 FROM " DEMOTE_SCHEMA ".job WHERE id = $1", 1,
+                            (const char *const[]){job->id}, &row, err)) {
+        db_rollback(conn);
+        return error_wrap(err, "reading the journal of guards");
+    }
+    if (exists && db_rows(row) > 0)
+        return true;
+    if (exists)
+        db_rollback(conn);
+    error_set(err, REASON_CONFLICT, "the journal of guards has no such job: the destination was handed back meanwhile");
+    err->retryable = false;
+    return false;
 }
 
 static bool refuse_other_job(const DemoteLine *line, Error *err) {
     error_set(err, REASON_CONFLICT, "database %s is guarded for another job, %s", line->database, line->job_name);
     err->retryable = false;
     return error_remedy(err, "promote or delete that job first, or take the database out of this one");
+}
+
+/* What the lines say that it was like before is all that can give it back. */
+static bool refuse_renamed(DbConn *conn, Arena *arena, const DemoteLineVec *lines, Error *err) {
+    for (size_t i = 0; i < lines->len; i++) {
+        const DemoteLine *line = &lines->items[i];
+        const char *name = NULL;
+
+        if (line->oid == NULL || line->undone)
+            continue;
+        if (!journal_new_name(conn, arena, line->oid, &name, err))
+            return false;
+        if (name == NULL)
+            continue;
+        error_set(err, REASON_CONFLICT, "database %s, which is guarded, is called %s now", line->database, name);
+        err->retryable = false;
+        return error_remedy(err, "ALTER DATABASE %s RENAME TO %s; -- on the destination; or take it out of the job",
+                            sql_ident(arena, name), sql_ident(arena, line->database));
+    }
+    return true;
 }
 
 /* ---- One that is yet to be made ---- */
@@ -89,7 +123,8 @@ static bool forget_stale(DbConn *conn, Arena *arena, const DemoteJob *job, const
         return false;
     if (lines.len > 0 && strcmp(lines.items[0].job, job->id) != 0)
         return refuse_other_job(&lines.items[0], err);
-    return lines.len == 0 || journal_forget_database(conn, job->id, database, err);
+    return refuse_renamed(conn, arena, &lines, err) &&
+           (lines.len == 0 || journal_forget_database(conn, job->id, database, err));
 }
 
 static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit,
@@ -109,7 +144,7 @@ static bool add_intent(DbConn *conn, Arena *arena, const DemoteJob *job, const c
 }
 
 bool demote_intend(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, int64_t limit, Error *err) {
-    if (!begin_guarding(conn, err))
+    if (!begin_guarding(conn, job, err))
         return false;
     if (add_intent(conn, arena, job, database, limit, err) && db_exec(conn, "COMMIT", err) &&
         failpoint("demote.intended", err))
@@ -168,7 +203,7 @@ static bool look_at_lines(Guarding *guarding, Error *err) {
     }
     if (guarding->is_guarded)
         return true;
-    return refuse_other_name(guarding, err) &&
+    return refuse_other_name(guarding, err) && refuse_renamed(guarding->conn, guarding->arena, &lines, err) &&
            (lines.len == 0 || journal_forget_database(guarding->conn, guarding->job->id, database, err));
 }
 
@@ -231,7 +266,7 @@ static bool close_database(Guarding *guarding, const char *database, Error *err)
 bool demote_guard(DbConn *conn, Arena *arena, const DemoteJob *job, const char *database, StringVec *left, Error *err) {
     Guarding guarding = {.conn = conn, .arena = arena, .job = job, .left = left};
 
-    if (!begin_guarding(conn, err))
+    if (!begin_guarding(conn, job, err))
         return false;
     if (!close_database(&guarding, database, err) || !db_exec(conn, "COMMIT", err) ||
         !failpoint("demote.committed", err)) {

@@ -87,6 +87,7 @@ bool journal_exists(DbConn *conn, bool *ret_exists, Error *err) {
     error_set(err, REASON_CONFLICT,
               "schema " DEMOTE_SCHEMA " in database " DEMOTE_DATABASE " is not ours: role %s owns it, or a part of it",
               db_text(row, 0, 1));
+    err->retryable = false;
     return error_remedy(err, "guard with that role, or see what it is for: \\dt+ " DEMOTE_SCHEMA ".*");
 }
 
@@ -202,6 +203,15 @@ bool journal_forget_database(DbConn *conn, const char *job, const char *database
     return db_query(conn, "DELETE FROM " DEMOTE_SCHEMA ".change WHERE job = $1 AND database = $2", 2,
                     (const char *const[]){job, database}, NULL, err) ||
            error_wrap(err, "forgetting that database %s was guarded", database);
+}
+
+bool journal_new_name(DbConn *conn, Arena *arena, const char *oid, const char **ret_name, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(conn, "SELECT datname FROM pg_catalog.pg_database WHERE oid = $1::oid", 1, &oid, &row, err))
+        return error_wrap(err, "looking for a database that was guarded");
+    *ret_name = db_rows(row) == 0 ? NULL : arena_strdup(arena, db_text(row, 0, 0));
+    return true;
 }
 
 bool journal_other_name(DbConn *conn, Arena *arena, const char *oid, const char *name, const char **ret_job,

@@ -62,15 +62,23 @@ static bool give_back_grants(const Release *release, const DemoteState *state, c
 }
 
 /* As it was, or as the source has it: whoever logs in should know. */
-static void note_read_only(const Release *release, const DemoteState *state, const DemoteLine *line) {
-    if (line->change != CHANGE_READ_ONLY || line->before == NULL || strcmp(line->before, "on") != 0)
-        return;
+static bool note_read_only(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (line->change != CHANGE_READ_ONLY || line->before == NULL)
+        return true;
+    /* The catalogue has it as it was typed: on, true, 1. */
+    if (!db_query(release->conn, "SELECT $1::boolean", 1, &line->before, &row, err))
+        return error_wrap(err, "looking whether database %s is read-only", state->name);
+    if (!db_bool(row, 0, 0))
+        return true;
     vec_push(release->arena, release->notes,
              arena_printf(release->arena,
                           "database %s is read-only by default behind its guard, as it was before or as the source"
                           " is; before anybody writes to it: BEGIN READ WRITE; ALTER DATABASE %s RESET"
                           " default_transaction_read_only; COMMIT",
                           state->name, sql_ident(release->arena, state->name)));
+    return true;
 }
 
 static bool set_back(const Release *release, const DemoteState *state, const DemoteLine *line, Error *err) {
@@ -80,8 +88,7 @@ static bool set_back(const Release *release, const DemoteState *state, const Dem
         return give_back_grants(release, state, line, err);
     switch (demote_verdict(line->before, line->after, now)) {
     case VERDICT_AS_BEFORE:
-        note_read_only(release, state, line);
-        return true;
+        return note_read_only(release, state, line, err);
     case VERDICT_FOREIGN:
         note_foreign(release, state, line);
         return true;
@@ -95,8 +102,7 @@ static bool set_back(const Release *release, const DemoteState *state, const Dem
                          demote_change_text(line->change), state->name, shown(release->arena, line->before));
     if (!db_exec(release->conn, sql, err))
         return error_wrap(err, "%s", sql);
-    note_read_only(release, state, line);
-    return true;
+    return note_read_only(release, state, line, err);
 }
 
 /* Lines of one database, as the journal has them now. */

@@ -27,7 +27,7 @@
     " WHERE me.rolname = current_user AND a.usesysid IS NOT NULL AND a.datid = $1::oid AND a.pid <> "                  \
     "pg_catalog.pg_backend_pid()"                                                                                      \
     " AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender')"                               \
-    " AND a.pid NOT IN (SELECT w.pid FROM pg_catalog.pg_stat_replication w WHERE w.state IS DISTINCT FROM 'startup')"  \
+    " AND a.pid NOT IN (SELECT w.pid FROM pg_catalog.pg_stat_replication w WHERE w.state <> 'startup')"                \
     " AND ($2::timestamptz IS NULL OR a.backend_start <= $2::timestamptz)"                                             \
     " AND NOT (a.usename = session_user AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ') = 1)"
 #define LOGINS_SQL                                                                                                     \
