@@ -158,9 +158,13 @@ static bool is_missing(DbConn *conn, const char *name, bool local, bool *ret_mis
     return true;
 }
 
+/* Before 11 not even a superuser lists a folder outside of the data folder. */
 static bool may_look(DbConn *conn, bool *ret_may, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
+    *ret_may = false;
+    if (db_version(conn) < 110000)
+        return true;
     if (!db_query(conn,
                   "SELECT r.rolsuper AND pg_catalog.current_setting('dynamic_library_path') = '$libdir'"
                   " FROM pg_catalog.pg_roles r WHERE r.rolname = current_user",

@@ -140,8 +140,11 @@ static bool lock_table(Again *again, const PlanTable *table, bool *ret_same, Err
     return *ret_same || unlock_table(again, err);
 }
 
-/* TRUNCATE where it can be had; tables that others refer to by a foreign key refuse it in replica role, too. */
-static bool truncate_or_delete(DbConn *dest, const PlanTable *table, Error *err) {
+/* TRUNCATE where it can be had; tables that others refer to by a foreign key refuse it in replica role, too. Without
+ * where the transaction that empties a table must not fill it (plan_spares_wal()). */
+static bool truncate_or_delete(DbConn *dest, const PlanTable *table, bool no_truncate, Error *err) {
+    if (no_truncate)
+        return db_execf(dest, err, "DELETE FROM ONLY %s", table->quoted);
     if (!db_exec(dest, "SAVEPOINT emptying", err))
         return false;
     if (db_execf(dest, err, "TRUNCATE ONLY %s", table->quoted))
@@ -156,7 +159,8 @@ static bool empty_table(const Again *again, const PlanTable *table, StringVec *r
 
     return db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) &&
            finish_not_valid_aside(dest, again->arena, table->quoted, ret_back, err) &&
-           truncate_or_delete(dest, table, err) && db_exec(dest, "SET LOCAL lock_timeout = 0", err);
+           truncate_or_delete(dest, table, again->run->load.no_freeze, err) &&
+           db_exec(dest, "SET LOCAL lock_timeout = 0", err);
 }
 
 static bool pump(Again *again, const PlanTable *table, Error *err) {

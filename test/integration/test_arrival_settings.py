@@ -138,7 +138,7 @@ def test_what_an_owner_took_from_itself(servers, pgcrane):
             cluster.sql("CREATE ROLE taker LOGIN CREATEDB")
         one.sql("CREATE TABLE t (id int PRIMARY KEY); ALTER DATABASE taken OWNER TO taker; ALTER TABLE t OWNER TO taker; ALTER SCHEMA public OWNER TO taker;"
                 "REVOKE TEMPORARY, CONNECT ON DATABASE taken FROM taker")
-        for user, left in (("postgres", []), ("taker", ['REVOKE CONNECT ON DATABASE taken FROM taker;'])):
+        for user, left in (("postgres", []), ("taker", ['REVOKE TEMPORARY ON DATABASE taken FROM taker;', 'REVOKE CONNECT ON DATABASE taken FROM taker;'])):
             other = dest.createdb("taken", "OWNER taker")
             report = assert_done(pgcrane("migrate", one.uri, other.uri if user == "postgres" else other.uri_as(user), "--yes", "--json"))
             assert [item["sql"] for item in report["not_moved"]] == left, report
@@ -172,3 +172,11 @@ def test_no_value_of_a_private_setting_is_logged(servers, pgcrane):
         assert "auto_explain.key" in run.findings["ROLE_SETTING"]["message"], run
         assert 'refused: ALTER ROLE "private" SET "auto_explain.key"' in logs(pgcrane), run
     assert SECRET not in logs(pgcrane) + run.stderr + str(run.messages)
+
+
+def test_to_10(own_cluster, pgcrane):
+    """Where not even a superuser may look which libraries there are, nobody looks."""
+    source, dest = (own_cluster(name, major=10).createdb() for name in ("src10", "dst10"))
+    source.sql(f"ALTER DATABASE {quote_ident(source.name)} SET session_preload_libraries = plpgsql")
+    assert_done(pgcrane("migrate", source.uri, dest.uri, "--yes", "--json"))
+    assert dest.sql("SHOW session_preload_libraries") == [("plpgsql",)]

@@ -33,11 +33,13 @@ POINTS = {
     "sequences.before": (1,),
     "acl.before": (1,),
     "database.before": (1,),
+    "database.before_commit": (1,),
     "finish.before_drop": (1,),
     "finish.before_commit": (1,),
 }
-# Reached only when changes are followed: tests of their own (test_seam_rules, test_copy_again, test_promote).
-OF_FOLLOWING = ("seam.", "again.", "close.", "abort.", "ddl.", "large_objects.before_mend_commit")
+# Reached only when changes are followed, or a destination is guarded: tests of their own (test_seam_rules, test_copy_again, test_promote,
+# test_demote).
+OF_FOLLOWING = ("seam.", "again.", "close.", "abort.", "ddl.", "demote.", "large_objects.before_mend_commit")
 IN_RESTART = "restart.after_drop"  # reached by --restart only
 # Where a load is made.
 LOAD = ("engine/ledger", "engine/snapshot", "engine/plan", "engine/schema", "engine/load", "engine/finish", "worker")

@@ -141,14 +141,18 @@ static bool copy_settings(const LoadParams *params, DbConn *source, DbConn *dest
 static bool ask_superuser(DbConn *dest, bool *ret_superuser, Error *err) {
     CLEANUP(db_result_freep) DbResult *us = NULL;
 
-    if (!db_query(dest, "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user", 0, NULL, &us,
-                  err))
+    /* Login and role: the next connection is let in for what the login may. */
+    if (!db_query(dest,
+                  "SELECT pg_catalog.bool_and(r.rolsuper) FROM pg_catalog.pg_roles r"
+                  " WHERE r.rolname IN (session_user, current_user)",
+                  0, NULL, &us, err))
         return error_wrap(err, "asking the destination who we are");
     *ret_superuser = db_rows(us) == 1 && db_bool(us, 0, 0);
     return true;
 }
 
-/* Without CONNECT of the owner our own role, which may be it, would not get in any more. */
+/* Our own role, which may be the owner, needs them to the end: CONNECT to come in again, CREATE for what the stream
+ * brings and for the checks of the next run. */
 static bool revoke_from_owner(DbConn *source, DbConn *dest, NotMovedVec *not_moved, Arena *arena, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     bool superuser = false;
@@ -158,7 +162,7 @@ static bool revoke_from_owner(DbConn *source, DbConn *dest, NotMovedVec *not_mov
     if (!db_query(source, arena_printf(arena, OWNER_SQL, sql_literal(arena, db_name(dest))), 0, NULL, &rows, err))
         return error_wrap(err, "reading what the database's owner may do");
     for (int i = 0; i < db_rows(rows); i++)
-        if (db_bool(rows, i, 1) && !superuser)
+        if (!superuser)
             add_not_moved(arena, not_moved, db_text(rows, i, 0),
                           "pgcrane's own role may need it: to be run when the migration is done");
         else if (!run_statement(dest, db_text(rows, i, 0), not_moved, arena, err))
@@ -230,7 +234,9 @@ bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Er
     if (!db_query(dest,
                   "SELECT 1 FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = 0 AND s.setdatabase ="
                   " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
-                  " AND 'default_transaction_read_only=on' = ANY (s.setconfig)"
+                  " AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS c"
+                  "  WHERE pg_catalog.strpos(c, 'default_transaction_read_only=') = 1"
+                  "  AND pg_catalog.split_part(c, '=', 2)::boolean)"
                   /* a guard's own (engine/demote), which goes with the guard */
                   " AND NOT EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS c"
                   "  WHERE pg_catalog.strpos(c, 'pgcrane.guard=') = 1)",
