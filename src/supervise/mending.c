@@ -47,20 +47,21 @@ static void set_state(json_t *entry, const char *state) {
 
 /* ---- The plan ---- */
 
-/* One of the server may be named without a database. */
-static bool is_fix_of(const json_t *fix, const json_t *shown) {
+/* One of the server may be named without a database. tried: only what its trial has not refused. */
+static bool is_fix_of(const json_t *fix, const json_t *shown, bool tried) {
     bool of_server = is_text(fix, "database", "") && json_get_bool(shown, "serverWide", false);
 
-    if (!json_get_bool(shown, "mendable", false) || !is_text(fix, "side", text_of(shown, "side")))
+    if ((tried && !json_get_bool(shown, "mendable", false)) || !is_text(fix, "side", text_of(shown, "side")))
         return false;
     return of_server ? mend_is_same(text_of(fix, "statement"), text_of(shown, "fix"))
                      : is_text(fix, "database", text_of(shown, "database")) &&
                            is_text(fix, "statement", text_of(shown, "fix"));
 }
 
+/* What was noted is agreed to: a trial that fails just now does not make it one that is done. */
 static const json_t *find_shown(const Verify *verify, const json_t *fix) {
     for (size_t at = 0; at < json_array_size(verify->shown); at++)
-        if (is_fix_of(fix, json_array_get(verify->shown, at)))
+        if (is_fix_of(fix, json_array_get(verify->shown, at), verify->noted == NULL))
             return json_array_get(verify->shown, at);
     return NULL;
 }

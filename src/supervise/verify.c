@@ -21,12 +21,16 @@ const json_t *verify_fixes(const Errands *errands) {
     return json_array_size(fixes) > 0 ? fixes : NULL;
 }
 
-void verify_fail(Verify *verify, const Error *why) {
-    verify->no_more = true;
+static void note_failure(Verify *verify, const Error *why) {
     if (verify->failed)
         return;
     verify->failed = true;
     verify->why = *why;
+}
+
+void verify_fail(Verify *verify, const Error *why) {
+    verify->no_more = true;
+    note_failure(verify, why);
 }
 
 /* ---- What is found ---- */
@@ -48,7 +52,7 @@ bool verify_collect(Verify *verify, const char *database, const SeatPicture *pic
     estimate_from_json(json_get_object(json_get_object(picture->said, "findings"), "estimate"), &estimate);
     estimate_add(&verify->estimate, &estimate);
     if (verify_has_failed(picture))
-        verify_fail(verify, &picture->error);
+        note_failure(verify, &picture->error); /* the others are looked at all the same */
     return true;
 }
 
@@ -67,11 +71,11 @@ static bool start(Verify *verify, const char *database, const json_t *mends, Err
     const Record object = {.api = api};
     Errands *errands = verify->errands;
 
-    verify->busy++;
-    verify->all_over = false;
     errands->mends = mends;
     bool ok = errand_start(errands, database[0] != '\0' ? &object : NULL, database, err);
     errands->mends = NULL;
+    verify->busy += ok;
+    verify->all_over = verify->all_over && !ok; /* one that cannot be started is not waited for */
     return ok;
 }
 
@@ -214,14 +218,34 @@ static void verify_fini(Verify *verify) {
     json_freep(&verify->plan);
 }
 
-/* Whatever goes wrong behind the beginning of a mending: what was changed until then is told. */
+/* Does a session live that changes something? */
+static bool note_living(Verify *verify, const char *database, Error *err) {
+    static const VerifyStage stages[] = {VERIFY_MEND_SERVER, VERIFY_MEND};
+
+    for (size_t at = 0; at < COUNT_OF(stages); at++) {
+        SeatPicture picture = {0};
+        bool ok = verify_peek(verify, stages[at], database, &picture, err);
+
+        verify->lives = verify->lives || (ok && errand_is_begun(&picture) && !errand_is_over(&picture));
+        seat_picture_fini(&picture);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+/* Whatever goes wrong behind the beginning of a mending: what was changed until then is told, when all have ended. */
 static bool look_at_begun(Verify *verify, const SeatPicture *instance, Error *err) {
     if (look_at_all(verify, instance, err))
         return true;
     if (is_of_the_store(err) || (verify->noted == NULL && verify->plan == NULL))
         return false;
-    verify_fail(verify, err);
-    verify->all_over = true;
+    Error why = *err;
+    verify_fail(verify, &why);
+    verify->lives = false;
+    if (!verify_each(verify, instance, note_living, &why))
+        verify->lives = false; /* nobody can tell: what came of them is not known */
+    verify->all_over = !verify->lives;
     return true;
 }
 

@@ -20,6 +20,7 @@ typedef struct Verify {
     int busy, at_once;
     bool all_over;
     bool no_more; /* none is begun any more: something went wrong */
+    bool lives;   /* one that changes something, of whatever stage */
     /* what was found */
     json_t *details, *shown;
     size_t errors;

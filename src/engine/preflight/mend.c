@@ -24,8 +24,9 @@ static bool is_found(const FindingVec *findings, const Mend *mend) {
     for (size_t i = 0; i < findings->len; i++) {
         const Finding *finding = &findings->items[i];
 
-        if (finding->mendable && strcmp(finding->side, mend->side) == 0 && strcmp(finding->fix, mend->statement) == 0)
-            return true;
+        if (finding_has_safe_mend(finding) && strcmp(finding->side, mend->side) == 0 &&
+            strcmp(finding->fix, mend->statement) == 0)
+            return true; /* also when its trial has failed: then the server says why */
     }
     return false;
 }
@@ -47,9 +48,9 @@ static bool do_one(DbConn *conn, const char *statement, Error *err) {
             error_set(err, REASON_NOT_PERMITTED, "the server warns that it did not do all of it"));
 }
 
-/* A right that another session is changing is not waited for long. */
+/* A right that another session is changing is not waited for long, and a standby that is away not at all. */
 static bool run_side(DbConn *conn, const char *side, const MendVec *mends, Error *err) {
-    if (!db_exec(conn, "BEGIN READ WRITE; SET LOCAL lock_timeout = '5s'", err))
+    if (!db_exec(conn, "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '5s'", err))
         return false;
     for (size_t i = 0; i < mends->len; i++) {
         if (strcmp(mends->items[i].side, side) != 0)
