@@ -293,6 +293,8 @@ def test_certificate_is_followed_by_another(local):
     assert "its certificate ends on" in told["trouble"] and logs_in(local, spec, told) and logs_in(local, spec, old)
     assert local.tend(spec).good() == told, "asked again, nothing is done"
     change_journal(local, spec["id"], lambda steps: steps["certificate"].update(end_us=int((time.time() + 59 * 86400) * 1e6)))
+    assert local.tend(spec).good()["endpoint"] == told["endpoint"], "both were told today only"
+    change_journal(local, spec["id"], lambda steps: steps["authorities"].update(told_us=int((time.time() - 31 * 86400) * 1e6)))
     for step in ("exchanged", "reloaded"):
         assert local.tend(spec, point("renew", step)).code == -9
         assert logs_in(local, spec, told), "before and behind the exchange"
@@ -378,13 +380,27 @@ def test_no_room_for_a_backup(local):
         told = local.tend(spec).good()
         assert told["state"] == "RUNNING" and told["trouble"].count("MB free on the disk") == 2, "the standby and the backup"
         assert backups(local, spec) == []
+        assert local.sql(told, spec, "SELECT slot_name FROM pg_replication_slots") == [], "it would keep WAL, on such a disk"
         local.remove(spec["id"]).good()
     finally:
         subprocess.run(["umount", place], check=True)
 
 
+def test_a_promote_restarts_nothing(local):
+    """The application's sessions are in it, and those of other databases: what waits for a restart goes on waiting."""
+    spec = local.made()
+    status = local.describe(spec["id"])
+    started = local.sql(status, spec, "SELECT pg_postmaster_start_time()")
+    local.sql(status, spec, "ALTER SYSTEM SET max_locks_per_transaction = 100")
+    larger = {**spec, "memory_mb": 256}  # as when the machine has got more
+    local.run("promote", spec["id"], larger).good()
+    assert local.sql(status, spec, "SELECT pg_postmaster_start_time()") == started
+    assert ("shared_buffers",) in local.sql(status, spec, "SELECT name FROM pg_settings WHERE pending_restart")
+    local.remove_whole(spec["id"])
+
+
 @pytest.mark.turns(6)
-@pytest.mark.parametrize("step", ["place", "slot", "conf", "copy", "include", "made"])
+@pytest.mark.parametrize("step", ["place", "room", "slot", "conf", "copy", "include", "made"])
 def test_standby(local, step):
     """Made once, whatever a killed attempt has left; follows; comes back by itself, also when it was away too long; goes when it
     is not wanted."""

@@ -73,7 +73,8 @@ static void put_settings(const Local *local, ProvisionMode mode, Buf *text) {
     put_flags(local, text);
     put_all(local, text, "fixed", &fixed);
     put_place(local, text);
-    put_all(local, text, provision_mode_name(mode), &of_mode);
+    /* MIGRATING and PRIMARY are one text: a promote changes nothing of it. */
+    put_all(local, text, mode == PROVISION_LOAD ? "while it is loaded" : "otherwise than while it is loaded", &of_mode);
 }
 
 static void put_hba(const Local *local, Buf *text) {

@@ -95,6 +95,8 @@ NODISCARD bool server_stop(const Local *local, const Server *server, const char 
 NODISCARD bool server_restart(const Local *local, const Server *server, Error *err);
 /* One that runs reads its settings and certificates again. */
 NODISCARD bool server_reload(const Local *local, const Server *server, Error *err);
+/* Is there room for one on the disk? */
+NODISCARD bool server_check_room(const Local *local, Error *err);
 /* A whole copy of the primary's data, with the WAL that it needs; slot: for a standby, with settings to follow by it;
  * NULL = none. Dies with us. */
 NODISCARD bool server_copy(const Local *local, const char *path, const char *slot, Error *err);

@@ -264,6 +264,20 @@ static bool reload(Local *local, bool *ret_restart, Error *err) {
            db_exec(conn, "SELECT pg_catalog.pg_reload_conf()", err) && has_reloaded(local, since, ret_restart, err);
 }
 
+/* Its applications do not lose their sessions by a promote: what a restart is needed for waits for the next one. */
+static bool restart_for_settings(Local *local, Error *err) {
+    const json_t *noted = provision_journal_get(local->journal, "mode");
+    bool promotes = local->spec->mode == PROVISION_PRIMARY &&
+                    strcmp(json_get_string(noted, "name", ""), provision_mode_name(PROVISION_PRIMARY)) != 0;
+
+    if (promotes) {
+        local_tell(local, "instance %s: some settings wait for a restart", local->id);
+        return true;
+    }
+    local_tell(local, "instance %s: restarted, for settings that need it", local->id);
+    return server_restart(local, &local->primary, err);
+}
+
 /* Left alone when it runs with these already. */
 bool mode_settle(Local *local, Error *err) {
     const char *hash = NULL;
@@ -278,9 +292,7 @@ bool mode_settle(Local *local, Error *err) {
     } else if (strcmp(applied, hash) != 0) {
         if (!reload(local, &restart, err) || !failpoint("provision.settle.reload", err))
             return false;
-        if (restart)
-            local_tell(local, "instance %s: restarted, for settings that need it", local->id);
-        if (restart && !server_restart(local, &local->primary, err))
+        if (restart && !restart_for_settings(local, err))
             return false;
     }
     return note_applied(local, hash, err) && note_mode(local, err) &&

@@ -9,7 +9,8 @@
  *                   is both from then on, one behind the other; and the status' trouble says until when clients have
  *                   to take it
  *   less than 60    tls and tls.next are exchanged, by one step of the file system; the servers are told to read them,
- *                   and the old one is removed
+ *                   and the old one is removed. Not before both were told for 30 days, if there is time: the service
+ * may have been away, or the clock far ahead for a moment
  *
  * Behind which of these a process or the machine may go down; the next tend() finds:
  *
@@ -17,8 +18,8 @@
  *   tls.next                 whole; what is told is completed
  *   both are told            nothing is done twice
  *   exchanged                a certificate with years left, and a tls.next: servers that run are told to read (again,
- * or at last), and it is removed. One that starts meanwhile reads the new one the end, as noted        is struck out
- * before the exchange, and asked for anew
+ *                            or at last), and it is removed. One that starts meanwhile reads the new one
+ *   the end, as noted        is struck out before the exchange, and asked for anew
  */
 #include "common/clock.h"
 #include "common/failpoint.h"
@@ -37,8 +38,8 @@ enum { DATE_MAX = 4096, PEM_MAX = 64 * 1024 };
 
 #define DAY_US (24 * 3600 * USEC_PER_SEC)
 
-static const int64_t next_us = 365 * DAY_US, exchange_us = 60 * DAY_US;
-static const char noted_step[] = "certificate", next_name[] = "tls.next";
+static const int64_t next_us = 365 * DAY_US, exchange_us = 60 * DAY_US, told_least_us = 30 * DAY_US;
+static const char noted_step[] = "certificate", told_step[] = "authorities", next_name[] = "tls.next";
 
 /* ---- When it ends ---- */
 
@@ -104,7 +105,17 @@ static bool make_next(const Local *local, const char *next, Error *err) {
         if (!tls_make_named(local, next_name, err) || !failpoint("provision.renew.made", err))
             return false;
     }
-    return tell_both(local, next, err) && failpoint("provision.renew.told", err);
+    if (!tell_both(local, next, err) || !failpoint("provision.renew.told", err))
+        return false;
+    return provision_journal_get(local->journal, told_step) != NULL ||
+           provision_journal_note(local->journal, told_step, json_pack("{s:I}", "told_us", (json_int_t)clock_wall_us()),
+                                  err);
+}
+
+static bool is_due(const Local *local, int64_t left_us) {
+    int64_t told_us = json_get_int(provision_journal_get(local->journal, told_step), "told_us", 0);
+
+    return left_us < told_least_us || (left_us < exchange_us && clock_wall_us() - told_us >= told_least_us);
 }
 
 /* ---- The change ---- */
@@ -113,7 +124,8 @@ static bool exchange(Local *local, Error *err) {
     CLEANUP(fd_close) int folder = open(local->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     local_tell(local, "instance %s: its certificate is exchanged", local->id);
-    if (!provision_journal_strike(local->journal, noted_step, err))
+    if (!provision_journal_strike(local->journal, noted_step, err) ||
+        !provision_journal_strike(local->journal, told_step, err))
         return false;
     if (folder < 0 || renameat2(folder, "tls", folder, next_name, RENAME_EXCHANGE) != 0 || fsync(folder) != 0)
         return error_errno(err, REASON_SYSTEM, "cannot exchange %s and %s/%s", local->tls, local->folder, next_name);
@@ -137,7 +149,7 @@ bool tls_renew(Local *local, const char **ret_notice, Error *err) {
         return !place_exists(next) || take_effect(local, next, err);
     if (!make_next(local, next, err))
         return false;
-    if (end_us - now_us < exchange_us)
+    if (is_due(local, end_us - now_us))
         return exchange(local, err) && take_effect(local, next, err);
     *ret_notice = arena_printf(local->arena,
                                "its certificate ends on %s, and another one takes its place on %s: clients that check "

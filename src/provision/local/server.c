@@ -224,7 +224,7 @@ bool server_reload(const Local *local, const Server *server, Error *err) {
 }
 
 /* A disk that is full takes the server down: what is copied leaves some room for it. */
-static bool check_room(const Local *local, Error *err) {
+bool server_check_room(const Local *local, Error *err) {
     int64_t room_mb = settings_machine(local->folder).disk_mb, bytes = 0;
 
     if (!tree_size(local->primary.data, &bytes, err))
@@ -261,7 +261,7 @@ bool server_copy(const Local *local, const char *path, const char *slot, Error *
                                 slot,
                                 NULL};
 
-    return check_room(local, err) && local_run_tied(local, argv, 0, err);
+    return server_check_room(local, err) && local_run_tied(local, argv, 0, err);
 }
 
 /* ---- Its end, whatever state it is in ---- */

@@ -83,6 +83,17 @@ static bool empty_place(Local *local, Error *err) {
            place_make_owned(local, local->standby.run, err);
 }
 
+/* Before there is a slot, which keeps WAL; one that an earlier try has left goes. */
+static bool find_room(Local *local, Error *err) {
+    Error why;
+
+    if (server_check_room(local, err))
+        return true;
+    if (!drop_slot(local, &why))
+        local_tell(local, "instance %s: the standby's slot stays: %s", local->id, why.message);
+    return false;
+}
+
 static bool copy(Local *local, Error *err) {
     local_tell(local, "instance %s: the standby is copied", local->id);
     return server_copy(local, local->standby.data, SLOT, err);
@@ -98,8 +109,9 @@ static bool finish(Local *local, Error *err) {
     return note_made(local, true, err);
 }
 
-static const LocalStep steps[] = {{"place", empty_place}, {"slot", make_slot},  {"conf", conf_write_standby},
-                                  {"copy", copy},         {"include", include}, {"made", finish}};
+static const LocalStep steps[] = {
+    {"place", empty_place}, {"room", find_room},  {"slot", make_slot}, {"conf", conf_write_standby},
+    {"copy", copy},         {"include", include}, {"made", finish}};
 
 bool standby_keep(Local *local, Error *err) {
     bool lost = false;
