@@ -114,7 +114,17 @@ bool operation_delete(StoreTx *tx, const char *name, Error *err) {
     return store_delete(tx, name, operation.resource.version, err);
 }
 
-bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key, json_t *value, Error *err) {
+static json_t *metadata_of(const Record *operation) {
+    return json_object_get(operation->api, "metadata");
+}
+
+static json_t *run_of(const Record *operation) {
+    return operation->run;
+}
+
+/* Of one that is not over. */
+static bool set_member(StoreTx *tx, Arena *arena, const char *name, json_t *(*where)(const Record *), const char *key,
+                       json_t *value, Error *err) {
     CLEANUP(record_fini) Record operation = {0};
     bool open = false;
 
@@ -122,20 +132,16 @@ bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key
         return false;
     if (!open)
         return true;
-    (void)json_object_set(json_object_get(operation.api, "metadata"), key, value);
+    (void)json_object_set(where(&operation), key, value);
     return record_save(tx, arena, &operation, err);
 }
 
-bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *members, Error *err) {
-    CLEANUP(record_fini) Record operation = {0};
-    bool open = false;
+bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key, json_t *value, Error *err) {
+    return set_member(tx, arena, name, metadata_of, key, value, err);
+}
 
-    if (!load_open(tx, name, &operation, &open, err))
-        return false;
-    if (!open)
-        return true;
-    (void)json_object_set(operation.run, apart_key, members);
-    return record_save(tx, arena, &operation, err);
+bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *members, Error *err) {
+    return set_member(tx, arena, name, run_of, apart_key, members, err);
 }
 
 bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {

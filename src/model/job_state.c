@@ -75,7 +75,7 @@ const JobTransition job_transitions[] = {
     {S(RUNNING),     P(FULL_DUMP),           E(DUMP_DONE),      is_continuous,  S(RUNNING),     P(CDC),                 A(NOTHING),      "the copy is whole; changes are applied"},
     {S(RUNNING),     P(FULL_DUMP),           E(DUMP_DONE),      NULL,           S(COMPLETED),   P(NONE),                A(TIDY_SOURCE),  "the copy is whole"},
 
-    /* a server that the service made, filled without durability */
+    /* a server that the service made, filled in load mode */
     {S(STARTING),    P(NONE),                 E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},
     {S(STARTING),    P(NONE),                 E(DEST_LOST),      NULL,           S(FAILED),      P(NONE),                A(NOTHING),      "the server that is filled went down again and again"},
     {S(RESTARTING),  P(NONE),                 E(DEST_LOST),      may_retry,      S(RESTARTING),  P(NONE),                A(SPAWN_ANEW),   "the server that is filled went down: it is made anew, and so is the copy"},

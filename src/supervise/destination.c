@@ -312,7 +312,7 @@ static bool meet_failure(Look *look, Error *err) {
 }
 
 static void to_damage(const Look *look, Error *ret_error) {
-    error_set(ret_error, REASON_PROVISION_DAMAGED, "%s went down while it was filled without durability",
+    error_set(ret_error, REASON_PROVISION_DAMAGED, "%s went down while it was filled, and is not recovered",
               look->instance.resource.name);
 }
 

@@ -1,6 +1,6 @@
 /*
- * A server that the service made is filled in load mode: nothing is safe on its disk, and a crash costs all that is in
- * it (provision/provider.h). Everything behind this step relies on what was committed.
+ * A server that the service made is filled in load mode: should it go down in it, all that is in it is given up
+ * (provision/provider.h). Everything behind this step relies on what was committed.
  *
  * NOTES
  * The copy is whole, and is said to be (LOADED, waits). The service takes the server out of load mode when all

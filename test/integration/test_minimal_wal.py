@@ -4,7 +4,7 @@ import pytest
 
 from support import compare
 from support.cluster import wait_until
-from support.migration import assert_done, assert_nothing_left, killed_by_failpoint
+from support.migration import assert_done, assert_nothing_left, ends_equal, killed_by_failpoint
 
 pytestmark = pytest.mark.turns(4)
 
@@ -59,18 +59,12 @@ def test_it_crashes(point, pair, pgcrane):
 
 
 def test_it_crashes_under_a_run(pair, pgcrane):
-    """The run goes on by itself, or says how to go on; then the same command."""
     source, dest = pair
     running = pgcrane.popen("migrate", source.uri, dest.uri, *FLAGS, env={"PGCRANE_FAILPOINT": "copy.after_copy:sleep=1500"})
     wait_until(lambda: dest.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%%big%%'"), what="the copy")
     dest.cluster.kill9()
     dest.cluster.start()
-    out, err = running.communicate(timeout=180)
-    if running.returncode != 0:
-        assert running.returncode in (2, 69), out + err
-        assert_done(pgcrane("migrate", source.uri, dest.uri, *FLAGS))
-    compare.assert_equal(source.uri, dest.uri)
-    assert_nothing_left(pgcrane, source, dest)
+    ends_equal(pgcrane, running, source, dest, *FLAGS)
 
 
 def test_before_13(own_cluster, pgcrane):

@@ -13,7 +13,7 @@ import pytest
 from support import compare
 from support.cluster import SUPERUSER, wait_until
 from support.migration import (FLAGS, OURS, Writers, assert_done, assert_fails, assert_nothing_left, assert_one_moment,
-                               chunks_done, data_file, failure_of, finding, findings_of, follow, has_ledger, killed_by_failpoint,
+                               chunks_done, data_file, ends_equal, failure_of, finding, findings_of, follow, has_ledger, killed_by_failpoint,
                                migrate_equal, sessions)
 from support.tcp_proxy import Proxy
 from support.trouble import Writer, assert_promoted, make
@@ -416,12 +416,7 @@ def test_server_restarted(side, mode, own_pair, pgcrane):
     running = pgcrane.popen("migrate", source.uri, dest.uri, *FLAGS, env=failpoint("copy.before_chunk:sleep=60"))
     wait_until(lambda: len(chunks_done(dest)[0]) >= 4, what="some ranges to be copied")
     own_pair[side].cluster.restart(mode)
-    out, err = running.communicate(timeout=180)
-    if running.returncode != 0:
-        assert running.returncode in (2, 69), out + err
-        assert_done(pgcrane("migrate", source.uri, dest.uri, *FLAGS))
-    compare.assert_equal(source.uri, dest.uri)
-    assert_nothing_left(pgcrane, source, dest)
+    ends_equal(pgcrane, running, source, dest, *FLAGS)
 
 
 def test_destination_crash_between_runs(own_pair, pgcrane):

@@ -104,7 +104,7 @@ const char *const instances_about[] = {
     "Servers that the service makes, on the machine that it runs on, as destinations of migrations: real PostgreSQL "
     "clusters, started again with the service, watched over, and backed up once they are the application's. Each comes "
     "with a connection profile of the same id, which a job names as its destination. While it is filled it may be in "
-    "load mode, which is fast because nothing is safe: should it go down then, it is made anew and filled again. It is "
+    "load mode, in which next to no WAL is written: should it go down then, it is made anew and filled again. It is "
     "durable before the first change of the source is applied.",
     "An instance stays when its job and its profile are deleted; delete --force removes it, with everything in it.",
     WHERE,
