@@ -1,5 +1,6 @@
 """Where sessions that a test plays itself (stub_session.py) report, and are told what to do."""
 import contextlib
+import itertools
 import json
 import os
 import selectors
@@ -23,7 +24,8 @@ class Actor:
 
     def __repr__(self):
         what = f"{self.action} {self.run} of {self.name}" if self.start else "somebody"
-        return f"<{what}, heard {self.heard}{', ended' if self.ended else ''}>"
+        heard = [f"{kind} x{len(list(group))}" for kind, group in itertools.groupby(self.heard)]
+        return f"<{what}, heard {heard}{', ended' if self.ended else ''}>"
 
     def begin(self, start, pid, folder):
         self.start, self.run, self.action, self.folder = start, start["run"], start["action"], folder

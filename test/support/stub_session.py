@@ -167,11 +167,15 @@ class Session:
             self.selector.unregister(client)
             client.close()
 
+    def knows(self, wish):
+        """The daemon asks to cancel until it has read a result, so it may ask once more after there is one: that stays."""
+        return self.status.get("wish") is not None and self.status["wish"]["wish"] == wish
+
     def take_request(self, kind, body):
         if kind == "STOP" and not self.stopping:
             self.stopping = True
             self.status["state"] = "STOPPING"
-        elif kind == "PROMOTE" and not self.stopping:
+        elif kind == "PROMOTE" and not self.stopping and not self.knows(body["wish"]):
             self.status["wish"] = {"wish": body["wish"], "result": None}
         self.write_status()  # before the test knows: it may end us then
         self.tell(heard=kind, wish=body.get("wish"))
