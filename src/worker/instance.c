@@ -190,14 +190,22 @@ bool run_instance_refuse(Run *run, const char *changed, Error *err) {
                                        errors == 1 ? "" : "s", changed);
 }
 
+/* What is told before a migration begins. The list is empty, too, when it cannot work with one of the servers. */
+static bool look_ahead(Run *run, const InstanceInput *input, Error *err) {
+    InstanceRun *instance = &run->instance;
+    bool has_roles = run->dest != NULL && instance->list.databases.len > 0 && (instance->check || instance->prepare);
+
+    return (!instance->check ||
+            instance_check_room(run->arena, input, &instance->list, run->options.follow, &instance->findings, err)) &&
+           (!has_roles || instance_check_passwords(run->arena, input, &instance->findings, err));
+}
+
 static bool step_instance_list(Run *run, Error *err) {
     const InstanceInput input = run_instance_input(run);
 
     run->instance.findings.len = 0;
     return instance_list(run->arena, &input, &run->instance.list, &run->instance.findings, err) &&
-           (!run->instance.check || instance_check_room(run->arena, &input, &run->instance.list, run->options.follow,
-                                                        &run->instance.findings, err)) &&
-           run_instance_refuse(run, "nothing was changed", err);
+           look_ahead(run, &input, err) && run_instance_refuse(run, "nothing was changed", err);
 }
 
 static bool step_instance_roles(Run *run, Error *err) {

@@ -194,7 +194,7 @@ def test_instance_moves_and_again_changes_nothing(old_source, empty_dest, pgcran
     assert set(run.databases) == made, run
     assert all(d["made"] and not d["exists"] and d["bytes"] > 1e6 for d in run.databases.values()), run
     assert set(run.not_moved) == {"closed", "stamp", "postgres"}, run
-    assert set(run.findings) == {"SETTING_ALL"}, run
+    assert set(run.findings) == {"ROLE_MD5", "SETTING_ALL"}, run
     assert 'ALTER ROLE ALL SET "default_statistics_target" TO \'99\';' in run.findings["SETTING_ALL"]["fix"]
     assert not empty_dest.sql("SELECT 1 FROM pg_db_role_setting WHERE setrole = 0 OR setdatabase <> 0")
     with contextlib.closing(psycopg.connect(empty_dest.uri("shop", "app", SECRET), connect_timeout=10)) as conn:
@@ -230,7 +230,7 @@ def test_between_versions(majors, request, own_cluster, pgcrane):
         assert dest.sql(admin)
     assert there == here
     assert_no_verifier_logged(source, dest)
-    assert set(run.findings) == {"SETTING_ALL"}, run
+    assert set(run.findings) == {"ROLE_MD5", "SETTING_ALL"}, run
     before = picture(dest)
     again = run_instance(pgcrane, source.uri(), dest.uri()).done()
     assert picture(dest) == before and not again.bodies("EVENT"), again
@@ -257,7 +257,7 @@ def test_what_is_there_stays(old_source, empty_dest, pgcrane):
     assert settings["work_mem"] == "1MB" and settings["my.custom"] == "a'b\\c", settings
     assert empty_dest.sql("SELECT 1 FROM pg_auth_members WHERE member = 'stranger'::regrole")
     found = run.findings
-    assert set(found) == {"ROLE_ATTRIBUTES", "ROLE_SETTING", "SETTING_ALL", "DATABASE_OWNER"}, run
+    assert set(found) == {"ROLE_ATTRIBUTES", "ROLE_MD5", "ROLE_SETTING", "SETTING_ALL", "DATABASE_OWNER"}, run
     assert found["ROLE_ATTRIBUTES"]["fix"] == ('ALTER ROLE "app" CREATEDB NOCREATEROLE CONNECTION LIMIT 7'
                                                " VALID UNTIL '2035-01-01 10:00:00+00';"), run
     assert found["ROLE_SETTING"]["fix"] == "ALTER ROLE \"app\" SET \"work_mem\" TO '8MB';", run
@@ -281,7 +281,7 @@ def test_killed_and_repeated(point, old_source, empty_dest, pgcrane):
         assert empty_dest.sql("SELECT count(*) FROM pg_roles WHERE oid >= 16384") == [(0,)]
     again = run_instance(pgcrane, old_source.uri(), empty_dest.uri()).done()
     assert_same(old_source, empty_dest)
-    assert set(again.findings) == {"SETTING_ALL"}, again
+    assert set(again.findings) == {"ROLE_MD5", "SETTING_ALL"}, again
 
 
 def test_a_failure_on_the_way_is_tried_again(old_source, empty_dest, pgcrane):
@@ -300,7 +300,7 @@ def test_another_makes_the_same_database(old_source, empty_dest, pgcrane):
 
     other = threading.Thread(target=make)
     other.start()
-    run = run_instance(pgcrane, old_source.uri(), empty_dest.uri(), env={"PGCRANE_FAILPOINT": "instance.database:sleep=3000:1"})
+    run = run_instance(pgcrane, old_source.uri(), empty_dest.uri(), env={"PGCRANE_FAILPOINT": "instance.database:sleep=8000:1"})
     other.join()
     run.done()
     assert run.databases["latin"]["exists"] and not run.databases["latin"]["made"], run
@@ -319,7 +319,7 @@ def test_killed_while_a_database_is_made(old_source, empty_dest, pgcrane):
         wait_until(lambda: len(empty_dest.sql(waiting)) == count, what="CREATE DATABASE to wait")
 
     runs = []
-    first = start({"PGCRANE_FAILPOINT": "instance.database:sleep=3000:1"})
+    first = start({"PGCRANE_FAILPOINT": "instance.database:sleep=8000:1"})
     wait_until(lambda: empty_dest.sql("SELECT 1 FROM pg_roles WHERE rolname = 'app'"), what="the roles")
     with contextlib.closing(empty_dest.connect(autocommit=False)) as holder:
         holder.execute("LOCK TABLE pg_database IN EXCLUSIVE MODE")
@@ -450,6 +450,47 @@ def test_password_that_a_module_refuses(old_source, empty_dest, pgcrane):
     assert '"old" (must be superuser' in message and '"app"' not in message, run
     assert empty_dest.sql("SELECT rolname FROM pg_authid WHERE rolpassword IS NULL AND rolname IN ('app', 'old')") == [("old",)]
     assert_no_verifier_logged(old_source, empty_dest)
+
+
+def told_md5(source, dest, pgcrane, **what):
+    found = run_instance(pgcrane, source.uri(), dest.uri(), [SHOP], **what).done().findings.get("ROLE_MD5")
+    return found and (found["message"].partition(" cannot log in there: ")[2], found["fix"].split("\n")[2:])
+
+
+def test_password_that_is_an_md5_hash(old_source, empty_dest, empty_source, pgcrane):
+    """Told before and after it came along, until it is set anew; not of a role that is there with its own password, and not
+    where pg_hba.conf takes it."""
+    told = ('"old"', ['\\password "old"'])
+    assert told_md5(old_source, empty_dest, pgcrane, prepare=False, check=True) == told
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        assert told_md5(old_source, empty_dest, pgcrane) == told
+        psycopg.connect(host="127.0.0.1", port=empty_dest.port, dbname=SHOP, user="old", password="old")
+    assert told_md5(old_source, empty_dest, pgcrane) == told
+    assert told_md5(old_source, empty_source, pgcrane) is None  # trust
+    empty_dest.sql("ALTER ROLE old PASSWORD 'new'")
+    assert told_md5(old_source, empty_dest, pgcrane) is None
+
+
+def test_bootstrap_superuser_of_another_name(own_cluster, empty_dest, pgcrane):
+    """What initdb -U made there is a role like others here: it owns what it owned, and logs in."""
+    source = own_cluster("boot")
+    source.sql("CREATE ROLE helper LOGIN SUPERUSER")
+    source.sql("ALTER ROLE postgres RENAME TO admin; CREATE ROLE postgres LOGIN SUPERUSER;"
+               "ALTER ROLE admin PASSWORD 'of admin'; CREATE ROLE readers; CREATE ROLE app LOGIN; GRANT readers TO admin",
+               user="helper")
+    source.sql("GRANT readers TO app", user="admin")
+    shop = source.createdb(SHOP, "OWNER admin")
+    shop.sql("CREATE TABLE t (id int); ALTER TABLE t OWNER TO admin")
+    run_instance(pgcrane, source.uri(), empty_dest.uri(), [SHOP]).done()
+    there = empty_dest.sql("SELECT rolsuper, oid <> 10 FROM pg_roles WHERE rolname = 'admin'")
+    assert there == [(True, True)]
+    assert empty_dest.sql("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s", (SHOP,)) == [("admin",)]
+    with contextlib.closing(psycopg.connect(empty_dest.uri(SHOP, "admin", "of admin"), connect_timeout=10)) as conn:
+        for who in ("admin", "app"):
+            assert conn.execute("SELECT pg_has_role(%s, 'readers', 'MEMBER')", (who,)).fetchone() == (True,)
+    before = picture(empty_dest)
+    run_instance(pgcrane, source.uri(), empty_dest.uri(), [SHOP]).done()
+    assert picture(empty_dest) == before
 
 
 # --- which databases ---

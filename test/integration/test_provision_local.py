@@ -141,6 +141,25 @@ def test_networks_and_tls(local):
     assert rules == [("hostssl", "10.1.2.0", "scram-sha-256"), ("hostssl", "fd00::1", "scram-sha-256")]
 
 
+def test_old_passwords(local):
+    """MD5 verifiers that arrive from old sources are refused, but for whoever asks for them: then both kinds are taken."""
+    spec = local.made()
+    status = local.describe(spec["id"])
+    local.sql(status, spec, "SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'old';"
+                            "SET password_encryption = 'scram-sha-256'; CREATE ROLE new LOGIN PASSWORD 'new'")
+
+    def log_in(name):
+        where = status["endpoint"]
+        psycopg.connect(host=where["host"], port=where["port"], dbname="postgres", user=name, password=name).close()
+
+    log_in("new")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        log_in("old")
+    local.reconfigure(spec, flags=[{"name": "password_encryption", "value": "md5"}]).good()
+    log_in("new")
+    log_in("old")
+
+
 def test_locale(local):
     spec = local.made(major=15, provider="icu", locale="en-US", collate="C", ctype="C.UTF-8", encoding="UTF8")
     status = local.describe(spec["id"])

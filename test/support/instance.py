@@ -91,9 +91,9 @@ def run_worker(program, start, env=None, timeout=60):
     return Run(process.returncode, stderr, messages)
 
 
-def run_instance(program, source, dest=None, databases=None, prepare=True, env=None):
+def run_instance(program, source, dest=None, databases=None, prepare=True, check=False, env=None):
     """source, dest: connection strings."""
-    start = {"action": "instance", "prepare": prepare,
+    start = {"action": "instance", "prepare": prepare, "check": check,
              "options": {"source": source, "dest": dest, "state_dir": program.state_dir, "verbose": True}}
     if databases is not None:
         start["databases"] = databases

@@ -69,6 +69,9 @@ NODISCARD bool instance_list(Arena *arena, const InstanceInput *input, InstanceL
 NODISCARD bool instance_check_room(Arena *arena, const InstanceInput *input, const InstanceList *list, bool follow,
                                    FindingVec *findings, Error *err);
 
+/* Will everybody's password be taken by the destination? Reads only; needs a dest. */
+NODISCARD bool instance_check_passwords(Arena *arena, const InstanceInput *input, FindingVec *findings, Error *err);
+
 typedef struct InstanceMade {
     int64_t roles, memberships, settings, databases;
     StringVec new_passwords; /* roles that were given one */

@@ -63,17 +63,11 @@ static void put_header(Buf *rows) {
 
 /* ---- What is known of passwords ---- */
 
-/* A role's password on one side. */
-typedef struct Known {
-    bool readable;
-    DbResult *rows; /* role, verifier; those that have one */
-} Known;
-
-static void known_fini(Known *known) {
-    db_result_free(known->rows);
+void verifiers_fini(Verifiers *verifiers) {
+    db_result_free(verifiers->rows);
 }
 
-static bool read_verifiers(DbConn *conn, Known *ret_known, Error *err) {
+bool verifiers_read(DbConn *conn, Verifiers *ret_verifiers, Error *err) {
     CLEANUP(db_result_freep) DbResult *may = NULL;
 
     if (!db_query(conn, "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')", 0,
@@ -84,13 +78,13 @@ static bool read_verifiers(DbConn *conn, Known *ret_known, Error *err) {
     if (!db_query(conn,
                   "SELECT a.rolname, a.rolpassword FROM pg_catalog.pg_authid a WHERE a.rolpassword IS NOT NULL"
                   " ORDER BY a.rolname",
-                  0, NULL, &ret_known->rows, err))
+                  0, NULL, &ret_verifiers->rows, err))
         return error_wrap(err, "reading the verifiers of passwords");
-    ret_known->readable = true;
+    ret_verifiers->readable = true;
     return true;
 }
 
-static bool has_verifier(const Known *known, const char *role) {
+static bool has_verifier(const Verifiers *known, const char *role) {
     for (int i = 0; i < db_rows(known->rows); i++)
         if (strcmp(db_text(known->rows, i, 0), role) == 0)
             return true;
@@ -105,7 +99,7 @@ static bool was_made(const Prepare *p, const char *name) {
     return role != NULL && role->made;
 }
 
-static int64_t put_verifiers(const Prepare *p, const Known *source, Buf *rows) {
+static int64_t put_verifiers(const Prepare *p, const Verifiers *source, Buf *rows) {
     int64_t count = 0;
 
     put_header(rows);
@@ -150,7 +144,7 @@ static bool note_refused_verifiers(Prepare *p, Error *err) {
     return true;
 }
 
-static void note_all_refused(Prepare *p, const Known *source, const char *why) {
+static void note_all_refused(Prepare *p, const Verifiers *source, const char *why) {
     for (int i = 0; i < db_rows(source->rows); i++)
         if (was_made(p, db_text(source->rows, i, 0)))
             note_password(p, db_text(source->rows, i, 0), why);
@@ -174,7 +168,7 @@ static bool give_rows(Prepare *p, const Buf *rows, bool *ret_done, const char **
            (!*ret_done || note_refused_verifiers(p, err));
 }
 
-static bool give_verifiers(Prepare *p, const Known *source, Error *err) {
+static bool give_verifiers(Prepare *p, const Verifiers *source, Error *err) {
     CLEANUP(buf_fini) Buf rows;
     const char *why = "";
     bool done = false;
@@ -276,7 +270,7 @@ static bool should_have_one(const Prepare *p, const InstanceRole *role) {
 }
 
 /* Says the same when it is asked again after a crash: by what both servers have, not by what this run did. */
-static void note_unreadable(Prepare *p, const Known *dest) {
+static void note_unreadable(Prepare *p, const Verifiers *dest) {
     for (size_t i = 0; i < p->source_roles.len; i++) {
         const InstanceRole *role = &p->source_roles.items[i];
 
@@ -287,7 +281,7 @@ static void note_unreadable(Prepare *p, const Known *dest) {
     }
 }
 
-static void note_lacking(Prepare *p, const Known *source, const Known *dest) {
+static void note_lacking(Prepare *p, const Verifiers *source, const Verifiers *dest) {
     for (size_t i = 0; i < p->source_roles.len; i++) {
         const InstanceRole *role = &p->source_roles.items[i];
 
@@ -299,10 +293,10 @@ static void note_lacking(Prepare *p, const Known *source, const Known *dest) {
 }
 
 bool passwords_move(Prepare *p, Error *err) {
-    CLEANUP(known_fini) Known source = {0};
-    CLEANUP(known_fini) Known dest = {0};
+    CLEANUP(verifiers_fini) Verifiers source = {0};
+    CLEANUP(verifiers_fini) Verifiers dest = {0};
 
-    if (!read_verifiers(p->source, &source, err) || !read_verifiers(p->dest, &dest, err))
+    if (!verifiers_read(p->source, &source, err) || !verifiers_read(p->dest, &dest, err))
         return false;
     if (!source.readable) {
         if (p->input->new_password != NULL && !give_new(p, err))

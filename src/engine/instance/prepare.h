@@ -79,6 +79,15 @@ void roles_compare(Prepare *p);
 
 NODISCARD bool passwords_move(Prepare *p, Error *err);
 
+/* Of one server's roles. */
+typedef struct Verifiers {
+    bool readable;
+    DbResult *rows; /* role, verifier; those that have one */
+} Verifiers;
+
+NODISCARD bool verifiers_read(DbConn *conn, Verifiers *ret_verifiers, Error *err);
+void verifiers_fini(Verifiers *verifiers);
+
 /* --- members.c --- */
 
 /* Options of a membership: -1 = not said. */

@@ -14,6 +14,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 enum { CONF_MAX = 256 * 1024 };
 
@@ -77,19 +78,31 @@ static void put_settings(const Local *local, ProvisionMode mode, Buf *text) {
     put_all(local, text, mode == PROVISION_LOAD ? "while it is loaded" : "otherwise than while it is loaded", &of_mode);
 }
 
-static void put_hba(const Local *local, Buf *text) {
-    const char *kind = local->spec->require_tls ? "hostssl" : "host";
+/* What a client is asked for. md5 is either of both, as the role's verifier is; scram-sha-256 refuses MD5 verifiers, so
+ * that whoever has asked for those by the flag gets the other. */
+static const char *method_of(const Local *local) {
+    for (size_t at = 0; at < local->spec->flags.len; at++)
+        if (strcasecmp(local->spec->flags.items[at].name, "password_encryption") == 0 &&
+            strcasecmp(local->spec->flags.items[at].value, "scram-sha-256") != 0)
+            return "md5";
+    return "scram-sha-256";
+}
 
-    buf_append_str(text, "# Written by pgcrane, and replaced by it.\n"
-                         "local all postgres peer map=pgcrane\n"
-                         "local replication postgres peer map=pgcrane\n"
-                         "local all all scram-sha-256\n"
-                         "host all all 127.0.0.1/32 scram-sha-256\n"
-                         "host all all ::1/128 scram-sha-256\n");
+static void put_hba(const Local *local, Buf *text) {
+    const char *kind = local->spec->require_tls ? "hostssl" : "host", *method = method_of(local);
+
+    buf_printf(text,
+               "# Written by pgcrane, and replaced by it.\n"
+               "local all postgres peer map=pgcrane\n"
+               "local replication postgres peer map=pgcrane\n"
+               "local all all %s\n"
+               "host all all 127.0.0.1/32 %s\n"
+               "host all all ::1/128 %s\n",
+               method, method, method);
     for (size_t at = 0; at < local->spec->networks.len; at++) {
         const char *network = local->spec->networks.items[at];
         const char *mask = strchr(network, '/') != NULL ? "" : strchr(network, ':') != NULL ? "/128" : "/32";
-        buf_printf(text, "%s all all %s%s scram-sha-256\n", kind, network, mask);
+        buf_printf(text, "%s all all %s%s %s\n", kind, network, mask, method);
     }
 }
 

@@ -36,14 +36,11 @@ static const struct {
 };
 
 static const Setting defaults[] = {
-    {"checkpoint_timeout", "15min"},
-    {"log_line_prefix", "%m [%p] %q%u@%d %a "},
-    {"log_checkpoints", "on"},
-    {"log_lock_waits", "on"},
+    {"checkpoint_timeout", "15min"}, {"log_line_prefix", "%m [%p] %q%u@%d %a "}, {"log_checkpoints", "on"},
+    {"log_lock_waits", "on"},        {"password_encryption", "scram-sha-256"},
 };
 
 static const Setting fixed[] = {
-    {"password_encryption", "scram-sha-256"},
     {"logging_collector", "on"},
     {"log_destination", "stderr"},
     {"log_filename", "postgresql-%Y-%m-%d_%H%M%S.log"},
