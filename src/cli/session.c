@@ -165,9 +165,21 @@ static bool on_job(Session *session, const json_t *body, Error *err) {
     return true;
 }
 
+/* A promote that began by itself, and was called off while the one that was asked for was on its way to the worker:
+ * that one is still to come, and whoever asked for it must not take this for its end. */
+static bool is_anothers(const Session *session, const json_t *body) {
+    return session->promoting && !json_get_bool(body, "ok", false) &&
+           json_get_int(body, "no", 0) != session->promote_no;
+}
+
 static bool on_promoted(Session *session, const json_t *body, Error *err) {
     if (!promoted_from_json(session->arena, body, &session->promoted, err))
         return false;
+    if (is_anothers(session, body)) {
+        say_promoted(session);
+        session->kept_back = true;
+        return true;
+    }
     session->promoting = false;
     session->cancel_sent = false;
     session->has_promoted = true;
@@ -231,9 +243,10 @@ static bool take_message(Session *session, WireType type, const json_t *body, Er
         return error_set(err, REASON_WIRE_BAD, "the worker sent %s, which is not for it to say", wire_type_name(type));
     if (row->in_json && session->options->json)
         print_json(session, type, body);
+    session->kept_back = false;
     if (!row->handle(session, body, err))
         return false;
-    if (session->control != NULL)
+    if (session->control != NULL && !session->kept_back)
         control_message(session->control, type, body, &session->screen.progress);
     return true;
 }

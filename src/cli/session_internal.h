@@ -28,7 +28,9 @@ typedef struct Session {
     size_t finding_errors;
     bool failure_printed; /* as a line of --json, because the worker itself told it */
     bool output_lost;     /* standard output failed: said once */
-    bool promoting;       /* a PROMOTE is under way */
+    bool promoting;       /* a PROMOTE is under way: */
+    int64_t promote_no;   /* the last one's number, of those that this session has sent */
+    bool kept_back;       /* the message at hand is not for clients */
     bool cancel_sent;     /* it is to be taken back */
     bool promote_sent;    /* that of the input */
     json_t *waiting;      /* options of a PROMOTE that was asked for before following; NULL = none */

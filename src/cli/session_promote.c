@@ -24,7 +24,8 @@ static bool merge_promote(const Session *session, const json_t *given, json_t **
 static bool send_promote(Session *session, const json_t *given, Error *err) {
     CLEANUP(json_freep) json_t *merged = NULL;
     if (!merge_promote(session, given, &merged, err) ||
-        !wire_send(session->wire, WIRE_PROMOTE, json_pack("{s:O}", "options", merged), err))
+        !wire_send(session->wire, WIRE_PROMOTE,
+                   json_pack("{s:O, s:I}", "options", merged, "no", (json_int_t)++session->promote_no), err))
         return false;
     session->promoting = true;
     return true;

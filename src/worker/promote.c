@@ -55,6 +55,7 @@ static bool take_request(Run *run, MigrateOptions *ret_options, bool *ret_wanted
 
     *ret_options = run->options;
     run->promote_asked = pending;
+    run->promote_no = pending ? run->request.no : 0;
     *ret_wanted = pending || strcmp(run->options.promote, "auto") == 0;
     if (pending)
         copy_settings(&run->request.options, run->arena, ret_options);
@@ -81,6 +82,7 @@ static void keep_request(Run *run, const json_t *body) {
     bool ok = options_from_json(arena, json_get_object(body, "options"), &options, &err);
     if (ok) {
         run->request.options = options;
+        run->request.no = json_get_int(body, "no", 0);
         run->request.pending = true;
     }
     (void)pthread_mutex_unlock(&run->request.lock);
@@ -126,7 +128,9 @@ static json_t *steps_to_json(const PromoteResult *result) {
     return steps;
 }
 
-static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, const Error *failure, Error *err) {
+/* no: of the request that this is the answer to, 0 = it began by itself. */
+static bool tell_promoted(Run *run, int64_t no, const PromoteResult *result, bool dry_run, const Error *failure,
+                          Error *err) {
     json_t *notes = json_array();
 
     for (size_t i = 0; i < result->notes.len; i++)
@@ -139,6 +143,7 @@ static bool tell_promoted(Run *run, const PromoteResult *result, bool dry_run, c
                              "marker", json_string(result->marker == 0 ? "" : lsn_format(run->arena, result->marker)),
                              "sequences", (json_int_t)result->sequences, "large_objects",
                              (json_int_t)result->large_objects, "tables_copied", (json_int_t)result->tables_copied);
+    (void)json_object_set_new(body, "no", json_integer(no));
     return run_send(run, WIRE_PROMOTED, body, err);
 }
 
@@ -153,7 +158,7 @@ void run_request_promote(Run *run, const json_t *body) {
     if (!run_call_off(run))
         return;
     error_set(&err, REASON_CANCELLED, "the promote was called off before it began");
-    if (!tell_promoted(run, &(PromoteResult){0}, false, &err, &err))
+    if (!tell_promoted(run, run->request.no, &(PromoteResult){0}, false, &err, &err))
         log_error_value(LOG_WARNING, &err);
 }
 
@@ -310,7 +315,7 @@ static bool tell_end(Run *run, const PromoteResult *result, const MigrateOptions
         run->options.keep_slot = options->keep_slot;
     run->promote_refused = !ok && !result->opened;
     run->refusal = *failure;
-    if (!tell_promoted(run, result, options->dry_run, ok || result->opened ? NULL : failure, err))
+    if (!tell_promoted(run, run->promote_no, result, options->dry_run, ok || result->opened ? NULL : failure, err))
         return false;
     return !stop_requested(&run->stop) || result->opened || error_set(err, REASON_CANCELLED, "stopped");
 }

@@ -32,6 +32,7 @@ typedef struct Confirm {
 typedef struct PromoteRequest {
     pthread_mutex_t lock;
     bool pending;
+    int64_t no;             /* who asked numbers its requests, and hears the number again with the answer */
     MigrateOptions options; /* of the group Promote, and dry_run */
     Arena *arena;           /* of the options */
     Stop called_off;
@@ -144,6 +145,7 @@ typedef struct Run {
     PromoteRequest request;
     PromoteResult promoted;
     bool promote_asked;   /* the last one was asked for, whatever --promote says */
+    int64_t promote_no;   /* that request's number; 0 = it began by itself */
     bool promote_refused; /* the last one: */
     Error refusal;
     bool hook_told;         /* that a hook is due whose command is elsewhere */

@@ -15,6 +15,7 @@
 #include "cli/session.h"
 #include "common/clock.h"
 #include "common/fd.h"
+#include "model/progress.h"
 #include "wire/wire.h"
 
 #include <fcntl.h>
@@ -115,6 +116,23 @@ static void part_asks(Wire *wire) {
         say_failed(wire, REASON_CANCELLED, "not confirmed");
 }
 
+/* A promote that began by itself is called off when the one that is asked for is on its way. */
+static void part_promotes(Wire *wire) {
+    Progress progress = {.cdc.state = CDC_FOLLOWING};
+    CLEANUP(json_freep) json_t *asked = NULL;
+    CLEANUP(json_freep) json_t *stop = NULL;
+    Error undone;
+    progress.phases[PHASE_CDC].state = PHASE_RUNNING;
+    say(wire, WIRE_PROGRESS, progress_to_json(&progress));
+    if (hear(wire, &asked) != WIRE_PROMOTE || json_get_int(asked, "no", 0) != 1)
+        exit(9);
+    error_set(&undone, REASON_PROMOTE_UNDONE, "somebody has the lock");
+    say(wire, WIRE_PROMOTED, json_pack("{s:i,s:b,s:o}", "no", 0, "ok", 0, "error", wire_error_to_json(&undone)));
+    say(wire, WIRE_PROMOTED, json_pack("{s:i,s:b,s:b,s:i}", "no", 1, "ok", 1, "dry_run", 1, "outage_us", 7000));
+    if (hear(wire, &stop) == WIRE_STOP)
+        say_failed(wire, REASON_CANCELLED, "stopped");
+}
+
 static const struct {
     const char *name;
     void (*play)(Wire *wire);
@@ -124,6 +142,7 @@ static const struct {
     {"crashes", part_crashes},   {"nonsense", part_nonsense},
     {"stops", part_stops},       {"hangs", part_hangs},
     {"asks", part_asks},         {"wrong-direction", part_wrong_direction},
+    {"promotes", part_promotes},
 };
 
 static int play_worker(void) {
@@ -149,6 +168,7 @@ typedef struct Run {
     Buf out;
     Buf err;
     MigrateOptions options;
+    json_t *promote; /* what the run is for; NULL = nothing of the kind */
     pid_t pid;
     int exit_code;
 } Run;
@@ -174,6 +194,7 @@ static int teardown(void **state) {
     bool removed = fd_remove_tree(run->folder, &err);
     buf_fini(&run->out);
     buf_fini(&run->err);
+    json_freep(&run->promote);
     free(run);
     return removed ? 0 : -1;
 }
@@ -197,7 +218,8 @@ static void begin(Run *run, const char *part) {
     open("/dev/null", O_RDONLY);
     redirect(run, "out", STDOUT_FILENO);
     redirect(run, "err", STDERR_FILENO);
-    _exit(session_run(&(SessionInput){.options = &run->options, .resume_command = "pgcrane migrate a b"}));
+    _exit(session_run(
+        &(SessionInput){.options = &run->options, .promote = run->promote, .resume_command = "pgcrane migrate a b"}));
 }
 
 static void read_output(const Run *run, const char *name, Buf *into) {
@@ -389,6 +411,17 @@ static void test_yes(void **state) {
     has(&run->err, "This drops:\n  table public.a\n");
 }
 
+/* The end of another's is told, and not taken for the end of ours. */
+static void test_a_promote_behind_an_automatic_one(void **state) {
+    Run *run = *state;
+    run->options.follow = true;
+    run->promote = json_pack("{s:{s:b}}", "options", "dry_run", 1);
+    run_part(run, "promotes");
+    assert_int_equal(run->exit_code, 0);
+    has(&run->err, "promote called off: somebody has the lock");
+    has(&run->out, "Dry run: nothing was stopped. Writes would be away for about 7 ms");
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "worker") == 0)
         return play_worker();
@@ -408,6 +441,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_second_signal_ends_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_to_ask, setup, teardown),
         cmocka_unit_test_setup_teardown(test_yes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_promote_behind_an_automatic_one, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,11 +63,13 @@ static void say_progress(Wire *wire, CdcState state, const char *step) {
     say(wire, WIRE_PROGRESS, progress_to_json(&progress));
 }
 
+static int64_t asked_no; /* of the last PROMOTE */
+
 static void say_promoted(Wire *wire, bool ok, bool dry_run, bool proven, json_t *error) {
     say(wire, WIRE_PROMOTED,
-        json_pack("{s:b,s:b,s:b,s:b,s:i,s:[{s:s,s:i}],s:[s],s:o}", "ok", ok, "dry_run", dry_run, "opened",
-                  ok && !dry_run, "proven", proven, "outage_us", 412000, "steps", "name", "stop writes", "us", 120000,
-                  "notes", "a note", "error", error));
+        json_pack("{s:I,s:b,s:b,s:b,s:b,s:i,s:[{s:s,s:i}],s:[s],s:o}", "no", (json_int_t)asked_no, "ok", ok, "dry_run",
+                  dry_run, "opened", ok && !dry_run, "proven", proven, "outage_us", 412000, "steps", "name",
+                  "stop writes", "us", 120000, "notes", "a note", "error", error));
 }
 
 static void finish(Wire *wire, bool proven) {
@@ -119,6 +121,7 @@ static bool take_order(Wire *wire) {
         say_progress(wire, CDC_FOLLOWING, "");
         return true;
     }
+    asked_no = json_get_int(body, "no", 0);
     do_promote(wire, json_get_object(body, "options"));
     return true;
 }
