@@ -80,6 +80,7 @@ typedef struct Watch Watch;
 typedef struct Run {
     Arena *arena;
     Wire *wire;
+    pthread_mutex_t picture_lock; /* two threads tell of the progress: none an older picture than the other */
     Stop stop;
     Tracker *tracker;
     Confirm confirm;

@@ -188,9 +188,12 @@ static void send_picture(Run *run, size_t most) {
     Progress progress;
     Error ignored;
 
+    (void)pthread_mutex_lock(&run->picture_lock);
     tracker_read(run->tracker, arena, &progress);
     count_silence(run, arena, &progress.cdc);
-    if (!wire_post(run->wire, WIRE_PROGRESS, progress_to_json(&progress), most, NULL, &ignored))
+    bool posted = wire_post(run->wire, WIRE_PROGRESS, progress_to_json(&progress), most, NULL, &ignored);
+    (void)pthread_mutex_unlock(&run->picture_lock);
+    if (!posted)
         stop_run(run);
 }
 
@@ -455,6 +458,7 @@ int worker_main(int argc, char **argv) {
     (void)pthread_mutex_init(&run.confirm.lock, NULL);
     (void)pthread_cond_init(&run.confirm.answered, NULL);
     (void)pthread_mutex_init(&run.request.lock, NULL);
+    (void)pthread_mutex_init(&run.picture_lock, NULL);
     bool ok = stop_init(&run.stop, &err) && stop_init(&run.request.called_off, &err) && work(&run, &reporter, &err);
     say_end(&run, reporter.signal_fd, ok, &err);
     wire_freep(&run.wire);
