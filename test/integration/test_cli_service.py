@@ -3,6 +3,7 @@ import http.server
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -276,7 +277,7 @@ def test_waiting_ends_by_time_and_by_ctrl_c(shop, api):
     name = pending(api, shop, "start").rsplit("/", 1)[1]
     assert f"do: pgcrane operations wait {name}" in stderr and "goes on" in stderr
     process = shop.popen("operations", "wait", name)
-    time.sleep(0.5)
+    assert "Waiting for" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
     assert process.returncode == 3 and f"pgcrane operations wait {name}" in err, err
@@ -626,8 +627,9 @@ def test_apply_without_a_file(cli, tmp_path):
 # --- on a terminal ---
 
 
-def on_terminal(cli, *args, typed=None, seconds=20):
-    """(exit code, what the terminal got) of a run with a terminal of its own. typed: at the question; b"" is Ctrl-C."""
+def on_terminal(cli, *args, typed=None, react=None, seconds=20):
+    """(exit code, what the terminal got) of a run with a terminal of its own. typed: at the question; b"" is Ctrl-C. react: (words,
+    what is to happen when they are seen)."""
     master, slave = pty.openpty()
     process = cli.program.popen(*args, env={**cli.env, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
@@ -640,6 +642,9 @@ def on_terminal(cli, *args, typed=None, seconds=20):
         if not step:
             break
         seen += step
+        if react is not None and react[0] in seen:
+            react[1]()
+            react = None
         if typed is not None and b"Type yes" in seen:
             if typed == b"":
                 process.send_signal(signal.SIGINT)  # the terminal is not its controlling one
@@ -664,13 +669,11 @@ def test_the_question_and_ctrl_c(shop, api):
 
 def test_watch(shop, api):
     api.set_state(JOBS + "/shop", "RUNNING", "CDC")
-    timer = threading.Timer(1.5, api.set_state, (JOBS + "/shop", "COMPLETED"))
-    timer.start()
-    code, text = on_terminal(shop, "jobs", "describe", "shop", "--watch")
-    timer.join()
+    code, text = on_terminal(shop, "jobs", "describe", "shop", "--watch",
+                             react=(b"CDC", lambda: api.set_state(JOBS + "/shop", "COMPLETED")))
     assert code == 0 and "CDC" in text and "COMPLETED" in text and "\x1b[J" in text
     process = shop.popen("jobs", "list", "--watch", "-o", "json")
-    time.sleep(1.5)
+    wait_until(lambda: select.select([process.stdout], [], [], 0)[0], 20, "the list")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert process.returncode == 0 and json.loads(out)[0]["state"] == "COMPLETED", err

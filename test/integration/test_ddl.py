@@ -231,15 +231,17 @@ def test_drift_of_a_thousand_tables_costs_little_more_than_their_definitions(pro
     probe.dest.sql("ALTER TABLE t500 DROP COLUMN e")
     assert list(probe.drift()) == ["public.t500"]
     # Measured against what the definitions alone cost at this moment: the machine may be busy.
-    start = time.monotonic()
-    for side in (probe.source, probe.dest):
-        side.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint")
-        side.sql("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid > 16384")
-        side.sql("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid > 16384")
-    reference = (time.monotonic() - start) * 1_000_000
-    took = [probe("drift").values("drift_us")[0] for _ in range(3)]
-    print("drift of 1,000 tables, microseconds:", took, "definitions alone:", round(reference))
-    assert min(took) < 3 * reference
+    def reference():
+        start = time.monotonic()
+        for side in (probe.source, probe.dest):
+            side.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint")
+            side.sql("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid > 16384")
+            side.sql("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid > 16384")
+        return round((time.monotonic() - start) * 1_000_000)
+
+    pairs = [(reference(), probe("drift").values("drift_us")[0]) for _ in range(3)]
+    print("drift of 1,000 tables, microseconds: definitions alone, all of it:", pairs)
+    assert min(took / least for least, took in pairs) < 3, pairs
 
 
 # --- capture and replay ---

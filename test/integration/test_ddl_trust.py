@@ -130,9 +130,12 @@ def test_what_event_triggers_did_not_see_is_copied_again(pgcrane, make_cluster, 
            "disable": "".join(f"ALTER EVENT TRIGGER {name} DISABLE;" for name in triggers),
            "drop": "".join(f"DROP EVENT TRIGGER {name};" for name in triggers)}[how]
     on = "".join(f"ALTER EVENT TRIGGER {name} ENABLE ALWAYS;" for name in triggers) if how == "disable" else ""
+    (slot,), = source.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    secret = source.sql(f"SELECT secret FROM {slot}_ddl.secret")
     unseen = UNSEEN.replace("BEGIN;", "").replace("COMMIT;", "") if how == "disable" else UNSEEN  # nobody looks in between
     source.sql(off + unseen + on)
     if how != "guc":
+        wait_until(lambda: source.sql(f"SELECT secret FROM {slot}_ddl.secret") != secret, 60, "a new capture")
         wait_until(lambda: any("was changed on the source" in text for text in warnings(following)), 60, "a warning")
         wait_until(lambda: not dest.sql("SELECT 1 FROM pgcrane.relation WHERE suspect IS NOT NULL"), 120, "all copies")
         assert [row[0] for row in source.sql("SELECT evtname FROM pg_event_trigger ORDER BY 1")] == sorted(triggers)

@@ -170,11 +170,13 @@ def test_an_open_transaction_that_made_a_table_is_in_nobodys_way(make_probe, maj
     with contextlib.closing(probe.source.connect(autocommit=False)) as first, contextlib.closing(probe.source.connect()) as second:
         first.execute("CREATE TABLE a (id int PRIMARY KEY)")
         first.execute("ALTER TABLE a ADD COLUMN more int")
-        second.execute("SET statement_timeout = '900ms'")  # nobody waits for anybody
+        second.execute("SET statement_timeout = '60s'; SET log_lock_waits = on; SET deadlock_timeout = '200ms'")
+        size = probe.source.cluster.log_size()
         second.execute("CREATE TABLE b (id int PRIMARY KEY)")
         second.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
         second.execute("UPDATE t SET v = v + 1")
         first.commit()
+    assert "still waiting for" not in probe.source.cluster.log_text(size), "nobody waits for anybody"
     assert keys(probe) == {"b"}
     found = [body(m) for m in messages(probe)]
     late = [m for m in found if "not published at once" in m.get("suspect", "")]

@@ -47,7 +47,7 @@ def test_waits_for_the_promotion(following):
 
 def test_patience_is_over(following):
     """Then it ends with what to do, and says nothing of a source that nobody had fenced; abort says the same."""
-    following.flags = (*following.flags, "--retry-for", "3")
+    following.flags = (*following.flags, "--retry-for", "12")
     following.start()
     following.wait_caught_up()
     cluster = following.dest.cluster

@@ -213,7 +213,7 @@ def test_status_through_a_migration(following):
     pgcrane = following.program
     assert "There is no migration" in status(pgcrane)
     assert pgcrane("status", "--json", "--state-dir", pgcrane.state_dir).stdout == ""
-    following.start(env=failpoint("copy.before_chunk:sleep=700,promote.after_lock:sleep=1500"))
+    following.start(env=failpoint("copy.before_chunk:sleep=3000,promote.after_lock:sleep=5000"))
     wait_until(lambda: [s["phase"] for s in following.status()] == ["FULL_DUMP"], what="the copy in the status")
     assert following.status()[0]["state"] == "RUNNING"
     following.wait_caught_up()
@@ -292,6 +292,7 @@ def test_watch(following):
     pgcrane = following.program
     following.start()
     following.wait_caught_up()
+    wait_until(lambda: following.status()[0]["phase"] == "CDC", what="following in the status")
     watchers = [pgcrane.popen("status", "--watch", *words, "--state-dir", pgcrane.state_dir) for words in ((), ("--json",))]
     first = json.loads(watchers[1].stdout.readline())
     assert (first["state"], first["phase"]) == ("RUNNING", "CDC")

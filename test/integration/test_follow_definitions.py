@@ -271,7 +271,7 @@ def test_key_whose_tables_are_in_use(follow_plain):
     """Whoever writes to them does not wait behind us, and the key is validated when its turn comes."""
     following = follow_plain(KEYS)
     following.stop()
-    following.start(env={"PGCRANE_FAILPOINT": "close.before_remove:sleep=3000:1"})
+    following.start(env={"PGCRANE_FAILPOINT": "close.before_remove:sleep=8000:1"})
     following.wait_caught_up()
     promoting = following.program.popen("promote", "--state-dir", following.program.state_dir)
     wait_until(lambda: following.dest.sql("SELECT 1 FROM pgcrane.step WHERE name = 'opened'"), 60, "OPEN")

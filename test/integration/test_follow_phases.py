@@ -43,7 +43,7 @@ def test_snapshot_lost(what, point, own_cluster, source_db, dest_db, pgcrane):
     dest = cluster.createdb() if what == "destination" else dest_db
     following = make(pgcrane, source, dest)
     with Writer(source) as writer:
-        following.start(env=failpoint(f"{point}:sleep=1500:1"))
+        following.start(env=failpoint(f"{point}:sleep=5000:1"))
         wait_until(lambda: phase(following, POINTS[point]) == "RUNNING", what=f"the phase: {following.said()}")
         if what == "keeper":
             assert following.kill("keeper")
@@ -75,7 +75,7 @@ def test_a_server_dies_at_a_step_of_the_seam(what, point, own_cluster, source_db
     following = make(pgcrane, cluster.createdb() if what == "source" else source_db,
                      cluster.createdb() if what == "destination" else dest_db)
     with Writer(following.source) as writer:
-        following.start(env=failpoint(f"{point}:sleep=1500:1"))
+        following.start(env=failpoint(f"{point}:sleep=5000:1"))
         wait_until(lambda: sleeps(following, point), 30, f"the step: {following.said()}")
         cluster.kill9()
         cluster.start()

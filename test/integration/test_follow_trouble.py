@@ -113,7 +113,7 @@ def test_lost_reply_of_commit(source_db, dest_db, pgcrane):
     """The destination has committed, nobody hears of it: nothing is lost, and nothing is applied twice."""
     source_db.sql("CREATE TABLE added (n int); ALTER TABLE added REPLICA IDENTITY FULL")
     with through_proxy(pgcrane, "destination", source_db, dest_db) as (proxy, following):
-        following.start(env=failpoint("apply.before_commit:sleep=500"))
+        following.start(env=failpoint("apply.before_commit:sleep=3000"))
         following.wait_caught_up()
         before = following.transactions()
         source_db.sql("INSERT INTO added VALUES (1)")  # twice would be a row too many
@@ -482,7 +482,7 @@ def test_max_retained(own_cluster, dest_db, pgcrane):
 def test_slot_is_watched_during_the_copy(reason, source_db, dest_db, pgcrane):
     """A copy that can end in nothing but a lost slot is not carried on with."""
     following = make(pgcrane, source_db, dest_db, "--max-retained", "32MB")
-    following.start(env=failpoint("copy.before_chunk:sleep=5000"))
+    following.start(env=failpoint("copy.before_chunk:sleep=15000"))
     wait_until(lambda: dest_db.sql("SELECT to_regclass('pgcrane.chunk')")[0][0] and dest_db.sql("SELECT 1 FROM pgcrane.chunk"),
                what="the copy")
     if reason == "SLOT_LOST":

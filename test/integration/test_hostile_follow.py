@@ -386,11 +386,11 @@ def under_the_fence(database):
 def test_queue_behind_the_fence(fence, pgcrane, source_db, dest_db):
     """VACUUM FULL is no write for the server; it queues for the table, and our own readers queue behind it."""
     source_db.sql(f"CREATE TABLE k (id int, v text); {BATCH.format('k')}")
-    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "promote.after_marker:sleep=2000:1"})
+    following = Following(pgcrane, source_db, dest_db).start(env={"PGCRANE_FAILPOINT": "promote.after_marker:sleep=5000:1"})
     following.wait_caught_up()
     result = []
     promoting = threading.Thread(target=lambda: result.append(
-        following.command("promote", "--fence", fence, "--fence-timeout", "3", check=False)), daemon=True)
+        following.command("promote", "--fence", fence, "--fence-timeout", "10", check=False)), daemon=True)
     promoting.start()
     under_the_fence(source_db)
     with wants_the_table(source_db, "VACUUM FULL k"):

@@ -5,6 +5,7 @@ against it as well.
 """
 import json
 import re
+import select
 import socket
 import time
 
@@ -426,19 +427,19 @@ def test_too_large_is_said_before_the_body_is_there(shared):
 
 def test_slow_headers(serve):
     probe = serve("head_timeout_us=1000000")
+    began = time.monotonic()
     with probe.connect() as client:
         client.sendall(b"GET /echo HTTP/1.1\r\n")
-        began = time.monotonic()
         answer = probe.drip(client, b"X-Slow: ", 0.1)
-        assert statuses(answer) == [408] and 0.8 < time.monotonic() - began < 5
+        assert statuses(answer) == [408] and 0.8 < time.monotonic() - began < 30
 
 
 def test_slow_body(serve):
     probe = serve("body_timeout_us=1000000")
     with probe.connect() as client:
-        client.sendall(post(b"Content-Length: 1000"))
         began = time.monotonic()
-        assert statuses(probe.drip(client, b"a", 0.1)) == [408] and 0.8 < time.monotonic() - began < 5
+        client.sendall(post(b"Content-Length: 1000"))
+        assert statuses(probe.drip(client, b"a", 0.1)) == [408] and 0.8 < time.monotonic() - began < 30
 
 
 def test_nothing_said(serve):
@@ -451,10 +452,10 @@ def test_nothing_said(serve):
 def test_idle(serve):
     probe = serve("idle_timeout_us=1000000", "head_timeout_us=400000")
     with probe.connect() as client:
+        began = time.monotonic()
         client.sendall(GET)
         get(client)
-        began = time.monotonic()
-        assert client.recv(1) == b"" and 0.7 < time.monotonic() - began < 5
+        assert client.recv(1) == b"" and 0.7 < time.monotonic() - began < 30
 
 
 def test_reader_that_never_reads(serve):
@@ -467,11 +468,11 @@ def test_reader_that_never_reads(serve):
 
 
 def test_slow_reader_gets_everything(serve):
-    probe = serve("write_timeout_us=1000000")
+    probe = serve("write_timeout_us=3000000")
     with probe.connect(receive_buffer=65536) as client:
         client.sendall(line(b"GET /big?bytes=3000000 HTTP/1.1", b"Connection: close"))
         got = b""
-        for _ in range(8):  # for longer than the time-out, but never standing still
+        for _ in range(12):  # for longer than the time-out, but never standing still
             got += client.recv(100000)
             time.sleep(0.3)
         got += probe.read_all(client)
@@ -517,7 +518,7 @@ def test_full_queue(serve):
     probe = serve("threads=1", "queue=2")
     clients = [probe.connect() for _ in range(6)]
     for client in clients:
-        client.sendall(line(b"GET /slow?ms=700 HTTP/1.1"))
+        client.sendall(line(b"GET /slow?ms=2500 HTTP/1.1"))
         time.sleep(0.05)
     heads = [get(client)[0] for client in clients]
     refused = [h for h in heads if h.startswith(b"HTTP/1.1 503 ")]
@@ -532,11 +533,10 @@ def test_full_queue(serve):
 def test_loop_does_not_wait_for_handlers(serve):
     probe = serve("threads=1")
     with probe.connect() as slow:
-        slow.sendall(line(b"GET /slow?ms=1500 HTTP/1.1"))
+        slow.sendall(line(b"GET /slow?ms=5000 HTTP/1.1"))
         time.sleep(0.2)
-        began = time.monotonic()
         assert statuses(probe.talk(b"GET /x HTTP/1.1\r\n\r\n")) == [400]  # answered by the loop alone
-        assert time.monotonic() - began < 1
+        assert select.select([slow], [], [], 0)[0] == []
         assert b"200 OK" in get(slow)[0]
 
 

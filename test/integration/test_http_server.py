@@ -163,7 +163,7 @@ def test_stop_with_nothing_to_do(serve):
     fresh.sendall(b"")
     time.sleep(0.3)
     began = time.monotonic()
-    assert probe.stop() == 0 and time.monotonic() - began < 2
+    assert probe.stop() == 0 and time.monotonic() - began < 4.5
     assert idle.recv(1) == b"" and fresh.recv(1) == b""
 
 
@@ -172,7 +172,7 @@ def test_stop_under_load(serve):
     probe = serve("threads=5")
     slow = [probe.connect() for _ in range(4)]
     for client in slow:
-        client.sendall(line(b"GET /slow?ms=1500 HTTP/1.1"))
+        client.sendall(line(b"GET /slow?ms=4000 HTTP/1.1"))
     half = probe.connect()
     half.sendall(b"GET /echo HTTP/1.1\r\n")
     stream = probe.connect()
@@ -204,7 +204,7 @@ def test_stop_does_not_wait_for_ever(serve):
     wait_until(lambda: probe.counters()["requests_open"] == 2, 10)
     began = time.monotonic()
     assert probe.stop() == 0
-    assert 0.7 < time.monotonic() - began < 6
+    assert 0.7 < time.monotonic() - began < 30
     assert "before their requests were answered" in probe.errors()
     for client in (slow, queued, half):
         client.close()

@@ -1,7 +1,9 @@
 """How a job ends when somebody else speaks at the wrong moment, or the servers are not as they usually are."""
 import contextlib
+import json
 import os
 import re
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -114,10 +116,12 @@ def test_slot_that_is_kept_stays_after_a_kill(point, source_db, dest_db, pgcrane
 
 def test_open_is_told_when_the_process_is_killed(source_db, dest_db, pgcrane):
     """What came of the promote was said before: it is not unsaid."""
-    following = make(pgcrane, source_db, dest_db).start(env=failpoint("close.before_remove:sleep=3000:1"))
+    following = make(pgcrane, source_db, dest_db).start(env=failpoint("close.before_remove:sleep=8000:1"))
     following.wait_caught_up()
+    status = os.path.join(os.path.dirname(socket_of(following)), "status.json")
     command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: following.bodies("PROMOTED"), what="the promote")
+    wait_until(lambda: json.loads(Path(status).read_text(encoding="utf-8")).get("promoted"), what="the file")  # behind all who wait
     following.kill("session")
     out, err = command.communicate(timeout=60)
     assert command.returncode == 2 and "the destination is the database now" in out and "the destination is open" in err, (out, err)
@@ -143,7 +147,7 @@ def test_promote_asked_of_a_dry_run(source_db, dest_db, pgcrane):
     following = make(pgcrane, source_db, dest_db).start()
     following.wait_caught_up()
     following.stop()
-    trying = pgcrane.popen("promote", "--dry-run", "--state-dir", pgcrane.state_dir, env=failpoint("sequences.before:sleep=3000:1"))
+    trying = pgcrane.popen("promote", "--dry-run", "--state-dir", pgcrane.state_dir, env=failpoint("sequences.before:sleep=7000:1"))
     wait_until(lambda: os.path.exists(socket_of(following)), what="the other process")
     result = following.command("promote", check=False)
     assert result.code == 2 and "under way already" in result.stderr, result
@@ -262,7 +266,7 @@ def test_two_fences(source_db, dest_db, dest, pgcrane, tmp_path):
     """What one sets back, the other would take for what was there before: the source would stay read-only."""
     second_db, second = dest.createdb(), Program(tmp_path / "second")
     try:
-        first = make(pgcrane, source_db, dest_db).start(env=failpoint("promote.after_lock:sleep=7000:1,promote.after_proof:error:1"))
+        first = make(pgcrane, source_db, dest_db).start(env=failpoint("promote.after_lock:sleep=15000:1,promote.after_proof:error:1"))
         first.wait_caught_up()
         other = again(second, source_db, second_db).start()
         other.wait_caught_up()

@@ -88,8 +88,15 @@ def test_a_table_that_is_locked(source, source_db, dest_db, preflight):
         conn.execute("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
         wait_until(lambda: source.sql("SELECT clock_timestamp() - xact_start > '5 s' FROM pg_stat_activity WHERE pid = %s",
                                       (pid,))[0][0], what="the lock to be old")
-        # The dry run's plan waits for the lock, as pg_dump would: it is what the check is about.
-        end = threading.Timer(4, lambda: source.sql("SELECT pg_terminate_backend(%s)", (pid,)))
+        # The dry run's plan waits for the lock, as pg_dump would: it is what the check is about. That comes behind the checks.
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass"
+
+        def free():
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: source_db.sql(waiting), 60, "somebody who waits")
+            source.sql("SELECT pg_terminate_backend(%s)", (pid,))
+
+        end = threading.Thread(target=free)
         end.start()
         found = preflight(source_db, dest_db)
         end.join()
@@ -119,7 +126,7 @@ def test_autovacuum_against_wraparound(own_cluster, dest_db, preflight):
         BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$""")
     wait_until(lambda: own.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query"
                                " LIKE %s AND datname = %s", ("%public.t (to prevent wraparound)", database.name))[0][0],
-               30, "autovacuum to begin with the table")
+               120, "autovacuum to begin with the table")
     found = one(preflight(database, dest_db, "--follow"), "FOLLOW_WRAPAROUND_VACUUM", "WARNING")
     assert "public.t " in found["message"]
 

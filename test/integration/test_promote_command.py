@@ -39,7 +39,7 @@ def test_dry_run(following):
         before = writer.refused
         result = following.promote("--dry-run")
         told = following.promoted(result)
-        assert told["ok"] and told["dry_run"] and not told["opened"] and 0 < told["outage_us"] < 5_000_000
+        assert told["ok"] and told["dry_run"] and not told["opened"] and 0 < told["outage_us"] < 60_000_000
         writer.wait_for(10)
         assert writer.refused == before, "a write was refused"
         assert_promoted(following)
@@ -51,7 +51,7 @@ def test_under_writers(following):
         writer.wait_for(20)
         promoted = following.promoted(following.promote())
         writer.stop()
-    assert 0 < promoted["outage_us"] < 10_000_000 and promoted["proven"] and is_read_only(following.source)
+    assert 0 < promoted["outage_us"] < 60_000_000 and promoted["proven"] and is_read_only(following.source)
     remedy = next(note for note in promoted["notes"] if "stays read-only" in note).split("to write to it again: ")[1]
     assert_equal(following.source, following.dest)
     assert_source_clean(following)
@@ -74,7 +74,7 @@ def test_automatic(source_db, dest_db, pgcrane):
 def test_automatic_that_is_refused(source_db, dest_db, pgcrane):
     """It does not try for ever what cannot be done without somebody."""
     following = make(pgcrane, source_db, dest_db, "--promote", "auto")
-    following.start(env=failpoint("sequences.before:sleep=1500:1"))
+    following.start(env=failpoint("sequences.before:sleep=6000:1"))
     wait_until(lambda: phase(following, "FOREIGN_KEY") == "DONE", what="the copy")
     source_db.sql("BEGIN; INSERT INTO item VALUES (4000, 'prepared'); PREPARE TRANSACTION 'in the way'")
     assert following.end() == 2, following.said()
@@ -88,7 +88,7 @@ def test_automatic_that_is_refused(source_db, dest_db, pgcrane):
 
 def test_asked_for_during_the_copy(prepared):
     """It waits for the end of the copy, and then does it."""
-    prepared.start(env=failpoint("copy.before_chunk:sleep=400"))
+    prepared.start(env=failpoint("copy.before_chunk:sleep=3000"))
     wait_until(lambda: phase(prepared, "COPY") == "RUNNING", what="the copy")
     with Writer(prepared.source):
         promoted = prepared.promoted(prepared.promote())
@@ -152,10 +152,11 @@ def test_fence_none(following):
 
 def test_fence_that_falls_at_the_last_moment(prepared):
     """Its session is ended after the last question before the COMMIT: open, with the exit code of what is not proven."""
-    prepared.start(env=failpoint("promote.open_asked:sleep=3000:1"))
+    prepared.start(env=failpoint("promote.open_asked:sleep=6000:1"))
     prepared.wait_caught_up()
     source, dest = prepared.source, prepared.dest
-    command = prepared.program.popen("promote", "--fence", "locks", "--state-dir", prepared.program.state_dir)
+    command = prepared.program.popen("promote", "--fence", "locks", "--fence-timeout", "60", "--state-dir",
+                                     prepared.program.state_dir)
     wait_until(lambda: dest.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
                                 " AND state = 'idle in transaction'")
                and source.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%UPDATE, DELETE, TRUNCATE%'"
@@ -217,7 +218,7 @@ def test_refused_for_a_long_transaction(following):
 
 
 def test_asked_twice(following):
-    first = following.program.popen("promote", "--json", "--state-dir", following.program.state_dir, "--hook-before", "sleep 3")
+    first = following.program.popen("promote", "--json", "--state-dir", following.program.state_dir, "--hook-before", "sleep 8")
     wait_until(lambda: following.cdc().get("state") == "PROMOTING", what="the promote")
     second = following.promote(check=False)
     assert second.code == 2 and "under way already" in str(second)
@@ -232,7 +233,7 @@ def test_asked_twice(following):
 @pytest.mark.parametrize("where", ("before-the-fence", "in-the-fence"))
 def test_called_off(where, prepared):
     """Ctrl-C in `pgcrane promote`: undone; the migration goes on."""
-    prepared.start(env=failpoint("promote.after_lock:sleep=2500:1"))
+    prepared.start(env=failpoint("promote.after_lock:sleep=6000:1"))
     prepared.wait_caught_up()
     hook = ("--hook-before", "sleep 60") if where == "before-the-fence" else ()
     command = prepared.program.popen("promote", *hook, "--state-dir", prepared.program.state_dir)
@@ -294,7 +295,7 @@ def test_called_off_in_one_breath(following):
 
 def test_the_asking_terminal_is_killed(following):
     """What was asked for goes on by itself."""
-    command = following.program.popen("promote", "--hook-before", "sleep 1", "--state-dir", following.program.state_dir)
+    command = following.program.popen("promote", "--hook-before", "sleep 6", "--state-dir", following.program.state_dir)
     wait_until(lambda: following.cdc().get("state") == "PROMOTING", what="the promote")
     command.kill()
     assert following.end() == 0
@@ -385,7 +386,7 @@ def test_server_restarts_in_the_fence(side, how, own_cluster, source_db, dest_db
     cluster = own_cluster("away")
     source, dest = (cluster.createdb(), dest_db) if side == "source" else (source_db, cluster.createdb())
     following = make(pgcrane, source, dest)
-    following.start(env=failpoint("promote.after_marker:sleep=1500:1"))
+    following.start(env=failpoint("promote.after_marker:sleep=5000:1"))
     following.wait_caught_up()
     command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: has_locks(source), what="the locks")
@@ -408,7 +409,7 @@ def test_network_cut_in_the_fence(side, source_db, dest_db, pgcrane):
     with Proxy((source_db if side == "source" else dest_db).cluster) as proxy:
         uris = {"source_uri": proxy.uri(source_db)} if side == "source" else {"dest_uri": proxy.uri(dest_db)}
         following = make(pgcrane, source_db, dest_db, **uris)
-        following.start(env=failpoint("promote.after_marker:sleep=1000:1"))
+        following.start(env=failpoint("promote.after_marker:sleep=5000:1"))
         following.wait_caught_up()
         command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
         wait_until(lambda: has_locks(source_db), what="the locks")
@@ -426,7 +427,7 @@ def test_source_stays_away_in_the_fence(own_cluster, dest_db, pgcrane):
     source is back."""
     cluster = own_cluster("gone")
     following = make(pgcrane, cluster.createdb(), dest_db, "--retry-for", "5")
-    following.start(env=failpoint("promote.after_marker:sleep=1000:1"))
+    following.start(env=failpoint("promote.after_marker:sleep=5000:1"))
     following.wait_caught_up()
     command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: has_locks(following.source), what="the locks")
@@ -448,9 +449,9 @@ def test_lost_reply_of_open(own_cluster, source_db, pgcrane):
     """The destination has committed OPEN and the session dies with the reply: it is asked, and the promote is done."""
     cluster = own_cluster("lost")
     following = make(pgcrane, source_db, cluster.createdb())
-    following.start(env=failpoint("promote.before_open_commit:sleep=1000"))
+    following.start(env=failpoint("promote.before_open_commit:sleep=5000"))
     following.wait_caught_up()
-    command = pgcrane.popen("promote", "--state-dir", pgcrane.state_dir)
+    command = pgcrane.popen("promote", "--fence-timeout", "60", "--state-dir", pgcrane.state_dir)
     wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%source_object WHERE kind%'"
                                    " AND state = 'idle in transaction'"), what="OPEN")
     cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")

@@ -68,7 +68,7 @@ def outcome(command, timeout=120):
 
 def test_steps_are_told(prepared):
     """Each of them, in order, on both terminals; the one that lasts in status.json; numbers go on meanwhile."""
-    prepared.start(env=failpoint("promote.after_prepare:sleep=3000:1"))
+    prepared.start(env=failpoint("promote.after_prepare:sleep=8000:1"))
     prepared.wait_caught_up()
     with Writer(prepared.source):
         command = begin(prepared, "--json", "--hook-before", "true", "--hook-after", "true")
@@ -105,7 +105,7 @@ def test_steps_are_told_to_people(prepared):
 @pytest.mark.parametrize("point", BEFORE_OPEN)
 def test_called_off_at(point, prepared):
     """Ctrl-C in `pgcrane promote`: undone, followed on, promoted later."""
-    prepared.start(env=failpoint(f"{point}:sleep=2000:1"))
+    prepared.start(env=failpoint(f"{point}:sleep=5000:1"))
     prepared.wait_caught_up()
     prepared.source.sql("UPDATE keyless SET v = v + 1")  # there is something to copy in the fence
     command = begin(prepared, "--hook-before", "true")
@@ -148,7 +148,7 @@ def test_server_stays_away_and_comes_back(side, own_cluster, source_db, dest_db,
     cluster = own_cluster("away")
     source, dest = (cluster.createdb(), dest_db) if side == "source" else (source_db, cluster.createdb())
     following = make(pgcrane, source, dest)
-    following.start(env=failpoint("promote.after_marker:sleep=1000:1"))
+    following.start(env=failpoint("promote.after_marker:sleep=5000:1"))
     following.wait_caught_up()
     flags, ran = hooks(tmp_path)
     command = begin(following, *flags)
@@ -170,13 +170,14 @@ def test_destination_opened_and_stays_away(own_cluster, source_db, pgcrane, tmp_
     """It committed OPEN and went away with the reply: nothing is followed into it, the migration is brought to its end."""
     cluster = own_cluster("lost")
     following = make(pgcrane, source_db, cluster.createdb())
-    following.start(env=failpoint("promote.before_open_commit:sleep=1000"))
+    following.start(env=failpoint("promote.before_open_commit:sleep=5000"))
     following.wait_caught_up()
     flags, ran = hooks(tmp_path)
     command = begin(following, *flags)
     wait_step(following, "OPEN")
     cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     cluster.reload()
+    cluster.sql("CHECKPOINT")  # behind it the checkpointer has read it, too, whom commits ask
     wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), what="the stall")
     cluster.kill9()
     code, said = outcome(command)
@@ -221,7 +222,7 @@ def test_server_dies_when_it_was_open(fence, side, own_cluster, source_db, dest_
 
 def test_session_is_killed_in_the_fence(prepared):
     """The worker sees that, and undoes by itself; the same command goes on."""
-    prepared.start(env=failpoint("promote.after_lock:sleep=1500:1"))
+    prepared.start(env=failpoint("promote.after_lock:sleep=5000:1"))
     prepared.wait_caught_up()
     command = begin(prepared)
     wait_until(lambda: has_locks(prepared.source), what="the locks")
@@ -340,7 +341,7 @@ def test_automatic_that_is_undone_again_and_again(source_db, dest_db, pgcrane, t
     """Three times, with pauses; then the run ends, says why and what to do, and the same command goes on."""
     flags, ran = hooks(tmp_path)
     following = make(pgcrane, source_db, dest_db, "--promote", "auto", "--fence", "locks", "--fence-timeout", "1", *flags)
-    following.start(env=failpoint("sequences.before:sleep=1500:1"))
+    following.start(env=failpoint("sequences.before:sleep=5000:1"))
     wait_until(lambda: phase(following, "FOREIGN_KEY") == "DONE", what="the copy")
     with source_db.connect(autocommit=False) as conn:
         conn.execute("UPDATE item SET n = -1 WHERE id = 3")
@@ -414,7 +415,7 @@ def test_waits_for_the_lag(held):
 def test_definitions_that_are_on_their_way(auto, source_db, dest_db, pgcrane):
     """With --ddl a destination that is some seconds behind is so in its tables, too: no difference."""
     following = make(pgcrane, source_db, dest_db, "--ddl", *(("--promote", "auto") if auto else ()))
-    following.start(env=failpoint("promote.after_lag:sleep=3000:1"))
+    following.start(env=failpoint("promote.after_lag:sleep=6000:1"))
     if not auto:
         following.wait_caught_up()
     command = None if auto else begin(following)
@@ -473,14 +474,20 @@ def test_automatic_goes_on_behind_one_that_was_asked_for(source_db, dest_db, pgc
     following = make(pgcrane, source_db, dest_db, "--promote", "auto", "--fence", "locks", "--fence-timeout", "1")
     source_db.sql("CREATE UNLOGGED TABLE scratch (id int PRIMARY KEY, v text)")
     source_db.sql("INSERT INTO scratch SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i")
-    following.start(env=failpoint("sequences.before:sleep=1500:1"))
+    following.start(env=failpoint("sequences.before:sleep=5000:1"))
     wait_until(lambda: phase(following, "FOREIGN_KEY") == "DONE", what="the copy")
+
+    def ask():
+        return following.promote("--recopy-limit", "1kB", "--keep-slot", check=False)
+
     with source_db.connect(autocommit=False) as conn:
         conn.execute("UPDATE item SET n = -1 WHERE id = 3")
         wait_until(lambda: any("promoting again in" in body["text"] for body in following.bodies("EVENT"))
                    and following.cdc()["state"] == "FOLLOWING", what="the pause behind the first try")
         source_db.sql("UPDATE scratch SET v = 'no stream carries it'")
-        refused = following.promote("--recopy-limit", "1kB", "--keep-slot", check=False)
+        refused = ask()
+        while "under way already" in refused.stderr:  # the pause was over before we came
+            refused = ask()
         assert refused.code != 0 and "PROMOTE_REFUSED" in refused.stderr and "scratch" in refused.stderr, refused
         conn.commit()
     assert following.end() == 0, following.said()

@@ -149,7 +149,7 @@ def test_flag_that_only_a_start_refuses(provisions):
 
 def test_one_operation_at_a_time(provisions):
     spec = provisions.spec()
-    slow = provisions.start("create", spec["id"], spec, point("create", "place", "sleep=3000"))
+    slow = provisions.start("create", spec["id"], spec, point("create", "place", "sleep=8000"))
     wait_until(lambda: "sleeping" in slow.log, what="the first one to be at work")
     assert provisions.describe(spec["id"])["state"] == "UNFINISHED"
     assert provisions.remove(spec["id"]).error("CONFLICT")["retryable"]

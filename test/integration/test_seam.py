@@ -32,6 +32,7 @@ def test_barrier_waits_for_a_stalled_commit(own_cluster, make_probe):
     probe("publish")
     cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     cluster.reload()
+    cluster.sql("CHECKPOINT")  # behind it the checkpointer has read it, too, whom commits ask
     writer = threading.Thread(target=source.sql, args=("INSERT INTO t VALUES (1)",))
     writer.start()
     try:
@@ -62,6 +63,7 @@ def test_barrier_alone_waits_for_a_stalled_commit(own_cluster, make_probe):
     source.sql("CREATE TABLE t (id int PRIMARY KEY)")
     cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     cluster.reload()
+    cluster.sql("CHECKPOINT")  # behind it the checkpointer has read it, too, whom commits ask
     probe("publish", "slot", "barrier", "marker=x", "remove")
     writer = threading.Thread(target=source.sql, args=("INSERT INTO t VALUES (1)",))
     writer.start()
@@ -279,8 +281,9 @@ def test_no_slot_can_be_decoded(probe):
 
     writer = threading.Thread(target=write)
     writer.start()
+    wait_until(lambda: source.sql("SELECT v > 5 FROM t")[0][0], what="the writer")
     try:
-        run = probe("slot", env={"PGCRANE_FAILPOINT": "seam.slot_settled:sleep=300"}, code=1)
+        run = probe("slot", env={"PGCRANE_FAILPOINT": "seam.slot_settled:sleep=1500"}, code=1)
     finally:
         done.set()
         writer.join()

@@ -151,6 +151,7 @@ def test_f1_stalled_commit_arrives(own_cluster, make_probe):
     probe("publish")
     cluster.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     cluster.reload()
+    cluster.sql("CHECKPOINT")  # behind it the checkpointer has read it, too, whom commits ask
     writer = threading.Thread(target=source.sql, args=("INSERT INTO t VALUES (1, 'stalled')",))
     writer.start()
     try:
@@ -559,7 +560,7 @@ def test_f4_table_rewritten_after_the_snapshot(change, followed):
     source.sql("CREATE TABLE rewritten (id bigint PRIMARY KEY, v text, n int);"
                "INSERT INTO rewritten SELECT n, 'old', n FROM generate_series(1, 1000) n")
     with workload:
-        following.start(env={"PGCRANE_FAILPOINT": "seam.after_marker:sleep=2000"})
+        following.start(env={"PGCRANE_FAILPOINT": "seam.after_marker:sleep=6000"})
         wait_until(lambda: following.dest.sql("SELECT to_regclass('pgcrane.snapshot') IS NOT NULL")[0][0]
                    and following.dest.sql("SELECT 1 FROM pgcrane.snapshot"), what="the snapshot")
         source.sql(change.format("rewritten"))

@@ -99,11 +99,11 @@ def test_waiting_calls_leave_room_for_others(api):
     api.make_job()
     start = api.good(api.post(JOBS + "/mj1:start"))
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        waiting = [pool.submit(api.post, start["name"] + ":wait", {"timeout": "3s"}) for _ in range(12)]
+        waiting = [pool.submit(api.post, start["name"] + ":wait", {"timeout": "12s"}) for _ in range(12)]
         for _ in range(20):
             assert api.get(JOBS + "/mj1").status == 200
         assert not all(each.done() for each in waiting)
-        assert all(each.result(20).json == start for each in waiting)
+        assert all(each.result(60).json == start for each in waiting)
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0", "*:0", "[::]:0", "192.0.2.1:0", "127.0.0.1.example:0"])

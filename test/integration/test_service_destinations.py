@@ -29,7 +29,7 @@ def service(folder, source):
 @pytest.fixture
 def slow_service(folder, source):
     """Its copies take long enough to be met."""
-    with serving(folder, PGCRANE_FAILPOINT="copy.before_chunk:sleep=1500") as running:
+    with serving(folder, PGCRANE_FAILPOINT="copy.before_chunk:sleep=4000") as running:
         yield running
 
 
@@ -49,7 +49,7 @@ def test_from_nothing_to_the_primary(service, source, shop):
     assert service.instance("new")["mode"] == "MIGRATING"
     service.profile("old", source)
     service.create_job("move", "old", "new", ["shop"])
-    service.done("move", "start", timeout=90)
+    service.verb("move", "start")
     modes = set()
     service.wait(lambda: modes.add(service.instance("new").get("mode")) or
                  service.job("move").get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
@@ -123,7 +123,7 @@ def test_it_goes_down_later(service, source, shop):
 @pytest.mark.turns(2)
 def test_it_is_lost_on_the_way_out_of_load(folder, source, shop):
     """The machine goes down when the server was stopped and nothing synchronized: as lost as in the middle of the load."""
-    with serving(folder, PGCRANE_FAILPOINT="provision.leave.stop:sleep=2500") as service:
+    with serving(folder, PGCRANE_FAILPOINT="provision.leave.stop:sleep=8000") as service:
         service.make("new")
         service.profile("old", source)
         service.create_job("move", "old", "new", ["shop"])

@@ -132,8 +132,12 @@ def make_job(client):
 
 
 def look_at_objects(client):
-    listed = client.call("migrationJobs.objects.list", parent=JOB)["migrationJobObjects"]
-    assert {o["sourceObject"]["database"]: o["phase"] for o in listed} == dict.fromkeys(NAMES, "READY_FOR_PROMOTE")
+    def phases():
+        listed = client.call("migrationJobs.objects.list", parent=JOB)["migrationJobObjects"]
+        return {o["sourceObject"]["database"]: o["phase"] for o in listed}
+
+    # With writers at work one may be behind for a moment.
+    wait_until(lambda: phases() == dict.fromkeys(NAMES, "READY_FOR_PROMOTE"), 60, "both to be ready")
     identifier = {"type": "DATABASE", "database": NAMES[1]}
     found = client.call("migrationJobs.objects.lookup", parent=JOB, requestBody={"sourceObjectIdentifier": identifier})
     assert found["sourceObject"] == identifier and found["state"] == "RUNNING"

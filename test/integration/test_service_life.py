@@ -1,7 +1,6 @@
 """The life of a job: asked for over the API, carried out by sessions, against real servers."""
 import contextlib
 import os
-import time
 
 import pytest
 
@@ -188,8 +187,9 @@ def test_several_databases(service, source, dest, pairs):
     with contextlib.ExitStack() as stack:
         for pair in made:
             stack.enter_context(Writer(pair.source)).wait_for(5)
+        before = service.pids("session")
         assert service.kill_processes("worker") == 3
-        time.sleep(1)
+        service.wait_anew("session", before, 120)
         service.wait_ready("move", 120)
         service.done("move", "promote", timeout=120)
     for pair in made:

@@ -106,7 +106,7 @@ def ask_promote(service, job, session):
 def test_from_the_first_promote_on(serve, player):
     """A server with something of its own is filled without load mode. What is promoted is the application's: it has backups and a
     standby from then on, though another job still fills the same server, which goes on meanwhile."""
-    with serve(PGCRANE_FAILPOINT="provision.standby.conf:sleep=4000") as service:
+    with serve(PGCRANE_FAILPOINT="provision.standby.conf:sleep=12000") as service:
         service.make("new", availabilityType="REGIONAL")
         fill(service)
         service.profile("old", NOWHERE)
@@ -144,15 +144,23 @@ def test_what_may_be_open_stays(serve, player):
         session = begin(service, player, "move", "new", "shop")
         ask_promote(service, "move", session)
         player.source_is_away = True
+        halted = []
+        threading.Thread(target=halt_backup, args=(service, halted), daemon=True).start()
         session.say("kill")
         service.remove("move", force=True)
         assert service.get(f"{PROFILES}/new").status == 404
         service.wait(lambda: service.instance("new")["mode"] == "PRIMARY", "it to be kept well")
         assert is_there(service) and service.instance("new")["state"] in ("RUNNABLE", "MAINTENANCE")
-        backup = service.wait(lambda: backup_of(service), "the first backup to be made")
-        os.kill(backup, signal.SIGSTOP)  # as one that takes hours
+        service.wait(lambda: halted, "the first backup to be made")
         gone = service.end_of(service.good(service.delete(f"{INSTANCES}/new", force=True)))
         assert "error" not in gone and os.listdir(os.path.join(service.folder, "instances")) == [".ports.lock"]
+
+
+def halt_backup(service, halted):
+    """As one that takes hours."""
+    pid = wait_until(lambda: backup_of(service), 120, "the first backup")
+    os.kill(pid, signal.SIGSTOP)
+    halted.append(pid)
 
 
 def backup_of(service):

@@ -3,7 +3,6 @@ import glob
 import json
 import os
 import shutil
-import time
 
 import psycopg
 import pytest
@@ -132,7 +131,8 @@ def test_a_node_is_lost_when_they_are_told(servers, tmp_path):
         service.create_job("moved", "from", "to", ["shop"], **FLAGS)
         operation = service.verb("moved", "start")
         wait_until(lambda: dest.sql("SELECT FROM pg_roles WHERE rolname = 'app'"), 40, "the roles")
-        time.sleep(2)  # a look is one fifth of a second
+        wait_until(lambda: service.sql("SELECT json_extract(body, '$.run.newPasswords') FROM resource WHERE name = ?",
+                                       f"{JOBS}/moved") != [(None,)], 40, "the names in the store")
         service.kill()
         for word in ("session", "worker"):
             service.kill_processes(word)

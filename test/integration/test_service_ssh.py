@@ -125,8 +125,8 @@ class Tunnelled(Service):
 
     def assert_nothing_left(self):
         """Beside the daemon."""
-        wait_until(lambda: not self.ssh() and not self.pids("tunnel"), 10, f"tunnels to end: {self.program.processes()}")
-        wait_until(lambda: not [f for f in self.files() if "ssh" in f], 10, f"keys to be removed: {self.files()}")
+        wait_until(lambda: not self.ssh() and not self.pids("tunnel"), 60, f"tunnels to end: {self.program.processes()}")
+        wait_until(lambda: not [f for f in self.files() if "ssh" in f], 60, f"keys to be removed: {self.files()}")
 
     def assert_no_secrets(self):
         """In command lines, environments and files of the service; but for what is sealed and what stands in memory."""
@@ -221,10 +221,10 @@ def test_killed(service, shop, bastion):
         assert pids
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not before & set(service.ssh()), 10, "ssh to end")
+        wait_until(lambda: not before & set(service.ssh()), 60, "ssh to end")
         wait_for_row(service, shop, number)
         service.wait_ready("move")
-        wait_until(lambda: len(service.ssh()) == len(service.pids("tunnel")) == 2, 10, "two tunnels")
+        wait_until(lambda: len(service.ssh()) == len(service.pids("tunnel")) == 2, 60, "two tunnels")
     service.stop()
     assert service.kill_processes("session") == 1
     wait_until(lambda: not service.program.processes(), 20, f"all to end: {service.program.processes()}")
@@ -245,7 +245,7 @@ def test_minder_and_session_killed(service, shop):
         os.kill(pid, signal.SIGSTOP)
     for pid in service.pids("tunnel") + service.pids("session"):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not service.ssh(), 10, "ssh to end")
+    wait_until(lambda: not service.ssh(), 60, "ssh to end")
     service.start()
     service.wait_ready("move")
     assert len(service.files()) == 3

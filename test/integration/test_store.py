@@ -322,7 +322,7 @@ def test_outbox_gives_out_again_what_was_not_done(store):
     assert store.do({"op": "pause", "us": 1000}, {"op": "take", "span_us": 60 * SECOND})[1][0]["attempt"] == 2
     store.fails("LEASE_LOST", "done", id=first, attempt=1)  # the first one was too slow
     store.fails("LEASE_LOST", "postpone", id=first, attempt=1, delay_us=0)
-    store.one("postpone", id=first, attempt=2, delay_us=300_000)
+    store.one("postpone", id=first, attempt=2, delay_us=3 * SECOND)
     assert store.one("take") == []
     wait_until(lambda: [t["attempt"] for t in store.one("take", span_us=60 * SECOND)] == [3], what="the action")
     store.one("done", id=first, attempt=3)
@@ -350,7 +350,7 @@ def test_a_lease_has_one_holder(store):
 
 
 def test_a_lease_expires(store):
-    store.do({"op": "acquire", "name": "a", "node": "n1", "ttl_us": 200_000}, {"op": "acquire", "name": "b", "node": "n1", "ttl_us": 60 * SECOND})
+    store.do({"op": "acquire", "name": "a", "node": "n1", "ttl_us": 3 * SECOND}, {"op": "acquire", "name": "b", "node": "n1", "ttl_us": 60 * SECOND})
     assert store.one("expired") == []
     wait_until(lambda: store.one("expired") == [{"name": "a", "node": "n1", "epoch": 1}], what="the lease to expire")
     store.one("renew", name="a", node="n1", epoch=1, ttl_us=1)  # nobody has taken it: late, but still its own
@@ -363,7 +363,7 @@ def test_a_clock_that_was_set_back_keeps_no_dead_lease(store, place):
     store.one("acquire", name="a", node="n1", ttl_us=300_000)
     place.sql("UPDATE lease SET expires_us = expires_us + 86400000000")  # as if the clock had been a day ahead
     assert not store.one("acquire", name="a", node="n2", ttl_us=300_000)["acquired"]
-    wait_until(lambda: store.one("acquire", name="a", node="n2", ttl_us=300_000)["acquired"], 5, "the lease to end")
+    wait_until(lambda: store.one("acquire", name="a", node="n2", ttl_us=300_000)["acquired"], 30, "the lease to end")
 
 
 def test_nodes(store):

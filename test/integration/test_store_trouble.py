@@ -238,8 +238,9 @@ def test_a_stopped_daemon_does_not_keep_the_others_out(make_place):
     place = make_place("15")
     place.open().do(job("c"))
     holder = place.open()
-    holder.send({"do": [{"op": "increment", "name": "c"}, {"op": "pause", "us": 1 * SECOND}, {"op": "increment", "name": "c"}]})
-    time.sleep(0.5)
+    holder.send({"do": [{"op": "increment", "name": "c"}, {"op": "pause", "us": 2 * SECOND}, {"op": "increment", "name": "c"}]})
+    wait_until(lambda: place.database.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
+                                          " (SELECT oid FROM pg_database WHERE datname = current_database())"), what="its lock")
     holder.process.send_signal(signal.SIGSTOP)
     try:
         assert place.open(patience_ms=15000).one("increment", name="c")["body"] == "1"
@@ -353,7 +354,7 @@ def test_a_read_only_server(server_place):
         pass
     server_place.cluster.configure({"default_transaction_read_only": "off"})
     with contextlib.suppress(Exception):
-        server_place.cluster.start(5)  # its ALTER ROLE fails, as it should
+        server_place.cluster.start()  # its ALTER ROLE fails, as it should
     with pytest.raises(StoreError, match="STORE_READ_ONLY"):
         server_place.open(patience_ms=300)
 

@@ -98,7 +98,8 @@ class Makers(Service):
         leader = self.postmaster(name)
         pids = [leader, *children_of(leader)]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # they end with their postmaster
+                os.kill(pid, signal.SIGKILL)
 
     def wait(self, condition, what, timeout=90):
         """With the log and how all stands when it does not come to pass."""

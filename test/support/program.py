@@ -1,4 +1,5 @@
 """Running the program under test, and finding what it left behind."""
+import contextlib
 import json
 import os
 import subprocess
@@ -107,7 +108,8 @@ class Program:
             for pid in self.processes():
                 fields = proc_stat(pid)
                 if fields and is_alive((pid, fields[19])):
-                    os.kill(pid, 9)
+                    with contextlib.suppress(ProcessLookupError):  # it may have ended with another one
+                        os.kill(pid, 9)
             return not self.processes()
 
         for process in self.started:

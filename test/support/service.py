@@ -1,4 +1,5 @@
 """Driving jobs of `pgcrane serve` against real servers, the way a client of the API does."""
+import contextlib
 import os
 import signal
 
@@ -112,5 +113,6 @@ class Service(Daemon):
         """-9 to every "session" or "worker"; how many there were."""
         pids = self.pids(word)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended with another one
+                os.kill(pid, signal.SIGKILL)
         return len(pids)

@@ -93,8 +93,9 @@ class Proxy:
         self.flowing.set()
 
     def reset_all(self):
-        while self.links:
-            self.links.pop().end(reset=True)
+        with contextlib.suppress(IndexError):  # they may end by themselves meanwhile
+            while True:
+                self.links.pop().end(reset=True)
 
     def _accept(self):
         while True:
