@@ -41,6 +41,7 @@
 #define SILENCE_DEFAULT_US (600 * USEC_PER_SEC)
 #define SILENCE_SHORT_US (120 * USEC_PER_SEC)
 #define SLOT_WAIT_DEFAULT_US (10 * USEC_PER_SEC)
+#define SLOT_ENDING_US (2 * USEC_PER_SEC)
 #define INSISTS_DEFAULT_US (10 * USEC_PER_SEC)
 #define INSISTS_PAUSE_US USEC_PER_SEC
 #define CLOSE_TIMEOUT_US USEC_PER_SEC
@@ -361,14 +362,30 @@ static bool try_start(DbConn *conn, const ReplStart *start, const char *sql, int
     return true;
 }
 
-static int64_t slot_deadline(const ReplStart *start) {
-    return clock_now_us() + (start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US);
+/* How long a slot that somebody has is waited for. One that is just ending is left to itself for a moment. */
+typedef struct SlotWait {
+    int64_t patient_us, deadline_us;
+} SlotWait;
+
+static SlotWait slot_wait(const ReplStart *start) {
+    int64_t now = clock_now_us(), most = start->slot_wait_us > 0 ? start->slot_wait_us : SLOT_WAIT_DEFAULT_US;
+
+    return (SlotWait){now + MIN(SLOT_ENDING_US, most / 2), now + most};
+}
+
+/* pid: the slot's process, -1 = not known. */
+static bool wait_for_slot(DbConn *conn, const ReplStart *start, const SlotWait *wait, int pid, Error *err) {
+    int64_t now = clock_now_us();
+
+    if (pid > 0 && now >= wait->deadline_us)
+        return repl_slot_fail_active(start->slot, pid, err);
+    return (pid <= 0 || now < wait->patient_us || repl_slot_end_namesake(conn, pid, err)) && repl_slot_pause(conn, err);
 }
 
 static bool begin(DbConn *conn, const ReplStart *start, uint64_t *ret_confirmed, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     Buf sql CLEANUP(buf_fini);
-    int64_t deadline = slot_deadline(start);
+    SlotWait wait = slot_wait(start);
 
     buf_init(&sql, START_SQL_MAX);
     if (!build_start(arena, start, db_version(conn), &sql, err))
@@ -379,9 +396,7 @@ static bool begin(DbConn *conn, const ReplStart *start, uint64_t *ret_confirmed,
             return false;
         if (pid == 0)
             return true;
-        if (pid > 0 && clock_now_us() >= deadline)
-            return repl_slot_fail_active(start->slot, pid, err);
-        if (!repl_slot_pause(conn, err))
+        if (!wait_for_slot(conn, start, &wait, pid, err))
             return false;
     }
 }
@@ -430,16 +445,14 @@ static bool connect_stream(ReplStream *stream, DbConn **ret_conn, Error *err) {
 
 /* Nobody holds the slot, and it may be read from there. */
 static bool await_slot(DbConn *conn, const ReplStart *start, ReplSlot *ret_slot, Error *err) {
-    int64_t deadline = slot_deadline(start);
+    SlotWait wait = slot_wait(start);
 
     for (;;) {
         if (!repl_slot_read(conn, start->slot, ret_slot, err) || !repl_slot_check(ret_slot, start, err))
             return false;
         if (ret_slot->active_pid == 0)
             return true;
-        if (clock_now_us() >= deadline)
-            return repl_slot_fail_active(start->slot, ret_slot->active_pid, err);
-        if (!repl_slot_pause(conn, err))
+        if (!wait_for_slot(conn, start, &wait, ret_slot->active_pid, err))
             return false;
     }
 }

@@ -29,6 +29,8 @@ NODISCARD bool repl_slot_read(DbConn *conn, const char *name, ReplSlot *ret_slot
 /* Whether the stream may begin there: SLOT_LOST, DEST_WENT_BACK, SOURCE_WENT_BACK, LEDGER_MISMATCH. */
 NODISCARD bool repl_slot_check(const ReplSlot *slot, const ReplStart *start, Error *err);
 bool repl_slot_fail_active(const char *name, int pid, Error *err);
+/* Ends the slot's process when it is a session that this connection's predecessor has left (namesakes.h). */
+NODISCARD bool repl_slot_end_namesake(DbConn *conn, int pid, Error *err);
 /* Waits a moment for a slot to become free; fails with CANCELLED. */
 NODISCARD bool repl_slot_pause(DbConn *conn, Error *err);
 /* All of them exist. */

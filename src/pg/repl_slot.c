@@ -197,6 +197,17 @@ bool repl_slot_fail_active(const char *name, int pid, Error *err) {
     return error_remedy(err, "when that is no running pgcrane, end it: SELECT pg_terminate_backend(%d)", pid);
 }
 
+bool repl_slot_end_namesake(DbConn *conn, int pid, Error *err) {
+    char sql[512];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = %d"
+                   " AND a.usename = session_user"
+                   " AND a.application_name = pg_catalog.current_setting('application_name')",
+                   pid);
+    return db_exec(conn, sql, err) || error_wrap(err, "ending an earlier stream of ours");
+}
+
 bool repl_slot_pause(DbConn *conn, Error *err) {
     return stop_wait_fd(db_stop(conn), -1, 0, clock_now_us() + PAUSE_US) != WAIT_STOPPED || query_stopped(conn, err);
 }

@@ -43,6 +43,10 @@ static const SessionSetting settings[] = {
     {"lock_timeout", "0", ON_ALL, 0, "set by whoever wants to give up a lock"},
     {"idle_in_transaction_session_timeout", "0", ON_ALL, 90600, "the snapshot's keeper is idle in a transaction"},
     {"idle_session_timeout", "0", ON_ALL, 140000, "a lane may wait for work"},
+    /* A server that does not hear of us any more gives up what we had locked in a minute, not in hours. */
+    {"tcp_keepalives_idle", "30", ON_ALL, 0, "the system waits for two hours"},
+    {"tcp_keepalives_interval", "10", ON_ALL, 0, "the system waits for more than a minute"},
+    {"tcp_keepalives_count", "3", ON_ALL, 0, "the system tries nine times"},
     {"transaction_timeout", "0", ON_ALL, 170000, "one transaction may take hours"},
     {"client_min_messages", "warning", ON_ALL, 0, "notices of a restore are thousands"},
     {"jit", "off", ON_ALL, 110000, "costs more than it gives for COPY and catalogue queries"},

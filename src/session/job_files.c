@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/machine.h"
 #include "pg/strip.h"
 #include "wire/wire.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 enum { FILE_MAX = 64 * 1024 * 1024, SHOWN_MAX = 10, LOOKS = 10 };
@@ -226,18 +226,6 @@ bool job_find(Arena *arena, const char *state_dir, const char *given, Job *ret_j
 }
 
 /* --- status.json --- */
-
-/* A container's host name may be that of others. */
-static const char *machine_name(Arena *arena) {
-    CLEANUP(buf_fini) Buf id;
-    struct utsname names;
-    Error ignored; /* not every machine has one */
-    buf_init(&id, FILE_MAX);
-    const char *name = uname(&names) == 0 ? names.nodename : "?";
-    if (access("/etc/machine-id", R_OK) != 0 || !fd_read_file("/etc/machine-id", &id, &ignored) || id.len < 8)
-        return arena_strdup(arena, name);
-    return arena_printf(arena, "%s (%.8s)", name, id.data);
-}
 
 static const char *real_folder(Arena *arena, const char *folder) {
     char path[PATH_MAX];

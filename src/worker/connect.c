@@ -204,7 +204,7 @@ static bool check_same_server(Run *run, DbConn *source, Error *err) {
 /* What we remember as done may be lost with the session: a COMMIT of a lane that a crashed server never wrote. Or be
  * done without our knowing: a COMMIT whose reply was lost. Only the ledger knows. */
 static bool go_back_to_ledger(Run *run, Error *err) {
-    return !run->has_ledger || (ledger_retake(run->dest, &run->ledger, err) && run_note_done(run, err));
+    return !run->has_ledger || (run_lock_again(run, err) && run_note_done(run, err));
 }
 
 bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
@@ -292,19 +292,6 @@ static bool settle_first(Run *run, Error *err) {
 
 bool run_is_owned(const Run *run, const LedgerIdentity *found) {
     return run->owner[0] == '\0' || strcmp(found->owner, run->owner) == 0;
-}
-
-/* The lock is seized from what this job has left at work, and from nobody else. */
-bool run_lock(Run *run, Error *err) {
-    LedgerIdentity found;
-    bool exists = false;
-
-    if (!run->seizes)
-        return ledger_lock(run->dest, run->identity.job_id, err);
-    if (!ledger_peek(run->dest, run->arena, &exists, &found, err))
-        return false;
-    return !exists || run_is_owned(run, &found) ? ledger_seize(run->dest, run->identity.job_id, err)
-                                                : ledger_lock(run->dest, run->identity.job_id, err);
 }
 
 /* Two jobs of the service must not go on with each other's work: whoever deletes one would end the other. */

@@ -129,6 +129,8 @@ typedef struct Run {
     int64_t dest_standbys;  /* as many as following has seen at last */
     int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;            /* another run of this migration is not to go on */
+    LedgerHolder holder;    /* of the migration's lock: our session, before that one that was left */
+    int holder_fd;          /* worker.lock; -1 = not ours */
     bool is_made;           /* the destination is a server that the service made: filled in load mode, maybe */
     StringVec orphans;      /* ids of earlier migrations of the job, whose destinations are lost */
     const char *owner;      /* the service's job; "" = none */
@@ -163,8 +165,10 @@ NODISCARD bool run_confirm(Run *run, const char *title, const StringVec *lines, 
 
 /* Is it this job's, or is it nobody's business whose it is? */
 bool run_is_owned(const Run *run, const LedgerIdentity *found);
-/* The migration's lock, ledger_lock() or ledger_seize(). */
+/* The migration's lock (holder.c): for this run, and for a control connection to the destination that was opened anew.
+ */
 NODISCARD bool run_lock(Run *run, Error *err);
+NODISCARD bool run_lock_again(Run *run, Error *err);
 
 /* Steps, in order (worker.c has the table). Each may be run again. */
 NODISCARD bool step_connect(Run *run, Error *err);

@@ -336,8 +336,8 @@ static void give_up_slot(Run *run) {
     db_closep(&run->source);
     db_closep(&run->dest);
     if (!db_open(&run->source_target, "control", NULL, &run->source, &err) ||
-        !db_open(&run->dest_target, "control", NULL, &run->dest, &err) ||
-        !ledger_retake(run->dest, &run->ledger, &err) || !run_remove_from_source(run, &err)) {
+        !db_open(&run->dest_target, "control", NULL, &run->dest, &err) || !run_lock_again(run, &err) ||
+        !run_remove_from_source(run, &err)) {
         run_event(run, "error", "not all could be removed from the source: %s%s%s; pgcrane abort tries again",
                   err.message, err.remedy[0] != '\0' ? "; " : "", err.remedy);
         log_error_value(LOG_ERROR, &err);
@@ -447,7 +447,7 @@ static bool work(Run *run, Reporter *reporter, Error *err) {
 }
 
 int worker_main(int argc, char **argv) {
-    Run run = {.arena = arena_new(), .log_fd = -1};
+    Run run = {.arena = arena_new(), .log_fd = -1, .holder_fd = -1};
     Reporter reporter = {.run = &run, .signal_fd = open_signals()};
     Error err = {0};
 

@@ -131,6 +131,22 @@ def test_lost_reply_of_commit(source_db, dest_db, pgcrane):
         assert_promoted(following)
 
 
+@pytest.mark.parametrize("side", ("source", "destination"))
+def test_killed_behind_a_way_that_was_forgotten(side, source_db, dest_db, pgcrane):
+    """The server still takes our sessions for alive, with their locks, and the slot. The next run knows that nobody uses them, and
+    does not wait for a time-out, which here is not to come."""
+    source_db.sql("ALTER DATABASE %s SET wal_sender_timeout = 0" % source_db.name)
+    with through_proxy(pgcrane, side, source_db, dest_db) as (proxy, following):
+        following.start()
+        following.wait_caught_up()
+        proxy.lose_all()
+        assert following.kill("session")
+        following.end()
+        source_db.sql("INSERT INTO item VALUES (9990, 'meanwhile')")
+        following.again().wait_caught_up()
+        assert_promoted(following)
+
+
 def test_retry_for(source_db, dest_db, pgcrane):
     """A server that stays away longer than that: one clear error, and the same command goes on when it is back."""
     with through_proxy(pgcrane, "destination", source_db, dest_db, "--retry-for", "3") as (proxy, following):

@@ -15,6 +15,7 @@ from support.api import JOBS, LOCATION
 from support.cluster import Database, wait_until
 from support.service import Service
 from support.ssh_server import SshServer, make_key
+from support.tcp_proxy import Proxy
 from support.trouble import SCHEMA, Writer, assert_equal
 
 PASSWORD = "b4stion 'and\\ more"
@@ -207,6 +208,25 @@ def test_cut_while_copying(tmp_path, servers, keys, bastion, shop):
         assert bastion.cut() == 2
         service.wait_for("move", "COMPLETED", timeout=90)
     assert_equal(*shop)
+
+
+@pytest.mark.turns(6)
+def test_a_way_that_is_half_open(tmp_path, servers, keys, bastion, shop):
+    """A firewall has forgotten the connections: nobody is told, they are given up for their silence, and the source's old
+    walsender still has the slot."""
+    with Proxy(bastion) as proxy, Tunnelled(str(tmp_path), servers, keys, proxy) as service:
+        service.begin()
+        with Writer(shop[0]) as writer:
+            writer.wait_for(10)
+            logins = bastion.logins
+            proxy.lose_all()
+            wait_until(lambda: bastion.logins >= logins + 2, 120, f"both to be opened again: {bastion.logins} of {logins}")
+            shop[0].sql("INSERT INTO item VALUES (4712, 'behind the silence')")
+            wait_until(lambda: shop[1].sql("SELECT count(*) FROM item WHERE id = 4712") == [(1,)], 180, service.log()[-2000:])
+            service.wait_ready("move", timeout=120)
+            assert service.done("move", "promote")["state"] == "COMPLETED"
+        assert_equal(*shop)
+        service.assert_nothing_left()
 
 
 # --- who dies ---

@@ -6,7 +6,7 @@
 
 A fault hits a connection once it has carried `after` bytes in `direction` ("down": server to client, "up"), for the first
 `times` connections that come so far. `stall` holds the bytes until release(). All connections are also reachable as a
-whole: reset_all(), refuse.
+whole: reset_all(), lose_all(), refuse.
 """
 import contextlib
 import re
@@ -43,6 +43,7 @@ class Link:
         self.client, self.server = client, server
         self.hello = b""  # the client's first words: they have its application_name
         self.ended = threading.Event()
+        self.lost = False  # whatever comes goes nowhere
         self.directions = 2  # still carried
         self.lock = threading.Lock()
 
@@ -97,6 +98,11 @@ class Proxy:
             while True:
                 self.links.pop().end(reset=True)
 
+    def lose_all(self):
+        """As when a firewall forgets the connections that there are: nothing comes through, and nobody is told."""
+        for link in list(self.links):
+            link.lost = True
+
     def _accept(self):
         while True:
             try:
@@ -123,6 +129,10 @@ class Proxy:
         try:
             while True:
                 data = source.recv(65536)
+                if link.lost:
+                    if not data:
+                        return
+                    continue
                 if not data:
                     with contextlib.suppress(OSError):
                         dest.shutdown(socket.SHUT_WR)

@@ -8,12 +8,10 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/follow/follow_internal.h"
+#include "pg/namesakes.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define OLD_SESSION_PATIENCE_US (30 * USEC_PER_SEC)
-#define OLD_SESSION_PAUSE_US (20 * USEC_PER_MSEC)
 
 enum { LANE = 0 };
 
@@ -226,34 +224,12 @@ static bool run_item(Applier *applier, Item *item, Error *err) {
 
 /* A session of ours whose connection broke may still be about to commit, or hold locks: first it has to be gone. Its
  * COMMIT, if it was sent, is then decided, and the position says how. */
-static bool end_old_sessions(DbConn *dest, Error *err) {
-    int64_t deadline = clock_now_us() + OLD_SESSION_PATIENCE_US;
-
-    for (;;) {
-        CLEANUP(db_result_freep) DbResult *left = NULL;
-
-        if (!db_query(dest,
-                      "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-                      " WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()"
-                      " AND application_name = pg_catalog.current_setting('application_name')",
-                      0, NULL, &left, err))
-            return error_wrap(err, "ending the applier's earlier session");
-        if (db_rows(left) == 0)
-            return true;
-        if (clock_now_us() > deadline)
-            return error_set(err, REASON_LOCK_BUSY, "the applier's earlier session (destination, pid %s) does not end",
-                             db_text(left, 0, 0));
-        if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + OLD_SESSION_PAUSE_US) == WAIT_STOPPED)
-            return error_set(err, REASON_CANCELLED, "stopped");
-    }
-}
-
 static bool open_dest(Applier *applier, bool *ret_replica, Position *ret_position, Error *err) {
     Follow *follow = applier->follow;
     bool found = false;
 
     if (!db_open(follow->params.dest_target, "apply", &follow->stop, &applier->dest, err) ||
-        !apply_session_setup(applier->dest, ret_replica, err) || !end_old_sessions(applier->dest, err) ||
+        !apply_session_setup(applier->dest, ret_replica, err) || !db_end_namesakes(applier->dest, err) ||
         !position_read(applier->dest, LANE, &found, ret_position, err))
         return false;
     return found || error_set(err, REASON_LEDGER_MISMATCH, "the ledger has no position to follow from");

@@ -22,8 +22,9 @@
  *                                       ... has the row; reads chunk: rows set (or not)
  *   BEGIN; share lock, epoch 7 -> no row: FENCED
  *
- * A network cut between worker and destination looks the same: the old sessions keep the lock until keepalives end
- * them; the message then names the session to terminate.
+ * A network cut between worker and destination looks the same, but that the old sessions live on until the server finds
+ * out, and hold the lock. Whoever knows that one is left (the run that has lost it, or one behind a run that is dead:
+ * worker/holder.c) ends it by its pid and the moment when it began; for anybody else the message names it.
  *
  * Of two runs of the service that both live (its node was lost, and was not), the one that the service's lease is for
  * seizes the lock: it ends the other's sessions until it has it. The other connects again, waits for the lock, and is
@@ -177,7 +178,31 @@ static bool terminate_others(DbConn *dest, Arena *arena, const char *job_id, con
     return true;
 }
 
-static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, Error *err) {
+bool ledger_holder(DbConn *dest, Arena *arena, LedgerHolder *ret_holder, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_activity a"
+                  " WHERE a.pid = pg_catalog.pg_backend_pid() AND a.backend_start IS NOT NULL",
+                  0, NULL, &row, err))
+        return error_wrap(err, "asking for our own session");
+    *ret_holder = (LedgerHolder){0};
+    if (db_rows(row) == 1)
+        *ret_holder = (LedgerHolder){arena_strdup(arena, db_text(row, 0, 0)), arena_strdup(arena, db_text(row, 0, 1))};
+    return true;
+}
+
+static bool end_left(DbConn *dest, const LedgerHolder *left, Error *err) {
+    return left == NULL || left->pid == NULL ||
+           db_query(dest,
+                    "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
+                    " WHERE a.pid = $1::integer AND a.backend_start = $2::pg_catalog.timestamptz"
+                    " AND a.pid <> pg_catalog.pg_backend_pid()",
+                    2, (const char *const[]){left->pid, left->begun}, NULL, err) ||
+           error_wrap(err, "ending our earlier session");
+}
+
+static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, const LedgerHolder *known, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     char key[16];
     int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
@@ -192,7 +217,7 @@ static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, Error *e
             return error_wrap(err, "taking the migration's lock");
         if (db_bool(got, 0, 0))
             return true;
-        if (seize && !terminate_others(dest, arena, job_id, &left, err))
+        if (!end_left(dest, known, err) || (seize && !terminate_others(dest, arena, job_id, &left, err)))
             return false;
         /* A killed run's session needs a moment to notice. */
         if (clock_now_us() > deadline)
@@ -202,12 +227,12 @@ static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, Error *e
     }
 }
 
-bool ledger_lock(DbConn *dest, const char *job_id, Error *err) {
-    return lock_or_seize(dest, job_id, false, err);
+bool ledger_lock(DbConn *dest, const char *job_id, const LedgerHolder *left, Error *err) {
+    return lock_or_seize(dest, job_id, false, left, err);
 }
 
 bool ledger_seize(DbConn *dest, const char *job_id, Error *err) {
-    return lock_or_seize(dest, job_id, true, err);
+    return lock_or_seize(dest, job_id, true, NULL, err);
 }
 
 static bool end_old_sessions(DbConn *dest, const char *job_id, Error *err) {
@@ -251,7 +276,7 @@ bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Led
     LedgerIdentity found = {0};
     bool exists = false;
 
-    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, identity->job_id, err) ||
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, identity->job_id, NULL, err) ||
         !end_old_sessions(dest, identity->job_id, err) || !ledger_peek(dest, arena, &exists, &found, err))
         return false;
     if (!exists && !create_tables(dest, identity, err)) {
@@ -283,12 +308,12 @@ static bool check_epoch(DbConn *dest, const Ledger *ledger, const DbResult *row,
                      (long long)ledger->epoch);
 }
 
-bool ledger_retake(DbConn *dest, const Ledger *ledger, Error *err) {
+bool ledger_retake(DbConn *dest, const Ledger *ledger, const LedgerHolder *left, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
     char epoch[24];
 
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)ledger->epoch);
-    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, ledger->job_id, err) ||
+    if (!db_exec(dest, "SET synchronous_commit = on", err) || !ledger_lock(dest, ledger->job_id, left, err) ||
         !db_query(dest, "SELECT 1 FROM pgcrane.job WHERE epoch = $1::bigint", 1, (const char *const[]){epoch}, &row,
                   err))
         return error_wrap(err, "going back to the ledger");

@@ -34,9 +34,18 @@ typedef struct LedgerIdentity {
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */
 NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err);
 
+/* A session, so that it is known again: no two of a server have both alike. */
+typedef struct LedgerHolder {
+    const char *pid;   /* NULL = none is known */
+    const char *begun; /* timestamptz in UTC */
+} LedgerHolder;
+/* That of `dest`; strings in the arena. */
+NODISCARD bool ledger_holder(DbConn *dest, Arena *arena, LedgerHolder *ret_holder, Error *err);
+
 /* Waits a little for the migration's advisory lock: what is looked at under it, no other run changes meanwhile. Session
- * level; a session may take it again. FENCED when another live run has it. */
-NODISCARD bool ledger_lock(DbConn *dest, const char *job_id, Error *err);
+ * level; a session may take it again. FENCED when another live run has it. `left` is a session that nobody uses any
+ * more, and the server may not know that yet: ended, should it have the lock. */
+NODISCARD bool ledger_lock(DbConn *dest, const char *job_id, const LedgerHolder *left, Error *err);
 /* The same of a caller who knows that the other run, should it live, is not the one that shall go on: ends its sessions
  * on this server first, the one that has the lock among them, again and again until the lock is ours. The other run
  * then finds that its epoch is over, as after a crash. */
@@ -45,8 +54,8 @@ NODISCARD bool ledger_seize(DbConn *dest, const char *job_id, Error *err);
  * if they are not there, an end for sessions of earlier runs, then the next epoch. Another live run: FENCED, naming its
  * session. */
 NODISCARD bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Ledger *ret_ledger, Error *err);
-/* After `dest` was reconnected: the advisory lock again, and the epoch must still be ours. */
-NODISCARD bool ledger_retake(DbConn *dest, const Ledger *ledger, Error *err);
+/* After `dest` was reconnected: the advisory lock again, from `left` if need be, and the epoch must still be ours. */
+NODISCARD bool ledger_retake(DbConn *dest, const Ledger *ledger, const LedgerHolder *left, Error *err);
 
 NODISCARD bool ledger_begin(DbConn *dest, const Ledger *ledger, Error *err);
 /* COMMIT. A lost reply leaves it open whether it happened: the caller asks the ledger after reconnecting. */

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/namesakes.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -88,7 +89,11 @@ static bool lane_open(Lane *lane, const DbTarget *target, DbConn **conn, Error *
         return true;
     db_closep(conn);
     (void)snprintf(purpose, sizeof(purpose), "lane%d", lane->no);
-    return db_open_patient(target, purpose, lane->stop, CONNECT_PATIENCE_US, conn, err);
+    /* An earlier one of this lane may still have a table's lock, which an index would wait for. */
+    if (db_open_patient(target, purpose, lane->stop, CONNECT_PATIENCE_US, conn, err) && db_end_namesakes(*conn, err))
+        return true;
+    db_closep(conn);
+    return false;
 }
 
 bool lane_source(Lane *lane, DbConn **ret_source, Error *err) {

@@ -197,7 +197,7 @@ static bool call_begin(DbConn *conn, Error *call_err) {
 }
 
 static bool call_retake(DbConn *conn, Error *call_err) {
-    return ledger_retake(conn, &ledger, call_err);
+    return ledger_retake(conn, &ledger, NULL, call_err);
 }
 
 static void test_begin_and_retake_fail(void **state) {
@@ -214,7 +214,7 @@ static void test_retake(void **state) {
     (void)state;
     fake_side_play(&dest, FAKE_OK("SET synchronous_commit = on"), FAKE_ROW("pg_try_advisory_lock", "t"),
                    FAKE_ROW("epoch = $1", "1"));
-    assert_true(ledger_retake(dest.conn, &ledger, &err));
+    assert_true(ledger_retake(dest.conn, &ledger, NULL, &err));
     fake_side_played(&dest);
 }
 
@@ -222,7 +222,7 @@ static void test_retake_is_fenced(void **state) {
     (void)state;
     fake_side_play(&dest, FAKE_OK("SET synchronous_commit = on"), FAKE_ROW("pg_try_advisory_lock", "t"),
                    FAKE_OK("epoch = $1"));
-    assert_false(ledger_retake(dest.conn, &ledger, &err));
+    assert_false(ledger_retake(dest.conn, &ledger, NULL, &err));
     assert_int_equal(err.reason, REASON_FENCED);
 }
 

@@ -25,7 +25,7 @@ static const DbTarget fake_dest_target = {.side = DB_DEST, .conninfo = "host=d u
 static const char *const fake_one[] = {"1"};
 #define FAKE_BEGIN ((FakeReply){.sql_has = "epoch = 8 FOR SHARE", .values = fake_one, .n_rows = 1, .n_columns = 1})
 /* What opening a session sends. */
-#define FAKE_LOGIN FAKE_OK("set_config"), FAKE_OK("client_connection_check_interval")
+#define FAKE_LOGIN FAKE_OK("set_config"), FAKE_OK("client_connection_check_interval"), FAKE_OK("pg_terminate_backend")
 
 #define fake_play(conn_, ...) fake_side_play(&(FakeSide){.fake = (conn_)}, __VA_ARGS__)
 
