@@ -356,8 +356,8 @@ static bool make_plan(Run *run, Error *err) {
     if (!ok)
         return err->reason == REASON_LOCK_BUSY && name_locked_tables(run, err);
     return run_split_plan(run, run->arena, &run->plan, err) &&
-           (run->load.copied || plan_check_dest(run->dest, run->arena, &run->plan, err)) &&
            plan_settle(run->dest, &run->ledger, run->arena, &run->snapshot, run->options.data_only, &run->plan, err) &&
+           plan_check_dest(run->dest, run->arena, &run->plan, err) &&
            (!shaped || shapes_note(run->dest, &run->ledger, &shapes, run->snapshot.id, err));
 }
 

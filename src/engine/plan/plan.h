@@ -39,10 +39,11 @@ typedef struct PlanTable {
     bool binary;     /* every column's type has the same binary form on all servers */
     bool is_heap;    /* block ranges make sense */
     bool is_partition;
-    bool is_void;  /* rewritten since the snapshot */
-    bool is_begun; /* an earlier run began it under a snapshot that is lost: its lines are written anew */
-    bool has_rows; /* some of its ranges are in: it is emptied first */
-    bool is_fresh; /* nothing was ever copied into it: its first transaction may truncate and freeze */
+    bool is_void;     /* rewritten since the snapshot */
+    bool is_begun;    /* an earlier run began it under a snapshot that is lost: its lines are written anew */
+    bool is_complete; /* settled: an earlier run, or this one under another snapshot, has copied all of it */
+    bool has_rows;    /* some of its ranges are in: it is emptied first */
+    bool is_fresh;    /* nothing was ever copied into it: its first transaction may truncate and freeze */
     int64_t blocks;
     int64_t bytes;    /* main fork and TOAST */
     int32_t snapshot; /* ledger id of the snapshot its ranges are copied under */
@@ -75,7 +76,9 @@ typedef struct PlanSplit {
 NODISCARD bool plan_spares_wal(DbConn *dest, bool *ret_spares, bool *ret_unsafe, Error *err);
 /* Cuts tables into ranges. */
 void plan_split(Arena *arena, Plan *plan, const PlanSplit *split);
-/* Compares the columns of every table with the destination's; TABLE_CHANGED names the first that differ. */
+/* Compares the columns of every table of which something is left to copy with the destination's; TABLE_CHANGED names
+ * the first that differ. One that is complete may have been changed on the source since: when it is followed, the
+ * change is in the stream. */
 NODISCARD bool plan_check_dest(DbConn *dest, Arena *arena, const Plan *plan, Error *err);
 NODISCARD bool plan_settle(DbConn *dest, const Ledger *ledger, Arena *arena, const LedgerSnapshot *snapshot,
                            bool data_only, Plan *plan, Error *err);

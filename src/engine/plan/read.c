@@ -263,7 +263,7 @@ static bool compare_columns(const DbResult *row, void *context, Error *err) {
     if (found == NULL)
         return true;
     dest->seen[found - dest->by_name] = true;
-    if (strcmp(db_text(row, 0, 2), (*found)->columns_hash) == 0)
+    if ((*found)->is_complete || strcmp(db_text(row, 0, 2), (*found)->columns_hash) == 0)
         return true;
     return error_set(err, REASON_TABLE_CHANGED, "the columns of table %s are not the same on source and destination",
                      (*found)->display);
@@ -289,7 +289,7 @@ bool plan_check_dest(DbConn *dest, Arena *arena, const Plan *plan, Error *err) {
     if (!db_query_each(dest, sql, 0, NULL, compare_columns, &columns, err))
         return error_wrap(err, "comparing the tables of both sides");
     for (size_t i = 0; i < plan->count; i++)
-        if (!columns.seen[i])
+        if (!columns.seen[i] && !columns.by_name[i]->is_complete)
             return error_set(err, REASON_TABLE_CHANGED, "table %s is not on the destination",
                              columns.by_name[i]->display);
     return true;

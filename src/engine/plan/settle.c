@@ -156,6 +156,7 @@ static bool keep_old(Settle *settle, Error *err) {
             continue;
         }
         table->snapshot = old->snapshot;
+        table->is_complete = is_complete(old);
         table->is_void = table->is_void && !is_complete(old);
         table->is_fresh = old->chunks_done == 0;
         table->chunks = arena_array(settle->arena, PlanChunk, MAX(old->chunks, 1));
