@@ -162,6 +162,8 @@ static void values_that_may_differ(void **state) {
         {"ALTER TABLE t ALTER c TYPE int USING c + 1", "sure", 23, 23, false, true},
         {"ALTER TABLE t ALTER c TYPE bigint, ADD EXCLUDE USING gist (c WITH &&)", "sure", 23, 20, false, false},
         {"ALTER TABLE t ALTER c TYPE bigint, ADD UNIQUE USING INDEX x", "sure", 23, 20, false, false},
+        {"ALTER TABLE t ALTER another TYPE bigint", "sure", 16400, 16400, false, false},
+        {"ALTER TABLE t ALTER another TYPE bigint USING 7", "sure", 16400, 16400, false, true},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         DdlMessage message = {.tag = "ALTER TABLE"};
