@@ -88,3 +88,27 @@ def test_value_that_names_an_index(pgcrane, source_db, dest_db):
     done = pgcrane("migrate", source_db.uri, dest_db.uri, "--restart", "--yes")
     assert done.code == 0, str(done)
     assert dest_db.sql("SELECT r FROM r") == [("r_pkey",)]
+
+
+def test_view_that_cannot_be_filled(pgcrane, source_db, dest_db):
+    """The load of a run that is followed leaves views empty: said before the promote, listed after it, and what is said fills it."""
+    source_db.sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1), (2)")
+    for name in ("left_so", "mended"):
+        source_db.sql(f"CREATE FUNCTION {name}_f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM a';"
+                      f" CREATE MATERIALIZED VIEW {name} AS SELECT id, {name}_f() FROM a")
+    following = Following(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    notes = following.promoted(following.promote("--dry-run"))["notes"]
+    assert [sum("is EMPTY" in note and f"view {name} " in note.replace("public.", "") for note in notes) for name in ("left_so", "mended")] == [1, 1], notes
+    for database in (source_db, dest_db):
+        database.sql("ALTER FUNCTION mended_f() SET search_path = public")
+    following.promote()
+    report = following.bodies("REPORT")[-1]
+    told = [note for note in report["notes"] if "materialized view" in note]
+    assert len(told) == 1 and "is EMPTY" in told[0] and "ALTER FUNCTION ... SET search_path" in told[0], report["notes"]
+    listed = [item for item in report["not_moved"] if item["kind"] == "MATERIALIZED VIEW DATA"]
+    assert len(listed) == 1 and "left_so" in listed[0]["object"] and "does not exist" in listed[0]["reason"], report["not_moved"]
+    assert dest_db.sql("SELECT * FROM mended ORDER BY 1") == [(1, 2), (2, 2)]
+    dest_db.sql("ALTER FUNCTION left_so_f() SET search_path = public")
+    dest_db.sql(told[0].rsplit("on the destination: ")[-1])
+    assert dest_db.sql("SELECT * FROM left_so ORDER BY 1") == [(1, 2), (2, 2)]

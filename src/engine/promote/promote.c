@@ -376,9 +376,10 @@ bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_r
     lend_stop(&promote);
     bool ok = walk(&promote, last, err);
 
-    if (ok && params->options->dry_run)
+    if (ok && params->options->dry_run) {
         promote.result.outage_us = promote_estimate_us(&promote);
-    else if (ok)
+        promote_tell_views(&promote);
+    } else if (ok)
         measure_with_hooks(&promote);
     *ret_result = promote.result;
     return ok;

@@ -31,6 +31,14 @@ typedef struct UniqueRule {
     int64_t changes; /* applied to the table before it was looked through */
 } UniqueRule;
 
+/* A materialized view whose last REFRESH failed on the destination. */
+typedef struct ViewTrouble {
+    const char *quoted, *display;
+    const char *message; /* the destination's */
+    bool is_empty;       /* never filled there: nobody can read it */
+    bool is_unqualified; /* something that it calls names something without a schema */
+} ViewTrouble;
+
 /* What waits for OPEN, as PREPARE found it on the source. */
 typedef struct Waiting {
     Arena *arena; /* of this promote alone: an archive is large */
@@ -62,6 +70,7 @@ typedef struct Promote {
     size_t lock_count;
     VEC(RestTable) rest;
     VEC(UniqueRule) unique;
+    VEC(ViewTrouble) views; /* that could not be filled; each once, as its last attempt ended */
     Waiting waiting;
     StringVec sequences; /* as read when they were copied */
     /* Measured, for the estimate of a dry run. */
@@ -161,6 +170,9 @@ NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error
 /* Exactly, under the fence: compares, and copies what differs. */
 NODISCARD bool promote_rest_settle(Promote *promote, Error *err);
 NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
+/* Notes for those that could not be filled: at the end of a dry run, and when the destination is open. Then those that
+ * are empty are listed as not moved, too. */
+void promote_tell_views(Promote *promote);
 
 /* unique.c */
 /* Deferrable constraints that do not hold on the destination: all, while the source is written to. */

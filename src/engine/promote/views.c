@@ -5,38 +5,121 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "pg/quote.h"
+#include "pg/sqlstate.h"
 
 #include <string.h>
+
+typedef struct View {
+    const char *quoted, *display;
+} View;
+typedef VEC(View) ViewVec;
 
 /* A query of the source's own may fail for reasons of its own; then the view keeps what it had, and that is told. */
 static bool is_views_own(const DbConn *dest, const Error *err) {
     return err->sqlstate[0] != '\0' && !err->retryable && err->reason != REASON_CANCELLED && !db_is_broken(dest);
 }
 
-static bool refresh(Promote *promote, const char *name, Error *err) {
+/* The load of a migration that is followed leaves views empty. So one whose first REFRESH fails does not hold what is
+ * old, but nothing at all, and the server refuses each query of it. */
+static bool read_emptiness(const Promote *promote, ViewTrouble *trouble, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(promote->params->dest,
+                  "SELECT 1 FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)"
+                  " AND relispopulated",
+                  1, (const char *const[]){trouble->quoted}, &row, err))
+        return error_wrap(err, "asking whether %s was ever filled", trouble->display);
+    trouble->is_empty = db_rows(row) == 0;
+    return true;
+}
+
+static void forget_trouble(Promote *promote, const char *quoted) {
+    size_t kept = 0;
+
+    for (size_t i = 0; i < promote->views.len; i++)
+        if (strcmp(promote->views.items[i].quoted, quoted) != 0)
+            promote->views.items[kept++] = promote->views.items[i];
+    promote->views.len = kept;
+}
+
+static bool is_told(const Promote *promote, const char *quoted) {
+    for (size_t i = 0; i < promote->views.len; i++)
+        if (strcmp(promote->views.items[i].quoted, quoted) == 0)
+            return true;
+    return false;
+}
+
+/* PREPARE and COPY_REST may both fail with it: the later one counts, and people hear of it once. */
+static bool add_trouble(Promote *promote, const View *view, const Error *failure, Error *err) {
+    ViewTrouble trouble = {.quoted = arena_strdup(promote->arena, view->quoted),
+                           .display = arena_strdup(promote->arena, view->display),
+                           .message = arena_strdup(promote->arena, failure->message),
+                           .is_unqualified = sqlstate_is_unqualified(failure->sqlstate, failure->message)};
+
+    if (!read_emptiness(promote, &trouble, err))
+        return false;
+    if (!is_told(promote, view->quoted))
+        promote_event(promote, "warning", "materialized view %s could not be refreshed%s: %s", trouble.display,
+                      trouble.is_empty ? ", and is empty" : "", trouble.message);
+    forget_trouble(promote, view->quoted);
+    vec_push(promote->arena, &promote->views, trouble);
+    return true;
+}
+
+static bool refresh(Promote *promote, const View *view, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const PromoteParams *params = promote->params;
-    const char *sql = arena_printf(scratch, "REFRESH MATERIALIZED VIEW %s", name);
 
     if (!ledger_begin(params->dest, params->load->ledger, err))
         return false;
-    if (db_exec(params->dest, sql, err))
+    if (db_exec(params->dest, arena_printf(scratch, "REFRESH MATERIALIZED VIEW %s", view->quoted), err)) {
+        forget_trouble(promote, view->quoted);
         return ledger_commit(params->dest, err);
+    }
+    const Error failure = *err;
+
     db_rollback(params->dest);
-    if (!is_views_own(params->dest, err))
-        return error_wrap(err, "refreshing %s", name);
-    promote_event(promote, "warning", "materialized view %s could not be refreshed: %s", name, err->message);
-    promote_note(promote, "materialized view %s could not be refreshed and holds what it held before: %s", name,
-                 err->message);
-    return true;
+    if (!is_views_own(params->dest, &failure))
+        return error_wrap(err, "refreshing %s", view->display);
+    return add_trouble(promote, view, &failure, err);
+}
+
+#define UNQUALIFIED_HINT                                                                                               \
+    "; a function that it calls names something without its schema, which no REFRESH finds: ALTER FUNCTION ... SET"    \
+    " search_path = ... (the schemas it needs), on both sides"
+
+static void list_empty(const Promote *promote, const ViewTrouble *trouble, const char *fill) {
+    NotMoved item = {.kind = "MATERIALIZED VIEW DATA",
+                     .object = trouble->display,
+                     .reason = trouble->message,
+                     .sql = arena_printf(promote->arena, "%s;", fill)};
+
+    vec_push(promote->arena, promote->params->not_moved, item);
+}
+
+void promote_tell_views(Promote *promote) {
+    for (size_t i = 0; i < promote->views.len; i++) {
+        const ViewTrouble *trouble = &promote->views.items[i];
+        const char *fill = arena_printf(promote->arena, "REFRESH MATERIALIZED VIEW %s", trouble->quoted);
+
+        promote_note(promote,
+                     "materialized view %s could not be refreshed and %s: %s%s; when that is mended, on the"
+                     " destination: %s",
+                     trouble->display,
+                     trouble->is_empty ? "is EMPTY on the destination, where every query of it fails"
+                                       : "holds what it held before",
+                     trouble->message, trouble->is_unqualified ? UNQUALIFIED_HINT : "", fill);
+        if (trouble->is_empty && promote->result.opened)
+            list_empty(promote, trouble, fill);
+    }
 }
 
 /* The level of a view: how many views lie between it and the tables, by the longest way. Only by what it is defined as:
  * rules of tables may go in a circle. */
-static bool list(const Promote *promote, Arena *arena, StringVec *ret_names, Error *err) {
+static bool list(const Promote *promote, Arena *arena, ViewVec *ret_views, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const DriftParams *drift = &promote->params->drift;
-    StringVec names = {0};
+    ViewVec views = {0};
     static const char sql[] =
         "WITH RECURSIVE reads AS (SELECT DISTINCT r.ev_class AS reader, d.refobjid AS what FROM pg_catalog.pg_rewrite r"
         " JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid"
@@ -55,8 +138,10 @@ static bool list(const Promote *promote, Arena *arena, StringVec *ret_names, Err
         return error_wrap(err, "listing materialized views");
     for (int i = 0; i < db_rows(rows); i++)
         if (drift->wanted == NULL || drift->wanted(drift->context, db_text(rows, i, 0), db_text(rows, i, 1)))
-            vec_push(arena, &names, sql_qualified(arena, db_text(rows, i, 0), db_text(rows, i, 1)));
-    *ret_names = names;
+            vec_push(arena, &views,
+                     ((View){.quoted = sql_qualified(arena, db_text(rows, i, 0), db_text(rows, i, 1)),
+                             .display = sql_display(arena, db_text(rows, i, 0), db_text(rows, i, 1))}));
+    *ret_views = views;
     return true;
 }
 
@@ -64,19 +149,19 @@ bool promote_refresh_views(Promote *promote, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const PromoteParams *params = promote->params;
     ViewSettings settings = {0};
-    StringVec names = {0};
+    ViewVec views = {0};
     Error ignored;
     int64_t begun = clock_now_us();
     bool ok = true;
 
-    if (!list(promote, arena, &names, err))
+    if (!list(promote, arena, &views, err))
         return false;
-    if (names.len == 0)
+    if (views.len == 0)
         return true;
     if (!finish_view_settings(params->source, params->dest, &settings, err))
         return false;
-    for (size_t i = 0; ok && i < names.len; i++)
-        ok = refresh(promote, names.items[i], err);
+    for (size_t i = 0; ok && i < views.len; i++)
+        ok = refresh(promote, &views.items[i], err);
     if (!finish_view_settings_back(params->dest, &settings, ok ? err : &ignored))
         return false;
     promote->views_us = clock_now_us() - begun;
