@@ -170,7 +170,7 @@ static bool end_ledger(Run *run, Error *err) {
         failpoint("finish.before_commit", err) && ledger_commit(run->dest, err))
         return true;
     db_rollback(run->dest);
-    return false;
+    return load_refused_definition(err);
 }
 
 /* A COMMIT whose reply was lost: the next attempt finds no ledger. */

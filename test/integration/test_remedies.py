@@ -80,6 +80,62 @@ def test_hash_of_a_text_in_another_encoding(pgcrane, source, dest):
             database.drop()
 
 
+NO_BAD_TABLES = """CREATE FUNCTION no_bad() RETURNS event_trigger LANGUAGE plpgsql AS
+'BEGIN IF to_regclass(''public.bad'') IS NOT NULL THEN RAISE ''no table may be bad''; END IF; END';
+CREATE EVENT TRIGGER no_bad ON ddl_command_end EXECUTE FUNCTION no_bad()"""
+SETTING = "CREATE TABLE t (id int PRIMARY KEY, CONSTRAINT c CHECK ({})); SET my.ok = 'yes'; INSERT INTO t VALUES (1)"
+
+
+def mended(pgcrane, source_db, dest_db, said, mend, *flags):
+    """It is refused; mended on the source alone it is refused again; as the remedy says, it is done."""
+    def run(*more):
+        return pgcrane("migrate", source_db.uri, dest_db.uri, "--yes", *more)
+    refused = run()
+    assert refused.code == 2 and said in refused.stderr and "again with --restart" in refused.stderr, str(refused)
+    source_db.sql(mend)
+    again = run()
+    assert again.code == 2 and said in again.stderr, str(again)
+    done = run("--restart", *flags)
+    assert done.code == 0, str(done)
+
+
+@pytest.mark.parametrize("where", ("destination", "source"))
+def test_definition_that_the_destination_refuses(where, pgcrane, source_db, dest_db):
+    source_db.sql("CREATE TABLE bad AS SELECT 1 AS a")
+    dest_db.sql(NO_BAD_TABLES)
+    if where == "source":
+        mended(pgcrane, source_db, dest_db, "no table may be bad", "ALTER TABLE bad RENAME TO good")
+        assert dest_db.sql("SELECT a FROM good") == [(1,)]
+        return
+    refused = pgcrane("migrate", source_db.uri, dest_db.uri, "--yes")
+    assert refused.code == 2 and "mend there, then run the same command again" in refused.stderr, str(refused)
+    dest_db.sql("DROP EVENT TRIGGER no_bad")
+    done = pgcrane("migrate", source_db.uri, dest_db.uri, "--yes")
+    assert done.code == 0 and dest_db.sql("SELECT a FROM bad") == [(1,)], str(done)
+
+
+@pytest.mark.parametrize("check, said", (("current_setting('my.ok') <> ''", "unrecognized configuration parameter"),
+                                         ("current_setting('my.ok', true) IS NOT NULL", "violates check constraint")))
+def test_row_that_the_destination_refuses(check, said, pgcrane, source_db, dest_db):
+    source_db.sql(SETTING.format(check))
+    mended(pgcrane, source_db, dest_db, said, "ALTER TABLE t DROP CONSTRAINT c")
+    assert dest_db.sql("SELECT id FROM t") == [(1,)]
+
+
+def test_table_with_a_refused_row_is_left_out(pgcrane, source_db, dest_db):
+    source_db.sql(SETTING.format("current_setting('my.ok') <> ''") + "; CREATE TABLE other AS SELECT 1 AS a")
+    mended(pgcrane, source_db, dest_db, "--exclude-table", "SELECT 1", "--exclude-table", "public.t")
+    assert dest_db.sql("SELECT a FROM other") == [(1,)] and not dest_db.sql("SELECT 1 FROM pg_class WHERE relname = 't'")
+
+
+def test_unique_index_that_the_rows_do_not_keep(pgcrane, source_db, dest_db):
+    """As a damaged index lets them be."""
+    source_db.sql("CREATE TABLE t AS SELECT 1 AS a FROM generate_series(1, 2); CREATE INDEX u ON t (a)")
+    source_db.sql("UPDATE pg_index SET indisunique = true WHERE indexrelid = 'u'::regclass")
+    mended(pgcrane, source_db, dest_db, "REINDEX it there", "DELETE FROM t WHERE ctid = '(0,2)'; REINDEX INDEX u")
+    assert dest_db.sql("SELECT a FROM t") == [(1,)]
+
+
 def test_value_that_names_an_index(pgcrane, source_db, dest_db):
     source_db.sql("CREATE TABLE r (id int PRIMARY KEY, r regclass); INSERT INTO r VALUES (1, 'r_pkey')")
     refused = pgcrane("migrate", source_db.uri, dest_db.uri)

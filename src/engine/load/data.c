@@ -298,24 +298,30 @@ typedef struct RangeCopy {
 } RangeCopy;
 
 /* Which partition a row belongs to, or whether a CHECK holds, is computed anew: what the server takes for immutable
- * need not be, and the hash of a text is of its bytes. What a value of a type like regclass names has to be there. */
+ * need not be, and the hash of a text is of its bytes. What a value of a type like regclass names has to be there. A
+ * row that is mended is still the old one under the snapshot, and a table that is left out makes it another migration:
+ * all but the first are for a new start. */
 static bool add_remedy(const PlanTable *table, DbSide side, Error *err) {
     if (sqlstate_is_unqualified(err->sqlstate, err->message))
         return error_remedy(err, SQLSTATE_UNQUALIFIED_REMEDY);
     if (side == DB_DEST && strcmp(err->sqlstate, "42P01") == 0)
-        return error_remedy(err,
-                            "a value (of type regclass) names what comes to the destination behind the rows, such as"
-                            " an index, or what is not moved: leave the table out and copy it when the migration"
-                            " is done, or make the column's type text on the source");
-    if (side != DB_DEST || strcmp(err->sqlstate, "23514") != 0)
+        return error_remedy(
+            err, "a value (of type regclass) names what comes to the destination behind the rows, such as"
+                 " an index, or what is not moved: make the column's type text on the source, or leave the"
+                 " table out (--exclude-table) and copy it when the migration is done; then " LOAD_START_OVER);
+    if (side == DB_DEST && strcmp(err->sqlstate, "23514") == 0)
+        return error_remedy(
+            err,
+            "what %s says of this row is computed otherwise here: it depends on the database's encoding (hash of a"
+            " text: make the destination in the source's), on the settings of who wrote the row, or on a function;"
+            " write the row anew on the source (an UPDATE of its key, under the database's settings), change the"
+            " definition there, or leave the table out (--exclude-table); then " LOAD_START_OVER
+            ": rows and definitions are read once",
+            table->is_partition ? "the partition's bound (or a CHECK)" : "a CHECK");
+    if (!load_is_refusal(err) || err->reason == REASON_NOT_PERMITTED)
         return false;
-    return error_remedy(
-        err,
-        "what %s says of this row is computed otherwise here: it depends on the database's encoding (the"
-        " hash of a text: make the destination in the source's), on settings of the session that wrote"
-        " the row, or on a function; write the row anew on the source (an UPDATE of its key, under the"
-        " database's own settings), change the definition, or leave the table out",
-        table->is_partition ? "the partition's bound (or a CHECK)" : "a CHECK");
+    return error_remedy(err, "mend the row or the definition on the source, or leave the table out (--exclude-table);"
+                             " then " LOAD_START_OVER ": rows and definitions are read once");
 }
 
 /* The destination's transaction: rows and their line together. */
@@ -455,8 +461,10 @@ static bool build_entry(Data *data, Lane *lane, const GraphTask *build, const Po
     if (!task->alone && db_version(dest) >= 110000 &&
         !db_exec(dest, "SET LOCAL max_parallel_maintenance_workers = 0", err))
         return false;
-    if (!db_exec(dest, build->sql, err))
+    if (!db_exec(dest, build->sql, err)) {
+        (void)load_refused_definition(err);
         return error_wrap(err, "building %s %s", entry->desc, entry->tag);
+    }
     return (!build->marks_entry || ledger_mark_entry(dest, entry->dump_id, err)) &&
            failpoint("index.before_commit", err) && ledger_commit(dest, err) && failpoint("index.after_commit", err);
 }

@@ -121,8 +121,10 @@ static bool add_unit(ForeignKeys *keys, size_t entry, const char *table, const K
     const char *sql =
         arena_printf(keys->arena, "ALTER TABLE %s%s ADD CONSTRAINT %s %s%s", dest.partitioned ? "" : "ONLY ", table,
                      parts->name, parts->definition, parts->not_valid ? "" : " NOT VALID");
-    if (!dest.exists && !run_fenced(keys->params, keys->control, sql, 0, err))
+    if (!dest.exists && !run_fenced(keys->params, keys->control, sql, 0, err)) {
+        (void)load_refused_definition(err);
         return error_wrap(err, "adding foreign key %s to %s", parts->name, table);
+    }
     if (dest.validated || parts->not_valid)
         return true;
     Unit unit = {.entry = entry, .table = table, .name = parts->name};
@@ -222,8 +224,9 @@ static bool keys_run(void *context, Lane *lane, PoolTask *task, Error *err) {
     if (!ok && strcmp(err->sqlstate, "23503") == 0) {
         (void)error_wrap(err, "foreign key %s of %s is violated by the rows copied", unit->name, unit->table);
         return error_remedy(
-            err, "if the load ran under more than one snapshot, start over with --restart; else the source's own rows"
-                 " violate it: mend them there, or ALTER TABLE ... ADD CONSTRAINT ... NOT VALID on the source");
+            err,
+            "the source's own rows violate it, or they show more than one moment, because a snapshot was lost: mend"
+            " them there, or make the key there with ADD CONSTRAINT ... NOT VALID; then " LOAD_START_OVER);
     }
     return ok || error_wrap(err, "validating foreign key %s", unit->name);
 }

@@ -78,3 +78,11 @@ NODISCARD bool load_large_objects(const LoadParams *params, DbConn *source, DbCo
 /* The objects of a list of oids ("1,2"), as they are now, in the caller's transaction; none of them is there. */
 NODISCARD bool load_large_objects_again(const LoadParams *params, DbConn *source, DbConn *dest, const char *oids,
                                         Error *err);
+
+/* remedy.c: what helps against what a server refuses of a load. The definitions are in the ledger, and the rows under a
+ * snapshot that a later run goes on with: what is mended on the source is read by a new start alone. */
+#define LOAD_START_OVER "run the same command again with --restart (a job of the service: pgcrane jobs restart JOB)"
+/* Did a server refuse the statement, for a reason that no later try helps against, and no remedy says yet what does? */
+bool load_is_refusal(const Error *err);
+/* For a refusal of a definition: sets a remedy. Always false. */
+bool load_refused_definition(Error *err);

@@ -91,7 +91,7 @@ static bool run_group(const LoadParams *params, DbConn *control, const Group *gr
         if (!run_entry(params, control, entry, not_moved, arena, &moved, err) ||
             (moved && !ledger_mark_entry(control, entry->dump_id, err))) {
             db_rollback(control);
-            return false;
+            return load_refused_definition(err);
         }
     }
     if (!ledger_commit(control, err)) {
