@@ -95,19 +95,23 @@ static bool try_installed(Search *search, Error *err) {
     return good;
 }
 
-/* The smallest that knows both servers, else the newest that knows the source. NULL when there is none. */
+/* Newest of those that read the source and write what the destination reads. Where there is none, the one that is least
+ * ahead of the destination. NULL: none reads the source. */
 static const ClientBin *choose(const Search *search, int source_major, int dest_major) {
-    const ClientBin *both = NULL;
-    const ClientBin *newest = NULL;
+    const ClientBin *fits = NULL;
+    const ClientBin *ahead = NULL;
 
     for (size_t i = 0; i < search->bins.len; i++) {
         const ClientBin *bin = &search->bins.items[i];
-        if (bin->major >= MAX(source_major, dest_major) && (both == NULL || bin->major < both->major))
-            both = bin;
-        if (bin->major >= source_major && (newest == NULL || bin->major > newest->major))
-            newest = bin;
+
+        if (bin->major < source_major)
+            continue;
+        if (bin->major <= dest_major && (fits == NULL || bin->major > fits->major))
+            fits = bin;
+        if (bin->major > dest_major && (ahead == NULL || bin->major < ahead->major))
+            ahead = bin;
     }
-    return both != NULL ? both : newest;
+    return fits != NULL ? fits : ahead;
 }
 
 static bool fail_missing(const Search *search, const char *bindir, int source_major, int dest_major, Error *err) {

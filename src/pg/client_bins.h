@@ -3,9 +3,9 @@
  *
  * Looked in: the given folder (only there, when given), else PATH, /usr/lib/postgresql/MAJOR/bin and the folders of
  * PGCRANE_PG_BINDIRS (colon-separated).
- * Chosen: the smallest major >= max(source, destination), else the largest >= source: the version PostgreSQL's own
- * documentation recommends for moving to that destination. None = CLIENT_MISSING with what was found and the command
- * that installs one.
+ * Chosen: the largest major that is >= the source's and <= the destination's; where there is none, the smallest above
+ * the destination's, which may write what that does not read (18 and later write NOT NULL as constraints): the caller
+ * says so. None that is >= the source's = CLIENT_MISSING with what was found and the command that installs one.
  */
 #pragma once
 

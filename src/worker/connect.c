@@ -236,10 +236,10 @@ bool run_reconnect(Run *run, Error *err) {
     return run_reconnect_within(run, RECONNECT_PATIENCE_US, err);
 }
 
-/* A finding like the others, so that it stands in the same list. */
-static bool find_client(Run *run, FindingVec *findings, Error *err) {
-    if (client_find_pg_dump(run->arena, run->options.pg_bindir, db_major(run->source), db_major(run->dest), &run->stop,
-                            &run->pg_dump, err))
+/* That there is none is a finding like the others, so that it stands in the same list. */
+static bool find_client(Run *run, FindingVec *ret_missing, Error *err) {
+    if (run->options.data_only || client_find_pg_dump(run->arena, run->options.pg_bindir, db_major(run->source),
+                                                      db_major(run->dest), &run->stop, &run->pg_dump, err))
         return true;
     if (err->reason != REASON_CLIENT_MISSING)
         return false;
@@ -252,7 +252,7 @@ static bool find_client(Run *run, FindingVec *findings, Error *err) {
         .fix = arena_strdup(run->arena, err->remedy),
     };
 
-    vec_push(run->arena, findings, finding);
+    vec_push(run->arena, ret_missing, finding);
     return true;
 }
 
@@ -312,6 +312,7 @@ static PreflightInput preflight_input(const Run *run) {
         .state_dir = run->state_dir,
         .dest_absent = run->dest_absent,
         .instance_follows = run->instance_follows,
+        .pg_dump = &run->pg_dump,
         .source_target = &run->source_target,
         .stop = &run->stop,
     };
@@ -332,11 +333,12 @@ static bool check_both(Run *run, const PreflightInput *input, FindingVec *findin
 
 static bool find_all(Run *run, const PreflightInput *input, FindingVec *findings, Error *err) {
     Estimate estimate = {0};
+    FindingVec missing = {0};
 
-    if (!check_both(run, input, findings, &estimate, err))
+    if (!find_client(run, &missing, err) || !check_both(run, input, findings, &estimate, err))
         return false;
-    if (!run->options.data_only && !find_client(run, findings, err))
-        return false;
+    for (size_t i = 0; i < missing.len; i++)
+        vec_push(run->arena, findings, missing.items[i]);
     json_t *body = json_pack("{s:o, s:o*}", "findings", findings_to_json(findings), "estimate",
                              estimate.is_known ? estimate_to_json(&estimate) : NULL);
     return run_send(run, WIRE_FINDINGS, body, err);

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from support.cluster import wait_until
+from support.cluster import find_binaries, wait_until
 from support.preflight import Proxy, errors, of, one, preflight  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.turns(3)
@@ -266,6 +266,16 @@ def test_versions_that_nobody_knows(source, dest, source_db, dest_db, preflight)
     with contextlib.closing(Proxy(dest.port, as_version("9.6"))) as proxy:
         found = preflight(source_db, proxy.uri(dest_db))
     assert "PostgreSQL 9" in one(found, "DESTINATION_VERSION", "ERROR", "destination")["message"]
+
+
+def test_client_that_is_newer_than_the_destination(source_db, dest_db, preflight, tmp_path):
+    program = tmp_path / "pg_dump"
+    program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 99.1'\n", encoding="ascii")
+    program.chmod(0o755)
+    newer = one(preflight(source_db, dest_db, "--pg-bindir", tmp_path), "CLIENT_NEWER", "WARNING")
+    assert str(program) in newer["message"] and newer["fix"].startswith("apt-get install postgresql-client-15"), newer
+    assert not of(preflight(source_db, dest_db, "--pg-bindir", find_binaries(15)), "CLIENT_NEWER")
+    assert not of(preflight(source_db, dest_db, "--pg-bindir", tmp_path, "--data-only"), "CLIENT_NEWER")
 
 
 def test_minor_releases_with_faults(source, source_db, dest_db, preflight):

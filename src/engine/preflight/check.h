@@ -96,6 +96,7 @@ char *extension_package(Arena *arena, const char *extension, int major);
 
 /* server.c */
 NODISCARD bool check_source_version(Preflight *p, Error *err);
+NODISCARD bool check_client(Preflight *p, Error *err);
 NODISCARD bool check_source_session(Preflight *p, Error *err);
 NODISCARD bool check_source_standby(Preflight *p, Error *err);
 NODISCARD bool check_source_snapshot_threshold(Preflight *p, Error *err);

@@ -10,6 +10,7 @@
 #include "model/estimate.h"
 #include "model/finding.h"
 #include "model/options.h"
+#include "pg/client_bins.h"
 #include "pg/query.h"
 
 typedef struct PreflightInput {
@@ -20,6 +21,7 @@ typedef struct PreflightInput {
     const char *state_dir;
     bool dest_absent;              /* its database is yet to be made: `dest` is another one of the server */
     bool instance_follows;         /* roles and database are made before the migration begins (engine/instance) */
+    const ClientBin *pg_dump;      /* what the definitions are read with; path NULL = none is used, or was found */
     const DbTarget *source_target; /* for further sessions; NULL = none are tried */
     const Stop *stop;
 } PreflightInput;

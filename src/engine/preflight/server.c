@@ -20,6 +20,27 @@ bool check_source_version(Preflight *p, Error *err) {
     return true;
 }
 
+/* What a pg_dump writes is for servers of its own major and later ones. Of a source that is newer than the destination
+ * no pg_dump could be less. */
+bool check_client(Preflight *p, Error *err) {
+    const ClientBin *bin = p->input->pg_dump;
+    int source = db_major(p->input->source), dest = db_major(p->input->dest);
+
+    (void)err;
+    if (bin == NULL || bin->path == NULL || bin->major <= dest || source > dest)
+        return true;
+    finding_add(p, CHECK_CLIENT_NEWER, "pg_dump",
+                arena_printf(p->scratch,
+                             "%s (%s) is newer than the destination, PostgreSQL %d, which may not read what it writes"
+                             " (from 18 on, NOT NULL as constraints of their own)",
+                             bin->path, bin->version, dest),
+                arena_printf(p->scratch,
+                             "apt-get install postgresql-client-%d, or name the folder of such a pg_dump%s"
+                             " with --pg-bindir",
+                             dest, source < dest ? arena_printf(p->scratch, " (%d to %d)", source, dest) : ""));
+    return true;
+}
+
 /*
  * A pooler in transaction mode gives each statement whatever server session is free: the snapshot, the settings and the
  * locks of ours would be lost without any error. Seen by a setting that is gone or another server process. With one

@@ -89,12 +89,16 @@ static void test_choice(void **state) {
     (void)state;
     setenv("PATH", arena_printf(arena, "%s:%s", add_version("a", "403beta1"), old_path), 1);
     setenv("PGCRANE_PG_BINDIRS",
-           arena_printf(arena, "%s::%s:%s/none", add_version("b", "401.7"), add_version("c", "402.2"), root), 1);
+           arena_printf(arena, "%s::%s:%s/none:%s", add_version("b", "401.7"), add_version("c", "402.2"), root,
+                        add_version("d", "406.1")),
+           1);
     assert_true(find(NULL, 400, 401, &bin));
     assert_int_equal(bin.major, 401);
     assert_true(find(NULL, 402, 401, &bin));
     assert_int_equal(bin.major, 402);
-    /* Nothing knows the destination: the newest that knows the source. */
+    assert_true(find(NULL, 399, 400, &bin)); /* all are ahead of it: by as little as can be */
+    assert_int_equal(bin.major, 401);
+    /* Newest of those that write what the destination reads, though a newer one would know the destination as well. */
     assert_true(find(NULL, 401, 404, &bin));
     assert_int_equal(bin.major, 403);
     assert_string_equal(bin.version, "403beta1");
