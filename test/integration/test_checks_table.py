@@ -11,6 +11,7 @@ LISTED = {
     "SOURCE_OIDS": "test_what_is_gone",
     "SOURCE_OID_INDEX": "test_what_is_gone",
     "SOURCE_GONE_TYPE": "test_what_is_gone",
+    "SOURCE_OLD_POLYMORPHIC": "test_what_is_gone",
     "SOURCE_INHERITED_ORDER": "test_order_of_an_inherited_tables_columns",
     "SOURCE_RESERVED_SCHEMA": "test_schema_of_our_name",
     "DESTINATION_ENCODING": "test_encodings",

@@ -77,18 +77,28 @@ def test_what_is_gone(pair, pgcrane):
     source, dest = (cluster.createdb() for cluster in clusters)
     source.sql("CREATE TABLE o (id int PRIMARY KEY, v text) WITH OIDS; CREATE TABLE plain (id int PRIMARY KEY);"
                "CREATE TABLE k (v text) WITH OIDS; ALTER TABLE k ADD CONSTRAINT by_oid PRIMARY KEY (oid);"
-               "CREATE TABLE old (id int PRIMARY KEY, a abstime, r reltime, t tinterval)")
+               "CREATE TABLE old (id int PRIMARY KEY, a abstime, r reltime, t tinterval);"
+               "CREATE AGGREGATE arr (anyelement) (sfunc = array_append, stype = anyarray, initcond = '{}');"
+               "CREATE OPERATOR @>> (leftarg = anyarray, rightarg = anyelement, procedure = array_append);"
+               "CREATE AGGREGATE ints (int) (sfunc = array_append, stype = int[], initcond = '{}');"
+               "CREATE FUNCTION body(anyarray, anyelement) RETURNS anyarray LANGUAGE sql AS 'SELECT array_append($1, $2)'")
     by_id, found = findings(pgcrane, source, dest, "--pg-bindir", clusters[1].bin)
     assert found == [("SOURCE_OIDS", "table public.k"), ("SOURCE_OIDS", "table public.o"), ("SOURCE_OID_INDEX", "index public.by_oid"),
-                     *(("SOURCE_GONE_TYPE", f"column {c} of table public.old") for c in "art")], found
+                     *(("SOURCE_GONE_TYPE", f"column {c} of table public.old") for c in "art"),
+                     ("SOURCE_OLD_POLYMORPHIC", "operator public.@>>(anyarray,anyelement)"),
+                     ("SOURCE_OLD_POLYMORPHIC", "aggregate public.arr(anyelement)")], found
+    assert "anycompatiblearray" in by_id["SOURCE_OLD_POLYMORPHIC"]["fix"] and by_id["SOURCE_OLD_POLYMORPHIC"]["severity"].upper() == "ERROR"
     assert by_id["SOURCE_OIDS"]["severity"].upper() == "WARNING" and by_id["SOURCE_OID_INDEX"]["severity"].upper() == "ERROR"
     for fix in {f["fix"].split(" --")[0] for f in by_id.values() if f["id"].startswith("SOURCE_O")}:
         source.sql(fix)
-    source.sql("ALTER TABLE k SET WITHOUT OIDS")
+    source.sql("ALTER TABLE k SET WITHOUT OIDS; DROP OPERATOR public.@>>(anyarray,anyelement)")
     for column, kind in (("a", "timestamptz"), ("r", "interval"), ("t", "text USING t::text")):
         source.sql(f"ALTER TABLE public.old ALTER COLUMN {column} TYPE {kind};")
     assert by_id["SOURCE_GONE_TYPE"]["fix"] == "ALTER TABLE public.old ALTER COLUMN t TYPE text USING t::text;"
     assert findings(pgcrane, source, dest, "--pg-bindir", clusters[1].bin)[1] == []
+    done = pgcrane("migrate", source.uri, dest.uri, "--yes", "--pg-bindir", clusters[1].bin)
+    assert done.code == 0, str(done)
+    dest.sql("CREATE AGGREGATE arr (anycompatible) (sfunc = array_append, stype = anycompatiblearray, initcond = '{}')")
 
 
 def test_schema_named_as_ours(pgcrane, source_db, dest_db):

@@ -119,6 +119,7 @@ NODISCARD bool check_foreign_table(Preflight *p, Error *err);
 NODISCARD bool check_oids(Preflight *p, Error *err);
 NODISCARD bool check_oid_key(Preflight *p, Error *err);
 NODISCARD bool check_gone_types(Preflight *p, Error *err);
+NODISCARD bool check_old_polymorphics(Preflight *p, Error *err);
 NODISCARD bool check_inherited_order(Preflight *p, Error *err);
 NODISCARD bool check_reserved_schema(Preflight *p, Error *err);
 

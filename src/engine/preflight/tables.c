@@ -132,6 +132,44 @@ bool check_gone_types(Preflight *p, Error *err) {
     return has_no_oids(p) || db_version(p->input->dest) < WITHOUT_OIDS_VERSION || check_by_sql(p, &check, err);
 }
 
+#define OLD_POLYMORPHIC                                                                                                \
+    "f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND f.proname IN ('array_append', 'array_cat',"            \
+    " 'array_position', 'array_positions', 'array_prepend', 'array_remove', 'array_replace', 'width_bucket')"          \
+    " AND ('anyarray'::pg_catalog.regtype = ANY (f.proargtypes::pg_catalog.oid[])) "
+
+/* In 14 these take and give anycompatiblearray. What is declared with the old types, and calls them by their
+ * signatures, cannot be made there; a function that calls them in its body can. As pg_upgrade has it
+ * (check_for_incompatible_polymorphics). */
+bool check_old_polymorphics(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_OLD_POLYMORPHIC,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 5,
+        .sql =
+            "SELECT * FROM (SELECT n.nspname, p.proname AS name, 'aggregate', p.oid::pg_catalog.regprocedure::text"
+            "  AS what, f.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_aggregate a"
+            " JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+            " JOIN pg_catalog.pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn)"
+            " WHERE " OLD_POLYMORPHIC "AND a.aggtranstype IN ('anyarray'::pg_catalog.regtype,"
+            "  'anyelement'::pg_catalog.regtype) AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(
+                "pg_proc",
+                "p") " UNION ALL SELECT n.nspname, o.oprname, 'operator', o.oid::pg_catalog.regoperator::text,"
+                     "  f.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_operator o"
+                     " JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace JOIN pg_catalog.pg_proc f ON f.oid = "
+                     "o.oprcode"
+                     " WHERE " OLD_POLYMORPHIC "AND o.oprleft IN ('anyarray'::pg_catalog.regtype,"
+                     "  'anyelement'::pg_catalog.regtype) AND " SQL_USER_SCHEMA
+                     " AND " SQL_NOT_MEMBER("pg_operator", "o") ") l ORDER BY 1, 2, 4",
+        .object = "{3} {4}",
+        .message = "{3} {4} is made of {5}, which the destination does not have as such: from 14 on it takes"
+                   " anycompatiblearray, and the {3} cannot be made there",
+        .fix = "DROP {3} {4}; -- and make it on the destination afterwards, with anycompatiblearray for anyarray and"
+               " anycompatible for anyelement",
+    };
+    return db_major(p->input->source) >= 14 || db_major(p->input->dest) < 14 || check_by_sql(p, &check, err);
+}
+
 /* pg_dump makes a child's columns in this order: those of its parents, in theirs, then its own. */
 bool check_inherited_order(Preflight *p, Error *err) {
     static const SqlCheck check = {
