@@ -63,6 +63,38 @@ def outcome(command, timeout=120):
     return command.returncode, out + err
 
 
+# --- who is in the way ---
+
+
+READ_BY = """ALTER TABLE item ENABLE ROW LEVEL SECURITY; CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER always BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE part ENABLE ALWAYS TRIGGER always"""
+
+
+def test_reader_of_the_destination(prepared):
+    """OPEN has to lock what he has read: that is told before, and afterwards who it was. Whom it need not lock out is not named."""
+    prepared.source.sql(READ_BY)
+    prepared.start()
+    prepared.wait_caught_up()
+    with contextlib.closing(prepared.dest.connect(autocommit=False)) as reader, \
+            contextlib.closing(prepared.dest.connect(autocommit=False)) as other:
+        reader.execute("SET application_name = 'nightly report'")
+        reader.commit()
+        pid = reader.execute("SELECT pg_backend_pid(), count(*) FROM item").fetchone()[0]
+        other_pid = other.execute("SELECT pg_backend_pid(), count(*) FROM part").fetchone()[0]
+        time.sleep(1.2)
+        said = "\n".join(prepared.promoted(prepared.promote("--dry-run"))["notes"])
+        assert f"session {pid} of postgres (nightly report), idle in transaction since 20" in said and str(other_pid) not in said, said
+        assert "has a lock on public.item" in said and f"SELECT pg_terminate_backend({pid})" in said, said
+        refused = prepared.promote("--fence-timeout", "3", check=False)
+        error = next(line["body"]["error"] for line in refused.lines if line["type"] == "PROMOTED")
+        assert error["reason"] == "PROMOTE_UNDONE" and "in step OPEN: on the destination, session" in error["message"], error
+        assert "(nightly report), idle in transaction since 20" in error["message"] and "public.item" in error["message"], error
+        assert_writable(prepared.source)
+        end = re.search(r"SELECT pg_terminate_backend\(\d+\)", error["remedy"]).group()
+        prepared.dest.sql(end)
+        assert end.endswith(f"({pid})") and prepared.promoted(prepared.promote())["proven"]
+
+
 # --- what is shown ---
 
 

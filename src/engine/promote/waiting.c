@@ -386,7 +386,7 @@ bool waiting_prepare(Promote *promote, StringVec *problems, Error *err) {
     if (!has_archive(promote))
         return true;
     promote_event(promote, "info", "reading the source's definitions again");
-    if (!read_archive(promote, err) || !find_work(promote, &work, problems, err))
+    if (!read_archive(promote, err) || !find_work(promote, &work, problems, err) || !holders_warn(promote, &work, err))
         return false;
     int64_t begun = clock_now_us();
 
@@ -439,6 +439,7 @@ bool waiting_run(Promote *promote, Error *err) {
         return true;
     return check_source(promote, scratch, err) && find_work(promote, &work, &problems, err) &&
            promote_refuse(promote, "source and destination differ", &problems, err) && note_drops(promote, &work) &&
-           run_part(promote, &work, NULL, true, work.chosen, &promote->waiting.not_moved, err) &&
-           waiting_add_keys(promote, &work, err);
+           ((run_part(promote, &work, NULL, true, work.chosen, &promote->waiting.not_moved, err) &&
+             waiting_add_keys(promote, &work, err)) ||
+            holders_explain(promote, &work, err));
 }

@@ -28,4 +28,10 @@ NODISCARD bool waiting_run(Promote *promote, Error *err);
 /* keys.c: in OPEN's transaction, without a look at any row; what is left is in the ledger (promote_finish_keys()). */
 NODISCARD bool waiting_add_keys(const Promote *promote, const WaitingWork *work, Error *err);
 
+/* holders.c */
+/* Warns of sessions of others that hold on the destination what OPEN will have to lock; in a dry run as notes, too. */
+NODISCARD bool holders_warn(Promote *promote, const WaitingWork *work, Error *err);
+/* Of a lock that OPEN did not get: says who has it, and how he is ended. Rolls back. Always false. */
+bool holders_explain(const Promote *promote, const WaitingWork *work, Error *err);
+
 bool waiting_everything(const LoadParams *load, size_t entry); /* an EntryFilter */
