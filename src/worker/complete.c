@@ -197,13 +197,32 @@ static bool note_read_only(Run *run, Error *err) {
     return true;
 }
 
+/* Here, and not when the definitions are made: the run that ends what another began has this step, too. A source that
+ * was shut down behind the promote, or a catalogue that the server cannot read, is no reason not to end. */
+static bool note_extension_members(Run *run, Error *err) {
+    const MembersParams params = {.wanted = run_wanted, .context = run, .filtered = run_is_filtered(run)};
+
+    if (run->members_compared)
+        return true;
+    if (!finish_extension_members(run->source, run->dest, &params, run->arena, &run->not_moved, err)) {
+        if (err->retryable && !run->opened)
+            return false;
+        if (db_is_broken(run->dest) || stop_requested(&run->stop))
+            return false;
+        vec_push(run->arena, &run->notes,
+                 arena_printf(run->arena, "whether all that extensions own has moved is not known: %s", err->message));
+    }
+    run->members_compared = true;
+    return true;
+}
+
 bool step_finish(Run *run, Error *err) {
     bool gone = false;
 
     if (!run_ledger_is_gone(run, &gone, err))
         return false;
-    if (!gone && (!count_snapshots(run, err) || !run_report(run, err) || !failpoint("finish.before_drop", err) ||
-                  !end_ledger(run, err)))
+    if (!gone && (!note_extension_members(run, err) || !count_snapshots(run, err) || !run_report(run, err) ||
+                  !failpoint("finish.before_drop", err) || !end_ledger(run, err)))
         return false;
     run->has_ledger = false;
     return note_read_only(run, err) && run_report(run, err);

@@ -187,6 +187,12 @@ static bool note_own_schema(Run *run, Error *err) {
     return true;
 }
 
+bool run_is_filtered(const Run *run) {
+    const MigrateOptions *options = &run->options;
+
+    return options->tables.len + options->schemas.len + options->exclude_tables.len + options->exclude_schemas.len > 0;
+}
+
 static void set_load_params(Run *run) {
     run->load = (LoadParams){
         .ledger = &run->ledger,
@@ -205,9 +211,7 @@ static void set_load_params(Run *run) {
         .replica_role = run->replica_role,
         .hold_back = run->guarded ? run_hold_back : NULL,
         .hold_back_context = run,
-        .filtered = run->options.tables.len + run->options.schemas.len + run->options.exclude_tables.len +
-                        run->options.exclude_schemas.len >
-                    0,
+        .filtered = run_is_filtered(run),
         .wanted = run_wanted,
         .wanted_context = run,
         .copied = run->load.copied,

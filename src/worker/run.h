@@ -120,7 +120,8 @@ typedef struct Run {
     LoadResult result;
     int64_t chunks_kept;
     NotMovedVec not_moved;
-    json_t *report; /* of a run that is done: sent when the reporter has ended, before DONE */
+    bool members_compared; /* those of extensions: in the list */
+    json_t *report;        /* of a run that is done: sent when the reporter has ended, before DONE */
     StringVec notes;
     const RunSteps *steps; /* of a run that is no migration */
     InstanceRun instance;
@@ -314,6 +315,7 @@ NODISCARD bool run_copy_again(Run *run, SeamBlocked blocked, void *context, size
  * `drifts`. Asked while following. */
 NODISCARD bool run_has_ready_suspects(Run *run, const DriftVec *drifts, bool *ret_has, bool *ret_held, Error *err);
 bool run_wanted(void *context, const char *schema, const char *name); /* a DriftWanted, of a Run */
+bool run_is_filtered(const Run *run);
 DriftParams run_drift_params(Run *run, Arena *arena);
 /* The comparison, without waiting for locks for long. source: run->source, or one in a transaction, which a failure
  * ends. */

@@ -1,5 +1,5 @@
 /*
- * What is left when data and indexes are there: sequences and settings of the database.
+ * What is left when data and indexes are there: sequences, settings of the database, and what no archive holds.
  *
  * Each is idempotent and may run again after a crash at any point.
  */
@@ -58,5 +58,16 @@ NODISCARD bool finish_not_valid_refuses(DbConn *source, Arena *arena, uint32_t t
  * another migration's; what was reset on the source meanwhile stays. */
 NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again,
                                NotMovedVec *not_moved, Arena *arena, Error *err);
+/* Members of the source's extensions that the destination's do not have: tables that pass `wanted`, and where both
+ * sides have the extension in the same version and schema all else, unless filters leave out most anyway. Both sessions
+ * idle. */
+typedef struct MembersParams {
+    bool (*wanted)(void *context, const char *schema, const char *name);
+    void *context;
+    bool filtered;
+} MembersParams;
+NODISCARD bool finish_extension_members(DbConn *source, DbConn *dest, const MembersParams *params, Arena *arena,
+                                        NotMovedVec *not_moved, Error *err);
+
 /* For people. NULL: sessions of the destination may write. The setting moves from a source that was frozen, too. */
 NODISCARD bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err);

@@ -116,6 +116,7 @@ NODISCARD bool check_row_security(Preflight *p, Error *err);
 NODISCARD bool check_invalid_index(Preflight *p, Error *err);
 NODISCARD bool check_unlogged_table(Preflight *p, Error *err);
 NODISCARD bool check_foreign_table(Preflight *p, Error *err);
+NODISCARD bool check_extension_table(Preflight *p, Error *err);
 NODISCARD bool check_oids(Preflight *p, Error *err);
 NODISCARD bool check_oid_key(Preflight *p, Error *err);
 NODISCARD bool check_gone_types(Preflight *p, Error *err);

@@ -58,6 +58,33 @@ bool check_foreign_table(Preflight *p, Error *err) {
     return check_by_sql(p, &check, err);
 }
 
+/* pg_dump leaves out what belongs to an extension, but for the rows of its configuration tables. Of a partitioned table
+ * the leaves have the rows. */
+bool check_extension_table(Preflight *p, Error *err) {
+    static const SqlCheck check = {
+        .check = CHECK_SOURCE_EXTENSION_TABLE,
+        .side = DB_SOURCE,
+        .by_table = true,
+        .columns = 4,
+        .sql = "SELECT n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+               " pg_catalog.quote_ident(e.extname)"
+               " FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
+               " JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+               " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+               " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+               " AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'"
+               " AND c.relkind = 'r' AND c.relpersistence <> 't'"
+               " AND NOT coalesce(c.oid = ANY (e.extconfig), false) AND " SQL_USER_SCHEMA
+               " AND pg_catalog.pg_relation_size(c.oid) > 0 ORDER BY n.nspname, c.relname",
+        .object = "table {3}",
+        .message = "table {3}: its rows do not move: it belongs to extension {4}, which makes it anew, empty, or not at"
+                   " all",
+        .fix = "ALTER EXTENSION {4} DROP TABLE {3}; -- then it moves as others do; leave it when CREATE EXTENSION fills"
+               " it",
+    };
+    return p->input->options->schema_only || check_by_sql(p, &check, err);
+}
+
 enum { WITHOUT_OIDS_VERSION = 120000 }; /* and without abstime, reltime and tinterval */
 
 static bool has_no_oids(const Preflight *p) {
