@@ -642,19 +642,6 @@ def test_killed_at_each_step_and_done_again(probe, point):
     assert not probe.dest.sql("SELECT 1 FROM pgcrane.source_object")
 
 
-def test_who_may_capture(probe):
-    assert probe("allowed").values("allowed") == [True]
-    probe.source.sql("DO $$ BEGIN CREATE ROLE ddl_plain LOGIN PASSWORD 'ddl_plain'; EXCEPTION WHEN duplicate_object"
-                     " THEN NULL; END $$")
-    probe.source.sql(f'GRANT CREATE ON DATABASE "{probe.source.name}" TO ddl_plain')
-    with unchanged(probe.source):
-        assert probe("allowed", user="ddl_plain").values("allowed") == [False]
-
-
-def test_a_server_whose_stream_has_no_messages_may_not_capture(make_probe):
-    assert make_probe(13, 15)("allowed").values("allowed") == [False]
-
-
 # --- the stream ---
 
 

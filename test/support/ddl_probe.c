@@ -3,7 +3,7 @@
  *
  *     ddl_probe SOURCE DEST JOB STEP...
  *
- * drift (with indexes and foreign keys), allowed, publish (FOR ALL TABLES), publish-lists, install, remove; replay
+ * drift (with indexes and foreign keys), publish (FOR ALL TABLES), publish-lists, install, remove; replay
  * reads captured messages from stdin, one a line, and runs each in a transaction of its own. Prints one JSON object a
  * line; the exit code is 0 when all steps succeeded.
  */
@@ -59,15 +59,6 @@ static bool run_drift(Probe *probe, Error *err) {
                       (json_int_t)drifts.items[i].table, "object", drifts.items[i].object, "message",
                       drifts.items[i].message, "fix", drifts.items[i].fix));
     say(json_pack("{s:I}", "drift_us", (json_int_t)(clock_now_us() - started)));
-    return true;
-}
-
-static bool run_allowed(Probe *probe, Error *err) {
-    bool allowed = false;
-
-    if (!ddl_capture_allowed(probe->source, &allowed, err))
-        return false;
-    say(json_pack("{s:b}", "allowed", allowed));
     return true;
 }
 
@@ -138,8 +129,6 @@ static bool run_replay(Probe *probe, Error *err) {
 static bool run_step(Probe *probe, const char *step, Error *err) {
     if (strcmp(step, "drift") == 0)
         return run_drift(probe, err);
-    if (strcmp(step, "allowed") == 0)
-        return run_allowed(probe, err);
     if (strcmp(step, "publish") == 0)
         return run_publish(probe, true, err);
     if (strcmp(step, "publish-lists") == 0)

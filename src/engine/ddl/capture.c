@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-enum { MESSAGES_VERSION = 140000, SECRET_LEN = 64 };
+enum { SECRET_LEN = 64 };
 #define LOCK_PATIENCE_US (60 * USEC_PER_SEC)
 #define PAUSE_US (200 * USEC_PER_MSEC)
 /* As the seam's own (seam_internal.h): no waiting for standbys, no queue of the application behind our lock. */
@@ -66,31 +66,6 @@ static bool run_patiently(Work *work, Error *err) {
         if (stop_wait_fd(db_stop(source), -1, 0, clock_now_us() + PAUSE_US) == WAIT_STOPPED)
             return error_set(err, REASON_CANCELLED, "stopped while working on the source");
     }
-    return true;
-}
-
-bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    const SeamNames names = {.slot = "pgcrane_may_i", .publication_all = "", .publication_keys = ""};
-    const char *sql = capture_create_sql(arena, &names, db_version(source));
-
-    /* Before, the stream leaves logical messages out. */
-    if (db_version(source) < MESSAGES_VERSION) {
-        *ret_allowed = false;
-        return true;
-    }
-    /* Services allow it to roles that are no superusers, each in its own way: only trying tells. Nothing is committed.
-     */
-    if (!db_exec(source, BEGIN_SQL, err)) {
-        db_rollback(source);
-        return false;
-    }
-    bool made = db_exec(source, sql, err);
-
-    db_rollback(source);
-    if (!made && err->reason != REASON_NOT_PERMITTED)
-        return error_wrap(err, "trying whether event triggers may be made");
-    *ret_allowed = made;
     return true;
 }
 

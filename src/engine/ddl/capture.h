@@ -4,7 +4,7 @@
  * Contract
  * - ddl_capture_install() makes, in one transaction and journalled before, a schema on the source (name derived from
  * the job's id) with its functions and event triggers; ddl_capture_remove() drops them, in any state. Needs a
- * superuser, or a server where the role may make event triggers: ddl_capture_allowed() asks.
+ * superuser, or a server where the role may make event triggers.
  * - The functions never fail the application's command: whatever goes wrong inside becomes a message that says so (the
  *   table is then suspect), never an error.
  * - A table that loses its replica identity leaves the publication of updates and deletes in the same transaction. One
@@ -12,7 +12,7 @@
  * and whoever follows publishes it (capture_sql.c has the reason).
  * - The schema and the event triggers ("..._end", "..._drop", "..._rw" behind the slot's name) are in a dump of the
  * source: whoever makes one leaves them out.
- * - Not before PostgreSQL 14: its stream has no messages (ddl_capture_allowed() says no).
+ * - Not before PostgreSQL 14, as the stream has no messages there: preflight's FOLLOW_DDL_VERSION refuses it.
  * - Messages have the prefix "pgcrane.ddl"; they are the slot's name, the capture's secret and a JSON body
  * (ddl/replay.h), with blanks in between. Who follows another slot is not concerned, and nobody obeys what lacks the
  * secret (capture_sql.c). ddl_capture_secret() reads it, as the one who made the capture; a capture made anew has
@@ -23,7 +23,6 @@
 #include "engine/ledger/journal.h"
 #include "engine/seam/seam.h"
 
-NODISCARD bool ddl_capture_allowed(DbConn *source, bool *ret_allowed, Error *err);
 NODISCARD bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                                    Error *err);
 /* No error when there is none. seam_remove() passes its line of the journal over. dest NULL: as there. */

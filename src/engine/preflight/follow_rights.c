@@ -79,10 +79,21 @@ bool check_follow_all_tables(Preflight *p, Error *err) {
     return true;
 }
 
+enum { DDL_VERSION = 140000 }; /* before, pgoutput leaves logical messages out */
+
 /* Services let their own administrators make event triggers. */
 bool check_follow_ddl(Preflight *p, Error *err) {
     (void)err;
-    if (p->input->options->ddl && !p->source_role.superuser && !p->source_role.managed)
+    if (!p->input->options->ddl)
+        return true;
+    if (db_version(p->input->source) < DDL_VERSION)
+        finding_add(p, CHECK_FOLLOW_DDL_VERSION, "",
+                    arena_printf(p->scratch,
+                                 "the source is PostgreSQL %d: --ddl needs 14 or later, as commands travel in logical"
+                                 " messages, which are not in the stream before",
+                                 db_major(p->input->source)),
+                    "leave out --ddl: changes of definitions are then noticed and reported, not followed");
+    else if (!p->source_role.superuser && !p->source_role.managed)
         finding_add(p, CHECK_FOLLOW_DDL, "",
                     arena_printf(p->scratch,
                                  "role %s may not create event triggers on the source, which --ddl needs to follow"
