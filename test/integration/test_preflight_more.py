@@ -196,6 +196,36 @@ def test_settings_that_differ(source_db, dest_db, preflight):
     assert preflight(source_db, dest_db) == []
 
 
+def test_default_privileges_of_the_destination(source, dest, source_db, dest_db, preflight):
+    """What reaches the objects that are made is told, but for what the source has alike; the fixes take it back."""
+    role = dest_db.sql("SELECT quote_ident(current_user)")[0][0]
+    for server in {source, dest}:
+        server.sql('CREATE ROLE "pf In"')
+    alike = "ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO \"pf In\";"
+    source_db.sql(alike)
+    dest_db.sql(alike + """ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "pf In"; CREATE SCHEMA "s S";
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA "s S" GRANT INSERT, UPDATE ON TABLES TO "pf In" WITH GRANT OPTION;
+        ALTER DEFAULT PRIVILEGES FOR ROLE "pf In" GRANT SELECT ON TABLES TO PUBLIC""")
+    found = of(preflight(source_db, dest_db), "DESTINATION_DEFAULT_PRIVILEGE")
+    of_role = f"default privileges of role {role} on "
+    assert {f["object"].removeprefix(of_role): f["message"].partition("source's: ")[2] for f in found} == {
+        "functions": "REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        "tables": 'GRANT SELECT ON TABLES TO "pf In"',
+        'tables in schema "s S"': 'GRANT INSERT, UPDATE ON TABLES TO "pf In" WITH GRANT OPTION'}
+    assert of(preflight(source_db, dest_db, "--no-acl"), "DESTINATION_DEFAULT_PRIVILEGE") == []
+    dest_db.sql(found[1]["fix"])
+    dest_db.sql(found[2]["fix"])
+    last = one(preflight(source_db, dest_db), "DESTINATION_DEFAULT_PRIVILEGE", "WARNING", "destination")
+    assert last["fix"].startswith(f"ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT EXECUTE ON FUNCTIONS TO PUBLIC;")
+    dest_db.sql(last["fix"])
+    assert of(preflight(source_db, dest_db), "DESTINATION_DEFAULT_PRIVILEGE") == []
+    dest_db.sql('DROP OWNED BY "pf In"')
+    source_db.sql('DROP OWNED BY "pf In"')
+    for server in {source, dest}:
+        server.sql('DROP ROLE "pf In"')
+
+
 def test_providers_of_labels(own_cluster, dest_db, preflight):
     own = own_cluster("preload", config={"shared_preload_libraries": "auto_explain"})
     source_db = own.createdb()

@@ -139,6 +139,9 @@ NODISCARD bool check_dest_replica_role(Preflight *p, Error *err);
 NODISCARD bool check_dest_wal_size(Preflight *p, Error *err);
 NODISCARD bool check_dest_synchronous(Preflight *p, Error *err);
 
+/* default_privileges.c */
+NODISCARD bool check_dest_default_privileges(Preflight *p, Error *err);
+
 /* content.c */
 NODISCARD bool check_content(Preflight *p, Error *err);
 NODISCARD bool check_data_only(Preflight *p, Error *err);
