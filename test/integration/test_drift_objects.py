@@ -55,7 +55,7 @@ KINDS = {
     "storage": ("ALTER TABLE shop.t SET (fillfactor = 70)", "shop.t", "storage parameters is missing", True),
     "identity": ("ALTER TABLE shop.t REPLICA IDENTITY FULL", "shop.t", "replica identity is missing", True),
     "comment": ("COMMENT ON COLUMN shop.t.a IS 'A'", "shop.t", "comment a is missing", True),
-    "grant": ("GRANT SELECT ON shop.t TO PUBLIC", "shop.t", "grant to PUBLIC is missing", True),
+    "grant": ("GRANT SELECT ON shop.t TO PUBLIC", "shop.t", "grant to PUBLIC is missing on the destination: SELECT", True),
     "column grant": ("GRANT UPDATE (a) ON shop.t TO PUBLIC", "shop.t", "grant to PUBLIC on column a is missing", True),
     "revoked": ("REVOKE EXECUTE ON FUNCTION shop.f(int) FROM PUBLIC", "shop.f(integer)", "grant to PUBLIC is missing", True),
     "schema grant": ("GRANT USAGE ON SCHEMA shop TO PUBLIC", "shop", "grant to PUBLIC is missing", True),
@@ -251,9 +251,16 @@ BLOCKING = ("sequence", "view", "view replaced", "function", "function body", "e
 NOTED = ("statistics", "comment", "grant", "storage")
 
 
+# More notes than are told one by one, behind which grants must not vanish.
+GRANTED = """DO $$ BEGIN FOR i IN 0..6 LOOP EXECUTE format('GRANT SELECT, INSERT ON shop.g%s TO drift_owner', i); END LOOP;
+FOR i IN 0..6 LOOP EXECUTE format('COMMENT ON TABLE shop.g%s IS ''%s''; ALTER TABLE shop.g%s SET (fillfactor = %s)', i, i, i, 60 + i); END LOOP;
+END $$"""
+GRANTABLE = "DO $$ BEGIN FOR i IN 0..6 LOOP EXECUTE format('CREATE TABLE shop.g%s (id int PRIMARY KEY)', i); END LOOP; END $$;"
+
+
 def test_a_promote_waits_until_both_are_alike(pgcrane, source_db, dest_db):
     """Each change comes into being on the source after the copy, without --ddl. What acts by itself is made at OPEN."""
-    source_db.sql(COMMON + "ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY; CREATE POLICY early ON shop.t USING (true);"
+    source_db.sql(COMMON + GRANTABLE + "ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY; CREATE POLICY early ON shop.t USING (true);"
                            " CREATE TRIGGER always AFTER INSERT ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.noted();"
                            " ALTER TABLE shop.t ENABLE ALWAYS TRIGGER always; CREATE PUBLICATION early")
     with followed(pgcrane, source_db, dest_db) as following:
@@ -271,9 +278,16 @@ def test_a_promote_waits_until_both_are_alike(pgcrane, source_db, dest_db):
         assert error == ""
         for kind in NOTED:
             assert any(note.startswith(f"{KINDS[kind][1]}: {KINDS[kind][2]}") for note in notes), (kind, notes)
+        dest_db.sql(OWNER)
+        dest_db.sql(GRANTED)
+        source_db.sql("GRANT SELECT ON shop.v TO PUBLIC")
         promoted = following.promoted(following.promote())
         assert promoted["proven"]
         assert any("comment a is missing" in note for note in promoted["notes"])
+        granted = [note for note in promoted["notes"] if "grant to" in note]
+        assert granted == ["grant to PUBLIC is missing on the destination: SELECT, of 2 objects: shop.t, shop.v",
+                           "grant to drift_owner is on the destination only: INSERT, SELECT, of 7 objects: "
+                           "shop.g0, shop.g1, shop.g2, shop.g3, shop.g4, ..."], promoted["notes"]
     assert dest_db.sql("SELECT polname FROM pg_policy ORDER BY 1") == [("early",), ("mine",)]
     assert dest_db.sql("SELECT rulename FROM pg_rules WHERE schemaname = 'shop'") == [("quiet",)]
     assert ("late",) in dest_db.sql("SELECT tgname FROM pg_trigger")

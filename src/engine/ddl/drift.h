@@ -22,6 +22,7 @@ typedef struct Drift {
     const char *message; /* "column note is text on the source, varchar(10) on the destination" */
     const char *fix;     /* SQL for the destination, "" = none */
     bool note;           /* loses neither rows nor behaviour: told, but no reason against a promote */
+    bool access;         /* such a note of who may do what: grants, owners, default privileges */
     bool refuses; /* by it the destination may refuse, lose a part of, or take for another, what rows of the source have
                    */
 } Drift;

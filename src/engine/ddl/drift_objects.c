@@ -103,6 +103,8 @@ static void add(const Merging *merging, Level level, const ObjectFact *about, co
         .part = "",
         .fix = arena_strdup(merging->arena, fix),
         .note = level == NOTED || unsure,
+        .access =
+            about->kind == OBJECT_GRANT || about->kind == OBJECT_DEFAULT_PRIVILEGES || about->kind == OBJECT_PRESENCE,
     };
 
     if (level != IGNORED)
@@ -136,6 +138,13 @@ static bool same_object(const ObjectFact *a, const ObjectFact *b) {
     return a != NULL && strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
 }
 
+/* Of privileges: which. */
+static const char *content(Arena *arena, const ObjectFact *fact) {
+    bool told = fact->kind == OBJECT_GRANT || fact->kind == OBJECT_DEFAULT_PRIVILEGES;
+
+    return told && is_shown(fact->attrs[0]) ? arena_printf(arena, ": %s", shown(fact->attrs[0])) : "";
+}
+
 static void add_alone(Merging *merging, const ObjectFact *fact, bool on_source) {
     Arena *arena = merging->arena;
     const ObjectSpec *spec = &specs[fact->kind];
@@ -145,9 +154,11 @@ static void add_alone(Merging *merging, const ObjectFact *fact, bool on_source) 
     if (spec->attached && same_object(merging->alone, fact))
         return;
     if (!on_source)
-        add(merging, spec->extra, fact, arena_printf(arena, "%s is on the destination only", subject(arena, fact)), "");
+        add(merging, spec->extra, fact,
+            arena_printf(arena, "%s is on the destination only%s", subject(arena, fact), content(arena, fact)), "");
     else if (!is_absent(merging, fact))
-        add(merging, spec->missing, fact, arena_printf(arena, "%s is missing on the destination", subject(arena, fact)),
+        add(merging, spec->missing, fact,
+            arena_printf(arena, "%s is missing on the destination%s", subject(arena, fact), content(arena, fact)),
             fix_missing(arena, fact));
 }
 

@@ -11,6 +11,9 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* Definitions may change while they are read, of things that the fence does not lock. */
 static bool compare(const Promote *promote, DriftVec *drifts, Error *err) {
     enum { ATTEMPTS = 5, PAUSE_MS = 100 };
@@ -26,18 +29,67 @@ static bool compare(const Promote *promote, DriftVec *drifts, Error *err) {
     }
 }
 
-/* What is no reason against a promote: a few of them by name, once. */
+static int compare_notes(const void *a, const void *b) {
+    const Drift *left = *(const Drift *const *)a;
+    const Drift *right = *(const Drift *const *)b;
+
+    if (left->access != right->access)
+        return left->access ? -1 : 1;
+    int order = strcmp(left->message, right->message);
+    return order != 0 ? order : strcmp(left->object, right->object);
+}
+
+/* The notes among the drifts, sorted: who may do what, then the rest; each with those that say the same. */
+static const Drift **sort_notes(Arena *arena, const DriftVec *drifts, size_t *ret_count) {
+    const Drift **notes = arena_array(arena, const Drift *, drifts->len + 1);
+
+    *ret_count = 0;
+    for (size_t i = 0; i < drifts->len; i++)
+        if (drifts->items[i].note)
+            notes[(*ret_count)++] = &drifts->items[i];
+    qsort(notes, *ret_count, sizeof(*notes), compare_notes);
+    return notes;
+}
+
+/* Objects of which the same is to be said, as one note: "a: it differs", or "it differs, of 7 objects: a, b, ...". */
+static void note_group(Promote *promote, const Drift *const *notes, size_t count) {
+    enum { NAMED = 5 };
+    const char *names = notes[0]->object;
+
+    if (count == 1) {
+        promote_note(promote, "%s: %s", names, notes[0]->message);
+        return;
+    }
+    for (size_t i = 1; i < MIN(count, NAMED); i++)
+        names = arena_printf(promote->arena, "%s, %s", names, notes[i]->object);
+    promote_note(promote, "%s, of %zu objects: %s%s", notes[0]->message, count, names, count > NAMED ? ", ..." : "");
+}
+
+/* What is no reason against a promote, once. A grant that only the destination has is a way in, and is not cut off
+ * behind storage parameters: of the rest there are a few by name. */
 static void note_drifts(Promote *promote, const DriftVec *drifts) {
-    enum { SHOWN = 5 };
-    size_t count = 0;
+    enum { SHOWN = 5, ACCESS_SHOWN = 100 };
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    size_t count = 0, shown = 0, left = 0, access_shown = 0, access_left = 0;
 
     if (promote->step != PROMOTE_COMPARE && !promote->params->options->dry_run)
         return;
-    for (size_t i = 0; i < drifts->len; i++)
-        if (drifts->items[i].note && ++count <= SHOWN)
-            promote_note(promote, "%s: %s", drifts->items[i].object, drifts->items[i].message);
-    if (count > SHOWN)
-        promote_note(promote, "and %zu more comments, grants, owners and the like that differ", count - SHOWN);
+    const Drift **notes = sort_notes(scratch, drifts, &count);
+    for (size_t i = 0, end; i < count; i = end) {
+        bool access = notes[i]->access;
+
+        for (end = i + 1;
+             end < count && notes[end]->access == access && strcmp(notes[end]->message, notes[i]->message) == 0;)
+            end++;
+        if (access ? access_shown++ < ACCESS_SHOWN : shown++ < SHOWN)
+            note_group(promote, notes + i, end - i);
+        else
+            *(access ? &access_left : &left) += end - i;
+    }
+    if (access_left > 0)
+        promote_note(promote, "and %zu more grants, owners and default privileges that differ", access_left);
+    if (left > 0)
+        promote_note(promote, "and %zu more comments, storage parameters and the like that differ", left);
 }
 
 bool promote_compare_into(Promote *promote, StringVec *problems, Error *err) {
