@@ -27,6 +27,19 @@ bool event_triggers_silence(DbConn *conn, const char **ret_set, Error *err) {
     return true;
 }
 
+bool event_triggers_blame(DbConn *conn, const char *command, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    bool raised = err->reason == REASON_SQL_FAILED && !db_is_broken(conn);
+    const char *triggers = raised ? event_triggers_on(conn, arena, command) : "";
+
+    if (triggers[0] != '\0')
+        error_remedy(err,
+                     "event triggers of the %s may have refused %s (%.300s): ALTER EVENT TRIGGER ... DISABLE there, run"
+                     " the same command again, then ENABLE",
+                     db_side_name(db_conn_side(conn)), command, triggers);
+    return false;
+}
+
 const char *event_triggers_on(DbConn *conn, Arena *arena, const char *command) {
     Error ignored;
     char *names = NULL;

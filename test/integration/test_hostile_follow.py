@@ -581,6 +581,38 @@ def test_event_trigger_that_forbids_to_drop(enable, follow):
                               (following.dest.cluster.major < 17,)) == [(None, True)]
 
 
+AUDIT = """CREATE TABLE plain (v int); CREATE TABLE audit (id serial PRIMARY KEY, tag text);
+CREATE FUNCTION audited() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.audit (tag) VALUES (tg_tag); END$$;
+CREATE FUNCTION refused() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no publications here'; END$$;
+CREATE EVENT TRIGGER audited ON ddl_command_end EXECUTE FUNCTION audited();
+CREATE EVENT TRIGGER refused ON ddl_command_start WHEN TAG IN ('CREATE PUBLICATION') EXECUTE FUNCTION refused();"""
+
+
+def test_event_triggers_of_the_source_see_nothing_of_ours(follow):
+    """What the application does they see, and so does the capture; what we make and remove there is none of it."""
+    following = follow(TABLE.format("a") + ";" + AUDIT, "--ddl", "--identity-full")
+    following.source.sql("ALTER TABLE a ADD more int; UPDATE a SET more = id; CREATE TABLE b (id int PRIMARY KEY)")
+    following.wait_applied()
+    assert not [body["text"] for body in following.bodies("EVENT") if "event trigger" in body["text"]], "the capture is as it was made"
+    assert following.promoted(following.promote())["proven"]
+    assert following.source.sql("SELECT tag FROM audit ORDER BY id") == [("ALTER TABLE",), ("CREATE TABLE",)]
+    assert following.source.sql("SELECT count(*) FROM pg_event_trigger") == [(2,)]
+    assert following.dest.sql("SELECT count(*) FROM b") == [(0,)] and following.dest.sql("SELECT 1 FROM a WHERE more IS NULL") == []
+
+
+def test_event_trigger_of_the_source_that_cannot_be_silenced(source_db, dest_db, pgcrane):
+    """Before 17, one that fires always: it is told before, and who forbids it when it does."""
+    if source_db.cluster.major >= 17:
+        pytest.skip("all can be silenced there")
+    source_db.sql(TABLE.format("a") + ";" + AUDIT + "ALTER EVENT TRIGGER refused ENABLE ALWAYS")
+    following = Following(pgcrane, source_db, dest_db).start()
+    assert following.end() != 0
+    told = [finding["id"] for body in following.bodies("FINDINGS") for finding in body["findings"]]
+    assert "FOLLOW_EVENT_TRIGGER" in told, told
+    failure = following.failure()
+    assert "no publications here" in failure["message"] and "(audited, refused)" in failure["remedy"], failure
+
+
 @pytest.mark.parametrize("enable", ("ENABLE", "ENABLE ALWAYS"))
 def test_event_trigger_of_the_source_that_forbids_to_drop(enable, follow):
     """It means the user's objects: slot, publications and event triggers of ours go all the same, or it is said who forbids it."""

@@ -613,6 +613,23 @@ def test_follow_rights(source_db, dest_db, follower, preflight):
         {"FOLLOW_PUBLISH_ALL", "FOLLOW_UNLOGGED_TABLE"}
 
 
+def test_follow_event_triggers_of_the_source(source_db, dest_db, follower, preflight):
+    """Those that our role cannot silence, and that are about what we do there."""
+    source_db.sql("""CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+        CREATE EVENT TRIGGER "Audit" ON ddl_command_end EXECUTE FUNCTION e();
+        CREATE EVENT TRIGGER of_tables ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION e();
+        CREATE EVENT TRIGGER asleep ON ddl_command_end EXECUTE FUNCTION e(); ALTER EVENT TRIGGER asleep DISABLE""")
+    uri = source_db.uri_as(follower)
+    found = one(preflight(uri, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER", "WARNING")
+    assert found["object"] == 'event trigger "Audit"' and found["fix"].startswith('ALTER EVENT TRIGGER "Audit" DISABLE;')
+    assert len(of(preflight(uri, dest_db, "--follow", "--identity-full"), "FOLLOW_EVENT_TRIGGER")) == 2
+    assert of(preflight(source_db, dest_db, "--follow", "--ddl"), "FOLLOW_EVENT_TRIGGER") == [], "a superuser's are silenced"
+    source_db.sql('ALTER EVENT TRIGGER "Audit" ENABLE ALWAYS')
+    assert len(of(preflight(source_db, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER")) == (source_db.cluster.major < 17)
+    source_db.sql(found["fix"])
+    assert of(preflight(uri, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER") == []
+
+
 @pytest.mark.parametrize("major", [13, 15, 18])
 def test_follow_tables_without_identity(server_of, dest_db, preflight, major):
     source_db = server_of(major).createdb()

@@ -34,18 +34,24 @@ typedef struct Work {
     DbConn *source;
     Arena *arena;
     const SeamNames *names;
-    bool silent; /* the user's event triggers do not see it */
     const char *sql;
     char *print; /* when it is wanted: of the same transaction, so that nobody has changed anything in between */
     bool wants_print;
 } Work;
 
+/* The application's event triggers do not see it. What we set for that is set back before the capture is looked at: the
+ * setting is a part of what is noted (capture_watch.c). */
+static bool work_silently(Work *work, Error *err) {
+    const char *set = NULL;
+
+    return event_triggers_silence(work->source, &set, err) && db_exec(work->source, work->sql, err) &&
+           (set == NULL || db_execf(work->source, err, "SET LOCAL %s = DEFAULT", set));
+}
+
 static bool run_once(Work *work, Error *err) {
     DbConn *source = work->source;
-    const char *set;
 
-    if (db_exec(source, BEGIN_SQL, err) && (!work->silent || event_triggers_silence(source, &set, err)) &&
-        db_exec(source, work->sql, err) &&
+    if (db_exec(source, BEGIN_SQL, err) && work_silently(work, err) &&
         (!work->wants_print || capture_print(source, work->arena, work->names, &work->print, err)) &&
         db_exec(source, "COMMIT", err))
         return true;
@@ -79,8 +85,10 @@ bool ddl_capture_install(DbConn *source, DbConn *dest, const Ledger *ledger, con
         return false;
     Work work = {.source = source, .arena = arena, .names = names, .sql = sql, .wants_print = true};
 
-    if (!run_patiently(&work, err))
+    if (!run_patiently(&work, err)) {
+        (void)event_triggers_blame(source, "CREATE SCHEMA", err);
         return error_wrap(err, "creating the event triggers of schema %s on the source", schema);
+    }
     log_info("capturing DDL: schema %s made", schema);
     return failpoint("ddl.capture_made", err) && capture_note(dest, ledger, work.print, err) &&
            journal_made(dest, ledger, JOURNAL_DDL_CAPTURE, schema, err);
@@ -119,8 +127,7 @@ bool ddl_capture_remove(DbConn *source, DbConn *dest, const Ledger *ledger, cons
                         " WHERE evtname IN ($2 || '_end', $2 || '_drop', $2 || '_rw')) AS ours",
                         2, (const char *const[]){schema, names->slot}, &found, err))
         return error_wrap(err, "looking for the event triggers on the source");
-    Work work = {
-        .source = source, .arena = arena, .names = names, .silent = true, .sql = capture_drop_sql(arena, names)};
+    Work work = {.source = source, .arena = arena, .names = names, .sql = capture_drop_sql(arena, names)};
 
     if (strcmp(found, "0") != 0 && !run_patiently(&work, err)) {
         error_remedy(err, "on the source, as who may: %s", capture_drop_sql(arena, names));

@@ -173,6 +173,7 @@ NODISCARD bool check_follow_publish(Preflight *p, Error *err);
 NODISCARD bool check_follow_owner(Preflight *p, Error *err);
 NODISCARD bool check_follow_all_tables(Preflight *p, Error *err);
 NODISCARD bool check_follow_ddl(Preflight *p, Error *err);
+NODISCARD bool check_follow_event_trigger(Preflight *p, Error *err);
 NODISCARD bool check_follow_fence_database(Preflight *p, Error *err);
 NODISCARD bool check_follow_fence_signal(Preflight *p, Error *err);
 NODISCARD bool check_follow_fence_lock(Preflight *p, Error *err);

@@ -1,6 +1,10 @@
 /* Following, the role's part: to read changes, to publish tables, to stop writes at the promote. */
 #include "engine/preflight/follow.h"
 
+#include "pg/event_triggers.h"
+
+#include <string.h>
+
 static bool fence_is(const Preflight *p, const char *how) {
     return p->input->options->fence != NULL && strcmp(p->input->options->fence, how) == 0;
 }
@@ -101,6 +105,57 @@ bool check_follow_ddl(Preflight *p, Error *err) {
                                  p->source_role.quoted),
                     "connect as a superuser, or leave out --ddl: changes of definitions are then noticed and reported,"
                     " not followed");
+    return true;
+}
+
+/* What the application's event triggers still see is tried, and rolled back: managed services have their own ways. */
+static bool find_unsilenced(Preflight *p, const char **ret_enabled, Error *err) {
+    DbConn *source = p->input->source;
+    const char *set = NULL;
+    bool ok = db_exec(source, "BEGIN", err) && event_triggers_silence(source, &set, err);
+
+    db_rollback(source);
+    if (!ok)
+        return false;
+    if (set == NULL)
+        *ret_enabled = "{O,A}";
+    else
+        *ret_enabled = strcmp(set, "event_triggers") == 0 ? "{}" : "{A,R}";
+    return true;
+}
+
+static const char *commands_on_source(Preflight *p) {
+    const MigrateOptions *options = p->input->options;
+
+    return arena_printf(p->scratch, "{CREATE PUBLICATION,ALTER PUBLICATION,DROP PUBLICATION,COMMENT%s%s}",
+                        options->identity_full ? ",ALTER TABLE" : "",
+                        options->ddl ? ",CREATE SCHEMA,CREATE FUNCTION,CREATE MATERIALIZED VIEW,REVOKE,DROP SCHEMA"
+                                     : "");
+}
+
+bool check_follow_event_trigger(Preflight *p, Error *err) {
+    static const char sql[] =
+        "SELECT pg_catalog.quote_ident(t.evtname), t.evtevent FROM pg_catalog.pg_event_trigger t"
+        " WHERE t.evtenabled = ANY ($1::\"char\"[]) AND t.evtname !~ '^pgcrane_'"
+        " AND t.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')"
+        " AND coalesce(t.evttags && $2::text[], true) AND " SQL_NOT_MEMBER("pg_event_trigger", "t") " ORDER BY 1";
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *values[] = {NULL, commands_on_source(p)};
+
+    if (!find_unsilenced(p, &values[0], err) || !db_query(p->input->source, sql, 2, values, &rows, err))
+        return false;
+    for (int i = 0; i < db_rows(rows); i++) {
+        const char *name = db_text(rows, i, 0);
+
+        finding_add(
+            p, CHECK_FOLLOW_EVENT_TRIGGER, arena_printf(p->scratch, "event trigger %s", name),
+            arena_printf(p->scratch,
+                         "event trigger %s (%s) of the source fires on what pgcrane makes and removes there, as"
+                         " role %s may not keep it from that: what it writes has lines of pgcrane's, and what it"
+                         " forbids ends the migration",
+                         name, db_text(rows, i, 1), p->source_role.quoted),
+            arena_printf(p->scratch, "ALTER EVENT TRIGGER %s DISABLE; -- until the migration is done", name));
+    }
     return true;
 }
 

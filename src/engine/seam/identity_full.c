@@ -14,6 +14,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/seam/seam_internal.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <inttypes.h>
@@ -23,7 +24,7 @@
 enum { OIDS_MAX = 16 << 20, ALTER_ATTEMPTS = 5, RESTORE_ATTEMPTS = 10, GENERATED_VERSION = 120000 };
 #define ALTER_PAUSE_US (500 * USEC_PER_MSEC)
 /* A commit that waits for no standby; a lock that the application waits behind for at most a second. */
-#define ALTER_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '1s'; "
+#define ALTER_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '1s'"
 
 typedef struct Candidate {
     const char *root, *quoted;
@@ -118,11 +119,14 @@ static bool is_fatal(DbConn *source, const Error *err) {
 }
 
 static bool alter_once(DbConn *source, const char *quoted, const char *identity, Error *err) {
-    if (db_execf(source, err, ALTER_BEGIN_SQL "ALTER TABLE ONLY %s REPLICA IDENTITY %s", quoted, identity) &&
+    const char *set;
+
+    if (db_exec(source, ALTER_BEGIN_SQL, err) && event_triggers_silence(source, &set, err) &&
+        db_execf(source, err, "ALTER TABLE ONLY %s REPLICA IDENTITY %s", quoted, identity) &&
         db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
-    return false;
+    return event_triggers_blame(source, "ALTER TABLE", err);
 }
 
 /* Between two tries the sessions that queued behind us have their turn. */
@@ -332,7 +336,7 @@ bool seam_identity_full_unpublish(DbConn *source, DbConn *dest, const char *publ
         return false;
     if (tables == NULL || tables[0] == '\0')
         return true;
-    if (db_exec(source, SEAM_BEGIN_SQL, err) &&
+    if (seam_begin(source, err) &&
         db_execf(source, err, "ALTER PUBLICATION %s DROP TABLE %s", sql_ident(arena, publication), tables) &&
         db_exec(source, "COMMIT", err))
         return true;

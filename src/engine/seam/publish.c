@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "engine/ledger/journal.h"
 #include "engine/seam/seam_internal.h"
+#include "pg/event_triggers.h"
 #include "pg/quote.h"
 
 #include <string.h>
@@ -71,12 +72,13 @@ static bool create_publication(DbConn *source, const Publication *publication, b
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *name = sql_ident(arena, publication->name);
 
-    if (db_exec(source, SEAM_BEGIN_SQL, err) && (!replace || db_execf(source, err, "DROP PUBLICATION %s", name)) &&
+    if (seam_begin(source, err) && (!replace || db_execf(source, err, "DROP PUBLICATION %s", name)) &&
         db_execf(source, err, "CREATE PUBLICATION %s%s WITH (publish = '%s')", name,
                  publication->all_tables ? " FOR ALL TABLES" : "", publication->operations) &&
         db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
+    (void)event_triggers_blame(source, "CREATE PUBLICATION", err);
     return error_wrap(err, "creating publication %s on the source", publication->name);
 }
 
@@ -186,12 +188,13 @@ static bool publish_group(const Publishing *job, const Publication *publication,
     CLEANUP(db_result_freep) DbResult *missing = NULL;
     DbConn *source = job->source;
 
-    if (db_exec(source, SEAM_BEGIN_SQL, err) && find_missing(source, publication->name, group, count, &missing, err) &&
+    if (seam_begin(source, err) && find_missing(source, publication->name, group, count, &missing, err) &&
         alter_publication(source, publication->name, "ADD", missing, err) &&
         (!publication->keys || (mark_returning(job, missing, err) && drop_keyless(source, publication->name, err))) &&
         db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
+    (void)event_triggers_blame(source, "ALTER PUBLICATION", err);
     return error_wrap(err, "publishing tables in %s", publication->name);
 }
 
@@ -265,8 +268,7 @@ bool seam_unpublish_keyless(DbConn *source, const SeamNames *names, Arena *arena
         vec_push(arena, ret_tables, arena_strdup(arena, db_text(lost, i, 0)));
     if (ret_tables->len == 0)
         return true;
-    if (db_exec(source, SEAM_BEGIN_SQL, err) && drop_keyless(source, names->publication_keys, err) &&
-        db_exec(source, "COMMIT", err))
+    if (seam_begin(source, err) && drop_keyless(source, names->publication_keys, err) && db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);
     return error_wrap(err, "taking tables without a replica identity out of %s", names->publication_keys);

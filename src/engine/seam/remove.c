@@ -30,10 +30,8 @@ typedef struct Removal {
 
 static bool drop_publication_once(DbConn *source, const char *name, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *set;
 
-    if (db_exec(source, SEAM_BEGIN_SQL, err) && event_triggers_silence(source, &set, err) &&
-        db_execf(source, err, "DROP PUBLICATION IF EXISTS %s", sql_ident(arena, name)) &&
+    if (seam_begin(source, err) && db_execf(source, err, "DROP PUBLICATION IF EXISTS %s", sql_ident(arena, name)) &&
         db_exec(source, "COMMIT", err))
         return true;
     db_rollback(source);

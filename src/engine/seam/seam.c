@@ -92,6 +92,7 @@
 #include "common/clock.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/event_triggers.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -148,6 +149,12 @@ SeamNames seam_names(Arena *arena, const char *job_id) {
         .publication_all = arena_printf(arena, NAME_PREFIX "%s" ALL_SUFFIX, stem),
         .publication_keys = arena_printf(arena, NAME_PREFIX "%s" KEYS_SUFFIX, stem),
     };
+}
+
+bool seam_begin(DbConn *source, Error *err) {
+    const char *set;
+
+    return db_exec(source, SEAM_BEGIN_SQL, err) && event_triggers_silence(source, &set, err);
 }
 
 bool seam_pause(DbConn *source, Error *err) {

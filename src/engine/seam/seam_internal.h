@@ -14,6 +14,11 @@ enum { SEAM_TRUNCATE_VERSION = 110000 };
 #define SEAM_BEGIN_SQL                                                                                                 \
     "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '" SEAM_LOCK_TIMEOUT "'"
 
+/* SEAM_BEGIN_SQL; the application's event triggers do not see what is done in it, where our role has a say in that. Our
+ * own capture's need not: of publications they take no notice, and tables get a replica identity of ours before it is
+ * there, or while it goes. */
+NODISCARD bool seam_begin(DbConn *source, Error *err);
+
 /* Who has transactions open that hold an xid: in words, "" for nobody. limit: only xids up to this one, 0 = all. */
 NODISCARD bool seam_blockers(DbConn *source, Arena *arena, uint64_t limit, const char **ret_who, Error *err);
 

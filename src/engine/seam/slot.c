@@ -221,7 +221,7 @@ static bool settle_slot(const SlotJob *job, Lsn *ret_l0, Error *err) {
     const char *publication = sql_ident(arena, job->names->publication_keys);
     Lsn message = 0, end = 0;
 
-    if (!db_exec(job->source, SEAM_BEGIN_SQL, err) ||
+    if (!seam_begin(job->source, err) ||
         !db_execf(job->source, err, "COMMENT ON PUBLICATION %s IS 'of a migration by pgcrane, removed at its end'",
                   publication) ||
         !db_exec(job->source, "COMMIT", err)) {
