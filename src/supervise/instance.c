@@ -3,10 +3,26 @@
  *
  * NOTES
  * A session of its own does it (the worker's action "instance"), which may die anywhere and be repeated. It is wanted
- * as long as the job has an object that is not marked as made ready, or none at all; its result marks them, and makes
- * those that it found. So a database that is added to a job at work is made ready as well, while the others go on.
+ * - as long as the job has an object that is not marked as made ready, or none at all. Its result marks them, and makes
+ *   those that it found. So a database that is added to a job at work is made ready as well, while the others go on;
+ * - by a job of all databases, for each launch: those that were made on the source since are taken in. What the job has
+ *   goes on meanwhile, and whatever comes of it;
+ * - before a promote of the whole job reaches the first session. Roles that the destination lacks are made, and what
+ *   differs is told. A job of all databases looks for those that it does not have: then the promote is refused, and
+ *   they are taken in.
  *
- * `run` of the job has "instance": the keys of a seat (seat.h), and "taken", the number whose result is in the store.
+ * `run` of the job has "instance": the keys of a seat (seat.h), "taken", the number whose result is in the store,
+ * "listed", the last launch for which all databases were, "for", the promote that the last session was begun for, and
+ * "promote", the last one that was let through.
+ *
+ * What is committed of a promote that waits, and what the next look sees:
+ *
+ *   the session's number, "for"    its seat, as of any other session
+ *   its result, nothing new        "promote", in the same transaction: the wish goes to the databases' sessions
+ *   its result, a new database     nothing but the fact that the promote is refused; until then the same result refuses
+ *                                  it again. Behind it the result, which was not taken yet, is, and makes the objects
+ *
+ * The promote that was let through once is not asked about again: some of its databases may be open already.
  */
 #include "supervise/guard.h"
 
@@ -20,7 +36,11 @@
 
 #define INSTANCE "instance"
 static const int64_t pause_us = 30 * USEC_PER_SEC;
-static const char made_key[] = "made", taken_key[] = "taken";
+static const char made_key[] = "made", taken_key[] = "taken", listed_key[] = "listed", for_key[] = "for",
+                  promote_key[] = "promote";
+enum { NAMES_MAX = 1024 };
+
+typedef enum Purpose { FOR_NOTHING, FOR_BEGINNING, FOR_PROMOTE, FOR_LIST } Purpose;
 
 bool is_prepared_database(const Record *object) {
     return json_get_bool(object->run, made_key, json_get_int(object->run, seat_run_RUN, 0) > 0);
@@ -30,13 +50,58 @@ void instance_session_forget(Record *object) {
     (void)json_object_set_new(object->run, made_key, json_false());
 }
 
-static bool is_wanted(const Look *look) {
-    JobState state = look->view.state;
-    bool wanted = databases_named(&look->job) == NULL && look->count == 0;
+static const json_t *seat_seen(const Look *look) {
+    return json_object_get(look->job.run, INSTANCE);
+}
+
+static bool is_whole(const Look *look) {
+    return databases_named(&look->job) == NULL;
+}
+
+/* The promote that waits for this; NULL = none does. One that is called off has nothing to wait for. */
+static const char *promote_waiting(const Look *look) {
+    const char *name = json_get_string(job_operation(&look->job), "name", "");
+    const char *passed = json_get_string(seat_seen(look), promote_key, NULL);
+
+    if (look->view.state != JOB_RUNNING || look->view.phase != JOB_PHASE_PROMOTE_IN_PROGRESS ||
+        job_is_cancelled(&look->job))
+        return NULL;
+    return passed != NULL && strcmp(passed, name) == 0 ? NULL : name;
+}
+
+bool instance_keeps_promote(const Look *look) {
+    return promote_waiting(look) != NULL;
+}
+
+static bool lacks_any(const Look *look) {
+    bool lacks = is_whole(look) && look->count == 0;
 
     for (size_t at = 0; at < look->count; at++)
-        wanted = wanted || (is_selected(look, at) && !is_prepared_database(&look->objects[at]));
-    return wanted && job_state_has_worker(state) && state != JOB_STOPPING;
+        lacks = lacks || (is_selected(look, at) && !is_prepared_database(&look->objects[at]));
+    return lacks;
+}
+
+/* Not in a promote, which asks itself. What was found for one that was refused is still to be taken. */
+static bool is_list_due(const Look *look) {
+    const json_t *seat = seat_seen(look);
+    bool is_left = json_get_string(seat, for_key, NULL) != NULL &&
+                   json_get_int(seat, seat_run_RUN, 0) != json_get_int(seat, taken_key, 0);
+    bool is_new = json_get_int(seat, listed_key, 0) < json_get_int(look->job.run, job_run_LAUNCH, 0);
+
+    return look->view.phase != JOB_PHASE_PROMOTE_IN_PROGRESS && (is_left || (is_whole(look) && is_new));
+}
+
+/* A promote does not wait for a database that was added and cannot be made ready. */
+static Purpose purpose_of(const Look *look) {
+    JobState state = look->view.state;
+
+    if (!job_state_has_worker(state) || state == JOB_STOPPING)
+        return FOR_NOTHING;
+    if (promote_waiting(look) != NULL)
+        return FOR_PROMOTE;
+    if (lacks_any(look))
+        return FOR_BEGINNING;
+    return is_list_due(look) ? FOR_LIST : FOR_NOTHING;
 }
 
 static const char *folder_of(const Look *look) {
@@ -66,29 +131,59 @@ static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
 
 /* ---- Beginning ---- */
 
-/* Those that are to be made ready, and no others: one that was promoted is guarded no more. NULL = all there are. New
- * reference. */
-static json_t *databases_to_guard(const Look *look) {
-    json_t *list = look->count > 0 ? json_array() : NULL;
+/* Names of the job's databases that are made ready, or are not. New reference. */
+static json_t *databases_that_are(const Look *look, bool prepared) {
+    json_t *list = json_array();
 
     for (size_t at = 0; at < look->count; at++)
-        if (is_selected(look, at) && !is_prepared_database(&look->objects[at]))
+        if (is_selected(look, at) && is_prepared_database(&look->objects[at]) == prepared)
+            (void)json_array_append_new(list, json_string_lossy(seat_database(&look->objects[at])));
+    return list;
+}
+
+/* Before a promote, of a job that names its databases: those that it is about. NULL = as the job has it. New reference.
+ */
+static json_t *databases_to_promote(const Look *look) {
+    json_t *list = is_whole(look) ? NULL : json_array();
+
+    for (size_t at = 0; list != NULL && at < look->count; at++)
+        if (is_selected(look, at) && is_prepared_database(&look->objects[at]) && !seat_is_promoted(&look->pictures[at]))
             (void)json_array_append_new(list, json_string_lossy(seat_database(&look->objects[at])));
     return list;
 }
 
 typedef struct Beginning {
     Look *look;
+    Purpose purpose;
     bool again;         /* by itself, behind one that was lost */
     const json_t *said; /* by the one before */
     int64_t run;
     json_t *start; /* the caller's */
 } Beginning;
 
+static void note_beginning(Beginning *beginning, Record *job) {
+    const Look *look = beginning->look;
+    json_t *seat = seat_of(job);
+    int64_t losses = beginning->again ? json_get_int(seat, seat_run_LOSSES, 0) + 1 : 0;
+
+    beginning->run = json_get_int(seat, seat_run_RUN, 0) + 1;
+    (void)json_object_set_new(seat, seat_run_RUN, json_integer(beginning->run));
+    (void)json_object_set_new(seat, seat_run_HOME, json_string(look->this->home));
+    (void)json_object_set_new(seat, seat_run_LOSSES, json_integer(losses));
+    (void)json_object_set_new(seat, seat_run_LAUNCH, json_integer(json_get_int(job->run, job_run_LAUNCH, 0)));
+    (void)json_object_del(seat, for_key);
+    if (beginning->purpose == FOR_PROMOTE)
+        (void)json_object_set_new(seat, for_key, json_string(promote_waiting(look)));
+}
+
+/* One that was promoted is guarded no more: only those that are to be made ready are, and what a job of all databases
+ * finds. */
 static bool begin(StoreTx *tx, void *context, Error *err) {
     Beginning *beginning = context;
     const Look *look = beginning->look;
-    CLEANUP(json_freep) json_t *to_guard = databases_to_guard(look);
+    CLEANUP(json_freep) json_t *to_guard = databases_that_are(look, false);
+    CLEANUP(json_freep) json_t *known = is_whole(look) ? databases_that_are(look, true) : NULL;
+    CLEANUP(json_freep) json_t *names = beginning->purpose == FOR_PROMOTE ? databases_to_promote(look) : NULL;
     CLEANUP(record_fini) Record job = {0};
 
     json_freep(&beginning->start);
@@ -97,22 +192,26 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
     new_passwords_note(&job, beginning->said);
     if (!new_passwords_prepare(tx, look->this->config.secrets, &job, err))
         return false;
-    json_t *seat = seat_of(&job);
-    int64_t losses = beginning->again ? json_get_int(seat, seat_run_LOSSES, 0) + 1 : 0;
-    beginning->run = json_get_int(seat, seat_run_RUN, 0) + 1;
-    (void)json_object_set_new(seat, seat_run_RUN, json_integer(beginning->run));
-    (void)json_object_set_new(seat, seat_run_HOME, json_string(look->this->home));
-    (void)json_object_set_new(seat, seat_run_LOSSES, json_integer(losses));
-    (void)json_object_set_new(seat, seat_run_LAUNCH, json_integer(json_get_int(job.run, job_run_LAUNCH, 0)));
+    note_beginning(beginning, &job);
     guard_note_again(&job, to_guard);
-    const StartOrder order = {
-        .job = &job, .run = beginning->run, .order = ORDER_START, .lanes = 2, .databases = to_guard};
+    const StartOrder order = {.job = &job,
+                              .run = beginning->run,
+                              .order = ORDER_START,
+                              .lanes = 2,
+                              .names = names,
+                              .databases = to_guard,
+                              .known = known};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
            job_save(tx, look->arena, &job, err);
 }
 
-static bool start(Look *look, bool again, const SeatPicture *picture, Error *err) {
-    Beginning beginning = {.look = look, .again = again, .said = picture->said};
+/* Nothing of a promote has begun. */
+static void fail_start(Look *look, Purpose purpose, const Error *why) {
+    look_decides(look, purpose == FOR_PROMOTE ? EVENT_PROMOTE_UNDONE : EVENT_FATAL, why);
+}
+
+static bool start(Look *look, Purpose purpose, bool again, const SeatPicture *picture, Error *err) {
+    Beginning beginning = {.look = look, .purpose = purpose, .again = again, .said = picture->said};
     Error why;
 
     if (!store_write(look->this->config.store, look->arena, begin, &beginning, &why)) {
@@ -120,7 +219,7 @@ static bool start(Look *look, bool again, const SeatPicture *picture, Error *err
         *err = why;
         if (is_of_the_store(&why))
             return false;
-        look_decides(look, EVENT_FATAL, &why);
+        fail_start(look, purpose, &why);
         return true;
     }
     log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
@@ -128,7 +227,7 @@ static bool start(Look *look, bool again, const SeatPicture *picture, Error *err
     json_freep(&beginning.start);
     if (!ok) {
         why.retryable = true; /* as in look.c */
-        look_decides(look, EVENT_FATAL, &why);
+        fail_start(look, purpose, &why);
     }
     return true;
 }
@@ -139,6 +238,7 @@ typedef struct Taking {
     const Look *look;
     const json_t *databases, *said;
     int64_t run;
+    const char *promote; /* that is let through; NULL = none waits */
 } Taking;
 
 static bool mark_made(StoreTx *tx, const Look *look, const char *database, Error *err) {
@@ -166,19 +266,66 @@ static bool take(StoreTx *tx, void *context, Error *err) {
     for (size_t at = 0; at < json_array_size(taking->databases); at++)
         if (!mark_made(tx, look, json_get_string(json_array_get(taking->databases, at), "name", ""), err))
             return false;
-    (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
+    json_t *seat = seat_of(&job);
+    (void)json_object_set_new(seat, taken_key, json_integer(taking->run));
+    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(seat, seat_run_LAUNCH, 0)));
+    if (taking->promote != NULL)
+        (void)json_object_set_new(seat, promote_key, json_string(taking->promote));
     new_passwords_note(&job, taking->said);
     return report_keep_instance(tx, look->held->name, taking->said, err) && job_save(tx, look->arena, &job, err);
 }
 
-static bool take_result(Look *look, const SeatPicture *picture, Error *err) {
+static bool is_known(const Look *look, const char *database) {
+    for (size_t at = 0; at < look->count; at++)
+        if (strcmp(seat_database(&look->objects[at]), database) == 0)
+            return true;
+    return false;
+}
+
+/* Databases of the source that the job does not have, for people; NULL = it has them all. */
+static const char *new_ones(const Look *look, const SeatPicture *picture) {
+    const json_t *found = json_get_array(json_get_object(picture->said, "databases"), "databases");
+    CLEANUP(buf_fini) Buf text;
+
+    buf_init(&text, NAMES_MAX);
+    for (size_t at = 0; at < json_array_size(found); at++) {
+        const char *name = json_get_string(json_array_get(found, at), "name", "");
+
+        if (!is_known(look, name))
+            buf_printf(&text, "%s%s", text.len > 0 ? ", " : "", name);
+    }
+    if (text.overflowed)
+        return "many";
+    return text.len > 0 ? arena_strdup(look->arena, text.data) : NULL;
+}
+
+static void refuse_promote(Look *look, const char *names, bool made) {
+    Error why;
+
+    error_set(&why, REASON_JOB_STATE,
+              "the source has databases that the job of all its databases does not have yet: %s; nothing was promoted",
+              names);
+    error_remedy(&why, made ? "they are being taken into the job: promote again when they follow, or choose databases "
+                              "by name (pgcrane jobs update JOB --database NAME ...)"
+                            : "mend what the checks of the instance found, then stop and resume the job, which takes "
+                              "them in; or choose databases by name (pgcrane jobs update JOB --database NAME ...)");
+    look_decides(look, EVENT_PROMOTE_UNDONE, &why);
+}
+
+static bool take_result(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
+    const char *new = purpose == FOR_PROMOTE &&is_whole(look) ? new_ones(look, picture) : NULL;
     Taking taking = {.look = look,
                      .databases = json_get_array(json_get_object(picture->said, "databases"), "databases"),
                      .said = picture->said,
-                     .run = picture->run};
+                     .run = picture->run,
+                     .promote = purpose == FOR_PROMOTE ? promote_waiting(look) : NULL};
     Error why;
 
-    if (json_array_size(taking.databases) > 0)
+    if (new != NULL) {
+        refuse_promote(look, new, true);
+        return true;
+    }
+    if (json_array_size(taking.databases) > 0 || purpose != FOR_BEGINNING)
         return store_write(look->this->config.store, look->arena, take, &taking, err);
     error_set(&why, REASON_PREFLIGHT_FAILED, "the source has no databases to move");
     error_remedy(&why, "name them: objectsConfig.sourceObjectsConfig with SPECIFIED_OBJECTS");
@@ -224,20 +371,74 @@ static void fail_added(Look *look, const SeatPicture *picture) {
     look_decide(look);
 }
 
-/* A job that is at work goes on without what was added to it; one that begins cannot. */
-static bool fail(Look *look, const SeatPicture *picture, Error *err) {
-    JobState state = look->view.state;
+static bool add_details(Look *look, const SeatPicture *picture, Error *err) {
     size_t errors = 0;
+
+    json_freep(&look->details);
+    look->details = json_array();
+    return findings_add_details(look->arena, "", picture->said, look->details, &errors, err);
+}
+
+/* Nothing of it has begun. */
+static bool fail_promote(Look *look, const SeatPicture *picture, Error *err) {
+    const char *new = is_whole(look) ? new_ones(look, picture) : NULL;
+
+    if (new != NULL)
+        refuse_promote(look, new, false);
+    else
+        look_decides(look, EVENT_PROMOTE_UNDONE, &picture->error);
+    return add_details(look, picture, err);
+}
+
+typedef struct GivingUp {
+    const Look *look;
+    const SeatPicture *picture;
+} GivingUp;
+
+static bool give_up(StoreTx *tx, void *context, Error *err) {
+    const GivingUp *giving = context;
+    const Look *look = giving->look;
+    CLEANUP(record_fini) Record job = {0};
+    CLEANUP(json_freep) json_t *detail = json_pack("{s:s}", "level", "warning");
+    const char *text = arena_printf(look->arena, "databases that the source may have got since were not taken in: %s",
+                                    giving->picture->error.message);
+
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    json_t *seat = seat_of(&job);
+    (void)json_object_set_new(seat, taken_key, json_integer(giving->picture->run));
+    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(seat, seat_run_LAUNCH, 0)));
+    new_passwords_note(&job, giving->picture->said);
+    bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
+    return (!has_told || report_keep_instance(tx, look->held->name, giving->picture->said, err)) &&
+           job_log(tx, look->held->name, "WORKER", text, detail, err) && job_save(tx, look->arena, &job, err);
+}
+
+/* What the job has goes on; a promote of the whole job asks once more. */
+static bool fail_list(Look *look, const SeatPicture *picture, Error *err) {
+    GivingUp giving = {.look = look, .picture = picture};
+
+    if (picture->error.retryable && picture->seat.may_try_again)
+        return true;
+    log_warning("%s: the source's databases were not listed: %s", look->held->name, picture->error.message);
+    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+}
+
+/* A job that is at work goes on without what was added to it; one that begins cannot. */
+static bool fail(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
+    JobState state = look->view.state;
     bool refuses = picture->seat.refused && (state == JOB_STARTING || state == JOB_RESTARTING || state == JOB_RESUMING);
 
+    if (purpose == FOR_PROMOTE)
+        return fail_promote(look, picture, err);
+    if (purpose == FOR_LIST)
+        return fail_list(look, picture, err);
     if (state == JOB_RUNNING) {
         fail_added(look, picture);
         return true;
     }
-    json_freep(&look->details);
-    look->details = json_array();
     look_decides(look, refuses ? EVENT_VERIFY_REFUSED : EVENT_FATAL, &picture->error);
-    return findings_add_details(look->arena, "", picture->said, look->details, &errors, err);
+    return add_details(look, picture, err);
 }
 
 /* Beside databases that work, what may pass by itself is tried again now and then. */
@@ -254,20 +455,31 @@ static bool is_pause_over(Look *look, const SeatPicture *picture) {
     return true;
 }
 
-static bool follow_up(Look *look, const SeatPicture *picture, Error *err) {
+/* Was the last session begun for this? What it found for a promote that is over counts for the list. */
+static bool is_for(const Look *look, Purpose purpose) {
+    const char *promote = json_get_string(seat_seen(look), for_key, NULL);
+
+    if (purpose == FOR_PROMOTE)
+        return promote != NULL && strcmp(promote, promote_waiting(look)) == 0;
+    return purpose == FOR_LIST || promote == NULL;
+}
+
+static bool follow_up(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
     const Seat *seat = &picture->seat;
 
     if (seat_is_alive(seat->state))
         return keep_names(look, picture, err);
-    if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE)
-        return start(look, false, picture, err);
+    if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE || !is_for(look, purpose))
+        return start(look, purpose, false, picture, err);
     if (seat->state == SEAT_DONE && json_get_int(seat_of(&look->job), taken_key, 0) != picture->run)
-        return take_result(look, picture, err);
+        return take_result(look, purpose, picture, err);
     if (seat->state == SEAT_DONE)
-        return start(look, false, picture, err);
+        return start(look, purpose, false, picture, err);
     if (seat->may_try_again && (seat->state != SEAT_FAILED || is_pause_over(look, picture)))
-        return start(look, true, picture, err);
-    return fail(look, picture, err);
+        return start(look, purpose, true, picture, err);
+    if (seat->may_try_again && purpose == FOR_PROMOTE && picture->error.retryable)
+        return true; /* its pause */
+    return fail(look, purpose, picture, err);
 }
 
 /* Nobody waits for it any more; a job is not stopped, and not removed, as long as it is at work. */
@@ -289,15 +501,16 @@ static bool end_it(Look *look, Error *err) {
 }
 
 bool instance_look(Look *look, Error *err) {
+    Purpose purpose = purpose_of(look);
     SeatPicture picture = {0};
 
-    if (!is_wanted(look))
+    if (purpose == FOR_NOTHING)
         return end_it(look, err);
     if (look->decision.has_fact || look->holds)
         return true;
     if (!look_at_it(look, &picture, err))
         return false;
-    bool ok = follow_up(look, &picture, err);
+    bool ok = follow_up(look, purpose, &picture, err);
     seat_picture_fini(&picture);
     return ok;
 }

@@ -161,6 +161,7 @@ const char *wish_at(const Look *look, size_t at) {
     bool promotes = look->view.state == JOB_RUNNING && look->view.phase == JOB_PHASE_PROMOTE_IN_PROGRESS;
     const char *own = promotes_wish(&look->objects[at]);
 
+    promotes = promotes && !instance_keeps_promote(look);
     return own != NULL ? own : promotes ? json_get_string(job_operation(&look->job), "name", "") : NULL;
 }
 

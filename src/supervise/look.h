@@ -57,6 +57,8 @@ NODISCARD bool look_stop(Look *look, const char *folder, const SeatPicture *pict
 /* Roles and empty databases on the destination, and the list of databases, before the first session of each
  * (instance.c). Behind the look's own decision, which it may take the place of. */
 NODISCARD bool instance_look(Look *look, Error *err);
+/* The promote of the whole job waits for it: no session hears of the promote yet. */
+bool instance_keeps_promote(const Look *look);
 bool is_prepared_database(const Record *object);
 /* It is to be made once more. Changes the loaded record only. */
 void instance_session_forget(Record *object);

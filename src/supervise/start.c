@@ -96,6 +96,8 @@ static void add_guard(const StartOrder *order, json_t *more) {
     (void)json_object_set_new(more, "guarded", json_boolean(order->action == NULL));
     if (order->action == NULL && order->databases != NULL)
         (void)json_object_set_new(more, "to_guard", json_deep_copy(order->databases));
+    if (order->action == NULL && order->known != NULL)
+        (void)json_object_set_new(more, "known", json_deep_copy(order->known));
     (void)json_object_set_new(more, "allow_non_empty", json_boolean(order->allow_non_empty));
 }
 
@@ -110,8 +112,8 @@ static json_t *what_of_release(const StartOrder *order) {
 
 /* {"databases"?, "prepare", "check", "apart"?} */
 static json_t *what_of_instance(const StartOrder *order) {
-    const json_t *named = databases_named(order->job);
-    json_t *names = named != NULL ? json_array() : NULL;
+    const json_t *named = order->names != NULL ? NULL : databases_named(order->job);
+    json_t *names = named != NULL ? json_array() : json_deep_copy(order->names);
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));

@@ -108,6 +108,8 @@ typedef struct StartOrder {
     bool seize;          /* another session of this seat, should one live, is not to go on */
     SeatForce force;     /* of a removal */
     const char *action;  /* NULL = what the order says: "demote", "release" */
+    const json_t *names; /* of the instance: exactly these; NULL = as the job has it */
+    const json_t *known; /* of the instance: what else there is is guarded, too; NULL = it is not */
     const json_t *databases; /* of "release", or to be guarded when the instance is made ready; NULL = all of the job */
     bool allow_non_empty;    /* of "demote" */
 } StartOrder;

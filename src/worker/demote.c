@@ -21,27 +21,39 @@
 #define PATIENCE_US (3 * USEC_PER_SEC)
 #define RELEASE_DEADLINE_US (30 * USEC_PER_SEC)
 
+static void read_names(Run *run, const json_t *list, StringVec *names) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+
+        if (name != NULL)
+            vec_push(run->arena, names, arena_strdup(run->arena, name));
+    }
+}
+
 void run_guard_from_json(Run *run, const json_t *body) {
-    const json_t *names = json_get_array(body, "to_guard");
+    const json_t *names = json_get_array(body, "to_guard"), *known = json_get_array(body, "known");
 
     run->guarded = json_get_bool(body, "guarded", false);
     run->demote.allow_non_empty = json_get_bool(body, "allow_non_empty", false);
     run->demote.some = names != NULL;
-    for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_string_value(json_array_get(names, i));
+    run->demote.has_known = known != NULL;
+    read_names(run, names, &run->demote.names);
+    read_names(run, known, &run->demote.known);
+}
 
-        if (name != NULL)
-            vec_push(run->arena, &run->demote.names, arena_strdup(run->arena, name));
-    }
+static bool has_name(const StringVec *names, const char *name) {
+    for (size_t i = 0; i < names->len; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    return false;
 }
 
 /* One that was promoted is not closed again because another one is added; one that was made is closed already. */
 static bool is_to_be_guarded(const Run *run, const InstanceDatabase *database) {
-    bool found = !run->demote.some || database->made;
+    const DemoteRun *demote = &run->demote;
 
-    for (size_t i = 0; !found && i < run->demote.names.len; i++)
-        found = strcmp(run->demote.names.items[i], database->name) == 0;
-    return found;
+    return !demote->some || database->made || has_name(&demote->names, database->name) ||
+           (demote->has_known && !has_name(&demote->known, database->name));
 }
 
 static DemoteJob job_of(const Run *run) {

@@ -60,6 +60,8 @@ typedef struct DemoteRun {
     bool is_new; /* the journal did not know the job before this run */
     bool some;   /* while an instance is made ready, only these are guarded */
     StringVec names;
+    bool has_known;
+    StringVec known; /* ... and what is none of these */
     size_t released;
 } DemoteRun;
 

@@ -211,9 +211,21 @@ def test_a_whole_instance(service, own_cluster):
     service.done("all", "start")
     service.wait_ready("all")
     assert set(service.objects("all")) == {"shop", "it's \"odd\""}
+    # Whoever is made later is not left behind: the promote says so, and takes it in; a resume takes it in, too.
+    source.createdb("late", "OWNER app").sql(SCHEMA)
+    refused = service.end_of(service.verb("all", "promote"))
+    assert "late; nothing was promoted" in refused["error"]["message"], refused
+    wait_until(lambda: "late" in service.objects("all"), what="late to be taken in")
+    service.wait_ready("all")
+    service.done("all", "stop")
+    source.createdb("later", "OWNER app").sql(SCHEMA)
+    service.done("all", "resume")
+    wait_until(lambda: "later" in service.objects("all"), what="later to be taken in")
+    service.wait_ready("all")
     service.done("all", "promote")
-    for name in ("shop", "it's \"odd\""):
+    for name in ("shop", "it's \"odd\"", "late", "later"):
         assert_equal(Database(source, name), Database(dest, name))
+    assert {o["phase"] for o in service.objects("all").values()} == {"PROMOTED"} and len(service.objects("all")) == 4
     query = """SELECT a.rolname, a.rolpassword, s.setconfig, pg_has_role('app', 'team', 'MEMBER')
                FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid WHERE a.rolname = 'app'"""
     assert source.sql(query) == dest.sql(query)
