@@ -28,6 +28,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "model/finding.h"
 #include "supervise/findings.h"
 #include "supervise/new_passwords.h"
 #include "supervise/report.h"
@@ -38,7 +39,7 @@
 static const int64_t pause_us = 30 * USEC_PER_SEC;
 static const char made_key[] = "made", taken_key[] = "taken", listed_key[] = "listed", for_key[] = "for",
                   promote_key[] = "promote";
-enum { NAMES_MAX = 1024 };
+enum { NAMES_MAX = 1024, LOGGED_MAX = 2000 };
 
 typedef enum Purpose { FOR_NOTHING, FOR_BEGINNING, FOR_PROMOTE, FOR_LIST } Purpose;
 
@@ -256,6 +257,24 @@ static bool mark_made(StoreTx *tx, const Look *look, const char *database, Error
     return record_save(tx, look->arena, &object, err);
 }
 
+/* What is found before a promote: some of it has come about since the job began, and nobody may look at the report. */
+static bool log_warnings(const Look *look, StoreTx *tx, const json_t *said, Error *err) {
+    const json_t *list = json_get_array(json_get_object(said, "findings"), "findings");
+
+    for (size_t at = 0; at < json_array_size(list); at++) {
+        const json_t *finding = json_array_get(list, at);
+        const char *id = json_get_string(finding, "id", ""), *message = json_get_string(finding, "message", "");
+        CLEANUP(json_freep)
+        json_t *detail = json_pack("{s:s, s:o}", "level", "warning", "finding", json_string_lossy(id));
+
+        if (strcmp(json_get_string(finding, "severity", ""), severity_name(SEVERITY_WARNING)) == 0 &&
+            !job_log(tx, look->held->name, "WORKER",
+                     arena_printf(look->arena, "before the promote, %s: %.*s", id, LOGGED_MAX, message), detail, err))
+            return false;
+    }
+    return true;
+}
+
 static bool take(StoreTx *tx, void *context, Error *err) {
     const Taking *taking = context;
     const Look *look = taking->look;
@@ -272,7 +291,9 @@ static bool take(StoreTx *tx, void *context, Error *err) {
     if (taking->promote != NULL)
         (void)json_object_set_new(seat, promote_key, json_string(taking->promote));
     new_passwords_note(&job, taking->said);
-    return report_keep_instance(tx, look->held->name, taking->said, err) && job_save(tx, look->arena, &job, err);
+    return report_keep_instance(tx, look->held->name, taking->said, err) &&
+           (taking->promote == NULL || log_warnings(look, tx, taking->said, err)) &&
+           job_save(tx, look->arena, &job, err);
 }
 
 static bool is_known(const Look *look, const char *database) {

@@ -257,16 +257,27 @@ def test_what_is_there_stays(old_source, empty_dest, pgcrane):
     assert settings["work_mem"] == "1MB" and settings["my.custom"] == "a'b\\c", settings
     assert empty_dest.sql("SELECT 1 FROM pg_auth_members WHERE member = 'stranger'::regrole")
     found = run.findings
-    assert set(found) == {"ROLE_ATTRIBUTES", "ROLE_MD5", "ROLE_SETTING", "SETTING_ALL", "DATABASE_OWNER"}, run
+    assert set(found) == {"ROLE_ATTRIBUTES", "ROLE_PASSWORD_CHANGED", "ROLE_MD5", "ROLE_SETTING", "SETTING_ALL", "DATABASE_OWNER"}, run
+    changed = found.pop("ROLE_PASSWORD_CHANGED")
+    assert "SCRAM-SHA-256" not in str(run) and "md5" not in changed["message"], run
+    assert '"app"' in changed["message"] and changed["fix"] == '\\password "app"', run
     assert found["ROLE_ATTRIBUTES"]["fix"] == ('ALTER ROLE "app" CREATEDB NOCREATEROLE CONNECTION LIMIT 7'
                                                " VALID UNTIL '2035-01-01 10:00:00+00';"), run
     assert found["ROLE_SETTING"]["fix"] == "ALTER ROLE \"app\" SET \"work_mem\" TO '8MB';", run
     assert run.databases["latin"]["exists"] and not run.databases["latin"]["made"], run
-    # Whoever runs what is told has the same on both sides.
+    # Whoever runs what is told has the same on both sides; an MD5 hash stays one until somebody sets another password.
+    del found["ROLE_MD5"]
     for finding in found.values():
         for statement in finding["fix"].split("\n"):
             empty_dest.sql(statement)
-    assert not run_instance(pgcrane, old_source.uri(), empty_dest.uri()).done().findings
+    told = {"ROLE_MD5", "ROLE_PASSWORD_CHANGED"}
+    assert set(run_instance(pgcrane, old_source.uri(), empty_dest.uri()).done().findings) == told
+    # What the source has not, among roles that are on both.
+    empty_dest.sql("GRANT writers TO old WITH ADMIN OPTION; GRANT readers TO second WITH ADMIN OPTION")
+    found = run_instance(pgcrane, old_source.uri(), empty_dest.uri()).done().findings
+    assert set(found) == told | {"ROLE_MEMBERSHIP_LEFT"}, found
+    assert sorted(found["ROLE_MEMBERSHIP_LEFT"]["fix"].split("\n")) == [
+        'REVOKE "writers" FROM "old";', 'REVOKE ADMIN OPTION FOR "readers" FROM "second";'], found
 
 
 # --- interrupted ---

@@ -201,7 +201,7 @@ def test_several_databases(service, source, dest, pairs):
 def test_a_whole_instance(service, own_cluster):
     """All databases of the source, with roles, into a server that has none of them; one more is not there yet."""
     source, dest = own_cluster("whole"), own_cluster("empty")
-    source.sql("CREATE ROLE app LOGIN PASSWORD 'secret'; CREATE ROLE team; GRANT team TO app; ALTER ROLE app SET work_mem = '8MB'")
+    source.sql("CREATE ROLE app LOGIN PASSWORD 'secret'; CREATE ROLE team; CREATE ROLE locked LOGIN; GRANT team TO app; ALTER ROLE app SET work_mem = '8MB'")
     for name in ("shop", "it's \"odd\""):
         source.createdb(name, "OWNER app").sql(SCHEMA)
     service.profile("from", source)
@@ -222,12 +222,24 @@ def test_a_whole_instance(service, own_cluster):
     service.done("all", "resume")
     wait_until(lambda: "later" in service.objects("all"), what="later to be taken in")
     service.wait_ready("all")
+    # Roles of the source that have changed since, too: new ones are made, the others are told.
+    source.sql("""CREATE ROLE fresh LOGIN PASSWORD 'new'; ALTER ROLE app PASSWORD 'rotated'; REVOKE team FROM app;
+        ALTER ROLE locked NOLOGIN; ALTER DATABASE shop OWNER TO team; ALTER DATABASE shop CONNECTION LIMIT 90""")
     service.done("all", "promote")
+    assert dest.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'fresh'") == source.sql(
+        "SELECT rolpassword FROM pg_authid WHERE rolname = 'fresh'")
+    told = {f["id"]: f for f in service.good(service.get(f"{JOBS}/all:report"))["instance"]["findings"]}
+    assert told["INSTANCE_ROLE_PASSWORD_CHANGED"]["fix"] == '\\password "app"', told
+    assert told["INSTANCE_ROLE_ATTRIBUTES"]["fix"] == 'ALTER ROLE "locked" NOLOGIN;', told
+    assert told["INSTANCE_ROLE_MEMBERSHIP_LEFT"]["fix"] == 'REVOKE "team" FROM "app";', told
+    assert told["INSTANCE_DATABASE_OWNER"]["fix"] == 'ALTER DATABASE "shop" OWNER TO "team";', told
+    assert told["INSTANCE_DATABASE_LIMIT"]["fix"] == 'ALTER DATABASE "shop" CONNECTION LIMIT 90;', told
+    logged = [e["message"] for e in service.good(service.get(f"{JOBS}/all/events", pageSize=500))["events"]]
+    assert any("INSTANCE_ROLE_PASSWORD_CHANGED" in line and '"app"' in line for line in logged), logged
     for name in ("shop", "it's \"odd\"", "late", "later"):
         assert_equal(Database(source, name), Database(dest, name))
     assert {o["phase"] for o in service.objects("all").values()} == {"PROMOTED"} and len(service.objects("all")) == 4
-    query = """SELECT a.rolname, a.rolpassword, s.setconfig, pg_has_role('app', 'team', 'MEMBER')
-               FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid WHERE a.rolname = 'app'"""
+    query = """SELECT a.rolname, s.setconfig FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid WHERE a.rolname = 'app'"""
     assert source.sql(query) == dest.sql(query)
 
 

@@ -131,6 +131,18 @@ static void note_owner(Create *create, const InstanceDatabase *database, const c
                  arena_printf(arena, "ALTER DATABASE %s OWNER TO %s;", name, wanted));
 }
 
+/* One that is guarded (engine/demote) gets back what it was to have when it is handed back. */
+static void note_limit(Create *create, const InstanceDatabase *database, int64_t limit) {
+    Arena *arena = create->arena;
+    const char *name = sql_ident(arena, database->name);
+
+    if (limit == database->limit || (create->closed && limit == 0))
+        return;
+    note_add(&create->notes, NOTE_DATABASE_LIMIT,
+             arena_printf(arena, "%s has %lld, on the source %lld", name, (long long)limit, (long long)database->limit),
+             arena_printf(arena, "ALTER DATABASE %s CONNECTION LIMIT %lld;", name, (long long)database->limit));
+}
+
 static void note_tablespace(Create *create, const InstanceDatabase *database, const char *tablespace) {
     Arena *arena = create->arena;
 
@@ -147,7 +159,7 @@ static bool note_differences(Create *create, const InstanceList *list, Error *er
     CLEANUP(db_result_freep) DbResult *rows = NULL;
 
     if (!db_query(create->dest,
-                  "SELECT d.datname, r.rolname, t.spcname FROM pg_catalog.pg_database d"
+                  "SELECT d.datname, r.rolname, t.spcname, d.datconnlimit FROM pg_catalog.pg_database d"
                   " JOIN pg_catalog.pg_roles r ON r.oid = d.datdba"
                   " JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace",
                   0, NULL, &rows, err))
@@ -160,6 +172,7 @@ static bool note_differences(Create *create, const InstanceList *list, Error *er
             continue;
         note_owner(create, database, db_text(rows, row, 1));
         note_tablespace(create, database, db_text(rows, row, 2));
+        note_limit(create, database, db_int64(rows, row, 3));
     }
     return true;
 }

@@ -5,7 +5,7 @@
  * for each grantor, who needs ADMIN OPTION on the role: so a grant may have to wait for another, and all are tried in
  * rounds until a round brings nothing. What is still left is granted in the name of whoever may.
  *
- * A grant that is there gets options that it lacks, and loses none.
+ * A grant that is there gets options that it lacks, and loses none: what the source has not is told.
  */
 #include "engine/instance/prepare.h"
 #include "engine/instance/provider.h"
@@ -245,6 +245,40 @@ static bool choose_grants(Grants *grants, const MembershipVec *here) {
     return grants->wanted.len > 0;
 }
 
+/* Both roles are the source's, too, and so it is known what they are to each other there. Memberships of our own role
+ * are what makes it able to work (note_own). */
+static bool is_comparable(const Prepare *p, const Membership *grant) {
+    return strcmp(grant->member, p->user) != 0 && !grant->theirs && role_find(&p->source_roles, grant->role) != NULL &&
+           role_find(&p->source_roles, grant->member) != NULL;
+}
+
+static bool is_first_of_pair(const MembershipVec *all, size_t at) {
+    for (size_t i = 0; i < at; i++)
+        if (same_pair(&all->items[i], &all->items[at]))
+            return false;
+    return true;
+}
+
+/* Before anything is granted. */
+static void note_left(Prepare *p, const MembershipVec *here, const MembershipVec *there) {
+    for (size_t i = 0; i < there->len; i++) {
+        const Membership *grant = &there->items[i];
+        const char *role = sql_ident(p->arena, grant->role), *member = sql_ident(p->arena, grant->member);
+        Membership source, dest;
+
+        if (!is_comparable(p, grant) || !is_first_of_pair(there, i) || !sum_up(there, grant, false, &dest))
+            continue;
+        bool found = sum_up(here, grant, false, &source);
+        if (!found)
+            note_add(&p->notes, NOTE_ROLE_MEMBERSHIP_LEFT, arena_printf(p->arena, "%s in %s", member, role),
+                     arena_printf(p->arena, "REVOKE %s FROM %s;", role, member));
+        else if (dest.admin > 0 && source.admin == 0)
+            note_add(&p->notes, NOTE_ROLE_MEMBERSHIP_LEFT,
+                     arena_printf(p->arena, "%s in %s, WITH ADMIN OPTION", member, role),
+                     arena_printf(p->arena, "REVOKE ADMIN OPTION FOR %s FROM %s;", role, member));
+    }
+}
+
 bool members_move(Prepare *p, Error *err) {
     Grants grants = {.p = p, .modern = db_major(p->dest) >= MODERN};
     MembershipVec here = {0};
@@ -254,6 +288,7 @@ bool members_move(Prepare *p, Error *err) {
         return false;
     bool named = p->superuser && can_name(&grants, db_major(p->source));
     grants.by_grantor = named && grants.modern;
+    note_left(p, &here, &grants.there);
     if (!choose_grants(&grants, &here))
         return true;
     while (named && progress && grants.wanted.len > 0)

@@ -84,11 +84,16 @@ bool verifiers_read(DbConn *conn, Verifiers *ret_verifiers, Error *err) {
     return true;
 }
 
-static bool has_verifier(const Verifiers *known, const char *role) {
+/* Borrowed; NULL when it has none. */
+static const char *verifier_of(const Verifiers *known, const char *role) {
     for (int i = 0; i < db_rows(known->rows); i++)
         if (strcmp(db_text(known->rows, i, 0), role) == 0)
-            return true;
-    return false;
+            return db_text(known->rows, i, 1);
+    return NULL;
+}
+
+static bool has_verifier(const Verifiers *known, const char *role) {
+    return verifier_of(known, role) != NULL;
 }
 
 /* ---- Giving ---- */
@@ -292,6 +297,24 @@ static void note_lacking(Prepare *p, const Verifiers *source, const Verifiers *d
     }
 }
 
+/* A verifier has its salt in it: one that was brought over is the same text, and any other is of another password, or
+ * of the same one that was set anew. Which side is right only people know. */
+static void note_changed(Prepare *p, const Verifiers *source, const Verifiers *dest) {
+    for (size_t i = 0; i < p->source_roles.len; i++) {
+        const InstanceRole *role = &p->source_roles.items[i];
+        const char *here = verifier_of(source, role->name), *there = verifier_of(dest, role->name);
+
+        if (role->made || there == NULL || !should_have_one(p, role) || strcmp(role->name, p->user) == 0 ||
+            (here != NULL && strcmp(here, there) == 0))
+            continue;
+        const char *name = sql_ident(p->arena, role->name);
+        note_add(&p->notes, NOTE_ROLE_PASSWORD_CHANGED,
+                 here == NULL ? arena_printf(p->arena, "%s (it has none on the source)", name) : name,
+                 here == NULL ? arena_printf(p->arena, "ALTER ROLE %s PASSWORD NULL;", name)
+                              : password_fix(p->arena, role->name));
+    }
+}
+
 bool passwords_move(Prepare *p, Error *err) {
     CLEANUP(verifiers_fini) Verifiers source = {0};
     CLEANUP(verifiers_fini) Verifiers dest = {0};
@@ -304,7 +327,9 @@ bool passwords_move(Prepare *p, Error *err) {
         note_unreadable(p, &dest);
     } else if (!give_verifiers(p, &source, err))
         return false;
-    else if (dest.readable)
+    else if (dest.readable) {
         note_lacking(p, &source, &dest);
+        note_changed(p, &source, &dest);
+    }
     return true;
 }
