@@ -279,7 +279,8 @@ static bool is_pre_data(const LoadParams *params, size_t entry) {
 
 bool step_pre_data(Run *run, Error *err) {
     tracker_phase_begin(run->tracker, PHASE_SCHEMA);
-    bool ok = serial_run(&run->load, run->dest, is_pre_data, PHASE_SCHEMA, &run->not_moved, run->arena, err);
+    bool ok =
+        serial_run_with_grants(&run->load, run->dest, is_pre_data, PHASE_SCHEMA, &run->not_moved, run->arena, err);
     tracker_phase_end(run->tracker, PHASE_SCHEMA);
     return ok;
 }

@@ -194,6 +194,37 @@ def test_missing_privileges(small, source, dest_db, pgcrane):
     compare.assert_equal(small.uri, dest_db.uri)
 
 
+def test_given_away_by_a_lesser_role(source, dest, pgcrane):
+    """Who is no superuser gives objects only to roles with CREATE on the schema, which the schema's grants bring."""
+    if dest.major < 15:
+        pytest.skip("schema public is everybody's before PostgreSQL 15")
+    for cluster in (source, dest):
+        cluster.sql("CREATE ROLE keeper; CREATE ROLE worker; CREATE ROLE giver LOGIN; GRANT keeper, worker TO giver")
+    source_db, dest_db = source.createdb(), dest.createdb(options="OWNER giver")
+    source_db.sql("""CREATE SCHEMA app AUTHORIZATION keeper; CREATE TABLE app.jobs AS SELECT 1 AS a; ALTER TABLE app.jobs OWNER TO worker;
+        GRANT USAGE, CREATE ON SCHEMA app TO worker; GRANT CREATE ON SCHEMA public TO worker; REVOKE USAGE, CREATE ON SCHEMA app FROM keeper;
+        CREATE TABLE jobs AS SELECT 2 AS a; ALTER TABLE jobs OWNER TO worker""")
+    acls = "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname = 'app'"
+    try:
+        assert_done(pgcrane("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS))
+        assert dest_db.sql(acls) == source_db.sql(acls)
+        assert dest_db.sql("SELECT relname, relowner::regrole::text FROM pg_class WHERE relname = 'jobs'") == [("jobs", "worker")] * 2
+        # One that the source would not let its owner make any more: the error says what to grant.
+        dest_db.drop()
+        dest_db = dest.createdb(options="OWNER giver")
+        source_db.sql("REVOKE CREATE ON SCHEMA public FROM worker")
+        again = ("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS)
+        failed = assert_fails(pgcrane(*again), 77, "NOT_PERMITTED")
+        assert "TABLE public.jobs" in failed["message"], failed
+        (grant,) = re.findall(r"GRANT CREATE, USAGE ON SCHEMA .*?;", failed["remedy"])
+        dest_db.sql(grant)
+        assert_done(pgcrane(*again))
+    finally:
+        for database in (source_db, dest_db):
+            database.drop()
+            database.cluster.sql("DROP ROLE giver; DROP ROLE keeper; DROP ROLE worker")
+
+
 def test_hidden_rows(small, source, dest_db, pgcrane):
     """Row level security would hide rows without any error: refused instead."""
     source.sql("DO $$ BEGIN IF to_regrole('kept_apart') IS NULL THEN CREATE ROLE kept_apart LOGIN; END IF; END $$")

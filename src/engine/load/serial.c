@@ -3,6 +3,7 @@
 
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "pg/quote.h"
 
 #include <string.h>
 
@@ -60,6 +61,17 @@ static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql
     return db_exec(control, "ROLLBACK TO entry; RELEASE entry", err);
 }
 
+/* PostgreSQL names the schema alone, and means the new owner. */
+static void name_missing_grant(Arena *arena, const LoadParams *params, const TocEntry *entry, Error *err) {
+    if (strcmp(err->sqlstate, "42501") == 0 && strstr(err->message, "for schema ") != NULL &&
+        entry->schema[0] != '\0' && restore_gives_away(entry, &params->restore))
+        (void)error_remedy(
+            err,
+            "its owner may not create in that schema of the destination; there: GRANT CREATE, USAGE ON SCHEMA %s TO %s;"
+            " then resume",
+            sql_ident(arena, entry->schema), sql_ident(arena, entry->owner));
+}
+
 static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved,
                       Arena *arena, bool *ret_moved, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
@@ -71,10 +83,34 @@ static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry 
 
     if (ok)
         return true;
+    name_missing_grant(scratch, params, entry, err);
     return error_wrap(err, "%s %s%s%s", entry->desc, entry->schema, entry->schema[0] == '\0' ? "" : ".", entry->tag);
 }
 
+static bool grant_ahead(DbConn *control, const char *sql, Error *err) {
+    if (!db_exec(control, "SAVEPOINT entry", err))
+        return false;
+    if (db_exec(control, sql, err))
+        return db_exec(control, "RELEASE entry", err);
+    if (err->sqlstate[0] == '\0' || err->retryable || err->reason == REASON_CANCELLED || db_is_broken(control))
+        return error_wrap(err, "granting what a schema grants");
+    log_info("not granted yet: %s: %s", sql, err->message);
+    return db_exec(control, "ROLLBACK TO entry; RELEASE entry", err);
+}
+
+static bool run_grants(const LoadParams *params, DbConn *control, const TocEntry *entry, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    StringVec grants = {0};
+
+    restore_schema_grants(scratch, entry, &params->restore, &grants);
+    for (size_t i = 0; i < grants.len; i++)
+        if (!grant_ahead(control, grants.items[i], err))
+            return false;
+    return true;
+}
+
 typedef struct Group {
+    EntryFilter wanted; /* the others are grants on schemas, run ahead */
     size_t entries[GROUP_ENTRIES];
     size_t count;
 } Group;
@@ -87,6 +123,12 @@ static bool run_group(const LoadParams *params, DbConn *control, const Group *gr
         const TocEntry *entry = &params->toc->entries[group->entries[i]];
         bool moved = false;
 
+        if (!group->wanted(params, group->entries[i])) {
+            if (run_grants(params, control, entry, err))
+                continue;
+            db_rollback(control);
+            return false;
+        }
         /* What was refused has no line: a later run asks again, and lists it again. */
         if (!run_entry(params, control, entry, not_moved, arena, &moved, err) ||
             (moved && !ledger_mark_entry(control, entry->dump_id, err))) {
@@ -99,35 +141,63 @@ static bool run_group(const LoadParams *params, DbConn *control, const Group *gr
         return false;
     }
     for (size_t i = 0; i < group->count; i++)
-        params->entry_done[group->entries[i]] = true;
+        if (group->wanted(params, group->entries[i]))
+            params->entry_done[group->entries[i]] = true;
     return failpoint("entries.after_group", err);
 }
 
-bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase, NotMovedVec *not_moved,
-                Arena *arena, Error *err) {
-    Group group = {0};
-    int64_t total = 0, done = 0;
+typedef struct Serial {
+    EntryFilter wanted;
+    bool grants_ahead; /* of schemas: they are neither counted nor done */
+} Serial;
 
+static bool belongs(const LoadParams *params, const Serial *serial, size_t entry) {
+    if (!params->chosen[entry] || params->entry_done[entry])
+        return false;
+    return serial->wanted(params, entry) ||
+           (serial->grants_ahead && restore_is_schema_acl(&params->toc->entries[entry], &params->restore));
+}
+
+static void count_entries(const LoadParams *params, EntryFilter wanted, int64_t *ret_done, int64_t *ret_total) {
     for (size_t i = 0; i < params->toc->count; i++)
         if (params->chosen[i] && wanted(params, i)) {
-            total++;
-            done += params->entry_done[i];
+            ++*ret_total;
+            *ret_done += params->entry_done[i];
         }
+}
+
+static bool run_all(const LoadParams *params, DbConn *control, const Serial *serial, Phase phase,
+                    NotMovedVec *not_moved, Arena *arena, Error *err) {
+    Group group = {.wanted = serial->wanted};
+    int64_t total = 0, done = 0;
+
+    count_entries(params, serial->wanted, &done, &total);
     tracker_phase_total(params->tracker, phase, done, total);
     for (size_t i = 0; i <= params->toc->count; i++) {
         bool last = i == params->toc->count;
 
-        if (!last && params->chosen[i] && !params->entry_done[i] && wanted(params, i))
+        if (!last && belongs(params, serial, i)) {
             group.entries[group.count++] = i;
+            done += serial->wanted(params, i);
+        }
         if (group.count < GROUP_ENTRIES && !(last && group.count > 0))
             continue;
         if (!run_group(params, control, &group, not_moved, arena, err))
             return false;
-        done += (int64_t)group.count;
         tracker_phase_total(params->tracker, phase, done, total);
         group.count = 0;
     }
     return true;
+}
+
+bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase, NotMovedVec *not_moved,
+                Arena *arena, Error *err) {
+    return run_all(params, control, &(Serial){.wanted = wanted}, phase, not_moved, arena, err);
+}
+
+bool serial_run_with_grants(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase,
+                            NotMovedVec *not_moved, Arena *arena, Error *err) {
+    return run_all(params, control, &(Serial){.wanted = wanted, .grants_ahead = true}, phase, not_moved, arena, err);
 }
 
 bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted, NotMovedVec *not_moved,

@@ -14,6 +14,11 @@ typedef bool (*EntryFilter)(const LoadParams *params, size_t entry);
 /* Groups of entries share a transaction. */
 NODISCARD bool serial_run(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase,
                           NotMovedVec *not_moved, Arena *arena, Error *err);
-/* The same inside the caller's transaction, without ledger lines (the ledger is gone by then). */
+/* The same, with what schemas grant run where it stands in the archive, too: behind its schema, and before what is
+ * given to its owner there (restore_schema_grants()). Without a line in the ledger and without a word when it is
+ * refused: the entry itself comes later, and is told then. */
+NODISCARD bool serial_run_with_grants(const LoadParams *params, DbConn *control, EntryFilter wanted, Phase phase,
+                                      NotMovedVec *not_moved, Arena *arena, Error *err);
+/* The same as serial_run() inside the caller's transaction, without ledger lines (the ledger is gone by then). */
 NODISCARD bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryFilter wanted,
                                          NotMovedVec *not_moved, Arena *arena, Error *err);

@@ -314,9 +314,13 @@ static const char *object_description(Arena *arena, const TocEntry *entry) {
     return end == start ? NULL : arena_strndup(arena, start, (size_t)(end - start));
 }
 
+bool restore_gives_away(const TocEntry *entry, const RestoreOptions *options) {
+    return !options->no_owner && entry->owner[0] != '\0' && entry->drop_stmt[0] != '\0' &&
+           (find_kind(entry->desc)->flags & KIND_OWNER) != 0;
+}
+
 static const char *owner_text(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
-    if (options->no_owner || entry->owner[0] == '\0' || entry->drop_stmt[0] == '\0' ||
-        (find_kind(entry->desc)->flags & KIND_OWNER) == 0)
+    if (!restore_gives_away(entry, options))
         return "";
     const char *object = object_description(arena, entry);
     if (object == NULL)
@@ -355,6 +359,26 @@ char *restore_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *opt
 }
 
 /* --- variants --- */
+
+bool restore_is_schema_acl(const TocEntry *entry, const RestoreOptions *options) {
+    return !options->no_acl && is_kind(entry, "ACL") && starts_with(entry->tag, "SCHEMA ");
+}
+
+/* As another role a statement stands between SET and RESET SESSION AUTHORIZATION, behind those of the owner. */
+void restore_schema_grants(Arena *arena, const TocEntry *entry, const RestoreOptions *options, StringVec *grants) {
+    SqlScanner scanner = {.pos = entry->defn};
+    SqlStatement statement;
+
+    while (restore_is_schema_acl(entry, options) && sql_next_statement(&scanner, &statement)) {
+        SqlScanner inside = {.pos = statement.start};
+
+        if (sql_accept_word(&inside, "SET"))
+            return;
+        if (sql_accept_word(&inside, "GRANT"))
+            vec_push(arena, grants,
+                     arena_strndup(arena, statement.start, (size_t)(statement.semicolon - statement.start)));
+    }
+}
 
 /* NOT is a reserved word, so unquoted it is never a name. */
 static bool is_not_valid_already(const SqlStatement *statement) {

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "common/vec.h"
 #include "engine/schema/toc.h"
 
 typedef struct RestoreOptions {
@@ -33,6 +34,18 @@ RestorePass restore_pass(const Toc *toc, const TocEntry *entry, const RestoreOpt
 
 /* The whole text to run for the entry, "" when there is nothing. */
 char *restore_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options);
+/* The grants on a schema that its ACL brings, one statement each; none for any other entry. Nor is an entry such an ACL
+ * under no_acl.
+ *
+ * Whoever gives an object away, and is no superuser, can do that only to a role that has CREATE on the object's schema
+ * (PostgreSQL checks the new owner's), and the ACL comes in a late pass. So these may be run behind the schema, too:
+ * the ACL itself, whose first statements take away and whose last ones give, ends the same with them. What it takes
+ * away is not among them: an owner without CREATE on its own schema could not fill it. Nor is what others than the
+ * owner granted. */
+bool restore_is_schema_acl(const TocEntry *entry, const RestoreOptions *options);
+void restore_schema_grants(Arena *arena, const TocEntry *entry, const RestoreOptions *options, StringVec *grants);
+/* ALTER ... OWNER TO is part of restore_sql(). */
+bool restore_gives_away(const TocEntry *entry, const RestoreOptions *options);
 /* `DROP ... IF EXISTS ...` for a start over; "" when the entry goes with another object. */
 char *restore_drop_sql(Arena *arena, const TocEntry *entry);
 /* FK CONSTRAINT: the same with NOT VALID before its final semicolon (unchanged when it has it already, or is NOT

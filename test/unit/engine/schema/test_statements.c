@@ -362,6 +362,28 @@ static void drops_only_what_is_there(void **state) {
         assert_string_equal(restore_drop_sql(arena, archive_find(&toc, cases[i][0], cases[i][1])), cases[i][2]);
 }
 
+static void schemas_grant_ahead(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const RestoreOptions none = {.no_acl = true};
+    TocEntry acl = {.desc = "ACL",
+                    .tag = "SCHEMA app",
+                    .defn = "REVOKE ALL ON SCHEMA app FROM keeper;\nGRANT USAGE ON SCHEMA app TO \"a;b\";\n"
+                            "GRANT CREATE ON SCHEMA app TO worker WITH GRANT OPTION;\n"
+                            "SET SESSION AUTHORIZATION worker;\nGRANT CREATE ON SCHEMA app TO other;\n"
+                            "RESET SESSION AUTHORIZATION;\n"};
+    StringVec grants = {0}, others = {0};
+
+    restore_schema_grants(arena, &acl, &all, &grants);
+    assert_int_equal(grants.len, 2);
+    assert_string_equal(grants.items[0], "GRANT USAGE ON SCHEMA app TO \"a;b\"");
+    assert_string_equal(grants.items[1], "GRANT CREATE ON SCHEMA app TO worker WITH GRANT OPTION");
+    restore_schema_grants(arena, &acl, &none, &others);
+    acl.tag = "TABLE app";
+    restore_schema_grants(arena, &acl, &all, &others);
+    assert_int_equal(others.len, 0);
+}
+
 static void knows_the_parts_of_a_table(void **state) {
     (void)state;
     static const char *const parts[] = {"INDEX",   "CONSTRAINT",   "FK CONSTRAINT", "CHECK CONSTRAINT",
@@ -387,6 +409,7 @@ int main(void) {
         cmocka_unit_test(foreign_keys_become_not_valid),
         cmocka_unit_test(what_follows_the_first_statement),
         cmocka_unit_test(drops_only_what_is_there),
+        cmocka_unit_test(schemas_grant_ahead),
         cmocka_unit_test(knows_the_parts_of_a_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
