@@ -13,6 +13,7 @@ JOB_RUN_KEYS(X)
 #undef X
 
 const char job_new_passwords_field[] = "newPasswords";
+const char object_run_followed[] = "followed";
 
 bool job_load(StoreTx *tx, const char *name, Record *ret_job, Error *err) {
     CLEANUP(record_fini) Record job = {0};
@@ -49,6 +50,26 @@ void job_set_state(Record *job, JobState state, JobPhase phase) {
 
 int64_t job_retry_at_us(const Record *job) {
     return json_get_int(job->run, job_run_RETRY_AT_US, 0);
+}
+
+const json_t *databases_named(const Record *job) {
+    const json_t *config = json_object_get(json_object_get(job->api, "objectsConfig"), "sourceObjectsConfig");
+    bool some = strcmp(json_get_string(config, "objectsSelectionType", ""), "SPECIFIED_OBJECTS") == 0;
+
+    return some ? json_get_array(config, "objectConfigs") : NULL;
+}
+
+const char *database_at(const json_t *list, size_t at) {
+    return json_get_string(json_object_get(json_array_get(list, at), "objectIdentifier"), "database", "");
+}
+
+bool job_names(const Record *job, const char *database) {
+    const json_t *list = databases_named(job);
+    bool found = list == NULL;
+
+    for (size_t at = 0; !found && at < json_array_size(list); at++)
+        found = strcmp(database_at(list, at), database) == 0;
+    return found;
 }
 
 /* ---- Answers ---- */

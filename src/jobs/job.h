@@ -53,6 +53,12 @@ void job_set_state(Record *job, JobState state, JobPhase phase);
 /* What is answered, with phase, allowedActions and what `run` shows of retries. New reference. */
 json_t *job_render(const Record *job, Arena *arena);
 
+/* Databases that it names; NULL = all of the source. Borrowed. */
+const json_t *databases_named(const Record *job);
+const char *database_at(const json_t *list, size_t at);
+/* Is the database part of it? */
+bool job_names(const Record *job, const char *database);
+
 /* When RETRY_DUE is to be told, by the wall clock; 0 = not. */
 int64_t job_retry_at_us(const Record *job);
 
@@ -85,6 +91,9 @@ typedef struct ObjectNews {
     const Error *error;    /* NULL = none */
     const json_t *details; /* more of the error's details, each with its @type; NULL = none */
 } ObjectNews;
+
+/* In `run` of an object: it has followed its source since it was begun anew last. */
+extern const char object_run_followed[];
 
 /* Sets state, phase and error of a loaded object. */
 void object_note(Record *object, const ObjectNews *news);

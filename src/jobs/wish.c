@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "jobs/errand.h"
+#include "jobs/promotable.h"
 #include "jobs/turn.h"
 
 /* What an attempt before has left behind is over: a person has decided anew. */
@@ -56,6 +57,11 @@ static bool refuse_beside_guard(const Record *job, JobEvent event, Error *err) {
     return true;
 }
 
+/* One that is stopped or has failed begins its sessions first: what becomes of those is seen before the promote. */
+static bool check_promote(StoreTx *tx, Arena *arena, const Record *job, JobEvent event, Error *err) {
+    return event != EVENT_USER_PROMOTE || job_view(job).state != JOB_RUNNING || promotable_check(tx, arena, job, err);
+}
+
 /* A delete that is under way, asked for once more, with force. */
 static bool is_force_new(const Record *job, const Wish *wish) {
     return wish->event == EVENT_USER_DELETE && json_get_bool(wish->args, "force", false) &&
@@ -96,7 +102,8 @@ bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, con
     if (row == NULL)
         return error_remedy(err, "GET %s: allowedActions says what is allowed", name);
     *ret_operation = wish->order.name;
-    return refuse_beside_guard(&job, wish->event, err) && take(tx, arena, &job, row, wish, err);
+    return refuse_beside_guard(&job, wish->event, err) && check_promote(tx, arena, &job, wish->event, err) &&
+           take(tx, arena, &job, row, wish, err);
 }
 
 /* ---- Creation: no row of the table leads to a job's first state ---- */

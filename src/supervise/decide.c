@@ -5,6 +5,9 @@
  * A fact is about all seats, a row of the table below: every seat is in one of the states `all`, and at least one in
  * one of `some`. The first row that fits counts, so failures stand above what else might be said of the same picture.
  *
+ * A promote of the whole job is for all databases or for none (jobs/promotable.h): the wish was taken when all followed
+ * their sources, but any may have failed, or been lost, before the first session is told of it.
+ *
  * One database that fails or is lost does not take the others with it: as long as one seat works, those that may be
  * tried again are, by themselves, and the job goes on. Only when nothing works any more is it the job that failed or
  * was lost. So a job of one database takes each row of the job's own table, and one of many is patient with a few.
@@ -87,6 +90,38 @@ static bool fits(const FactRow *row, const JobView *job, const Seat *seats, size
     return some;
 }
 
+/* When nothing was changed anywhere, or nothing more than was there before. */
+static bool all_refused(const Seat *seats, size_t count) {
+    for (size_t at = 0; at < count; at++)
+        if (seats[at].state == SEAT_FAILED && !seats[at].refused)
+            return false;
+    return true;
+}
+
+/* A promote of the whole job that no session has heard of yet waits until all databases can take it: those that were
+ * lost, or that go on with the job, come to follow first. From the first that has heard on there is no going back. */
+static bool promote_waits(const JobView *job, const Seat *seats, size_t count) {
+    bool waits = false;
+
+    if (job->state != JOB_RUNNING || job->phase != JOB_PHASE_PROMOTE_IN_PROGRESS)
+        return false;
+    for (size_t at = 0; at < count; at++) {
+        if (seats[at].wish_heard && !seats[at].wish_is_own)
+            return false;
+        waits = waits || (seen(&seats[at]) & (FOLLOWS | IN(DONE))) == 0;
+    }
+    return waits;
+}
+
+/* Nobody begins it again; count = there is none. */
+static size_t given_up(const Seat *seats, size_t count) {
+    size_t at = 0;
+
+    while (at < count && ((seen(&seats[at]) & (IN(FAILED) | IN(LOST) | IN(STOPPED))) == 0 || seats[at].may_try_again))
+        at++;
+    return at;
+}
+
 /* Which error says why. */
 static size_t seat_of(JobEvent fact, const Seat *seats, size_t count) {
     static const unsigned states[EVENT_MAX_] = {
@@ -99,15 +134,7 @@ static size_t seat_of(JobEvent fact, const Seat *seats, size_t count) {
 
     while (at < count && (1U << seats[at].state & states[fact]) == 0)
         at++;
-    return at;
-}
-
-/* When nothing was changed anywhere, or nothing more than was there before. */
-static bool all_refused(const Seat *seats, size_t count) {
-    for (size_t at = 0; at < count; at++)
-        if (seats[at].state == SEAT_FAILED && !seats[at].refused)
-            return false;
-    return true;
+    return at == count && fact == EVENT_PROMOTE_UNDONE ? given_up(seats, count) : at;
 }
 
 static bool find_fact(const JobView *job, const Seat *seats, size_t count, JobEvent *ret_fact) {
@@ -120,7 +147,8 @@ static bool find_fact(const JobView *job, const Seat *seats, size_t count, JobEv
         *ret_fact = refused ? EVENT_VERIFY_REFUSED : fact_rows[at].fact;
         return true;
     }
-    return false;
+    *ret_fact = EVENT_PROMOTE_UNDONE;
+    return promote_waits(job, seats, count) && given_up(seats, count) < count;
 }
 
 /* ---- Orders ---- */
@@ -194,11 +222,15 @@ Decision decide(const JobView *job, const Seat *seats, size_t count, SeatOrder *
     Decision decision = {.about = count};
     Goal goal = goal_of(job);
 
+    bool waits = promote_waits(job, seats, count);
+
     decision.has_fact = count > 0 && find_fact(job, seats, count, &decision.fact);
     if (decision.has_fact)
         decision.about = seat_of(decision.fact, seats, count);
     for (size_t at = 0; at < count; at++) {
         SeatOrder order = order_of(goal, &seats[at]);
+        if (order == ORDER_PROMOTE && waits && !seats[at].wish_is_own)
+            order = ORDER_NOTHING;
         ret_orders[at] = decision.has_fact && order != ORDER_STOP ? ORDER_NOTHING : order;
     }
     return decision;

@@ -72,6 +72,7 @@ typedef struct Seat {
     bool stopping;      /* it has heard that it shall stop */
     bool wishes;        /* its promote is asked for: of this database alone, or of the whole job */
     bool wish_heard;    /* it has heard of that */
+    bool wish_is_own;   /* it is of this database alone */
     bool cancelling;    /* ... and that is to be taken back */
     bool may_start;     /* now: it has a place among those that copy, and no pause to wait for */
     bool may_try_again; /* of one that is over: beside others that work it is begun again by itself, when may_start */

@@ -378,7 +378,7 @@ static bool keep_names(Look *look, const SeatPicture *picture, Error *err) {
 
 /* ---- All of it ---- */
 
-/* Those that are not made ready have failed: it is said of each, and no promote waits for them. */
+/* Those that are not made ready have failed: it is said of each, and no promote waits for them to begin. */
 static void fail_added(Look *look, const SeatPicture *picture) {
     for (size_t at = 0; at < look->count; at++) {
         SeatPicture *added = &look->pictures[at];

@@ -19,6 +19,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "jobs/fact.h"
+#include "jobs/promotable.h"
 #include "supervise/destination.h"
 #include "supervise/guard.h"
 #include "supervise/promotes.h"
@@ -78,17 +79,6 @@ static bool load(StoreTx *tx, void *context, Error *err) {
 
 /* ---- Databases that the job names ---- */
 
-const json_t *databases_named(const Record *job) {
-    const json_t *config = json_object_get(json_object_get(job->api, "objectsConfig"), "sourceObjectsConfig");
-    bool some = strcmp(json_get_string(config, "objectsSelectionType", ""), "SPECIFIED_OBJECTS") == 0;
-
-    return some ? json_get_array(config, "objectConfigs") : NULL;
-}
-
-const char *database_at(const json_t *list, size_t at) {
-    return json_get_string(json_object_get(json_array_get(list, at), "objectIdentifier"), "database", "");
-}
-
 static bool has_object(const Look *look, const char *database) {
     for (size_t at = 0; at < look->count; at++)
         if (strcmp(seat_database(&look->objects[at]), database) == 0)
@@ -97,12 +87,7 @@ static bool has_object(const Look *look, const char *database) {
 }
 
 bool is_selected(const Look *look, size_t at) {
-    const json_t *list = databases_named(&look->job);
-    bool found = list == NULL;
-
-    for (size_t of = 0; !found && of < json_array_size(list); of++)
-        found = strcmp(database_at(list, of), seat_database(&look->objects[at])) == 0;
-    return found;
+    return job_names(&look->job, seat_database(&look->objects[at]));
 }
 
 bool is_deselected(const Look *look, size_t at) {
@@ -195,6 +180,7 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
         .node = look->this->home,
         .folder = folder,
         .wish = wish_at(look, at),
+        .wish_is_own = promotes_wish(object) != NULL,
         .cancelling = is_cancelled(look, at),
         .is_deleting = look->view.state == JOB_DELETING || is_deselected(look, at),
         .is_apart = is_deselected(look, at),
@@ -315,6 +301,25 @@ static bool is_retry_due(const Look *look) {
            (look->view.state == JOB_FAILED || look->view.state == JOB_DELETING);
 }
 
+/* It ends before it began: what the look sees of the databases says why. */
+static void refuse_promote(Look *look) {
+    PromotableList list = {.arena = look->arena, .job = look->held->name};
+
+    for (size_t at = 0; at < look->count; at++) {
+        const SeatPicture *picture = &look->pictures[at];
+        const ObjectNews news = seat_news(picture, &look->view);
+        const Promotable one = {.database = picture->database,
+                                .state = object_state_name(news.state),
+                                .phase = object_phase_name(news.phase),
+                                .error = news.error != NULL ? news.error->message : "",
+                                .has_followed = json_get_bool(look->objects[at].run, object_run_followed, false)};
+
+        if (!is_deselected(look, at))
+            promotable_add(&list, &one);
+    }
+    look->has_why = !promotable_end(&list, &look->why);
+}
+
 /* Those that are part of the job are decided about together; each of the others for itself. One that is to be part of
  * it again is as one that waits for its turn. */
 static void decide_seats(Look *look) {
@@ -342,6 +347,9 @@ static void decide_seats(Look *look) {
         if (!is_deselected(look, places[at]))
             look->orders[places[at]] = orders[at];
     look->decision.about = look->decision.about < count ? places[look->decision.about] : look->count;
+    if (look->decision.has_fact && look->decision.fact == EVENT_PROMOTE_UNDONE &&
+        look->pictures[look->decision.about].seat.state != SEAT_UNDONE)
+        refuse_promote(look);
 }
 
 /* A job in its pause has told its error already, and begins nothing. */

@@ -23,9 +23,6 @@ typedef struct Look {
     json_t *details; /* more of why: findings; NULL = none */
 } Look;
 
-/* Databases that the job names; NULL = all of the source. Borrowed. */
-const json_t *databases_named(const Record *job);
-const char *database_at(const json_t *list, size_t at);
 /* Is the object's database part of the job? */
 bool is_selected(const Look *look, size_t at);
 /* Of the store, or of somebody else who has the job: not the job's own trouble. */

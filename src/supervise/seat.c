@@ -274,6 +274,7 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
     picture.seat.removing = json_get_bool(run, seat_run_REMOVING, false);
     picture.seat.may_try_again = input->is_apart || json_get_int(run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
     picture.seat.wishes = input->wish != NULL;
+    picture.seat.wish_is_own = input->wish_is_own;
     picture.seat.cancelling = input->cancelling;
     if (picture.run > 0 && !is_ours)
         lose(&picture, "the node that had it is gone, or has lost it");

@@ -52,6 +52,7 @@ typedef struct SeatInput {
     const char *node;     /* this one */
     const char *folder;   /* of the seat on this node */
     const char *wish;     /* name of the promote that is wished; NULL = none is */
+    bool wish_is_own;     /* it is of this database alone */
     bool cancelling;      /* it is to be taken back */
     bool is_deleting;     /* the job is, or the database is no part of it any more */
     bool is_apart;        /* the latter: its removal is tried again without the job */

@@ -98,6 +98,14 @@ static bool note_owner(Record *object, const SeatPicture *picture) {
            set_run(object, key, json_true());
 }
 
+static bool note_followed(Record *object, const SeatPicture *picture) {
+    SeatState state = picture->seat.state;
+    bool follows = state == SEAT_FOLLOWING || state == SEAT_READY || state == SEAT_PROMOTING || state == SEAT_UNDONE;
+
+    return follows && !picture->seat.anew && !json_get_bool(object->run, object_run_followed, false) &&
+           set_run(object, object_run_followed, json_true());
+}
+
 /* What stands in `run` beside the news: only what a later look cannot find out from the files. */
 static bool note_run(const Look *look, size_t at, Record *object) {
     const SeatPicture *picture = &look->pictures[at];
@@ -110,6 +118,7 @@ static bool note_run(const Look *look, size_t at, Record *object) {
         changed = set_run(object, seat_run_REMOVED, json_true());
     changed = note_ended(object, picture) || changed;
     changed = note_owner(object, picture) || changed;
+    changed = note_followed(object, picture) || changed;
     changed = note_migration(object, picture) || changed;
     changed = note_retry(look, at, object) || changed;
     return promotes_note(object, picture) || changed;

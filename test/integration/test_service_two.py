@@ -59,6 +59,12 @@ class Two:
     def be(self, name, state):
         self.until(lambda: self.object(name)["state"] == state, f"{name} to be {state}")
 
+    def work(self, works):
+        """Whether the daemon does more than to take what it is asked for; sessions live on."""
+        self.service.stop()
+        self.service.options = () if works else ("--api-only",)
+        self.service.start()
+
     def promote(self, *names):
         return self.service.verb("job", "promote", {"objectsFilter": filter_of(*names)})
 
@@ -216,3 +222,55 @@ def test_removal_by_force_that_cannot_begin(two):
     operation = two.service.good(two.service.delete(f"{JOBS}/job", force=True))
     ended = two.end_of(operation)
     assert "error" not in ended and "database one" in ended["metadata"]["statusMessage"], ended
+
+
+def test_promote_of_all_beside_one_that_failed(two):
+    """Refused, and nobody is told: half of an application on either server helps nobody. The others go by their names."""
+    first, second = two.ready()
+    first.say("fail", reason="SQL_FAILED")
+    two.be("one", "FAILED")
+    refused = two.service.post(f"{JOBS}/job:promote")
+    status, message = refused.error()
+    assert status == "FAILED_PRECONDITION" and "nothing was promoted" in message, refused
+    assert "one (FAILED" in message and "the stub failed with SQL_FAILED" in message, message
+    assert "pgcrane jobs promote job --database two" in str(refused), refused
+    assert "PROMOTE" not in second.heard
+    operation = two.promote("two")
+    two.until(lambda: "PROMOTE" in second.heard, "the session to hear of the promote")
+    second.say("done")
+    assert "error" not in two.end_of(operation)
+
+
+def test_one_fails_before_the_promote_of_all_begins(two):
+    """The wish is taken, then the state changes: no session is told, and following goes on."""
+    first, second = two.ready()
+    two.work(False)
+    operation = two.service.verb("job", "promote")
+    first.say("fail", reason="SQL_FAILED")
+    two.until(lambda: first.ended, "the session to end")
+    two.work(True)
+    error = two.end_of(operation)["error"]
+    assert "nothing was promoted" in error["message"] and "one (FAILED" in error["message"], error
+    job = two.job()
+    assert (job["state"], job["phase"]) == ("RUNNING", "CDC") and job["error"]["message"] == error["message"], job
+    assert "PROMOTE" not in second.heard and two.object("two")["state"] == "RUNNING"
+
+
+def test_one_is_lost_before_the_promote_of_all_begins(two):
+    """The others wait for it to follow again."""
+    first, second = two.ready()
+    two.work(False)
+    operation = two.service.verb("job", "promote")
+    first.say("kill")
+    two.until(lambda: first.ended, "the session to end")
+    two.work(True)
+    first = two.session("one", 2)
+    first.say("checks")
+    time.sleep(1)  # looks of the daemon
+    two.stage.pump(0.1)
+    assert "PROMOTE" not in second.heard
+    first.say("ready")
+    two.until(lambda: "PROMOTE" in first.heard and "PROMOTE" in second.heard, "the sessions to hear of the promote")
+    for session in (first, second):
+        session.say("done")
+    assert "error" not in two.end_of(operation)

@@ -207,6 +207,31 @@ static void test_orders(void **state UNUSED) {
     }
 }
 
+/* None is told of a promote of the whole job until all can take it; from the first that has heard on, all go on. */
+static void test_a_promote_of_all_waits(void **state UNUSED) {
+    const JobView view = {.state = JOB_RUNNING, .phase = JOB_PHASE_PROMOTE_IN_PROGRESS};
+    Seat seats[2] = {{.state = SEAT_READY, .wishes = true}, {.state = SEAT_CHECKING, .wishes = true}};
+    SeatOrder orders[2];
+
+    assert_false(decide(&view, seats, 2, orders).has_fact);
+    assert_int_equal(orders[0], ORDER_NOTHING);
+    seats[0].wish_is_own = true;
+    (void)decide(&view, seats, 2, orders);
+    assert_int_equal(orders[0], ORDER_PROMOTE);
+    seats[0].wish_is_own = false;
+    seats[1].state = SEAT_DONE;
+    (void)decide(&view, seats, 2, orders);
+    assert_int_equal(orders[0], ORDER_PROMOTE);
+    seats[1] = (Seat){.state = SEAT_FAILED, .may_try_again = true};
+    assert_false(decide(&view, seats, 2, orders).has_fact);
+    seats[1].may_try_again = false;
+    const Decision decision = decide(&view, seats, 2, orders);
+    assert_true(decision.has_fact && decision.fact == EVENT_PROMOTE_UNDONE && decision.about == 1);
+    assert_int_equal(orders[0], ORDER_NOTHING);
+    seats[0].wish_heard = true;
+    assert_false(decide(&view, seats, 2, orders).has_fact);
+}
+
 /* A removal that fails is tried again when its pause is over, whatever the job does. */
 static void test_apart(void **state UNUSED) {
     Seat seat = {.state = SEAT_READY, .due = DUE_REMOVE};
@@ -230,6 +255,7 @@ int main(void) {
         cmocka_unit_test(test_due_is_not_over),
         cmocka_unit_test(test_one_of_two_is_tried_again),
         cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_a_promote_of_all_waits),
         cmocka_unit_test(test_apart),
     };
 
