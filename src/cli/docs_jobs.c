@@ -27,6 +27,7 @@ static bool is_place(JobState state, JobPhase phase) {
 static void put_answer(Buf *out, JobState state, JobPhase phase, JobEvent wish) {
     const JobView view = {.state = state, .phase = phase, .is_prepared = true};
     const char * or = "";
+    bool always = false;
 
     for (size_t i = 0; i < job_transitions_count; i++) {
         const JobTransition *row = &job_transitions[i];
@@ -36,9 +37,10 @@ static void put_answer(Buf *out, JobState state, JobPhase phase, JobEvent wish) 
         buf_append_str(out, or);
         or = " or ";
         put_place(out, row->to, row->to_phase);
+        always = always || row->guard == NULL;
     }
-    if (or [0] == '\0')
-        buf_append_str(out, job_wish_is_met(&view, wish) ? "met" : "refused");
+    if (!always)
+        buf_printf(out, "%s%s", or, job_wish_is_met(&view, wish) ? "met" : "refused");
 }
 
 static void put_answers(Buf *out, JobState state, JobPhase phase) {

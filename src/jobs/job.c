@@ -40,6 +40,7 @@ JobView job_view(const Record *job) {
         .is_prepared = json_get_bool(job->run, job_run_PREPARED, false),
         .may_retry = json_get_int(job->run, job_run_ATTEMPTS, 0) < JOB_ATTEMPTS_MAX,
         .is_recoverable = json_get_bool(job->run, job_run_RECOVERABLE, false),
+        .has_failed = json_get_int(job->run, job_run_SOME_FAILED, 0) > 0,
     };
 }
 

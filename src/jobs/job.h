@@ -19,6 +19,7 @@ enum { JOB_ATTEMPTS_MAX = 5, JOB_EVENTS_KEPT = 5000, JOB_OBJECTS_MAX = STORE_PAG
     X(ATTEMPTS, "attempts")          /* workers lost since anything went forward */                                    \
     X(FAILURES, "failures")          /* errors since anything went forward: the pause grows with them */               \
     X(RECOVERABLE, "recoverable")    /* the last error may pass by itself */                                           \
+    X(SOME_FAILED, "someFailed")     /* databases that have, beside others: how many; 0 or none = no one waits */      \
     X(RETRY_AT_US, "retryAtUs")      /* wall clock: when RETRY_DUE is due; 0 = never */                                \
     X(BEGAN_AT_US, "beganAtUs")      /* the last start or restart */                                                   \
     X(ENDED_AT_US, "endedAtUs")      /* it is completed or failed since; 0 = it is not */                              \

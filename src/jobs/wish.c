@@ -8,7 +8,8 @@
 
 /* What an attempt before has left behind is over: a person has decided anew. */
 static void forget_trouble(Record *job) {
-    static const char *const left[] = {job_run_ATTEMPTS, job_run_FAILURES, job_run_RECOVERABLE, job_run_RETRY_AT_US};
+    static const char *const left[] = {job_run_ATTEMPTS, job_run_FAILURES, job_run_RECOVERABLE, job_run_RETRY_AT_US,
+                                       job_run_SOME_FAILED};
 
     for (size_t at = 0; at < COUNT_OF(left); at++)
         (void)json_object_del(job->run, left[at]);

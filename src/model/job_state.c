@@ -38,11 +38,16 @@ static bool is_recoverable(const JobView *job) {
     return job->is_recoverable;
 }
 
+static bool has_failed(const JobView *job) {
+    return job->has_failed;
+}
+
 const JobGuardInfo job_guards[] = {
     {is_continuous, "CONTINUOUS", "the job is CONTINUOUS, not ONE_TIME"},
     {is_unprepared, "UNPREPARED", "its destination was never ready"},
     {may_retry, "MAY_RETRY", "not too many workers were lost since it went forward or was asked for something"},
     {is_recoverable, "RECOVERABLE", "its last error may pass without anybody's doing"},
+    {has_failed, "SOME_FAILED", "some of its databases have failed, beside others"},
 };
 const size_t job_guards_count = COUNT_OF(job_guards);
 
@@ -94,6 +99,9 @@ const JobTransition job_transitions[] = {
     {S(RUNNING),     P(READY_FOR_PROMOTE),   E(USER_PROMOTE),   NULL,           S(RUNNING),     P(PROMOTE_IN_PROGRESS), A(ASK_PROMOTE),  "promote asked for"},
 
     /* while a worker works */
+    {S(RUNNING),     P(FULL_DUMP),           E(USER_RESUME),    has_failed,     S(RUNNING),     P(FULL_DUMP),           A(SPAWN_FAILED), "resume asked for: databases that have failed go on"},
+    {S(RUNNING),     P(CDC),                 E(USER_RESUME),    has_failed,     S(RUNNING),     P(CDC),                 A(SPAWN_FAILED), "resume asked for: databases that have failed go on"},
+    {S(RUNNING),     P(READY_FOR_PROMOTE),   E(USER_RESUME),    has_failed,     S(RUNNING),     P(READY_FOR_PROMOTE),   A(SPAWN_FAILED), "resume asked for: databases that have failed go on"},
     {S(RUNNING),     P(FULL_DUMP),           E(USER_STOP),      NULL,           S(STOPPING),    P(FULL_DUMP),           A(ASK_STOP),     "stop asked for during the copy"},
     {S(RUNNING),     P(FULL_DUMP),           E(FATAL),          NULL,           S(FAILED),      P(FULL_DUMP),           A(NOTHING),      "failed during the copy"},
     {S(RUNNING),     P(FULL_DUMP),           E(WORKER_LOST),    may_retry,      S(RESUMING),    P(FULL_DUMP),           A(SPAWN_WORKER), "the worker was lost during the copy: another one goes on"},

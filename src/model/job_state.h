@@ -72,6 +72,7 @@
     X(PREPARE, "make the destination ready")                                                                           \
     X(SPAWN_WORKER, "start a worker, which goes on from what is committed")                                            \
     X(SPAWN_ANEW, "start a worker that empties the destination first")                                                 \
+    X(SPAWN_FAILED, "start workers of the databases that have failed, beside the others")                              \
     X(ASK_STOP, "ask the worker to stop")                                                                              \
     X(ASK_PROMOTE, "ask the worker to promote")                                                                        \
     X(TIDY_SOURCE, "see that nothing of the job is left on the source")                                                \
@@ -113,6 +114,7 @@ typedef struct JobView {
     bool is_prepared;    /* PREPARED was there once */
     bool may_retry;      /* fewer attempts than allowed since anything went forward */
     bool is_recoverable; /* the last error may pass without anybody's doing */
+    bool has_failed;     /* some of its databases have, and nobody has asked for them again */
 } JobView;
 
 typedef bool (*JobGuard)(const JobView *job);

@@ -164,6 +164,11 @@ static bool fail_login(const Attempt *attempt, PGconn *pg, Error *err) {
     error_set(err, info.reason, "cannot connect to the %s %s: %s", db_side_name(attempt->target->side),
               attempt->display, message);
     query_note_sqlstate(info, sqlstate, err);
+    if (info.reason == REASON_NO_DATABASE && attempt->target->side == DB_SOURCE) /* an empty one would help nobody */
+        return error_remedy(err,
+                            "name one that is there; one that was dropped or renamed meanwhile: give it its name back "
+                            "(ALTER DATABASE ... RENAME TO ...), or leave it out: a job of the service keeps "
+                            "those that pgcrane jobs update JOB names, --database NAME for each");
     return false;
 }
 

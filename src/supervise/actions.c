@@ -68,13 +68,15 @@ static bool nothing(StoreTx *tx UNUSED, const char *job UNUSED, bool *ret_later 
 
 /* *ret_later: it is to be looked at once more. */
 static bool (*const job_actions[ACTION_MAX_])(StoreTx *tx, const char *job, bool *ret_later, Error *err) = {
-    [ACTION_NOTHING] = nothing,      [ACTION_PREPARE] = prepare,
+    [ACTION_NOTHING] = nothing,
+    [ACTION_PREPARE] = prepare,
     [ACTION_SPAWN_WORKER] = nothing, /* the job's launch says it */
     [ACTION_SPAWN_ANEW] = nothing,   /* so it does */
-    [ACTION_ASK_STOP] = nothing,     /* the state says it */
-    [ACTION_ASK_PROMOTE] = nothing,  /* so it does */
-    [ACTION_TIDY_SOURCE] = nothing,  /* a session that is done has tidied up */
-    [ACTION_PURGE] = nothing,        /* the state and the launch say it */
+    [ACTION_SPAWN_FAILED] = objects_begin_failed,
+    [ACTION_ASK_STOP] = nothing,    /* the state says it */
+    [ACTION_ASK_PROMOTE] = nothing, /* so it does */
+    [ACTION_TIDY_SOURCE] = nothing, /* a session that is done has tidied up */
+    [ACTION_PURGE] = nothing,       /* the state and the launch say it */
 };
 
 static bool find_action(const char *name, JobAction *ret_action) {

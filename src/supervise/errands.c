@@ -251,6 +251,39 @@ static bool begin_objects_anew(StoreTx *tx, void *context, Error *err) {
     return ok;
 }
 
+static bool has_stopped(const Record *object) {
+    const char *state = object->resource.state;
+
+    return strcmp(state, object_state_name(OBJECT_FAILED)) == 0 ||
+           strcmp(state, object_state_name(OBJECT_STOPPED)) == 0;
+}
+
+/* Due as at the beginning of a launch, while the others are not. */
+static bool begin_again(StoreTx *tx, Arena *arena, Record *object, Error *err) {
+    (void)json_object_set_new(object->run, seat_run_LAUNCH, json_integer(-1));
+    (void)json_object_del(object->run, seat_run_LOSSES);
+    (void)json_object_del(object->run, seat_run_RETRY_AT_US);
+    return record_save(tx, arena, object, err);
+}
+
+bool objects_begin_failed(StoreTx *tx, const char *name, bool *ret_later UNUSED, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(record_fini) Record job = {0};
+    Record *objects = NULL;
+    size_t count = 0;
+    bool unprepared = false;
+    bool ok = job_load(tx, name, &job, err) && objects_load(tx, arena, name, &objects, &count, err);
+
+    for (size_t at = 0; ok && at < count; at++) {
+        if (!has_stopped(&objects[at]) || !job_names(&job, seat_database(&objects[at])))
+            continue;
+        unprepared = unprepared || !is_prepared_database(&objects[at]);
+        ok = begin_again(tx, arena, &objects[at], err);
+    }
+    records_fini(objects, count);
+    return ok && (!unprepared || (instance_session_again(&job), job_save(tx, arena, &job, err)));
+}
+
 /* Over as soon as the store says that they are due. */
 static bool restart_objects(Errands *errands, ErrandEnd *end, Error *err) {
     if (!store_write(errands->this->config.store, errands->arena, begin_objects_anew, errands, err))

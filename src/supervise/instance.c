@@ -51,6 +51,12 @@ void instance_session_forget(Record *object) {
     (void)json_object_set_new(object->run, made_key, json_false());
 }
 
+void instance_session_again(Record *job) {
+    json_t *seat = json_object_get(job->run, INSTANCE);
+
+    (void)json_object_set_new(seat, seat_run_LAUNCH, json_integer(-1));
+}
+
 static const json_t *seat_seen(const Look *look) {
     return json_object_get(look->job.run, INSTANCE);
 }

@@ -59,3 +59,5 @@ bool instance_keeps_promote(const Look *look);
 bool is_prepared_database(const Record *object);
 /* It is to be made once more. Changes the loaded record only. */
 void instance_session_forget(Record *object);
+/* The session that makes the databases ready is due once more. */
+void instance_session_again(Record *job);

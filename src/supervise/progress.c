@@ -1,7 +1,15 @@
-/* What a job shows of its databases' progress. */
+/*
+ * What a job shows of its databases' progress.
+ *
+ * NOTES
+ * The last words of a session that has failed are of a time that is over: nothing of them that is about now is shown.
+ * But its slot stays, and what that holds on the source grows with whatever is written there, of whichever database:
+ * they share the WAL. So a session that lives tells by the source's position how much has come to it since.
+ */
 #include "supervise/progress.h"
 
 #include "common/clock.h"
+#include "common/lsn.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +77,34 @@ static void fill_following(Numbers *numbers, const CdcProgress *cdc) {
     numbers->deletesPerSecond = cdc->deletes_rate;
 }
 
-static Row row_of(const SeatPicture *picture) {
+static Lsn source_position(const SeatPicture *picture) {
+    const char *text = picture->has_status ? picture->status.progress.cdc.source_lsn : NULL;
+    Lsn lsn = 0;
+
+    return text != NULL && lsn_parse(text, &lsn) ? lsn : 0;
+}
+
+/* The newest that a session which lives has seen; 0 = none knows. */
+static Lsn source_now(const SeatPicture *pictures, size_t count) {
+    Lsn newest = 0;
+
+    for (size_t at = 0; at < count; at++)
+        if (seat_is_alive(pictures[at].seat.state))
+            newest = MAX(newest, source_position(&pictures[at]));
+    return newest;
+}
+
+static void leave_what_is_over(Numbers *numbers, const SeatPicture *picture, Lsn now) {
+    const Lsn then = source_position(picture);
+
+    numbers->bytesPerSecond = numbers->etaSeconds = numbers->promoteSeconds = -1;
+    numbers->lagBytes = numbers->lagSeconds = numbers->headroomSeconds = -1;
+    numbers->insertsPerSecond = numbers->updatesPerSecond = numbers->deletesPerSecond = -1;
+    if (numbers->retainedBytes >= 0 && then > 0 && now > then)
+        numbers->retainedBytes += (double)(now - then);
+}
+
+static Row row_of(const SeatPicture *picture, Lsn now) {
     Row row;
 
     for (size_t at = 0; at < FIELDS; at++)
@@ -78,6 +113,8 @@ static Row row_of(const SeatPicture *picture) {
         fill_copy(&row.numbers, &picture->status.progress);
         fill_following(&row.numbers, &picture->status.progress.cdc);
     }
+    if (seat_has_failed(picture))
+        leave_what_is_over(&row.numbers, picture, now);
     const json_t *promoted = json_get_object(picture->said, "promoted");
     if (json_get_bool(promoted, "ok", false))
         row.numbers.promoteSeconds = seconds(json_get_int(promoted, "outage_us", -1));
@@ -148,15 +185,48 @@ static json_t *tables_of(Arena *arena, const SeatPicture *pictures, size_t count
     return list;
 }
 
+/* That it is measured no more is to be known: a source whose disk is full stops. */
+static const char *slot_text(Arena *arena, const SeatPicture *picture, Lsn now) {
+    const JobStatus *status = &picture->status;
+    const char *id = json_get_string(json_get_object(picture->said, "migration"), "job_id", "");
+
+    if (!picture->has_status || !status->has_progress || status->progress.cdc.retained_bytes < 0)
+        return "";
+    return arena_printf(arena, "; its slot%s%s still holds WAL on the source%s%s", id[0] != '\0' ? " pgcrane_" : "", id,
+                        now > 0 ? ", reckoned from what the others see since " : ", not measured since ",
+                        status->updated_at);
+}
+
+/* The first that has: somebody has to do something. NULL = none. */
+static const char *failed_text(Arena *arena, const SeatPicture *pictures, size_t count) {
+    const char *text = NULL;
+    size_t more = 0;
+
+    for (size_t at = 0; at < count; at++) {
+        if (!seat_has_failed(&pictures[at]))
+            continue;
+        if (text != NULL)
+            more++;
+        else
+            text = arena_printf(arena, "%s%s", seat_failure_text(arena, &pictures[at]),
+                                slot_text(arena, &pictures[at], source_now(pictures, count)));
+    }
+    return more > 0 ? arena_printf(arena, "%s; and so have %zu more", text, more) : text;
+}
+
 /* The first that is in the way, and of which database. */
 static const char *waiting_for(Arena *arena, const SeatPicture *pictures, size_t count) {
+    const char *failed = failed_text(arena, pictures, count);
+
+    if (failed != NULL)
+        return failed;
     for (size_t at = 0; at < count; at++) {
         const SeatPicture *picture = &pictures[at];
         const CdcProgress *cdc = &picture->status.progress.cdc;
 
         if (picture->seat.state == SEAT_IDLE && picture->seat.due != DUE_NOTHING)
             return arena_printf(arena, "database %s waits for its turn", picture->database);
-        if (!picture->has_status)
+        if (!picture->has_status || !seat_is_alive(picture->seat.state))
             continue;
         if (cdc->state == CDC_RETRYING || cdc->state == CDC_COPYING_AGAIN)
             return arena_printf(arena, "database %s: %s", picture->database, cdc_state_help(cdc->state));
@@ -177,7 +247,7 @@ json_t *progress_of_job(Arena *arena, const SeatPicture *pictures, size_t count)
     for (size_t at = 0; at < FIELDS; at++)
         sum.all[at] = -1;
     for (size_t at = 0; at < count; at++) {
-        const Row row = row_of(&pictures[at]);
+        const Row row = row_of(&pictures[at], source_now(pictures, count));
         add(&sum, &row);
     }
     for (size_t at = 0; at < FIELDS; at++)

@@ -241,6 +241,21 @@ bool seat_is_promoted(const SeatPicture *picture) {
     return strcmp(picture->ended, promoted) == 0;
 }
 
+bool seat_has_failed(const SeatPicture *picture) {
+    const Seat *seat = &picture->seat;
+    bool ended = seat->state == SEAT_LOST || seat->state == SEAT_STOPPED;
+
+    return seat->due == DUE_NOTHING && !seat->removing &&
+           (seat->state == SEAT_FAILED || (ended && !seat->may_try_again));
+}
+
+const char *seat_failure_text(Arena *arena, const SeatPicture *picture) {
+    const char *again = picture->seat.may_try_again ? ", and is tried again by itself" : "";
+
+    return arena_printf(arena, "database %s has FAILED%s: %s", picture->database, again,
+                        picture->has_error ? picture->error.message : "its session was lost again and again");
+}
+
 /* What has come to its end is begun again when the destination is to be emptied; but never what is promoted: it is the
  * application's. Its files may be on a node that is gone. */
 static void note_ended(Arena *arena, const SeatInput *input, SeatPicture *picture) {
@@ -332,6 +347,8 @@ static ObjectState state_of(const SeatPicture *picture, const JobView *job) {
         return OBJECT_REMOVING;
     if (seat_is_alive(seat->state) && seat->stopping)
         return OBJECT_STOPPING;
+    if (job->state == JOB_RUNNING && seat_has_failed(picture)) /* a job that is no more at work says it itself */
+        return OBJECT_FAILED;
     return seat_is_alive(seat->state) && seat->anew ? OBJECT_RESTARTING : states[seat->state];
 }
 

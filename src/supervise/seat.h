@@ -84,6 +84,11 @@ void seat_picture_fini(SeatPicture *picture);
 
 bool seat_is_promoted(const SeatPicture *picture);
 
+/* Its session has ended with an error, or too many were lost one behind another, and no wish has begun it again. */
+bool seat_has_failed(const SeatPicture *picture);
+/* "database b has FAILED: ...", and whether it is begun again by itself. */
+const char *seat_failure_text(Arena *arena, const SeatPicture *picture);
+
 /* Of one that is over: is nothing of its session left that may still have the migration's lock? */
 bool seat_said_its_end(const SeatPicture *picture);
 

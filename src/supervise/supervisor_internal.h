@@ -77,6 +77,9 @@ NODISCARD bool errand_look(Supervisor *this, Arena *arena, const StoreAction *ac
 /* Behind its end: removes what its sessions left in the state folder. */
 void errand_tidy(const Supervisor *this, const StoreAction *action);
 
+/* SPAWN_FAILED: databases of a job at work that have failed, or wait to be begun again, are due at once (errands.c). */
+NODISCARD bool objects_begin_failed(StoreTx *tx, const char *name, bool *ret_later, Error *err);
+
 /* A process that is of no database of a job, and is known as a session is: by its folder and its number. */
 typedef struct Process {
     const char *name; /* for people */

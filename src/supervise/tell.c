@@ -215,6 +215,24 @@ static bool log_events(const Look *look, StoreTx *tx, Record *object, const Seat
                    json_pack("{s:I, s:I}", "run", (json_int_t)picture->run, "no", (json_int_t)last_event(picture)));
 }
 
+/* Beside others that work: when the job fails with it, that line says so. */
+static bool fails_alone(const Look *look, const Record *object, const ObjectNews *news) {
+    bool whole =
+        look->decision.has_fact && (look->decision.fact == EVENT_FATAL || look->decision.fact == EVENT_WORKER_LOST ||
+                                    look->decision.fact == EVENT_VERIFY_REFUSED);
+
+    return news->state == OBJECT_FAILED && job_state_has_worker(look->view.state) && !whole &&
+           strcmp(object->resource.state, object_state_name(OBJECT_FAILED)) != 0;
+}
+
+static bool log_failure(const Look *look, StoreTx *tx, const SeatPicture *picture, Error *err) {
+    CLEANUP(json_freep)
+    json_t *detail = json_pack("{s:o, s:I, s:s, s:s}", "database", json_string_lossy(picture->database), "run",
+                               (json_int_t)picture->run, "level", "error", "remedy", picture->error.remedy);
+
+    return job_log(tx, look->held->name, "DATABASE_FAILED", seat_failure_text(look->arena, picture), detail, err);
+}
+
 /* Of a database that is chosen no more nothing is to be told, unless it was promoted. */
 static bool keep_report(StoreTx *tx, Record *object, const SeatPicture *picture, const ObjectNews *news, Error *err) {
     if (news->state == OBJECT_NOT_SELECTED && !seat_is_promoted(picture))
@@ -234,6 +252,8 @@ static bool save_object(Look *look, size_t at, StoreTx *tx, Error *err) {
         return false;
     bool changed = note_object(look, at, &object, &news);
     is_due = is_due || is_news(&object, &news);
+    if (fails_alone(look, &object, &news) && !log_failure(look, tx, picture, err))
+        return false;
     if (!changed && !says && !is_due)
         return true;
     if (is_due && !keep_report(tx, &object, picture, &news, err))
@@ -255,8 +275,29 @@ static bool save_objects(Look *look, StoreTx *tx, Error *err) {
     return true;
 }
 
+/* How many have, for the job's own answers: a resume is for them (model/job_state.h). */
+static int64_t some_failed(const Look *look) {
+    int64_t failed = 0;
+
+    for (size_t at = 0; at < look->count; at++)
+        failed += !is_deselected(look, at) && seat_has_failed(&look->pictures[at]);
+    return failed;
+}
+
+static bool save_some_failed(const Look *look, StoreTx *tx, Error *err) {
+    int64_t failed = some_failed(look);
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!job_load(tx, look->held->name, &job, err))
+        return false;
+    if (json_get_int(job.run, job_run_SOME_FAILED, 0) == failed)
+        return true;
+    (void)json_object_set_new(job.run, job_run_SOME_FAILED, json_integer(failed));
+    return job_save(tx, look->arena, &job, err);
+}
+
 static bool any_news(Look *look) {
-    bool any = false;
+    bool any = json_get_int(look->job.run, job_run_SOME_FAILED, 0) != some_failed(look);
 
     for (size_t at = 0; at < look->count; at++) {
         ObjectNews news;
@@ -370,7 +411,8 @@ static bool tell(StoreTx *tx, void *context, Error *err) {
     const Fact fact = {.event = look->decision.fact, .error = error_of(look), .details = look->details};
     bool taken = false;
 
-    if (!lease_check(look->this, tx, look->held, err) || !save_objects(look, tx, err))
+    if (!lease_check(look->this, tx, look->held, err) || !save_objects(look, tx, err) ||
+        !save_some_failed(look, tx, err))
         return false;
     if (!look->decision.has_fact)
         return true;

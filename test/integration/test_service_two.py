@@ -53,6 +53,10 @@ class Two:
     def job(self):
         return self.service.job("job")
 
+    def events(self, kind):
+        events = self.service.good(self.service.get(f"{JOBS}/job/events"))["events"]
+        return [event for event in events if event["kind"] == kind]
+
     def object(self, name):
         return self.service.objects("job")[name]
 
@@ -274,3 +278,27 @@ def test_one_is_lost_before_the_promote_of_all_begins(two):
     for session in (first, second):
         session.say("done")
     assert "error" not in two.end_of(operation)
+
+
+def test_one_has_failed_and_is_resumed(two):
+    """The job says so where somebody looks, and what its slot holds grows on; a resume begins that one again, and no other."""
+    first, second = two.ready()
+    first.say("ready", cdc={"retained_bytes": 100, "source_lsn": "0/1000", "lag_bytes": 7000, "lag_us": 1})
+    second.say("ready", cdc={"retained_bytes": 50, "source_lsn": "0/1000", "lag_bytes": 5, "lag_us": 1})
+    two.until(lambda: two.job()["progress"].get("lagBytes") == 7000, "the numbers of both")
+    assert "resume" not in two.job()["allowedActions"]
+    first.say("fail", reason="SQL_FAILED")
+    second.say("ready", cdc={"retained_bytes": 60, "source_lsn": "0/3000", "lag_bytes": 5, "lag_us": 1})
+    two.until(lambda: two.job()["progress"].get("retainedBytes") == 100 + 0x2000, "what the slot of the failed one holds")
+    job = two.job()
+    assert job["state"] == "RUNNING" and "resume" in job["allowedActions"] and job["progress"]["lagBytes"] == 5, job
+    waits = job["progress"]["waitingFor"]
+    assert "database one has FAILED: the stub failed with SQL_FAILED" in waits and "still holds WAL on the source" in waits, waits
+    assert [event["message"] for event in two.events("DATABASE_FAILED")] == ["database one has FAILED: the stub failed with SQL_FAILED"]
+    assert "error" not in two.end_of(two.service.verb("job", "resume"))
+    again = two.session("one", 2)
+    assert not again.is_anew()
+    again.say("ready")
+    two.until(lambda: two.job()["progress"]["waitingFor"] == "" and two.job()["phase"] == "READY_FOR_PROMOTE", "both to follow")
+    assert "resume" not in two.job()["allowedActions"] and two.stage.of("two", "migrate") is second
+    assert len(two.events("DATABASE_FAILED")) == 1 and two.events("USER_RESUME")[0]["detail"]["to"] == "RUNNING/CDC"

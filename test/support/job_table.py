@@ -75,6 +75,7 @@ CONDITIONS = {
     "UNPREPARED": lambda view: view.kind == UNPREPARED,
     "MAY_RETRY": lambda view: view.losses + 1 < ATTEMPTS_MAX,
     "RECOVERABLE": lambda view: view.failed,
+    "SOME_FAILED": lambda view: False,  # of one database, with which the job fails
 }
 FORWARD = ("DUMP_DONE", "CAUGHT_UP", "PROMOTE_DONE")
 

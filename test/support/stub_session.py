@@ -7,7 +7,7 @@ PROMOTE. To the test (support/stage.py, a socket that PGCRANE_TEST_STAGE names) 
 has heard, a JSON object a line, and does what the test says:
 
     {"do": "checking"}                    as a worker that has said nothing of its progress yet; "checks": one that has
-    {"do": "copying" | "behind" | "ready" | "promoting"}
+    {"do": "copying" | "behind" | "ready" | "promoting"}; with "cdc": {...}, more of what it says of following
     {"do": "undone"}                      the promote that was asked for is taken back
     {"do": "databases", "names": [...]}   the answer of an instance
     {"do": "done" | "stopped"}            the end
@@ -199,14 +199,17 @@ class Session:
         if self.lock is None:
             self.take_folder()
         if do in SHOWN:
-            self.show(*SHOWN[do])
+            self.show(*SHOWN[do], **more)
         else:
             {"undone": self.undone, "databases": self.databases, "done": self.done, "stopped": self.stopped,
              "fail": self.fail}[do](**more)
 
-    def show(self, state, phase, running, following):
+    def show(self, state, phase, running, following, cdc=None):
         self.following = following
-        self.status.update(state="STOPPING" if self.stopping else state, phase=phase, progress=progress_of(running, following))
+        progress = progress_of(running, following)
+        if cdc:
+            progress["cdc"].update(cdc)
+        self.status.update(state="STOPPING" if self.stopping else state, phase=phase, progress=progress)
         self.write_status()
 
     def undone(self):

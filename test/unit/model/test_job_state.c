@@ -9,11 +9,12 @@
 
 #include "model/job_state.h"
 
-enum { VIEWS = 16 };
+enum { VIEWS = 32 };
 
 /* One of all combinations of what guards look at. */
 static JobView view_of(JobState state, JobPhase phase, int bits) {
-    return (JobView){state, phase, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0};
+    return (JobView){state,           phase,           (bits & 1) != 0, (bits & 2) != 0,
+                     (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0};
 }
 
 static bool any_view_takes(JobState state, JobPhase phase, JobEvent event) {
@@ -116,8 +117,9 @@ static void test_a_wish_that_was_taken_is_met(void **state UNUSED) {
         const JobTransition *row = &job_transitions[i];
 
         for (int bits = 0; bits < VIEWS; bits++) {
-            const JobView after = view_of(row->to, row->to_phase, bits);
+            JobView after = view_of(row->to, row->to_phase, bits);
 
+            after.has_failed = false; /* whoever has is begun again by each wish */
             if (job_event_verb(row->event) == NULL) {
                 assert_false(job_wish_is_met(&after, row->event));
                 continue;

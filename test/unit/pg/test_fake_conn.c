@@ -80,6 +80,23 @@ static void test_refusals(void **state) {
     }
 }
 
+/* A source that lacks the database is not helped by an empty one. */
+static void test_no_database_on_either_side(void **state) {
+    const DbTarget *const targets[] = {&source, &dest};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(targets); i++) {
+        DbConn *conn = NULL;
+
+        fake_pq_reset();
+        fake_conn_new()->login_error = "x failed: FATAL:  3D000: database \"d\" does not exist\n";
+        assert_false(db_open(targets[i], "test", &stop, &conn, &err));
+        assert_int_equal(err.reason, REASON_NO_DATABASE);
+        assert_true((strstr(err.remedy, "createdb") != NULL) == (targets[i]->side == DB_DEST));
+        assert_true((strstr(err.remedy, "pgcrane jobs update JOB") != NULL) == (targets[i]->side == DB_SOURCE));
+    }
+}
+
 static void test_password_wanted_in_unknown_words(void **state) {
     DbConn *conn = NULL;
     FakeConn *fake = fake_conn_new();
@@ -277,6 +294,7 @@ static void test_stop_ends_patience(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_database_on_either_side, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_password_wanted_in_unknown_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_parameters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_settings, set_up, tear_down),
