@@ -163,6 +163,8 @@ InstanceInput run_instance_input(Run *run) {
         .dest = run->dest,
         .source_target = &run->source_target,
         .all = run->instance.all,
+        .check = run->instance.check,
+        .prepare = run->instance.prepare,
         .names = run->instance.names,
         .tablespace_map = run->options.tablespace_map,
         .apart = run->instance.apart,

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from support.api import JOBS
+from support.api import JOBS, PROFILES
 from support.cluster import Database, wait_until
 from support.preflight import Proxy
 from support.service import Service
@@ -77,6 +77,26 @@ def test_nothing_in_the_way(service, servers):
     assert {(f["database"], f["id"]) for f in operation["metadata"]["findings"]} == \
         {(name, f"ESTIMATE_{what}") for name in ("one", "two") for what in ("LOAD", "WAL", "DISK", "OUTAGE")}
     assert dest.sql("SELECT count(*) FROM pg_database WHERE datname IN ('one', 'two')") == [(0,)]
+
+
+def test_all_databases_and_none_may_be_read(service, servers):
+    """What would refuse the start is an error of the checks, with what grants it; so it is for the start itself."""
+    source, dest = servers
+    source.sql("CREATE ROLE sv_outside LOGIN; REVOKE CONNECT ON DATABASE one, two FROM PUBLIC")
+    try:
+        service.profile("outside", source, user="sv_outside")
+        service.profile("to", dest)
+        service.finished(service.post(JOBS, {"type": "CONTINUOUS", "source": f"{PROFILES}/outside", "destination": f"{PROFILES}/to"},
+                                      migrationJobId="move"))
+        found, operation = verify(service, "move")
+        assert errors(found) == {("", "INSTANCE_NOTHING_TO_MOVE")} and reason(operation) == "PREFLIGHT_FAILED", operation
+        grants = [f"GRANT CONNECT ON DATABASE \"{name}\" TO \"sv_outside\";" for name in ("one", "two")]
+        assert found["", "INSTANCE_NOTHING_TO_MOVE"]["fix"].split("\n") == grants, found
+        refused = service.end_of(service.verb("move", "start"))
+        assert reason(refused) == "PREFLIGHT_FAILED" and grants[0] in str(refused["error"]["details"]), refused
+        assert service.job("move")["state"] == "NOT_STARTED"
+    finally:
+        source.sql("GRANT CONNECT ON DATABASE one, two TO PUBLIC; DROP ROLE sv_outside")
 
 
 def test_settings_of_what_is_not_there(service, servers):

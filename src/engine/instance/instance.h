@@ -48,6 +48,7 @@ typedef struct InstanceInput {
     DbConn *source, *dest;         /* dest may be NULL: list only */
     const DbTarget *source_target; /* to look into one more database of the source */
     bool all;                      /* whatever can be moved, or */
+    bool check, prepare;           /* of `all`: with none that can be moved nothing is to be begun */
     StringVec names;               /* exactly these; twice is once */
     StringVec apart;               /* of those, the ones that need no room any more */
     const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */

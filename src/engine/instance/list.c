@@ -253,6 +253,21 @@ static bool choose(const InstanceInput *input, CandidateVec *found, InstanceList
     return true;
 }
 
+/* Whoever begins with all of no databases ends there: then what was left out is no warning. Listed alone it is no
+ * error, and an empty instance may have roles to be made. */
+static void note_nothing_to_move(const InstanceInput *input, const InstanceList *list, Notes *notes) {
+    NoteList *left_out = &notes->lists[NOTE_DATABASE_UNREADABLE];
+
+    if (!input->all || list->databases.len > 0)
+        return;
+    if (left_out->count > 0 && (input->check || input->prepare)) {
+        notes->lists[NOTE_NOTHING_TO_MOVE] = *left_out;
+        *left_out = (NoteList){0};
+    } else if (input->check) {
+        note_add(notes, NOTE_NOTHING_TO_MOVE, "there are templates and what its users have not filled", "");
+    }
+}
+
 /* ---- The servers ---- */
 
 static bool note_standby(Notes *notes, DbConn *dest, Error *err) {
@@ -337,6 +352,8 @@ bool instance_list(Arena *arena, const InstanceInput *input, InstanceList *ret_l
         (!read_candidates(arena, input->source, &found, err) || !choose(input, &found, &list, &notes, err) ||
          !place(arena, input, &list, err) || (input->dest != NULL && !note_existing(arena, input->dest, &list, err))))
         return false;
+    if (!is_unfit(&notes))
+        note_nothing_to_move(input, &list, &notes);
     notes_to_findings(&notes, findings);
     *ret_list = list;
     return true;
