@@ -504,6 +504,27 @@ def test_bootstrap_superuser_of_another_name(own_cluster, empty_dest, pgcrane):
     assert picture(empty_dest) == before
 
 
+def test_what_is_the_servers_superuser_there(own_cluster, empty_dest, pgcrane):
+    """The source's postgres is a role like others, as on a managed service: nothing that is told shuts out the destination's, or
+    makes superusers; run, it changes nothing of either."""
+    source = own_cluster("ordinary")
+    source.sql("CREATE ROLE helper LOGIN SUPERUSER")
+    source.sql("ALTER ROLE postgres RENAME TO admin; CREATE ROLE postgres LOGIN CREATEROLE CREATEDB CONNECTION LIMIT 3;"
+               "CREATE ROLE app LOGIN; GRANT postgres TO app; ALTER ROLE postgres SET work_mem = '8MB';"
+               "ALTER ROLE postgres SET role = 'app'; ALTER ROLE postgres SET default_transaction_read_only = on", user="helper")
+    source.sql(f"CREATE DATABASE {SHOP}", user="helper")
+    ours = "SELECT rolsuper, rolconnlimit, rolconfig FROM pg_roles WHERE rolname = 'postgres'"
+    run = run_instance(pgcrane, source.uri(user="helper"), empty_dest.uri(), [SHOP]).done()
+    attributes, settings, members = (run.findings[f"ROLE_{name}"] for name in ("ATTRIBUTES", "SETTING", "MEMBERSHIP"))
+    assert "NOSUPERUSER" in attributes["message"] and "there it is the server's own superuser, and is left so" in attributes["message"]
+    assert "role of" in settings["message"] and "default_transaction_read_only of" in settings["message"], run
+    assert '"app" in "postgres" (a superuser there, and none on the source)' in members["message"], run
+    assert not any(finding["fix"] for finding in (attributes, settings, members)), run
+    assert empty_dest.sql(ours) == [(True, -1, ["work_mem=8MB"])]
+    assert not empty_dest.sql("SELECT 1 FROM pg_auth_members WHERE roleid = 'postgres'::regrole")
+    empty_dest.sql("ALTER ROLE postgres RESET ALL")
+
+
 # --- which databases ---
 
 

@@ -233,12 +233,28 @@ static bool has_both(Grants *grants, const Membership *grant) {
     return false;
 }
 
+/* The source's postgres may be a role like others, and the destination's of that name the server's superuser: who is a
+ * member of the one is not meant to be a superuser. */
+static bool is_safe(Grants *grants, const Membership *grant) {
+    Prepare *p = grants->p;
+    const InstanceRole *member = role_find(&p->dest_roles, grant->member);
+
+    if (!role_gains_superuser(p, grant->role) || member->flags[ROLE_SUPERUSER])
+        return true;
+    note_add(&p->notes, NOTE_ROLE_MEMBERSHIP,
+             arena_printf(p->arena, "%s in %s (a superuser there, and none on the source)",
+                          sql_ident(p->arena, grant->member), sql_ident(p->arena, grant->role)),
+             "");
+    return false;
+}
+
 /* From before 16: a member inherits by its own attribute, which is the default of such a grant, and may SET ROLE. */
 static bool choose_grants(Grants *grants, const MembershipVec *here) {
     for (size_t i = 0; i < here->len; i++) {
         Membership grant = here->items[i];
 
-        if (!has_both(grants, &grant) || !reduce(&grants->there, grants->by_grantor, &grant))
+        if (!has_both(grants, &grant) || !reduce(&grants->there, grants->by_grantor, &grant) ||
+            !is_safe(grants, &grant))
             continue;
         vec_push(grants->p->arena, &grants->wanted, grant);
     }

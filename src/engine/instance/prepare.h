@@ -74,6 +74,11 @@ char *role_create_sql(Arena *arena, const InstanceRole *role, bool privileged);
 const char *role_difference(Arena *arena, const InstanceRole *here, const InstanceRole *there, const char **ret_fix);
 NODISCARD bool roles_make(Prepare *p, Error *err);
 void roles_compare(Prepare *p);
+/* The destination's role of that name is what its administrator and pgcrane work as: whom a statement about the
+ * source's role of the same name could shut out. Of the destination, in words; NULL = it is neither. */
+const char *role_is_administrator(const Prepare *p, const char *name);
+/* It is a superuser there, and is none on the source: its members would be superusers, too. */
+bool role_gains_superuser(const Prepare *p, const char *name);
 
 /* --- passwords.c --- */
 

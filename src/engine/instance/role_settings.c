@@ -114,9 +114,30 @@ static bool give_setting(Prepare *p, const Setting *setting, Error *err) {
     return true;
 }
 
+/* Whoever logs in with one of these is another role, or cannot write: no administrator is given one. */
+static bool shuts_out(const Prepare *p, const Setting *setting) {
+    static const char *const names[] = {"role", "default_transaction_read_only"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcasecmp(setting->parts.name, names[i]) == 0)
+            return role_is_administrator(p, setting->role) != NULL;
+    return false;
+}
+
+static void note_left_out(Prepare *p, const Setting *setting) {
+    note_add(&p->notes, NOTE_ROLE_SETTING,
+             arena_printf(p->arena, "%s of %s (there it is %s, which could not work so)", setting->parts.name,
+                          sql_ident(p->arena, setting->role), role_is_administrator(p, setting->role)),
+             "");
+}
+
 static bool move_setting(Prepare *p, const Setting *setting, const DbResult *there, Error *err) {
     const char *value = NULL;
 
+    if (shuts_out(p, setting)) {
+        note_left_out(p, setting);
+        return true;
+    }
     if (!value_there(p, there, setting, &value, err))
         return false;
     if (value == NULL)

@@ -185,6 +185,33 @@ bool roles_make(Prepare *p, Error *err) {
     return p->made->roles == 0 || roles_read(p->arena, p->dest, &p->dest_roles, err);
 }
 
+const char *role_is_administrator(const Prepare *p, const char *name) {
+    const InstanceRole *there = role_find(&p->dest_roles, name);
+
+    if (there != NULL && there->bootstrap)
+        return "the server's own superuser";
+    return strcmp(name, p->user) == 0 ? "the role that pgcrane works as" : NULL;
+}
+
+bool role_gains_superuser(const Prepare *p, const char *name) {
+    const InstanceRole *here = role_find(&p->source_roles, name);
+    const InstanceRole *there = role_find(&p->dest_roles, name);
+
+    return here != NULL && there != NULL && there->flags[ROLE_SUPERUSER] && !here->flags[ROLE_SUPERUSER];
+}
+
+/* A managed source's postgres is a role like others, and that of a server of one's own is its superuser: made the same,
+ * nobody could administrate the server any more. */
+static void note_difference(Prepare *p, const char *name, const char *difference, const char *fix) {
+    const char *who = role_is_administrator(p, name);
+
+    if (who == NULL)
+        note_add(&p->notes, NOTE_ROLE_ATTRIBUTES, difference, fix);
+    else
+        note_add(&p->notes, NOTE_ROLE_ATTRIBUTES,
+                 arena_printf(p->arena, "%s; there it is %s, and is left so", difference, who), "");
+}
+
 /* The superuser that initdb made is another person's on each server, or the provider's stand-in for one. */
 void roles_compare(Prepare *p) {
     for (size_t i = 0; i < p->source_roles.len; i++) {
@@ -196,6 +223,6 @@ void roles_compare(Prepare *p) {
             continue;
         const char *difference = role_difference(p->arena, here, there, &fix);
         if (difference != NULL)
-            note_add(&p->notes, NOTE_ROLE_ATTRIBUTES, difference, fix);
+            note_difference(p, here->name, difference, fix);
     }
 }
