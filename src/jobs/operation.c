@@ -132,6 +132,8 @@ static bool set_member(StoreTx *tx, Arena *arena, const char *name, json_t *(*wh
         return false;
     if (!open)
         return true;
+    if (json_equal(json_object_get(where(&operation), key), value))
+        return true;
     (void)json_object_set(where(&operation), key, value);
     return record_save(tx, arena, &operation, err);
 }

@@ -202,10 +202,22 @@ static bool look_again(StoreTx *tx, const StoreAction *action, bool soon, Error 
            store_outbox_done(tx, action->id, action->attempt, err);
 }
 
+/* Of an errand that is under way. */
+static bool say(StoreTx *tx, const Entry *entry, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(json_freep) json_t *body = NULL;
+
+    return entry->end.say == NULL ||
+           (json_parse(entry->action->body, strlen(entry->action->body), &body, err) &&
+            operation_say(tx, arena, json_get_string(body, "operation", ""), entry->end.say, err));
+}
+
 static bool settle(StoreTx *tx, Entry *entry, Error *err) {
     const StoreAction *action = entry->action;
 
     entry->later = false;
+    if (entry->is_errand && !entry->end.over && !say(tx, entry, err))
+        return false;
     if (entry->is_errand && !entry->end.over)
         return look_again(tx, action, entry->end.soon, err);
     if (!carry_out(tx, entry, err))

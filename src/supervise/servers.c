@@ -2,7 +2,8 @@
  * Errands about servers that the service makes: they wait for what provision.c does with the instance's record.
  *
  * PROVISION looks first at the source that the server is made for, when there is one (sourceId), for its encoding and
- * locale; and ends with the profile READY or FAILED. DEPROVISION of a profile removes it, and with `force` the server,
+ * locale; and ends with the profile READY or FAILED. One that goes on failing for what may pass says so, and may be
+ * called off between two attempts. DEPROVISION of a profile removes it, and with `force` the server,
  * too; of an instance it is the server alone, whose record says since the request that it shall be gone.
  */
 #include "common/log.h"
@@ -177,6 +178,37 @@ static bool look_at_source(Errands *errands, const Ask *ask, const char *source,
     return ok;
 }
 
+/* ---- An attempt that failed, and is followed by another ---- */
+
+static bool is_waiting(const Record *instance) {
+    return json_get_int(instance->run, instance_run_RETRY_AT_US, 0) > 0 && !instance_is(instance, INSTANCE_FAILED);
+}
+
+/* Nothing is under way for it now, and operation_due() has nothing for one that has failed. */
+static bool give_up(StoreTx *tx, void *context, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(record_fini) Record instance = {0};
+
+    if (!instance_load(tx, context, &instance, err))
+        return err->reason == REASON_NO_RESOURCE;
+    if (!is_waiting(&instance))
+        return true;
+    (void)json_object_del(instance.run, instance_run_RETRY_AT_US);
+    instance.resource.state = instance_state_name(INSTANCE_FAILED);
+    return record_save(tx, arena, &instance, err);
+}
+
+/* NULL = there is nothing to say. */
+static const char *say_failure(Arena *arena, const Record *instance) {
+    const char *why = json_get_string(json_object_get(instance->api, "error"), "message", NULL);
+    CLEANUP(json_freep) json_t *time = record_time(arena, json_get_int(instance->run, instance_run_RETRY_AT_US, 0));
+
+    if (why == NULL || instance_is(instance, INSTANCE_FAILED))
+        return NULL;
+    return json_is_string(time) ? arena_printf(arena, "%s; tried again at %s", why, json_string_value(time))
+                                : arena_printf(arena, "%s; it is being tried again", why);
+}
+
 bool provision(Errands *errands, ErrandEnd *end, Error *err) {
     CLEANUP(ask_fini) Ask ask = {.errands = errands};
 
@@ -185,9 +217,14 @@ bool provision(Errands *errands, ErrandEnd *end, Error *err) {
     const char *like = json_get_string(ask.instance.run, instance_run_LIKE, NULL);
     if (ask.has_instance && like != NULL)
         return look_at_source(errands, &ask, like, err);
+    if (ask.has_instance && errands->is_cancelled && is_waiting(&ask.instance))
+        return store_write(errands->this->config.store, errands->arena, give_up,
+                           arena_strdup(errands->arena, ask.instance.resource.name), err);
     bool made = ask.has_instance && instance_is_settled(&ask.instance);
     if (made || !ask.has_instance || instance_is(&ask.instance, INSTANCE_FAILED))
         conclude(errands, &ask, made, end);
+    else
+        end->say = say_failure(errands->arena, &ask.instance);
     return true;
 }
 

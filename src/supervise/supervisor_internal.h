@@ -62,7 +62,8 @@ NODISCARD bool job_look(Supervisor *this, Held *held, Error *err);
 /* One look at an errand, an entry of the outbox (errands.c). *ret_over false: it is to be looked at again soon. */
 typedef struct ErrandEnd {
     bool over;
-    bool soon; /* not over, and quick: looked at again at once */
+    bool soon;       /* not over, and quick: looked at again at once */
+    const char *say; /* not over: statusMessage of its operation from now on; NULL = as it is */
     bool refused;
     json_t *status;   /* why it was refused; the caller's */
     const char *type; /* of the response; NULL = none */

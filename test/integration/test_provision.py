@@ -137,11 +137,17 @@ def test_flags_and_size(provisions):
     assert provisions.sql(status, spec, "SELECT pg_postmaster_start_time()") != started
 
 
-def test_flag_that_only_a_start_refuses(provisions):
-    """The server's own words, and a way back."""
-    spec = provisions.spec(flags=[{"name": "shared_preload_libraries", "value": "no_such_library"}])
+@pytest.mark.parametrize("name, value, words", (
+    ("shared_preload_libraries", "pg_stat_statements,no_such_library", 'could not access file "no_such_library"'),
+    ("session_preload_libraries", "nope", 'could not access file "nope"'),
+    ("superuser_reserved_connections", "2000", "must be less than max_connections"),
+    ("ssl_dh_params_file", "/nope", "/nope")))
+def test_flag_that_only_a_start_refuses(provisions, name, value, words):
+    """The server's own words, and nobody tries it again and again; a way back."""
+    spec = provisions.spec(flags=[{"name": "work_mem", "value": "7MB"}, {"name": name, "value": value}])
     error = provisions.create(spec).error("PROVISION_FAILED")
-    assert "no_such_library" in error["message"]
+    assert words in error["message"] and name in error["message"] + error["remedy"] and not error["retryable"], error
+    assert "without" in error["remedy"] and "pg_hba" not in error["remedy"], error
     assert provisions.describe(spec["id"])["state"] == "UNFINISHED"
     spec["flags"] = []
     assert provisions.create(spec).good()["state"] == "RUNNING"

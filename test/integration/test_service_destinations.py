@@ -167,6 +167,20 @@ def test_what_cannot_be_made(service, source, settings, words):
     service.remove("move")
 
 
+def test_what_no_server_starts_with(service):
+    """It ends, with the server's words; what only memory is missing for goes on, says so, and can be called off."""
+    operation = service.end_of(service.ask_to_make("new", databaseFlags={"shared_preload_libraries": "no_such_library"}))
+    message = operation["error"]["message"]
+    assert 'could not access file "no_such_library"' in message and "(flag shared_preload_libraries)" in message, operation
+    assert service.instance("new")["state"] == "FAILED" and service.good(service.get(f"{PROFILES}/new"))["state"] == "FAILED"
+    name = service.ask_to_make("big", databaseFlags={"shared_buffers": "7000GB"})["name"]
+    service.wait(lambda: "tried again at 20" in service.good(service.get(name))["metadata"].get("statusMessage", ""), "what it says")
+    assert "memory" in service.good(service.get(name))["metadata"]["statusMessage"]
+    service.good(service.post(f"{name}:cancel"))
+    over = service.end_of({"name": name})
+    assert "memory" in over["error"]["message"] and service.instance("big")["state"] == "FAILED", over
+
+
 def test_its_log_can_be_read(service):
     """By those who may ask for it, by the operation's name; it may have data of users, so no viewer and no list has it."""
     service.make("new")

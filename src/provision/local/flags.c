@@ -4,7 +4,8 @@
  * `postgres -C NAME -c NAME=VALUE` reads an empty configuration and then the value, by the same code that reads it at
  * the start: an unknown name, a value that is no number or out of its range, and a setting that cannot be set are
  * refused with PostgreSQL's own words. It needs no data folder. What only a start can find out (memory that is not
- * there, a library that is not installed) is an error of the start, with the server's log.
+ * there, a library that is not installed) is an error of the start, with the server's words and the flag they are
+ * about.
  */
 #include "provision/local/internal.h"
 #include "provision/local/settings.h"
@@ -96,4 +97,40 @@ bool flags_check(const Local *local, StringVec *problems, Error *err) {
                      arena_printf(local->arena, "flag %.127s: %s", spec->flags.items[at].name, problem));
     }
     return true;
+}
+
+/* ---- Whose fault a start is ---- */
+
+static bool is_of_name(char c) {
+    return isalnum((unsigned char)c) || c == '_' || c == '.';
+}
+
+static bool has_name(const char *words, const char *name) {
+    size_t len = strlen(name);
+
+    for (const char *at = words; (at = strcasestr(at, name)) != NULL; at++)
+        if ((at == words || !is_of_name(at[-1])) && !is_of_name(at[len]))
+            return true;
+    return false;
+}
+
+/* could not access file "pg_cron": what stands in quotes is a part of the value that asked for it. */
+static bool quotes_value(Arena *arena, const char *words, const char *value) {
+    const char *from = strchr(words, '"');
+    const char *to = from != NULL ? strchr(from + 1, '"') : NULL;
+
+    return to != NULL && to > from + 1 &&
+           strstr(value, arena_strndup(arena, from + 1, (size_t)(to - from - 1))) != NULL;
+}
+
+const char *flags_named(const Local *local, const char *words) {
+    const ProvisionFlag *found = NULL;
+
+    for (size_t at = 0; local->spec != NULL && at < local->spec->flags.len && found == NULL; at++)
+        if (has_name(words, local->spec->flags.items[at].name))
+            found = &local->spec->flags.items[at];
+    for (size_t at = 0; local->spec != NULL && at < local->spec->flags.len && found == NULL; at++)
+        if (quotes_value(local->arena, words, local->spec->flags.items[at].value))
+            found = &local->spec->flags.items[at];
+    return found != NULL ? found->name : NULL;
 }

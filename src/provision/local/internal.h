@@ -90,7 +90,10 @@ bool server_is_running(const Local *local, const Server *server, pid_t *ret_pid 
 /* Of pg_controldata; `ret_identifier` may be NULL. Looks for the programs where that was not done yet. */
 NODISCARD bool server_control(Local *local, const Server *server, const char **ret_state, const char **ret_identifier,
                               Error *err);
+/* A server that was never up, and whose words are about what it is to be, is an error that is not retryable. */
 NODISCARD bool server_start(const Local *local, const Server *server, Error *err);
+/* Words of a start that failed: may it go well at another time as it is? */
+bool server_start_may_pass(const char *said);
 NODISCARD bool server_stop(const Local *local, const Server *server, const char *how, Error *err);
 NODISCARD bool server_restart(const Local *local, const Server *server, Error *err);
 /* One that runs reads its settings and certificates again. */
@@ -120,6 +123,9 @@ NODISCARD bool conf_write_standby(Local *local, Error *err);
 /* ---- check.c, flags.c ---- */
 /* Problems are appended to `problems`, one sentence each. */
 NODISCARD bool flags_check(const Local *local, StringVec *problems, Error *err);
+/* The flag that words of the server are about, by its name or what they quote of its value; NULL = none of the spec's.
+ */
+const char *flags_named(const Local *local, const char *words);
 bool local_check(ProvisionCall *call, const ProvisionSpec *spec, Error *err);
 NODISCARD bool check_spec(Local *local, Error *err);
 

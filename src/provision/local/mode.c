@@ -278,10 +278,18 @@ static bool restart_for_settings(Local *local, Error *err) {
     return server_restart(local, &local->primary, err);
 }
 
+/* What keeps all sessions out, ours with them, may be the very setting that is to change. */
+static bool take_settings(Local *local, Error *err) {
+    bool restart = false;
+
+    if (reload(local, &restart, err))
+        return failpoint("provision.settle.reload", err) && (!restart || restart_for_settings(local, err));
+    return err->reason == REASON_PROVISION_FAILED && !err->retryable && server_restart(local, &local->primary, err);
+}
+
 /* Left alone when it runs with these already. */
 bool mode_settle(Local *local, Error *err) {
     const char *hash = NULL;
-    bool restart = false;
 
     if (!conf_write(local, local->spec->mode, &hash, err))
         return false;
@@ -289,11 +297,8 @@ bool mode_settle(Local *local, Error *err) {
     if (!server_is_running(local, &local->primary, NULL)) {
         if (!server_start(local, &local->primary, err))
             return false;
-    } else if (strcmp(applied, hash) != 0) {
-        if (!reload(local, &restart, err) || !failpoint("provision.settle.reload", err))
-            return false;
-        if (restart && !restart_for_settings(local, err))
-            return false;
+    } else if (strcmp(applied, hash) != 0 && !take_settings(local, err)) {
+        return false;
     }
     return note_applied(local, hash, err) && note_mode(local, err) &&
            provision_journal_strike(local->journal, "trouble", err);

@@ -29,7 +29,8 @@
 enum {
     PID_FILE_MAX = 4096,
     CONTROL_MAX = 64 * 1024,
-    START_TAIL = 400,
+    START_TAIL = 2000,
+    START_SHOWN = 400,
     LOG_TAIL = 4000,
     END_TRIES = 100,
     MB = 1024 * 1024
@@ -168,6 +169,73 @@ static const char *newest_words(const Local *local, const Server *server) {
     return last_fatal(local->arena, last_words(local, server, files[count - 1].name, LOG_TAIL));
 }
 
+/* Of all majors, in the C locale: what a start lacks at the moment. */
+static const char *const passing[] = {
+    "ould not create any TCP/IP sockets",
+    "ould not create any Unix-domain sockets",
+    "ddress already in use",
+    "shared memory",
+    "semaphores",
+    "out of memory",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+    "Too many open files",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "lock file",
+};
+
+bool server_start_may_pass(const char *said) {
+    for (size_t at = 0; at < COUNT_OF(passing); at++)
+        if (strstr(said, passing[at]) != NULL)
+            return true;
+    return false;
+}
+
+/* Once it was up, what its settings ask for was there. */
+static bool was_ever_up(const Local *local) {
+    return provision_journal_get(local->journal, "applied") != NULL ||
+           provision_journal_get(local->journal, "told") != NULL;
+}
+
+/* "postgres: superuser_reserved_connections (200) ...": the very first checks have no level; and where log_line_prefix
+ * is empty nothing is before it. */
+static const char *first_complaint(Arena *arena, const char *text) {
+    static const char *const marks[] = {"postgres: ", "FATAL:  "};
+
+    for (size_t at = 0; at < COUNT_OF(marks); at++) {
+        const char *found = strstr(text, marks[at]);
+        if (found != NULL && (found == text || found[-1] == '\n'))
+            return arena_strndup(arena, found, strcspn(found, "\n"));
+    }
+    return "";
+}
+
+/* Of its log's line what it says. */
+static const char *without_level(const char *line) {
+    static const char *const levels[] = {"FATAL:  ", "PANIC:  ", "postgres: "};
+
+    for (size_t at = 0; at < COUNT_OF(levels); at++) {
+        const char *found = strstr(line, levels[at]);
+        if (found != NULL)
+            return found + strlen(levels[at]);
+    }
+    return line;
+}
+
+static bool fail_first_start(const Local *local, const Server *server, const char *line, Error *err) {
+    const char *words = without_level(line), *flag = flags_named(local, words);
+
+    error_set(err, REASON_PROVISION_FAILED, "%s of instance %s cannot start: %s%s%s%s", server->name, local->id, words,
+              flag != NULL ? " (flag " : "", flag != NULL ? flag : "", flag != NULL ? ")" : "");
+    err->retryable = false;
+    if (flag == NULL)
+        return error_remedy(err, "see its log, %s; then remove it and make another one", server->log);
+    return error_remedy(err, "remove it, and make another one without the flag %s, or with another value of it", flag);
+}
+
 static bool fail_start(const Local *local, const Server *server, Error *err) {
     const Error why = *err;
     const char *first = last_words(local, server, "start.log", START_TAIL);
@@ -180,7 +248,16 @@ static bool fail_start(const Local *local, const Server *server, Error *err) {
         return error_remedy(err, "end it (ss -ltnp 'sport = :%d' shows it); the start is tried again all the time",
                             server->port);
     }
+    const char *line = last_fatal(local->arena, first);
+    if (line[0] == '\0')
+        line = first_complaint(local->arena, first);
+    if (line[0] == '\0')
+        line = newest_words(local, server);
+    if (line[0] != '\0' && !was_ever_up(local) && !server_start_may_pass(line))
+        return fail_first_start(local, server, line, err);
     const char *words = strstr(first, "FATAL") != NULL ? first : newest_words(local, server);
+    if (strlen(words) > START_SHOWN)
+        words += strlen(words) - START_SHOWN;
     error_set(err, REASON_PROVISION_FAILED, "%s of instance %s does not start: %s", server->name, local->id,
               words[0] != '\0' ? words : why.message);
     return error_remedy(err, "its log has more: %s", server->log);

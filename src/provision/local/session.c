@@ -28,12 +28,28 @@ static DbTarget target_of(const char *conninfo) {
     return (DbTarget){.side = DB_DEST, .conninfo = conninfo, .job_id = "provision"};
 }
 
+/* pg_hba.conf lets the administrator in by the socket: a server that refuses the session for another reason than who
+ * asks (session_preload_libraries, ...) is configured so. */
+static bool fail_session(const Local *local, const Server *server, Error *err) {
+    if (err->reason != REASON_LOGIN_REFUSED || err->sqlstate[0] == '\0' || strncmp(err->sqlstate, "28", 2) == 0)
+        return false;
+    const char *fatal = strstr(err->message, "FATAL: ");
+    const char *words = arena_strdup(local->arena, fatal != NULL ? fatal + strlen("FATAL: ") : err->message);
+    const char *flag = flags_named(local, words);
+    error_set(err, REASON_PROVISION_FAILED, "%s of instance %s takes no session: %s", server->name, local->id, words);
+    err->retryable = false;
+    if (flag == NULL)
+        return error_remedy(err, "its log has more: %s", server->log);
+    return error_remedy(err, "remove it, and make another one without the flag %s, or with another value of it", flag);
+}
+
 bool session_open(const Local *local, const Server *server, DbConn **ret_conn, Error *err) {
     const char *conninfo = arena_printf(local->arena, "host=%s port=%d user=postgres dbname=postgres",
                                         quote_value(local->arena, server->run), server->port);
     const DbTarget target = target_of(conninfo);
 
-    return db_open_patient(&target, "provision", local->call->stop, patience_us, ret_conn, err);
+    return db_open_patient(&target, "provision", local->call->stop, patience_us, ret_conn, err) ||
+           fail_session(local, server, err);
 }
 
 bool session_exec(const Local *local, const char *sql, Error *err) {

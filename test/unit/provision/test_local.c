@@ -207,11 +207,53 @@ static void test_hopeless(void **state UNUSED) {
         assert_int_equal(data_is_hopeless(cases[at].said), cases[at].is);
 }
 
+/* Words of the server, of several majors. */
+static void test_start(void **state UNUSED) {
+    static const struct {
+        const char *said;
+        bool may_pass;
+    } cases[] = {
+        {"FATAL:  could not access file \"pg_cron\": No such file or directory", false},
+        {"postgres: superuser_reserved_connections (200) must be less than max_connections (100)", false},
+        {"FATAL:  could not load DH parameters file: No such file or directory", false},
+        {"FATAL:  configuration file \"/x/pgcrane.conf\" contains errors", false},
+        {"FATAL:  could not map anonymous shared memory: Cannot allocate memory", true},
+        {"FATAL:  could not create any TCP/IP sockets", true},
+        {"FATAL:  could not create shared memory segment: No space left on device", true},
+        {"FATAL:  could not create semaphores: No space left on device", true},
+        {"FATAL:  lock file \"postmaster.pid\" already exists", true},
+        {"FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use", true},
+        {"FATAL:  could not write lock file \"postmaster.pid\": No space left on device", true},
+    };
+
+    for (size_t at = 0; at < COUNT_OF(cases); at++)
+        assert_int_equal(server_start_may_pass(cases[at].said), cases[at].may_pass);
+}
+
+/* The flag that words are about. */
+static void test_flags_named(void **state UNUSED) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    ProvisionSpec spec = {0};
+    const Local local = {.arena = arena, .spec = &spec}, bare = {.arena = arena};
+    static const ProvisionFlag flags[] = {
+        {"ssl", "on"}, {"shared_preload_libraries", "auto_explain, pg_cron"}, {"ssl_dh_params_file", "/nope"}};
+
+    for (size_t at = 0; at < COUNT_OF(flags); at++)
+        vec_push(arena, &spec.flags, flags[at]);
+    assert_string_equal(flags_named(&local, "could not access file \"pg_cron\": No such file"), flags[1].name);
+    assert_string_equal(flags_named(&local, "could not open \"/nope\""), flags[2].name);
+    assert_string_equal(flags_named(&local, "parameter \"SSL_DH_params_file\" cannot be so"), flags[2].name);
+    assert_null(flags_named(&local, "could not access file \"pg_other\""));
+    assert_null(flags_named(&local, "an unbalanced \" and \"\" nothing"));
+    assert_null(flags_named(&bare, "could not access file \"pg_cron\""));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_derived), cmocka_unit_test(test_modes),    cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_quotes),  cmocka_unit_test(test_tree),     cmocka_unit_test(test_too_deep),
-        cmocka_unit_test(test_port),    cmocka_unit_test(test_hopeless),
+        cmocka_unit_test(test_derived),     cmocka_unit_test(test_modes),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_quotes),      cmocka_unit_test(test_tree),     cmocka_unit_test(test_too_deep),
+        cmocka_unit_test(test_port),        cmocka_unit_test(test_hopeless), cmocka_unit_test(test_start),
+        cmocka_unit_test(test_flags_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
