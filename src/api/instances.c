@@ -7,6 +7,7 @@
 #include "api/instances.h"
 
 #include "api/kinds.h"
+#include "api/patch.h"
 #include "jobs/errand.h"
 #include "jobs/instance.h"
 #include "model/resources.h"
@@ -190,20 +191,28 @@ void instance_check(ApiCall *call, const Record *profile) {
 
 static const char *const password_paths[] = {"cloudsql.settings.rootPassword", "alloydb.settings.initialUser.password"};
 
-/* One that was not given is made up: everything needs one. */
-static bool keep_password(ApiCall *call, Record *instance, Error *err) {
-    const Vault *vault = api_config(call->api)->vault;
-    const char *password = NULL;
+/* NULL = none is given. */
+static const char *given_password(const ApiCall *call) {
+    for (size_t at = 0; at < COUNT_OF(password_paths); at++) {
+        const GivenSecret *given = patch_given(call, password_paths[at]);
+        if (given != NULL && given->value[0] != '\0')
+            return given->value;
+    }
+    return NULL;
+}
 
-    for (size_t at = 0; at < call->secrets.len; at++)
-        for (size_t of = 0; of < COUNT_OF(password_paths); of++)
-            if (strcmp(call->secrets.items[at].path, password_paths[of]) == 0 &&
-                call->secrets.items[at].value[0] != '\0')
-                password = call->secrets.items[at].value;
-    if (password == NULL)
-        password = record_random_id(call->arena);
+static bool set_password(ApiCall *call, const Record *instance, const char *password, Error *err) {
+    const Vault *vault = api_config(call->api)->vault;
+
     return vault->set(vault->context, call->tx, instance->resource.name, INSTANCE_PASSWORD, password, strlen(password),
                       err);
+}
+
+/* One that was not given is made up: everything needs one. */
+static bool keep_password(ApiCall *call, const Record *instance, Error *err) {
+    const char *password = given_password(call);
+
+    return set_password(call, instance, password != NULL ? password : record_random_id(call->arena), err);
 }
 
 static json_t *api_of(const Record *profile, const ProvisionSpec *spec) {
@@ -247,6 +256,88 @@ bool instance_create(ApiCall *call, Record *profile, Error *err) {
         error_remedy(err, "choose another id, or remove that one: pgcrane instances delete %s --force", id);
     }
     return false;
+}
+
+/* ---- Another password ---- */
+
+bool instance_has_password(const Record *profile) {
+    for (size_t at = 0; at < COUNT_OF(password_paths); at++)
+        if (record_has_secret(profile, password_paths[at]))
+            return true;
+    return false;
+}
+
+void instance_check_password(ApiCall *call, const Record *profile, bool had) {
+    for (size_t at = 0; at < COUNT_OF(password_paths); at++) {
+        const GivenSecret *given = patch_given(call, password_paths[at]);
+        bool taken = had && given == NULL && !instance_has_password(profile);
+        if (taken || (given != NULL && given->value[0] == '\0'))
+            call_refuse(call, password_paths[at], "a server has one always: give another");
+        if (taken)
+            return;
+    }
+}
+
+static bool is_at_work(const Record *job) {
+    static const JobState states[] = {JOB_STARTING, JOB_RUNNING,    JOB_STOPPING,
+                                      JOB_RESUMING, JOB_RESTARTING, JOB_DELETING};
+
+    for (size_t at = 0; at < COUNT_OF(states); at++)
+        if (strcmp(job->resource.state, job_state_name(states[at])) == 0)
+            return true;
+    return false;
+}
+
+typedef struct Use {
+    ApiCall *call;
+    const char *instance;
+} Use;
+
+/* Its sessions have the password that was the server's when they were begun. */
+static bool is_no_use(void *context, const Record *job, Error *err) {
+    const Use *use = context;
+    CLEANUP(record_fini) Record profile = {0};
+
+    if (!is_at_work(job))
+        return true;
+    if (!record_load(use->call->tx, STORE_CONNECTION_PROFILE, json_get_string(job->api, "destination", ""), &profile,
+                     err))
+        return err->reason == REASON_NO_RESOURCE;
+    const char *name = profile_instance(use->call->arena, &profile);
+    if (name == NULL || strcmp(name, use->instance) != 0)
+        return true;
+    error_set(err, REASON_RESOURCE_IN_USE, "%s works with the password of %s", job->resource.name, use->instance);
+    return error_remedy(err, "stop it, and resume it with the other password: pgcrane jobs stop %s",
+                        strrchr(job->resource.name, '/') + 1);
+}
+
+static bool may_change_password(ApiCall *call, const Record *instance, Error *err) {
+    Use use = {.call = call, .instance = instance->resource.name};
+
+    if (!instance_is(instance, INSTANCE_RUNNABLE) && !instance_is(instance, INSTANCE_MAINTENANCE) &&
+        !instance_is(instance, INSTANCE_STOPPED)) {
+        error_set(err, REASON_JOB_STATE, "%s is %s: its password can be changed when the server is there",
+                  instance->resource.name, instance->resource.state);
+        return error_remedy(err, "pgcrane instances describe %s", strrchr(instance->resource.name, '/') + 1);
+    }
+    return kind_each(call->tx, STORE_MIGRATION_JOB, NULL, is_no_use, &use, err);
+}
+
+bool instance_take_password(ApiCall *call, Record *profile, bool *ret_asked, Error *err) {
+    const char *name = profile_instance(call->arena, profile), *password = given_password(call);
+    CLEANUP(record_fini) Record instance = {0};
+    OperationOrder order = call_order(call);
+
+    *ret_asked = name != NULL && password != NULL;
+    if (!*ret_asked)
+        return true;
+    if (!instance_load(call->tx, name, &instance, err) || !may_change_password(call, &instance, err) ||
+        !set_password(call, &instance, password, err))
+        return false;
+    instance_want_again(&instance);
+    order.verb = "update";
+    return record_save(call->tx, call->arena, &instance, err) &&
+           errand_ask(call->tx, call->arena, profile, ERRAND_PROVISION, &order, NULL, &call->operation, err);
 }
 
 /* ---- Methods ---- */

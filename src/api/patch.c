@@ -118,6 +118,13 @@ static const GivenSecret *find_given(const ApiCall *call, const char *path) {
     return NULL;
 }
 
+const GivenSecret *patch_given(const ApiCall *call, const char *path) {
+    const GivenSecret *given = find_given(call, path);
+    bool exact = false;
+
+    return given != NULL && mask_has(call, path, &exact) ? given : NULL;
+}
+
 void patch_note_secrets(ApiCall *call, Record *record) {
     const json_t *list = record_secrets(record);
     bool exact = false;

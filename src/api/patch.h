@@ -14,5 +14,7 @@ NODISCARD bool patch_apply(ApiCall *call, const Message *message, Record *record
 /* Notes in `run` which secrets the resource has with this request: those given, without those that the mask names and
  * the request lacks. Stores nothing. */
 void patch_note_secrets(ApiCall *call, Record *record);
+/* The secret at `path`, if it was sent and the mask has it; its value may be "". NULL = it is not meant. */
+const GivenSecret *patch_given(const ApiCall *call, const char *path);
 /* The same in the store, for a record that is there. */
 NODISCARD bool patch_store_secrets(ApiCall *call, const Record *record, Error *err);

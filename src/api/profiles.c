@@ -278,7 +278,7 @@ bool profile_patch(ApiCall *call, Error *err) {
 
     if (!kind_load(call, &profile, err))
         return false;
-    bool makes = profile_makes_instance(&profile);
+    bool makes = profile_makes_instance(&profile), had = instance_has_password(&profile), asked = false;
     if (!patch_apply(call, &message_connection_profile, &profile, profile_mask_aliases))
         return false;
     if (makes != profile_makes_instance(&profile)) /* whose instance would be nobody's */
@@ -287,12 +287,18 @@ bool profile_patch(ApiCall *call, Error *err) {
     const char *rival = rival_secret(call, &profile);
     if (rival != NULL)
         record_note_secret(&profile, rival, false);
+    if (makes)
+        instance_check_password(call, &profile, had);
     if (!check(call, &profile, err))
         return false;
     if (call_flag(call, PARAM_VALIDATE_ONLY))
         return validate_only(call, &profile, "update", err);
     if ((rival != NULL && !store_secret_remove(call->tx, call->resource, rival, err)) ||
-        !patch_store_secrets(call, &profile, err) || !record_save(call->tx, call->arena, &profile, err))
+        !patch_store_secrets(call, &profile, err) || (makes && !instance_take_password(call, &profile, &asked, err)))
+        return false;
+    if (asked)
+        return true;
+    if (!record_save(call->tx, call->arena, &profile, err))
         return false;
     CLEANUP(json_freep) json_t *answer = profile_render(&profile, call->arena);
     return call_answer_done(call, call->resource, "update", "ConnectionProfile", answer, err);

@@ -3,7 +3,8 @@
  *
  * NOTES
  * A path goes through messages only: what stands below a list, a map or an any-object is replaced as a whole, by the
- * path of that. A path below something that the resource does not have yet makes it.
+ * path of that. A path below something that the resource does not have yet makes it. A message that is replaced keeps
+ * what is not the client's, and is refused when it would change what nobody may change.
  */
 #include "model/message.h"
 #include "model/message_path.h"
@@ -29,6 +30,32 @@ static bool is_same(const json_t *a, const json_t *b) {
     return a == b || (a != NULL && b != NULL && json_equal(a, b) == 1);
 }
 
+static void violate(Patching *patching, const char *path) {
+    violation_add(patching->arena, patching->violations, path,
+                  "cannot be changed: delete the resource and create it anew");
+}
+
+static bool is_one_message(const Field *field) {
+    return field->kind == FIELD_MESSAGE && (field->flags & FIELD_REPEATED) == 0;
+}
+
+/* Of a message that takes the place of another. */
+static void keep_fixed(Patching *patching, const Message *message, const json_t *old, json_t *new, const char *base,
+                       int depth) {
+    for (size_t i = 0; i < message->count && depth < MESSAGE_DEPTH_MAX; i++) {
+        const Field *field = &message->fields[i];
+        json_t *was = json_object_get(old, field->name), *is = json_object_get(new, field->name);
+        const char *path = field_path(patching->arena, base, field->name);
+
+        if ((field->flags & FIELD_OUTPUT) != 0 && was != NULL)
+            (void)json_object_set(new, field->name, was);
+        else if ((field->flags & FIELD_IMMUTABLE) != 0 && !is_same(was, is))
+            violate(patching, path);
+        else if (is_one_message(field) && json_is_object(was) && json_is_object(is))
+            keep_fixed(patching, field->message, was, is, path, depth + 1);
+    }
+}
+
 /* Sets or removes the last field of a path, inside of the objects that hold it now (`into`) and in what was sent. */
 static void patch_field(Patching *patching, const Field *field, json_t *into, const json_t *from, const char *path) {
     const json_t *old = json_object_get(into, field->name);
@@ -37,14 +64,17 @@ static void patch_field(Patching *patching, const Field *field, json_t *into, co
     if ((field->flags & FIELD_OUTPUT) != 0)
         return;
     if ((field->flags & FIELD_IMMUTABLE) != 0 && !is_same(old, new)) {
-        violation_add(patching->arena, patching->violations, path,
-                      "cannot be changed: delete the resource and create it anew");
+        violate(patching, path);
         return;
     }
-    if (new == NULL)
+    if (new == NULL) {
         (void)json_object_del(into, field->name);
-    else
-        (void)json_object_set_new(into, field->name, json_deep_copy(new));
+        return;
+    }
+    json_t *copy = json_deep_copy(new);
+    if (is_one_message(field) && json_is_object(old) && json_is_object(copy))
+        keep_fixed(patching, field->message, old, copy, path, 0);
+    (void)json_object_set_new(into, field->name, copy);
 }
 
 static json_t *inside(json_t *object, const char *name) {
@@ -71,7 +101,7 @@ static const Field *walk(const Message *message, const char *path, StringVec *na
         if (field == NULL)
             return NULL;
         vec_push(arena, names, field->name);
-        message = field->kind == FIELD_MESSAGE && (field->flags & FIELD_REPEATED) == 0 ? field->message : NULL;
+        message = is_one_message(field) ? field->message : NULL;
         path += len;
         if (*path == '.' && *++path == '\0')
             return NULL;
@@ -123,7 +153,7 @@ static void patch_sent(Patching *patching, const Message *message, json_t *into,
 
         if (new == NULL)
             continue;
-        bool deeper = field->kind == FIELD_MESSAGE && (field->flags & (FIELD_REPEATED | FIELD_IMMUTABLE)) == 0;
+        bool deeper = is_one_message(field) && (field->flags & FIELD_IMMUTABLE) == 0;
         if (deeper)
             patch_sent(patching, field->message, inside(into, field->name), new, path);
         else

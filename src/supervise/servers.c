@@ -180,8 +180,10 @@ static bool look_at_source(Errands *errands, const Ask *ask, const char *source,
 
 /* ---- An attempt that failed, and is followed by another ---- */
 
+/* Only of one that was never there: what is changed of a server is not left half done. */
 static bool is_waiting(const Record *instance) {
-    return json_get_int(instance->run, instance_run_RETRY_AT_US, 0) > 0 && !instance_is(instance, INSTANCE_FAILED);
+    return json_get_int(instance->run, instance_run_RETRY_AT_US, 0) > 0 && !instance_is(instance, INSTANCE_FAILED) &&
+           json_get_int(instance->run, instance_run_DONE, 0) == 0;
 }
 
 /* Nothing is under way for it now, and operation_due() has nothing for one that has failed. */

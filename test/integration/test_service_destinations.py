@@ -57,6 +57,8 @@ def test_from_nothing_to_the_primary(service, source, shop):
     new = made_database(service, "new", "shop")
     settings = dict(new.sql("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(PRODUCTION),)))
     assert settings == PRODUCTION and service.instance("new")["mode"] == "MIGRATING"
+    body, mask = {"cloudsql": {"settings": {"rootPassword": "x"}}}, "cloudsql.settings.rootPassword"
+    assert "works with the password" in service.patch(f"{PROFILES}/new", body, updateMask=mask).text
     with Writer(shop) as writer:
         writer.wait_for(20)
         assert service.done("move", "promote")["state"] == "COMPLETED"
@@ -179,6 +181,38 @@ def test_what_no_server_starts_with(service):
     service.good(service.post(f"{name}:cancel"))
     over = service.end_of({"name": name})
     assert "memory" in over["error"]["message"] and service.instance("big")["state"] == "FAILED", over
+
+
+def logs_in(service, password):
+    try:
+        at = service.instance("new")
+        psycopg.connect(host=at["host"], port=at["port"], user=at["username"], password=password, dbname="postgres").close()
+    except psycopg.OperationalError as error:
+        assert "password authentication failed" in str(error)
+        return False
+    return True
+
+
+def test_its_password_is_changed(service):
+    """By the profile: the operation ends when it is the server's."""
+    def patch(settings, mask="cloudsql.settings.rootPassword"):
+        return service.patch(f"{PROFILES}/new", {"cloudsql": {"settings": settings}}, updateMask=mask)
+
+    service.make("new")
+    old, new = "of the new server", "another one's 'too'"
+    assert logs_in(service, old) and not logs_in(service, new)
+    operation = service.end_of(service.good(patch({"rootPassword": new})))
+    assert operation["metadata"]["verb"] == "update" and operation["response"]["state"] == "READY", operation
+    assert logs_in(service, new) and not logs_in(service, old)
+    at = service.instance("new")
+    assert at["state"] == "RUNNABLE" and new not in str([at, operation]) + service.log()
+    profile = service.good(service.get(f"{PROFILES}/new"))
+    whole = profile["cloudsql"]["settings"]
+    assert "error" not in service.end_of(service.good(patch(whole, "cloudsql")))
+    assert service.good(service.get(f"{PROFILES}/new"))["cloudsql"] == profile["cloudsql"]
+    for refused in (patch({"rootPassword": ""}), patch({}), patch({"databaseFlags": {"work_mem": "7MB"}}, "cloudsql.settings"),
+                    patch({**whole, "databaseFlags": {"work_mem": "7MB"}}, "cloudsql")):
+        assert refused.status == 400 and logs_in(service, new), refused
 
 
 def test_its_log_can_be_read(service):
