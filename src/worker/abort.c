@@ -135,12 +135,41 @@ static void say_removed(Run *run, bool found, const char *unasked) {
                   run->names.slot, run->source_display, run->names.slot, unasked);
 }
 
+static bool say_gone(Run *run) {
+    run->finished = true;
+    run_event(run, "info",
+              "%s is not there any more, and neither is slot %s: nothing of this migration is left that does harm; if"
+              " the database has another name now, there: DROP PUBLICATION IF EXISTS %s, %s",
+              run->source_display, run->names.slot, run->names.publication_all, run->names.publication_keys);
+    return true;
+}
+
+/* From another database of the server. */
+static bool drop_slot_alone(Run *run, Error *err) {
+    if (!end_sessions(run, err) || !remove_from_source(run, err))
+        return false;
+    error_set(err, REASON_NO_DATABASE,
+              "slot %s is dropped; publications %s and %s are left in the source database, which is called \"%s\" now"
+              " and cannot be looked into: %s",
+              run->names.slot, run->names.publication_all, run->names.publication_keys, run->source_now,
+              run->source_closed);
+    return error_remedy(err, "in it: DROP PUBLICATION IF EXISTS %s, %s", run->names.publication_all,
+                        run->names.publication_keys);
+}
+
 /* By the names that the job's id gives. A try again counts anew. */
 static bool abort_source(Run *run, const char *unasked, Error *err) {
     bool found = false;
 
     run->names = seam_names(run->arena, run->identity.job_id);
     run->left_on_source = 0;
+    if (run->source_gone)
+        return say_gone(run);
+    if (run->source_closed != NULL)
+        return drop_slot_alone(run, err);
+    if (run->source_now != NULL)
+        run_event(run, "warning", "the source database is called \"%s\" now: what is removed is removed there",
+                  run->source_now);
     if (!find_own(run, &found, err) || !end_sessions(run, err) || !remove_from_source(run, err) ||
         !say_identities(run, err) || (run->options.follow && !say_setting(run, err)))
         return false;

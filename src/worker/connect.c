@@ -140,8 +140,8 @@ static bool connect_one(Run *run, Error *err) {
     set_targets(run);
     return db_display(run->arena, options->source, &run->source_display, err) &&
            db_display(run->arena, options->dest, &run->dest_display, err) &&
-           db_open(source ? &run->source_target : &run->dest_target, "control", &run->stop,
-                   source ? &run->source : &run->dest, err) &&
+           (source ? run_open_source_alone(run, err)
+                   : db_open(&run->dest_target, "control", &run->stop, &run->dest, err)) &&
            (source || guard_check_dest(run->dest, err)) && tell_job(run, err) && run_open_log(run, err);
 }
 

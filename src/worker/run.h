@@ -129,7 +129,11 @@ typedef struct Run {
     InstanceRun instance;
     /* following */
     bool is_abort;
-    int64_t dest_standbys;  /* as many as following has seen at last */
+    int64_t dest_standbys; /* as many as following has seen at last */
+    /* An abort of the source alone: there is no database of its name and no slot; the name that its database has now,
+     * NULL = the one that was asked for; why that lets us not in, NULL = it does (abort_open.c). */
+    bool source_gone;
+    const char *source_now, *source_closed;
     int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
     bool seizes;            /* another run of this migration is not to go on */
     LedgerHolder holder;    /* of the migration's lock: our session, before that one that was left */
@@ -282,6 +286,9 @@ bool run_is_deferred(const LoadParams *load, size_t entry);
 NODISCARD bool run_keep_slot_only(Run *run, Error *err);
 /* Everything that the journal names. */
 NODISCARD bool run_remove_from_source(Run *run, Error *err);
+/* For an abort of the source alone, by the job's id: the source's database, whatever its name is now, or another one of
+ * its server. */
+NODISCARD bool run_open_source_alone(Run *run, Error *err);
 /* Follows until everything up to `until` is applied. */
 NODISCARD bool run_follow_until(Run *run, Lsn until, Error *err);
 /* W of the latest snapshot, when tables were copied under more than one; else 0. */

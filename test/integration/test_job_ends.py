@@ -78,6 +78,33 @@ def test_source_only_of_another_server(source_db, dest_db, pgcrane):
     assert "removed from the source" not in result.stderr and f"pg_drop_replication_slot('{slot}')" in result.stderr, result
 
 
+def slots_and_publications(cluster, db):
+    return cluster.sql("SELECT slot_name::text FROM pg_replication_slots UNION ALL SELECT pubname FROM pg_publication", db=db)
+
+
+@pytest.mark.parametrize("closed", (False, True))
+def test_source_only_of_a_renamed_database(closed, own_cluster, dest_db, pgcrane):
+    """The slot is the server's: it goes by whichever database lets us in, and what is left is named."""
+    cluster = own_cluster("renamed")
+    source_db = cluster.createdb("shop")
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    cluster.sql(f"ALTER DATABASE shop RENAME TO market; ALTER DATABASE market ALLOW_CONNECTIONS {not closed}")
+    if not closed:
+        cluster.createdb("shop")  # another one
+    assert len(slots_and_publications(cluster, "postgres")) == 1
+    result = following.abort("--source-only", check=False)
+    assert 'is called "market" now' in result.stderr and (result.code == 0) == (not closed), result
+    if closed:
+        assert "is dropped; publications pgcrane_" in result.stderr and "in it: DROP PUBLICATION IF EXISTS" in result.stderr, result
+        result = following.abort("--source-only")
+        assert "nothing of this migration is left that does harm" in result.stderr, result
+        cluster.sql("ALTER DATABASE market ALLOW_CONNECTIONS true")
+    assert len(slots_and_publications(cluster, "market")) == (2 if closed else 0)
+    assert "There is no migration" in following.command("status").stdout
+
+
 def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
     """The remedy is not to start over what somebody else has begun."""
     following, other_db = make(pgcrane, source_db, dest_db).start(), source.createdb()

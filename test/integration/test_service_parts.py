@@ -8,7 +8,7 @@ import time
 import pytest
 
 from support.api import JOBS
-from support.cluster import wait_until
+from support.cluster import Database, wait_until
 from support.service import Service
 from support.trouble import SCHEMA, Writer, assert_equal, slots_of
 
@@ -154,8 +154,13 @@ def test_delete_by_force(gone, service, own_cluster, servers):
     lost.stop()
     delete = service.good(service.delete(f"{JOBS}/move"))
     wait_until(lambda: "nextRetryTime" in service.job("move"), 90, "the removal to fail")
-    again = service.good(service.delete(f"{JOBS}/move", force=True))
-    assert again["name"] == delete["name"]
+    if gone == "source":
+        again = service.good(service.delete(f"{JOBS}/move", force=True))
+        assert again["name"] == delete["name"]
+    else:
+        shown = service.program.run("jobs", "delete", "move", "--force", "--yes", "--project=my-project", "--location=us-central1",
+                                    env={"PGCRANE_SERVER": f"http://127.0.0.1:{service.port}"})
+        assert shown.code == 0 and "not everything could be removed" in shown.stderr and "is deleted" in shown.stdout, shown
     ended = service.end_of(delete, 120)
     assert "error" not in ended and "database forced" in ended["metadata"]["statusMessage"], ended
     assert service.get(f"{JOBS}/move").status == 404
@@ -165,6 +170,26 @@ def test_delete_by_force(gone, service, own_cluster, servers):
     else:
         assert dest.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
         dest.drop()
+
+
+def test_delete_by_force_of_a_renamed_database(service, servers):
+    """The slot and what else is on the source goes all the same."""
+    source, _ = [server.createdb("renamed") for server in servers]
+    source.sql(SCHEMA)
+    service.job_of("move", *servers, ["renamed"])
+    service.done("move", "start")
+    service.wait_ready("move")
+    service.done("move", "stop")
+    servers[0].sql("ALTER DATABASE renamed RENAME TO another")
+    try:
+        ended = service.end_of(service.good(service.delete(f"{JOBS}/move", force=True)), 120)
+        assert "error" not in ended and service.get(f"{JOBS}/move").status == 404, ended
+        left = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() UNION ALL SELECT pubname FROM pg_publication"
+        assert servers[0].sql(left, db="another") == []
+    finally:
+        servers[0].sql("ALTER DATABASE another RENAME TO renamed")
+        for server in servers:
+            Database(server, "renamed").drop()
 
 
 def test_two_jobs_of_the_same_database(service, servers, databases):

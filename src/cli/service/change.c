@@ -75,6 +75,14 @@ static bool wait_for_end(Service *service, const char *what, json_t **operation,
     return true;
 }
 
+/* It went well, and there is something to know of it all the same: what a removal by force left where, say. */
+static void note_message(const json_t *operation) {
+    const char *message = json_get_string(json_get_object(operation, "metadata"), "statusMessage", "");
+
+    if (message[0] != '\0')
+        verb_note("Note: %s", message);
+}
+
 bool change_follow(Service *service, const char *what, json_t **operation, Error *err) {
     const char *target = json_get_string(json_get_object(*operation, "metadata"), "target", "");
     const char *job = strstr(target, "/" JOB_COLLECTION "/") != NULL ? arena_strdup(service->arena, target) : NULL;
@@ -84,8 +92,10 @@ bool change_follow(Service *service, const char *what, json_t **operation, Error
     if (!wait_for_end(service, what, operation, err))
         return false;
     const json_t *error = json_get_object(*operation, "error");
-    if (error == NULL)
+    if (error == NULL) {
+        note_message(*operation);
         return true;
+    }
     refusal_from_status(error, err);
     if (err->remedy[0] == '\0' && job != NULL)
         error_remedy(err, "pgcrane jobs logs %s shows what led to it", service_typed(service, job));

@@ -105,5 +105,6 @@ void show_operation_facts(const Service *service, const json_t *operation, FactV
     show_fact(service, facts, "Cancelled", INK_YELLOW, cancelled ? "asked for" : NULL);
     show_fact(service, facts, "Began", INK_PLAIN, time_of(service, operation, "createTime"));
     show_fact(service, facts, "Ended", INK_PLAIN, time_of(service, operation, "endTime"));
+    show_fact(service, facts, "Note", INK_YELLOW, json_get_string(metadata(operation), "statusMessage", NULL));
     show_fact(service, facts, "Error", INK_RED, show_status(service, json_object_get(operation, "error")));
 }
