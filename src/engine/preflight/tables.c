@@ -77,7 +77,7 @@ bool check_extension_table(Preflight *p, Error *err) {
                " AND NOT coalesce(c.oid = ANY (e.extconfig), false) AND " SQL_USER_SCHEMA
                " AND pg_catalog.pg_relation_size(c.oid) > 0 ORDER BY n.nspname, c.relname",
         .object = "table {3}",
-        .message = "table {3}: its rows do not move: it belongs to extension {4}, which makes it anew, empty, or not at"
+        .message = "rows of table {3} do not move: it belongs to extension {4}, which makes it anew, empty, or not at"
                    " all",
         .fix = "ALTER EXTENSION {4} DROP TABLE {3}; -- then it moves as others do; leave it when CREATE EXTENSION fills"
                " it",
