@@ -122,7 +122,7 @@ static json_t *run_of(const Record *operation) {
     return operation->run;
 }
 
-/* Of one that is not over. */
+/* Of one that is not over; value NULL: takes it away. */
 static bool set_member(StoreTx *tx, Arena *arena, const char *name, json_t *(*where)(const Record *), const char *key,
                        json_t *value, Error *err) {
     CLEANUP(record_fini) Record operation = {0};
@@ -132,9 +132,13 @@ static bool set_member(StoreTx *tx, Arena *arena, const char *name, json_t *(*wh
         return false;
     if (!open)
         return true;
-    if (json_equal(json_object_get(where(&operation), key), value))
+    const json_t *there = json_object_get(where(&operation), key);
+    if (value == NULL ? there == NULL : json_equal(there, value))
         return true;
-    (void)json_object_set(where(&operation), key, value);
+    if (value == NULL)
+        (void)json_object_del(where(&operation), key);
+    else
+        (void)json_object_set(where(&operation), key, value);
     return record_save(tx, arena, &operation, err);
 }
 
@@ -147,7 +151,7 @@ bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *m
 }
 
 bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err) {
-    CLEANUP(json_freep) json_t *value = json_string_lossy(text);
+    CLEANUP(json_freep) json_t *value = text[0] != '\0' ? json_string_lossy(text) : NULL;
 
     return operation_note(tx, arena, name, "statusMessage", value, err);
 }

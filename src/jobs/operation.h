@@ -40,7 +40,7 @@ NODISCARD bool operation_delete(StoreTx *tx, const char *name, Error *err);
 /* Members that its response has for those alone who may ask for such an operation, such as text that may hold data of
  * users: operation_render_whole(). Before its end; `members` stays the caller's. */
 NODISCARD bool operation_keep_apart(StoreTx *tx, Arena *arena, const char *name, json_t *members, Error *err);
-/* Sets metadata.statusMessage of one that is under way. */
+/* Sets metadata.statusMessage of one that is under way; "" takes it away. */
 NODISCARD bool operation_say(StoreTx *tx, Arena *arena, const char *name, const char *text, Error *err);
 /* Sets a member of the metadata of one that is under way, of this service's own. `value` stays the caller's. */
 NODISCARD bool operation_note(StoreTx *tx, Arena *arena, const char *name, const char *key, json_t *value, Error *err);

@@ -202,7 +202,6 @@ static bool look_again(StoreTx *tx, const StoreAction *action, bool soon, Error 
            store_outbox_done(tx, action->id, action->attempt, err);
 }
 
-/* Of an errand that is under way. */
 static bool say(StoreTx *tx, const Entry *entry, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(json_freep) json_t *body = NULL;
@@ -216,7 +215,7 @@ static bool settle(StoreTx *tx, Entry *entry, Error *err) {
     const StoreAction *action = entry->action;
 
     entry->later = false;
-    if (entry->is_errand && !entry->end.over && !say(tx, entry, err))
+    if (entry->is_errand && !say(tx, entry, err))
         return false;
     if (entry->is_errand && !entry->end.over)
         return look_again(tx, action, entry->end.soon, err);

@@ -89,7 +89,7 @@ static void conclude(const Errands *errands, const Ask *ask, bool ok, ErrandEnd 
         .state = ok ? "READY" : "FAILED",
         .host =
             ok ? arena_strdup(errands->arena, json_get_string(json_object_get(status, "endpoint"), "host", "")) : NULL};
-    *end = (ErrandEnd){.over = true, .type = "ConnectionProfile", .extra = note_verdict, .context = verdict};
+    *end = (ErrandEnd){.over = true, .say = "", .type = "ConnectionProfile", .extra = note_verdict, .context = verdict};
     if (ok)
         return;
     if (error == NULL) {
@@ -98,6 +98,7 @@ static void conclude(const Errands *errands, const Ask *ask, bool ok, ErrandEnd 
     } else {
         *end = (ErrandEnd){.over = true, .refused = true, .status = json_incref(error)};
     }
+    end->say = "";
     end->extra = note_verdict;
     end->context = verdict;
     verdict->error = end->status;

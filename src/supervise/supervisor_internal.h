@@ -63,7 +63,7 @@ NODISCARD bool job_look(Supervisor *this, Held *held, Error *err);
 typedef struct ErrandEnd {
     bool over;
     bool soon;       /* not over, and quick: looked at again at once */
-    const char *say; /* not over: statusMessage of its operation from now on; NULL = as it is */
+    const char *say; /* statusMessage of its operation from now on, "" = none; NULL = as it is */
     bool refused;
     json_t *status;   /* why it was refused; the caller's */
     const char *type; /* of the response; NULL = none */

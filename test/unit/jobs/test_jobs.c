@@ -445,6 +445,18 @@ static bool cancel_body(StoreTx *tx, void *context, Error *err) {
     return operation_cancel(tx, call->f->arena, call->operation, err);
 }
 
+static bool say_body(StoreTx *tx, void *context, Error *err) {
+    const Call *call = context;
+
+    return operation_say(tx, call->f->arena, call->operation, "it is being tried again", err);
+}
+
+static bool say_nothing_body(StoreTx *tx, void *context, Error *err) {
+    const Call *call = context;
+
+    return operation_say(tx, call->f->arena, call->operation, "", err);
+}
+
 static bool delete_operation_body(StoreTx *tx, void *context, Error *err) {
     const Call *call = context;
 
@@ -460,6 +472,15 @@ static void test_operations_are_cancelled_and_deleted(void **state) {
     assert_next_action(f, "SPAWN_WORKER");
     assert_false(store_write(f->store, f->arena, delete_operation_body, &call, &err));
     assert_int_equal(err.reason, REASON_OPERATION_RUNNING);
+    write_or_fail(&call, say_nothing_body);
+    assert_null(json_object_get(json_object_get(operation_now(f, call.operation), "metadata"), "statusMessage"));
+    write_or_fail(&call, say_body);
+    write_or_fail(&call, say_body);
+    assert_string_equal(
+        json_get_string(json_object_get(operation_now(f, call.operation), "metadata"), "statusMessage", ""),
+        "it is being tried again");
+    write_or_fail(&call, say_nothing_body);
+    assert_null(json_object_get(json_object_get(operation_now(f, call.operation), "metadata"), "statusMessage"));
     write_or_fail(&call, cancel_body);
     write_or_fail(&call, cancel_body);
     assert_next_action(f, OPERATION_CANCEL);
