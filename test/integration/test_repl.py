@@ -34,4 +34,4 @@ def test_slots_and_streams(major):
         source.remove()
     assert run.returncode == 0, run.stdout + run.stderr
     assert "# SKIP" not in run.stdout, run.stdout
-    assert run.stdout.count("\nok ") == 14, run.stdout
+    assert run.stdout.count("\nok ") == 15, run.stdout

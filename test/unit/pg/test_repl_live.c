@@ -239,25 +239,46 @@ static void test_only_what_is_acknowledged_is_confirmed(void **state) {
     assert_true(position("SELECT confirmed_flush_lsn FROM pg_replication_slots") == second);
 }
 
-static void test_slot_in_use(void **state) {
-    ReplStart start = start_at(create());
-    ReplStream *first = open_stream(&start);
+/* How a stream of ours ends when somebody else ends its session. */
+static void is_cut(ReplStream *stream) {
     ReplData data;
     ReplResult result = REPL_DATA;
 
-    (void)state;
-    refuse(&start, REASON_SERVER_BUSY, value("SELECT 'process ' || active_pid FROM pg_replication_slots"));
-    assert_true(err.retryable);
-    assert_non_null(strstr(err.remedy, "pg_terminate_backend"));
-    must(repl_slot_drop(conn, "s", &err));
-    assert_string_equal(value("SELECT count(*) FROM pg_replication_slots"), "0");
     while (result == REPL_DATA)
-        result = repl_receive(first, clock_now_us() + PATIENCE_US, &data, &err);
+        result = repl_receive(stream, clock_now_us() + PATIENCE_US, &data, &err);
     assert_int_equal(result, REPL_FAILED);
     assert_int_equal(err.reason, REASON_CONNECTION_LOST);
     assert_true(err.retryable);
+}
+
+static void test_slot_in_use(void **state) {
+    ReplStart start = start_at(create());
+    ReplStream *first = open_stream(&start);
+
+    (void)state;
+    target.job_id = "another";
+    refuse(&start, REASON_SERVER_BUSY, value("SELECT 'process ' || active_pid FROM pg_replication_slots"));
+    assert_true(err.retryable);
+    assert_non_null(strstr(err.remedy, "pg_terminate_backend"));
+    target.job_id = "live";
+    must(repl_slot_drop(conn, "s", &err));
+    assert_string_equal(value("SELECT count(*) FROM pg_replication_slots"), "0");
+    is_cut(first);
     repl_stream_closep(&first);
     refuse(&start, REASON_SLOT_LOST, "does not exist");
+}
+
+/* One of ours that was left, and whose end the server has not heard of. */
+static void test_slot_in_use_by_a_namesake(void **state) {
+    ReplStart start = start_at(create());
+    ReplStream *first = open_stream(&start), *second;
+
+    (void)state;
+    start.slot_wait_us = PATIENCE_US;
+    second = open_stream(&start);
+    is_cut(first);
+    repl_stream_closep(&first);
+    repl_stream_closep(&second);
 }
 
 static void test_publication_gone(void **state) {
@@ -444,6 +465,7 @@ int main(void) {
         TEST(test_binary_and_messages),
         TEST(test_only_what_is_acknowledged_is_confirmed),
         TEST(test_slot_in_use),
+        TEST(test_slot_in_use_by_a_namesake),
         TEST(test_publication_gone),
         TEST(test_invalidated_slot),
         TEST(test_stop_while_waiting_for_transactions),
