@@ -419,13 +419,15 @@ def test_w6_snapshot_ids_come_again(own_cluster):
     cluster = own_cluster("ids")
 
     def ids():
+        """Of several sessions at once: an id has the number of its session's place, and which places are free is chance."""
         found = {}
-        for _ in range(30):
-            with contextlib.closing(cluster.connect(autocommit=False)) as conn:
-                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
-                [(name, picture)] = conn.execute("SELECT pg_export_snapshot(), txid_current_snapshot()::text").fetchall()
-                found[name] = picture
-                conn.commit()
+        with contextlib.ExitStack() as stack:
+            for conn in [stack.enter_context(contextlib.closing(cluster.connect(autocommit=False))) for _ in range(10)]:
+                for _ in range(30):
+                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
+                    [(name, picture)] = conn.execute("SELECT pg_export_snapshot(), txid_current_snapshot()::text").fetchall()
+                    found[name] = picture
+                    conn.commit()
         return found
 
     before = ids()
