@@ -33,13 +33,6 @@ static bool asks_for_scram(DbConn *dest, bool *ret_asks, Error *err) {
     return true;
 }
 
-static const char *verifier_of(const Verifiers *verifiers, const char *role) {
-    for (int i = 0; i < db_rows(verifiers->rows); i++)
-        if (strcmp(db_text(verifiers->rows, i, 0), role) == 0)
-            return db_text(verifiers->rows, i, 1);
-    return NULL;
-}
-
 typedef struct Md5Look {
     Verifiers source, dest;
     InstanceRoleVec source_roles, dest_roles;

@@ -84,16 +84,11 @@ bool verifiers_read(DbConn *conn, Verifiers *ret_verifiers, Error *err) {
     return true;
 }
 
-/* Borrowed; NULL when it has none. */
-static const char *verifier_of(const Verifiers *known, const char *role) {
+const char *verifier_of(const Verifiers *known, const char *role) {
     for (int i = 0; i < db_rows(known->rows); i++)
         if (strcmp(db_text(known->rows, i, 0), role) == 0)
             return db_text(known->rows, i, 1);
     return NULL;
-}
-
-static bool has_verifier(const Verifiers *known, const char *role) {
-    return verifier_of(known, role) != NULL;
 }
 
 /* ---- Giving ---- */
@@ -280,7 +275,8 @@ static void note_unreadable(Prepare *p, const Verifiers *dest) {
         const InstanceRole *role = &p->source_roles.items[i];
 
         if (should_have_one(p, role) && strcmp(role->name, p->user) != 0 &&
-            !(role->made && p->input->new_password != NULL) && !(dest->readable && has_verifier(dest, role->name)))
+            !(role->made && p->input->new_password != NULL) &&
+            !(dest->readable && verifier_of(dest, role->name) != NULL))
             note_add(&p->notes, NOTE_ROLE_PASSWORD, sql_ident(p->arena, role->name),
                      password_fix(p->arena, role->name));
     }
@@ -290,8 +286,8 @@ static void note_lacking(Prepare *p, const Verifiers *source, const Verifiers *d
     for (size_t i = 0; i < p->source_roles.len; i++) {
         const InstanceRole *role = &p->source_roles.items[i];
 
-        if (should_have_one(p, role) && !role->made && has_verifier(source, role->name) &&
-            !has_verifier(dest, role->name))
+        if (should_have_one(p, role) && !role->made && verifier_of(source, role->name) != NULL &&
+            verifier_of(dest, role->name) == NULL)
             note_refused(&p->notes, NOTE_ROLE_PASSWORD, sql_ident(p->arena, role->name),
                          "it was there before, without one", password_fix(p->arena, role->name));
     }

@@ -92,6 +92,8 @@ typedef struct Verifiers {
 
 NODISCARD bool verifiers_read(DbConn *conn, Verifiers *ret_verifiers, Error *err);
 void verifiers_fini(Verifiers *verifiers);
+/* Borrowed; NULL when the role has none, or nobody may know. */
+const char *verifier_of(const Verifiers *known, const char *role);
 
 /* --- members.c --- */
 
