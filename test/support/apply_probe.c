@@ -14,6 +14,7 @@
 #include "engine/apply/apply.h"
 #include "engine/ledger/position.h"
 #include "pg/repl.h"
+#include "support/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@
 
 enum { TABLES_MAX = 1000, PUBLICATIONS_MAX = 8, BATCH_MAX = 64 << 20 };
 
-typedef struct Probe {
+struct Probe {
     Arena *arena, *message_arena;
     DbTarget source_target, dest_target;
     const char *publications[PUBLICATIONS_MAX + 1];
@@ -43,16 +44,7 @@ typedef struct Probe {
     size_t open_rows; /* applied in it */
     int64_t waiting;  /* source transactions in it */
     int64_t apply_us, batches;
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 /* --- applying --- */
 
@@ -270,8 +262,7 @@ int main(int argc, char **argv) {
     log_init(STDERR_FILENO, LOG_INFO);
     bool good = (argc < 8 || lsn_parse(argv[7], &probe.until)) && run(&probe, argv[3], &err);
     if (!good)
-        say(json_pack("{s:s, s:s, s:s}", "error", err.message, "reason", error_reason_name(err.reason), "remedy",
-                      err.remedy));
+        say_error(&err);
     repl_stream_closep(&probe.stream);
     db_close(probe.source);
     db_close(probe.dest);

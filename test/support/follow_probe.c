@@ -14,6 +14,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "engine/follow/follow.h"
+#include "support/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@
 
 #define PATIENCE_US (60 * USEC_PER_SEC)
 
-typedef struct Probe {
+struct Probe {
     Arena *arena;
     DbTarget source_target, dest_target;
     DbConn *source, *dest;
@@ -37,16 +38,7 @@ typedef struct Probe {
     FollowParams params;
     bool unknown_answer;
     Follow *follow;
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 /* --- Hooks -------------------------------------------------------------------------------------------------------- */
 
@@ -285,14 +277,7 @@ static bool open_both(Probe *probe, const char *job_id, Error *err) {
 }
 
 static bool run_all(Probe *probe, char **argv, Error *err) {
-    if (!open_both(probe, argv[3], err))
-        return false;
-    for (char **step = argv + 4; *step != NULL; step++) {
-        if (!run_step(probe, *step, err))
-            return false;
-        say(json_pack("{s:s}", "done", *step));
-    }
-    return true;
+    return open_both(probe, argv[3], err) && probe_run_steps(probe, argv + 4, run_step, err);
 }
 
 int main(int argc, char **argv) {
@@ -308,8 +293,7 @@ int main(int argc, char **argv) {
     log_init(STDERR_FILENO, LOG_DEBUG);
     bool good = run_all(&probe, argv, &err);
     if (!good)
-        say(json_pack("{s:s, s:s, s:s, s:b}", "error", err.message, "reason", error_reason_name(err.reason), "remedy",
-                      err.remedy, "retryable", err.retryable));
+        say_error(&err);
     follow_stopp(&probe.follow);
     db_close(probe.source);
     db_close(probe.dest);

@@ -10,29 +10,21 @@
 #include "common/log.h"
 #include "engine/guard/guard.h"
 #include "engine/seam/identity_full.h"
+#include "support/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-typedef struct Probe {
+struct Probe {
     Arena *arena;
     DbTarget source_target, dest_target;
     DbConn *source, *dest;
     Ledger ledger;
     SeamNames names;
     Stop stop;
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    (void)puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 static bool run_read(Probe *probe, const char *argument, Error *err) {
     GuardReading reading;
@@ -122,12 +114,7 @@ static bool run_all(Probe *probe, char **argv, Error *err) {
         !db_open(&probe->dest_target, "probe", &probe->stop, &probe->dest, err) ||
         !ledger_take(probe->dest, probe->arena, &identity, &probe->ledger, err))
         return false;
-    for (char **step = argv + 4; *step != NULL; step++) {
-        if (!run_step(probe, *step, err))
-            return false;
-        say(json_pack("{s:s}", "done", *step));
-    }
-    return true;
+    return probe_run_steps(probe, argv + 4, run_step, err);
 }
 
 int main(int argc, char **argv) {
@@ -143,8 +130,7 @@ int main(int argc, char **argv) {
     log_init(STDERR_FILENO, LOG_DEBUG);
     bool good = run_all(&probe, argv, &err);
     if (!good)
-        say(json_pack("{s:s, s:s, s:s, s:b}", "error", err.message, "reason", error_reason_name(err.reason), "remedy",
-                      err.remedy, "retryable", (int)err.retryable));
+        say_error(&err);
     db_close(probe.source);
     db_close(probe.dest);
     stop_fini(&probe.stop);

@@ -12,6 +12,7 @@
 #include "http/router.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "support/probe.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -24,21 +25,12 @@
 
 enum { LISTEN_MAX = 8, STREAMS_MAX = 64 };
 
-typedef struct Probe {
+struct Probe {
     Loop *loop;
     HttpServer *server;
     HttpConfig config;
     const char *listen[LISTEN_MAX];
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    puts(text); /* one call a line: threads may say something at once */
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 /* --- routes --- */
 

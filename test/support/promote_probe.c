@@ -15,12 +15,13 @@
 #include "engine/ledger/position.h"
 #include "engine/promote/promote.h"
 #include "pg/quote.h"
+#include "support/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct Probe {
+struct Probe {
     Arena *arena;
     DbTarget source_target, dest_target;
     DbConn *source, *dest;
@@ -35,16 +36,7 @@ typedef struct Probe {
     LoadParams load;
     Follow *follow;
     NotMovedVec not_moved;
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 static void on_event(void *context, const char *level, const char *text) {
     (void)context;
@@ -163,11 +155,6 @@ static bool promote(Probe *probe, Error *err) {
         return false;
     say_result(&result);
     return true;
-}
-
-static void say_error(const Error *err) {
-    say(json_pack("{s:s, s:s, s:s}", "reason", error_reason_name(err->reason), "error", err->message, "remedy",
-                  err->remedy));
 }
 
 static bool undo(Probe *probe, Error *err) {

@@ -14,6 +14,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "engine/seam/seam.h"
+#include "support/probe.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -21,23 +22,14 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct Probe {
+struct Probe {
     Arena *arena;
     DbTarget source_target, dest_target;
     DbConn *source, *dest;
     Ledger ledger;
     SeamNames names;
     Stop stop;
-} Probe;
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
+};
 
 static void blocked(void *context, const char *who) {
     (void)context;
@@ -142,14 +134,7 @@ static bool open_both(Probe *probe, const char *job_id, Error *err) {
 }
 
 static bool run_all(Probe *probe, char **argv, Error *err) {
-    if (!open_both(probe, argv[3], err))
-        return false;
-    for (char **step = argv + 4; *step != NULL; step++) {
-        if (!run_step(probe, *step, err))
-            return false;
-        say(json_pack("{s:s}", "done", *step));
-    }
-    return true;
+    return open_both(probe, argv[3], err) && probe_run_steps(probe, argv + 4, run_step, err);
 }
 
 enum { SEAM_LINE_MAX = 65536 }; /* a picture lists thousands of xids at most */
@@ -202,8 +187,7 @@ int main(int argc, char **argv) {
     log_init(STDERR_FILENO, LOG_DEBUG);
     bool good = run_all(&probe, argv, &err);
     if (!good)
-        say(json_pack("{s:s, s:s, s:s}", "error", err.message, "reason", error_reason_name(err.reason), "remedy",
-                      err.remedy));
+        say_error(&err);
     db_close(probe.source);
     db_close(probe.dest);
     stop_fini(&probe.stop);

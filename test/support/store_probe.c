@@ -12,21 +12,13 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "store/store.h"
+#include "support/probe.h"
 #include "vault/vault.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static void say(json_t *message) {
-    char *text = json_dumps(message, JSON_COMPACT);
-
-    (void)puts(text);
-    (void)fflush(stdout);
-    free(text);
-    json_decref(message);
-}
 
 static json_t *error_to_json(const Error *err) {
     return json_pack("{s:s, s:s, s:b, s:s}", "error", err->message, "reason", error_reason_name(err->reason),
