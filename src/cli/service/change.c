@@ -1,10 +1,12 @@
 /* Operations, from asking to telling. */
 #include "cli/service/change.h"
 
+#include "cli/service/profile_spec.h"
 #include "cli/verbs.h"
 #include "client/refusal.h"
 #include "common/clock.h"
 
+#include <ctype.h>
 #include <string.h>
 
 /* The service waits for at most half a minute, and at once when too many wait already. */
@@ -144,4 +146,43 @@ bool change_make(Service *service, const Change *change, Error *err) {
     else
         tell(service, change, response);
     return true;
+}
+
+/* ---- The usual ones ---- */
+
+static void put_texts(const Service *service, const ChangeKind *of, const char *doing, const char *done, const char *id,
+                      Change *change) {
+    int first = toupper((unsigned char)of->noun[0]);
+
+    change->what = arena_printf(service->arena, "%s %s %s", doing, of->noun, id);
+    change->done = arena_printf(service->arena, "%c%s %s is %s", first, of->noun + 1, id, done);
+}
+
+bool change_create(Service *service, const ChangeKind *of, const char *collection, ClientParam id, const json_t *body,
+                   Error *err) {
+    const ClientParam params[] = {id, {0}};
+    Change change = {.method = CLIENT_POST, .path = collection, .params = params, .body = body, .kind = of->kind};
+
+    put_texts(service, of, "making", "made", id.value, &change);
+    return change_make(service, &change, err);
+}
+
+bool change_update(Service *service, const ChangeKind *of, const char *name, const json_t *body, Error *err) {
+    if (json_object_size(body) == 0) {
+        error_set(err, REASON_USAGE, "nothing is said that is to be changed");
+        return error_remedy(err, "see pgcrane %ss --help", of->noun);
+    }
+    const ClientParam params[] = {{"updateMask", spec_mask(service->arena, body)}, {0}};
+    Change change = {.method = CLIENT_PATCH, .path = name, .params = params, .body = body, .kind = of->kind};
+
+    put_texts(service, of, "changing", "changed", service_id(service, name), &change);
+    return change_make(service, &change, err);
+}
+
+bool change_delete(Service *service, const ChangeKind *of, const char *name, const char *question, Error *err) {
+    const ClientParam params[] = {{"force", service->options->force ? "true" : NULL}, {0}};
+    Change change = {.method = CLIENT_DELETE, .path = name, .params = params, .kind = of->kind_deleted};
+
+    put_texts(service, of, "deleting", "deleted", service_id(service, name), &change);
+    return service_confirm(service, question, err) && change_make(service, &change, err);
 }

@@ -23,3 +23,16 @@ NODISCARD bool change_follow(Service *service, const char *what, json_t **operat
 bool change_tell_operation(const Service *service, const json_t *operation);
 /* All of it, and shows the end; with --async the operation. */
 NODISCARD bool change_make(Service *service, const Change *change, Error *err);
+
+/* The usual ones, of a thing of one kind, which is a "job" or the like and has commands of that name. What is asked of
+ * whoever deletes it is `question`. */
+typedef struct ChangeKind {
+    const char *noun;
+    ShowKind kind, kind_deleted;
+} ChangeKind;
+
+NODISCARD bool change_create(Service *service, const ChangeKind *of, const char *collection, ClientParam id,
+                             const json_t *body, Error *err);
+NODISCARD bool change_update(Service *service, const ChangeKind *of, const char *name, const json_t *body, Error *err);
+NODISCARD bool change_delete(Service *service, const ChangeKind *of, const char *name, const char *question,
+                             Error *err);

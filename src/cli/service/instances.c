@@ -156,19 +156,11 @@ static bool remove_instance(Service *service, Error *err) {
 
     if (!name_of(service, &name, err))
         return false;
-    const char *id = service_id(service, name);
-    const ClientParam params[] = {{"force", service->options->force ? "true" : NULL}, {0}};
-    const Change change = {
-        .method = CLIENT_DELETE,
-        .path = name,
-        .params = params,
-        .what = arena_printf(service->arena, "deleting instance %s", id),
-        .done = arena_printf(service->arena, "Instance %s is deleted", id),
-        .kind = SHOW_INSTANCE,
-    };
+    const ChangeKind instances = {.noun = "instance", .kind_deleted = SHOW_INSTANCE};
     const char *question =
-        arena_printf(service->arena, "Delete instance %s, with all databases in it? Nothing brings them back.", id);
-    return service_confirm(service, question, err) && change_make(service, &change, err);
+        arena_printf(service->arena, "Delete instance %s, with all databases in it? Nothing brings them back.",
+                     service_id(service, name));
+    return change_delete(service, &instances, name, question, err);
 }
 
 /* --- what each takes --- */

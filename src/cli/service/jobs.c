@@ -17,6 +17,9 @@ bool jobs_name(const Service *service, const char **ret_name, Error *err) {
     return service_name(service, JOB_COLLECTION, service_word(service, 1), ret_name, err);
 }
 
+/* Nothing is left of a deleted job to tell of. */
+static const ChangeKind jobs = {.noun = "job", .kind = SHOW_JOB, .kind_deleted = SHOW_OPERATION};
+
 /* --- create, update --- */
 
 static bool create(Service *service, Error *err) {
@@ -31,40 +34,15 @@ static bool create(Service *service, Error *err) {
     (void)json_object_set_new(job, "destination", json_string(destination));
     if (json_object_get(job, "type") == NULL)
         (void)json_object_set_new(job, "type", json_string("CONTINUOUS"));
-    const ClientParam params[] = {{"migrationJobId", id}, {0}};
-    const Change change = {
-        .method = CLIENT_POST,
-        .path = jobs_path(service),
-        .params = params,
-        .body = job,
-        .what = arena_printf(service->arena, "making job %s", id),
-        .done = arena_printf(service->arena, "Job %s is made", id),
-        .kind = SHOW_JOB,
-    };
-    return change_make(service, &change, err);
+    return change_create(service, &jobs, jobs_path(service), (ClientParam){"migrationJobId", id}, job, err);
 }
 
 static bool update(Service *service, Error *err) {
     CLEANUP(json_freep) json_t *job = json_object();
     const char *name = NULL;
 
-    if (!jobs_name(service, &name, err) || !job_spec_take_options(service->arena, service->options, job, err))
-        return false;
-    if (json_object_size(job) == 0) {
-        error_set(err, REASON_USAGE, "nothing is said that is to be changed");
-        return error_remedy(err, "see pgcrane jobs --help");
-    }
-    const ClientParam params[] = {{"updateMask", spec_mask(service->arena, job)}, {0}};
-    const Change change = {
-        .method = CLIENT_PATCH,
-        .path = name,
-        .params = params,
-        .body = job,
-        .what = arena_printf(service->arena, "changing job %s", service_id(service, name)),
-        .done = arena_printf(service->arena, "Job %s is changed", service_id(service, name)),
-        .kind = SHOW_JOB,
-    };
-    return change_make(service, &change, err);
+    return jobs_name(service, &name, err) && job_spec_take_options(service->arena, service->options, job, err) &&
+           change_update(service, &jobs, name, job, err);
 }
 
 /* --- list, describe --- */
@@ -208,19 +186,9 @@ static bool remove_job(Service *service, Error *err) {
 
     if (!jobs_name(service, &name, err))
         return false;
-    const char *id = service_id(service, name);
-    const ClientParam params[] = {{"force", service->options->force ? "true" : NULL}, {0}};
-    const Change change = {
-        .method = CLIENT_DELETE,
-        .path = name,
-        .params = params,
-        .what = arena_printf(service->arena, "deleting job %s", id),
-        .done = arena_printf(service->arena, "Job %s is deleted", id),
-        .kind = SHOW_OPERATION, /* nothing is left of the job to tell of */
-    };
-    const char *question =
-        arena_printf(service->arena, "End job %s, and remove from the source what it made there?", id);
-    return service_confirm(service, question, err) && change_make(service, &change, err);
+    const char *question = arena_printf(service->arena, "End job %s, and remove from the source what it made there?",
+                                        service_id(service, name));
+    return change_delete(service, &jobs, name, question, err);
 }
 
 /* --- what each takes --- */

@@ -18,6 +18,8 @@ static bool name_of(const Service *service, const char **ret_name, Error *err) {
     return service_name(service, PROFILE_COLLECTION, service_word(service, 1), ret_name, err);
 }
 
+static const ChangeKind profiles = {.noun = "profile", .kind = SHOW_PROFILE, .kind_deleted = SHOW_PROFILE};
+
 /* --- create, update --- */
 
 static bool create(Service *service, Error *err) {
@@ -32,41 +34,17 @@ static bool create(Service *service, Error *err) {
                             "pgcrane profiles create %s postgresql://USER@HOST:5432/DATABASE, or --host and --user",
                             service_typed(service, id));
     }
-    const ClientParam params[] = {{"connectionProfileId", id}, {0}};
-    const Change change = {
-        .method = CLIENT_POST,
-        .path = profiles_path(service),
-        .params = params,
-        .body = profile,
-        .what = arena_printf(service->arena, "making profile %s", id),
-        .done = arena_printf(service->arena, "Profile %s is made", id),
-        .kind = SHOW_PROFILE,
-    };
-    return change_make(service, &change, err);
+    return change_create(service, &profiles, profiles_path(service), (ClientParam){"connectionProfileId", id}, profile,
+                         err);
 }
 
 static bool update(Service *service, Error *err) {
     CLEANUP(wipe_spec) json_t *profile = json_object();
     const char *name = NULL;
 
-    if (!name_of(service, &name, err) ||
-        !spec_take_options(service->arena, service->options, service_word(service, 2), profile, err))
-        return false;
-    if (json_object_size(profile) == 0) {
-        error_set(err, REASON_USAGE, "nothing is said that is to be changed");
-        return error_remedy(err, "see pgcrane profiles --help");
-    }
-    const ClientParam params[] = {{"updateMask", spec_mask(service->arena, profile)}, {0}};
-    const Change change = {
-        .method = CLIENT_PATCH,
-        .path = name,
-        .params = params,
-        .body = profile,
-        .what = arena_printf(service->arena, "changing profile %s", service_id(service, name)),
-        .done = arena_printf(service->arena, "Profile %s is changed", service_id(service, name)),
-        .kind = SHOW_PROFILE,
-    };
-    return change_make(service, &change, err);
+    return name_of(service, &name, err) &&
+           spec_take_options(service->arena, service->options, service_word(service, 2), profile, err) &&
+           change_update(service, &profiles, name, profile, err);
 }
 
 /* --- test: as a change that is not kept, which is how the API has it --- */
@@ -117,18 +95,9 @@ static bool remove_profile(Service *service, Error *err) {
 
     if (!name_of(service, &name, err))
         return false;
-    const char *id = service_id(service, name);
-    const ClientParam params[] = {{"force", service->options->force ? "true" : NULL}, {0}};
-    const Change change = {
-        .method = CLIENT_DELETE,
-        .path = name,
-        .params = params,
-        .what = arena_printf(service->arena, "deleting profile %s", id),
-        .done = arena_printf(service->arena, "Profile %s is deleted", id),
-        .kind = SHOW_PROFILE,
-    };
-    return service_confirm(service, arena_printf(service->arena, "Delete profile %s, with its password?", id), err) &&
-           change_make(service, &change, err);
+    const char *question =
+        arena_printf(service->arena, "Delete profile %s, with its password?", service_id(service, name));
+    return change_delete(service, &profiles, name, question, err);
 }
 
 /* --- what each takes --- */
