@@ -204,7 +204,9 @@ static void set_load_params(Run *run) {
         .tablespace_map = run->options.tablespace_map,
         .restore = {.no_owner = run->options.no_owner,
                     .no_acl = run->options.no_acl,
-                    .server_version = db_version(run->dest)},
+                    .server_version = db_version(run->dest),
+                    .subscriptions_run_as_owner =
+                        restore_owner_runs_subscriptions(run->toc.dump_version, db_version(run->dest))},
         .copy_max = run->options.jobs,
         .build_max = run->options.index_jobs,
         .data_only = run->options.data_only,

@@ -9,6 +9,7 @@
 #include "engine/schema/sqlscan.h"
 #include "pg/quote.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -348,14 +349,25 @@ static const char *partitioned_am_text(Arena *arena, const TocEntry *entry) {
                         sql_qualified(arena, entry->schema, entry->tag), sql_ident(arena, entry->table_am));
 }
 
+bool restore_owner_runs_subscriptions(const char *dump_version, int server_version) {
+    return dump_version != NULL && strtol(dump_version, NULL, 10) < 16 && server_version >= 160000;
+}
+
+static const char *run_as_owner_text(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
+    if (!is_kind(entry, "SUBSCRIPTION") || !options->subscriptions_run_as_owner)
+        return "";
+    return arena_printf(arena, "ALTER SUBSCRIPTION %s SET (run_as_owner = true);\n", sql_ident(arena, entry->tag));
+}
+
 char *restore_sql(Arena *arena, const TocEntry *entry, const RestoreOptions *options) {
     const char *text = entry_text(arena, entry);
     if (text[0] == '\0' || (options->no_acl && own_pass(entry) == RESTORE_ACL))
         return arena_strdup(arena, "");
     size_t len = strlen(text);
     const char *newline = text[len - 1] == '\n' ? "" : "\n";
-    return arena_printf(arena, "%s%s%s%s%s", storage_text(arena, entry), text, newline,
-                        partitioned_am_text(arena, entry), owner_text(arena, entry, options));
+    return arena_printf(arena, "%s%s%s%s%s%s", storage_text(arena, entry), text, newline,
+                        partitioned_am_text(arena, entry), run_as_owner_text(arena, entry, options),
+                        owner_text(arena, entry, options));
 }
 
 /* --- variants --- */

@@ -16,7 +16,13 @@ typedef struct RestoreOptions {
     bool no_owner;
     bool no_acl;
     int server_version; /* of the destination, as PQserverVersion(); 0 = a new one */
+    /* Until 15 a subscription writes as its owner; 16 has run_as_owner for that, and it is off (CREATE SUBSCRIPTION).
+     * pg_dump of 16 and later says it, one of before cannot. */
+    bool subscriptions_run_as_owner;
 } RestoreOptions;
+
+/* Of the archive's pg_dump ("15.6 (Debian ...)") and a destination: see there. */
+bool restore_owner_runs_subscriptions(const char *dump_version, int server_version);
 
 /* In which pass an entry runs; within a pass in archive order unless its kind runs in parallel. */
 typedef enum RestorePass {

@@ -242,6 +242,26 @@ static void storage_is_set_where_it_matters(void **state) {
     assert_string_equal(restore_sql(arena, &entry, &all), "");
 }
 
+static void subscriptions_run_as_before(void **state) {
+    (void)state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    RestoreOptions old = all;
+    TocEntry entry = {.desc = "SUBSCRIPTION",
+                      .tag = "Sub",
+                      .defn = "CREATE SUBSCRIPTION \"Sub\" CONNECTION '' PUBLICATION p WITH (connect = false);\n",
+                      .drop_stmt = "DROP SUBSCRIPTION \"Sub\";\n",
+                      .owner = "o"};
+
+    assert_null(strstr(restore_sql(arena, &entry, &old), "run_as_owner"));
+    old.subscriptions_run_as_owner = true;
+    assert_has(restore_sql(arena, &entry, &old), "(connect = false);\nALTER SUBSCRIPTION \"Sub\" SET (run_as_owner = "
+                                                 "true);\nALTER SUBSCRIPTION \"Sub\" OWNER TO \"o\";\n");
+    assert_true(restore_owner_runs_subscriptions("15.6 (Debian 15.6-0+deb12u1)", 160004));
+    assert_false(restore_owner_runs_subscriptions("15.6 (Debian 15.6-0+deb12u1)", 150006));
+    assert_false(restore_owner_runs_subscriptions("16.2", 170000));
+    assert_false(restore_owner_runs_subscriptions(NULL, 170000));
+}
+
 static void public_may_be_there(void **state) {
     (void)state;
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -404,6 +424,7 @@ int main(void) {
         cmocka_unit_test(unknown_kinds_run_by_section),
         cmocka_unit_test(owners_follow_their_objects),
         cmocka_unit_test(storage_is_set_where_it_matters),
+        cmocka_unit_test(subscriptions_run_as_before),
         cmocka_unit_test(public_may_be_there),
         cmocka_unit_test(attver_is_taken_out),
         cmocka_unit_test(foreign_keys_become_not_valid),
