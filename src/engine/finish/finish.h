@@ -59,8 +59,9 @@ NODISCARD bool finish_not_valid_refuses(DbConn *source, Arena *arena, uint32_t t
 NODISCARD bool finish_database(const LoadParams *params, DbConn *source, DbConn *dest, bool again,
                                NotMovedVec *not_moved, Arena *arena, Error *err);
 /* Members of the source's extensions that the destination's do not have: tables that pass `wanted`, and where both
- * sides have the extension in the same version and schema all else, unless filters leave out most anyway. Both sessions
- * idle. */
+ * sides have the extension all else, unless filters leave out most anyway; with another version, what is not plainly
+ * the extension's own. Relies on pg_identify_object(), whose identities differ between majors in their schemas only.
+ * Both sessions idle. */
 typedef struct MembersParams {
     bool (*wanted)(void *context, const char *schema, const char *name);
     void *context;
