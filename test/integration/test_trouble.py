@@ -209,10 +209,23 @@ def test_given_away_by_a_lesser_role(source, dest, pgcrane):
         assert_done(pgcrane("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS))
         assert dest_db.sql(acls) == source_db.sql(acls)
         assert dest_db.sql("SELECT relname, relowner::regrole::text FROM pg_class WHERE relname = 'jobs'") == [("jobs", "worker")] * 2
-        # One that the source would not let its owner make any more: the error says what to grant.
+        # Those that the source would not let their owners make any more: lent, also in a schema that comes with them.
         dest_db.drop()
         dest_db = dest.createdb(options="OWNER giver")
-        source_db.sql("REVOKE CREATE ON SCHEMA public FROM worker")
+        source_db.sql("""REVOKE CREATE ON SCHEMA public FROM worker; CREATE SCHEMA "Ven dor" AUTHORIZATION keeper;
+            GRANT USAGE ON SCHEMA "Ven dor" TO worker; CREATE TABLE "Ven dor".o (id serial PRIMARY KEY);
+            ALTER TABLE "Ven dor".o OWNER TO worker; CREATE TYPE "Ven dor".mood AS ENUM ('a'); ALTER TYPE "Ven dor".mood OWNER TO worker""")
+        again = ("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS)
+        killed_by_failpoint(pgcrane(*again, env=failpoint("entries.after_group:kill:1")), "entries.after_group")
+        assert_done(pgcrane(*again))
+        acls = acls.replace("= 'app'", "IN ('app', 'Ven dor') ORDER BY 1")
+        assert dest_db.sql(acls) == source_db.sql(acls)
+        assert dest_db.sql("""SELECT nspname FROM pg_namespace WHERE has_schema_privilege('worker', oid, 'CREATE')""") == [("app",)]
+        assert dest_db.sql("""SELECT 'o'::name, relowner::regrole::text FROM pg_class WHERE oid = '"Ven dor".o'::regclass""") == [("o", "worker")]
+        # Where we may not grant, the error says what to grant.
+        dest_db.drop()
+        dest_db = dest.createdb()
+        dest_db.sql(f"GRANT CREATE ON DATABASE {dest_db.name} TO giver; GRANT CREATE ON DATABASE {dest_db.name} TO keeper; GRANT ALL ON SCHEMA public TO giver")
         again = ("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS)
         failed = assert_fails(pgcrane(*again), 77, "NOT_PERMITTED")
         assert "TABLE public.jobs" in failed["message"], failed

@@ -1,4 +1,16 @@
-/* Archive entries that run one after the other (serial.h). */
+/*
+ * Archive entries that run one after the other (serial.h).
+ *
+ * To give an object away, who is no superuser needs its new owner to have CREATE on the object's schema. A superuser on
+ * the source needs not, so that the source may have objects whose owners do not have it, and no grant of the archive
+ * brings it. Where the destination refuses such an entry, the group is rolled back and runs again, and lends: CREATE is
+ * granted to the new owner just before an entry and revoked just behind it, in the group's transaction. So nobody else
+ * ever sees the grant, and a crash at whatever moment leaves neither it nor the entries; what is committed has both
+ * the entry's line in the ledger and the schema without the grant. Granted is only to who has no such right, by
+ * himself or by a role: so the revoke takes nothing away that was there. It leaves the schema's privileges written out,
+ * where they were not and meant the same. Not at once, since to ask and to grant costs three statements for each
+ * entry, which hardly any needs.
+ */
 #include "engine/load/serial.h"
 
 #include "common/failpoint.h"
@@ -72,14 +84,46 @@ static void name_missing_grant(Arena *arena, const LoadParams *params, const Toc
             sql_ident(arena, entry->schema), sql_ident(arena, entry->owner));
 }
 
-static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, NotMovedVec *not_moved,
-                      Arena *arena, bool *ret_moved, Error *err) {
+typedef struct Loan {
+    bool lends;
+    const char *back; /* "": nothing was granted */
+} Loan;
+
+/* Nothing is granted either where we may not: the entry then says what is missing. Relies on pg_has_role(..., 'USAGE'),
+ * which is what PostgreSQL asks of who grants in the name of a schema's owner. */
+static bool lend(const LoadParams *params, DbConn *control, const TocEntry *entry, Arena *arena, Loan *loan,
+                 Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    const char *const names[] = {entry->schema, entry->owner};
+
+    loan->back = "";
+    if (!loan->lends || entry->schema[0] == '\0' || !restore_gives_away(entry, &params->restore))
+        return true;
+    if (!db_query(control,
+                  "SELECT 1 FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.rolname = $2"
+                  " WHERE n.nspname = $1 AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')"
+                  " AND NOT pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')",
+                  2, names, &rows, err))
+        return error_wrap(err, "asking who may create in schema %s", entry->schema);
+    if (db_rows(rows) == 0)
+        return true;
+    const char *schema = sql_ident(arena, entry->schema), *owner = sql_ident(arena, entry->owner);
+
+    loan->back = arena_printf(arena, "REVOKE CREATE ON SCHEMA %s FROM %s", schema, owner);
+    return db_execf(control, err, "GRANT CREATE ON SCHEMA %s TO %s", schema, owner);
+}
+
+static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry *entry, bool lends,
+                      NotMovedVec *not_moved, Arena *arena, bool *ret_moved, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     const char *sql = restore_sql(scratch, entry, &params->restore);
+    Loan loan = {.lends = lends, .back = ""};
+
     *ret_moved = true;
     bool ok = sql[0] == '\0'       ? true
               : is_optional(entry) ? run_optional(control, entry, sql, not_moved, arena, ret_moved, err)
-                                   : db_exec(control, sql, err);
+                                   : lend(params, control, entry, scratch, &loan, err) && db_exec(control, sql, err) &&
+                                         (loan.back[0] == '\0' || db_exec(control, loan.back, err));
 
     if (ok)
         return true;
@@ -113,33 +157,51 @@ typedef struct Group {
     EntryFilter wanted; /* the others are grants on schemas, run ahead */
     size_t entries[GROUP_ENTRIES];
     size_t count;
+    bool lends;
 } Group;
 
-static bool run_group(const LoadParams *params, DbConn *control, const Group *group, NotMovedVec *not_moved,
+static bool run_in_group(const LoadParams *params, DbConn *control, const Group *group, size_t i,
+                         NotMovedVec *not_moved, Arena *arena, Error *err) {
+    const TocEntry *entry = &params->toc->entries[group->entries[i]];
+    bool moved = false;
+
+    if (!group->wanted(params, group->entries[i]))
+        return run_grants(params, control, entry, err);
+    /* What was refused has no line: a later run asks again, and lists it again. */
+    return run_entry(params, control, entry, group->lends, not_moved, arena, &moved, err) &&
+           (!moved || ledger_mark_entry(control, entry->dump_id, err));
+}
+
+/* Rolled back when anything fails. */
+static bool try_group(const LoadParams *params, DbConn *control, const Group *group, NotMovedVec *not_moved,
                       Arena *arena, Error *err) {
+    size_t listed = not_moved->len;
+
     if (!ledger_begin(control, params->ledger, err))
         return false;
-    for (size_t i = 0; i < group->count; i++) {
-        const TocEntry *entry = &params->toc->entries[group->entries[i]];
-        bool moved = false;
-
-        if (!group->wanted(params, group->entries[i])) {
-            if (run_grants(params, control, entry, err))
-                continue;
+    for (size_t i = 0; i < group->count; i++)
+        if (!run_in_group(params, control, group, i, not_moved, arena, err)) {
+            not_moved->len = listed;
             db_rollback(control);
             return false;
         }
-        /* What was refused has no line: a later run asks again, and lists it again. */
-        if (!run_entry(params, control, entry, not_moved, arena, &moved, err) ||
-            (moved && !ledger_mark_entry(control, entry->dump_id, err))) {
-            db_rollback(control);
-            return load_refused_definition(err);
-        }
+    if (ledger_commit(control, err))
+        return true;
+    db_rollback(control);
+    return false;
+}
+
+static bool run_group(const LoadParams *params, DbConn *control, Group *group, NotMovedVec *not_moved, Arena *arena,
+                      Error *err) {
+    group->lends = false;
+    bool ok = try_group(params, control, group, not_moved, arena, err);
+
+    if (!ok && strcmp(err->sqlstate, "42501") == 0 && !db_is_broken(control)) { /* insufficient_privilege */
+        group->lends = true;
+        ok = try_group(params, control, group, not_moved, arena, err);
     }
-    if (!ledger_commit(control, err)) {
-        db_rollback(control);
-        return false;
-    }
+    if (!ok)
+        return load_refused_definition(err);
     for (size_t i = 0; i < group->count; i++)
         if (group->wanted(params, group->entries[i]))
             params->entry_done[group->entries[i]] = true;
@@ -206,7 +268,7 @@ bool serial_run_in_transaction(const LoadParams *params, DbConn *control, EntryF
 
     for (size_t i = 0; i < params->toc->count; i++)
         if (params->chosen[i] && !params->entry_done[i] && wanted(params, i) &&
-            !run_entry(params, control, &params->toc->entries[i], not_moved, arena, &moved, err))
+            !run_entry(params, control, &params->toc->entries[i], false, not_moved, arena, &moved, err))
             return false;
     return true;
 }
