@@ -33,10 +33,11 @@ bool event_triggers_blame(DbConn *conn, const char *command, Error *err) {
     const char *triggers = raised ? event_triggers_on(conn, arena, command) : "";
 
     if (triggers[0] != '\0')
-        error_remedy(err,
-                     "event triggers of the %s may have refused %s (%.300s): ALTER EVENT TRIGGER ... DISABLE there, run"
-                     " the same command again, then ENABLE",
-                     db_side_name(db_conn_side(conn)), command, triggers);
+        error_remedy(
+            err,
+            "event triggers of the %s may have refused %s (%.300s): ALTER EVENT TRIGGER ... DISABLE there, run"
+            " the same command again, then ENABLE (ALWAYS or REPLICA, as it was), also where it arrived disabled",
+            db_side_name(db_conn_side(conn)), command, triggers);
     return false;
 }
 

@@ -10,6 +10,10 @@
 
 #include "pg/conn.h"
 
+/* How one that acts is made to act as it did: "ENABLE ALWAYS". */
+#define SQL_EVENT_TRIGGER_ENABLE(alias)                                                                                \
+    "CASE " alias ".evtenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END"
+
 /* Set by event_triggers_silence(), before anything: where a transaction that failed behind it may go back to. */
 #define EVENT_TRIGGERS_SAVEPOINT "pgcrane_silence"
 

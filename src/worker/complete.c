@@ -197,6 +197,17 @@ static bool note_read_only(Run *run, Error *err) {
     return true;
 }
 
+/* Both remedies of pgcrane that disable one end with the migration, and nothing else reminds of that. */
+static bool note_event_triggers(Run *run, Error *err) {
+    const char *note = NULL;
+
+    if (!finish_event_triggers_note(run->dest, run->arena, &note, err))
+        return false;
+    if (note != NULL)
+        vec_push(run->arena, &run->notes, note);
+    return true;
+}
+
 /* Here, and not when the definitions are made: the run that ends what another began has this step, too. A source that
  * was shut down behind the promote, or a catalogue that the server cannot read, is no reason not to end. */
 static bool note_extension_members(Run *run, Error *err) {
@@ -225,7 +236,7 @@ bool step_finish(Run *run, Error *err) {
                   !failpoint("finish.before_drop", err) || !end_ledger(run, err)))
         return false;
     run->has_ledger = false;
-    return note_read_only(run, err) && run_report(run, err);
+    return note_read_only(run, err) && note_event_triggers(run, err) && run_report(run, err);
 }
 
 /* ---- Report ---- */

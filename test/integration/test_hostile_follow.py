@@ -590,13 +590,15 @@ CREATE EVENT TRIGGER refused ON ddl_command_start WHEN TAG IN ('CREATE PUBLICATI
 
 def test_event_triggers_of_the_source_see_nothing_of_ours(follow):
     """What the application does they see, and so does the capture; what we make and remove there is none of it."""
-    following = follow(TABLE.format("a") + ";" + AUDIT, "--ddl", "--identity-full")
+    following = follow(TABLE.format("a") + ";" + AUDIT + "CREATE EVENT TRIGGER asleep ON sql_drop EXECUTE FUNCTION refused();"
+                       "ALTER EVENT TRIGGER asleep DISABLE", "--ddl", "--identity-full")
     following.source.sql("ALTER TABLE a ADD more int; UPDATE a SET more = id; CREATE TABLE b (id int PRIMARY KEY)")
     following.wait_applied()
     assert not [body["text"] for body in following.bodies("EVENT") if "event trigger" in body["text"]], "the capture is as it was made"
     assert following.promoted(following.promote())["proven"]
     assert following.source.sql("SELECT tag FROM audit ORDER BY id") == [("ALTER TABLE",), ("CREATE TABLE",)]
-    assert following.source.sql("SELECT count(*) FROM pg_event_trigger") == [(2,)]
+    assert following.source.sql("SELECT count(*) FROM pg_event_trigger") == [(3,)]
+    assert [note for note in following.bodies("REPORT")[-1]["notes"] if "event trigger asleep;" in note and "ENABLE ALWAYS" in note], "it does not act"
     assert following.dest.sql("SELECT count(*) FROM b") == [(0,)] and following.dest.sql("SELECT 1 FROM a WHERE more IS NULL") == []
 
 

@@ -624,7 +624,9 @@ def test_follow_event_triggers_of_the_source(source_db, dest_db, follower, prefl
     assert found["object"] == 'event trigger "Audit"' and found["fix"].startswith('ALTER EVENT TRIGGER "Audit" DISABLE;')
     assert len(of(preflight(uri, dest_db, "--follow", "--identity-full"), "FOLLOW_EVENT_TRIGGER")) == 2
     assert of(preflight(source_db, dest_db, "--follow", "--ddl"), "FOLLOW_EVENT_TRIGGER") == [], "a superuser's are silenced"
+    assert found["fix"].endswith('ALTER EVENT TRIGGER "Audit" ENABLE;')
     source_db.sql('ALTER EVENT TRIGGER "Audit" ENABLE ALWAYS')
+    assert one(preflight(uri, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER", "WARNING")["fix"].endswith('"Audit" ENABLE ALWAYS;')
     assert len(of(preflight(source_db, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER")) == (source_db.cluster.major < 17)
     source_db.sql(found["fix"])
     assert of(preflight(uri, dest_db, "--follow"), "FOLLOW_EVENT_TRIGGER") == []

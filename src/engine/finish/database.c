@@ -251,3 +251,21 @@ bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Er
                                    sql_ident(arena, db_name(dest)));
     return true;
 }
+
+bool finish_event_triggers_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err) {
+    CLEANUP(db_result_freep) DbResult *row = NULL;
+
+    if (!db_query(dest,
+                  "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(t.evtname), ', ' ORDER BY t.evtname)"
+                  " FROM pg_catalog.pg_event_trigger t WHERE t.evtenabled = 'D'",
+                  0, NULL, &row, err))
+        return error_wrap(err, "reading the destination's event triggers");
+    *ret_note = db_is_null(row, 0, 0)
+                    ? NULL
+                    : arena_printf(arena,
+                                   "disabled on the destination: event trigger %s; one that was disabled for the"
+                                   " migration's sake, there or on the source before it moved, does not act until ALTER"
+                                   " EVENT TRIGGER ... ENABLE (or ENABLE ALWAYS, ENABLE REPLICA, as it was)",
+                                   db_text(row, 0, 0));
+    return true;
+}

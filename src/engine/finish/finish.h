@@ -72,3 +72,6 @@ NODISCARD bool finish_extension_members(DbConn *source, DbConn *dest, const Memb
 
 /* For people. NULL: sessions of the destination may write. The setting moves from a source that was frozen, too. */
 NODISCARD bool finish_read_only_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err);
+/* For people: event triggers that are disabled on the destination. Some may have been disabled for the migration's
+ * sake, and moved as such. NULL: none. */
+NODISCARD bool finish_event_triggers_note(DbConn *dest, Arena *arena, const char **ret_note, Error *err);

@@ -1,5 +1,6 @@
 /* The destination as a server: version, rights, encoding, locale, settings. */
 #include "engine/preflight/check.h"
+#include "pg/event_triggers.h"
 
 #include <ctype.h>
 
@@ -299,13 +300,14 @@ bool check_dest_event_trigger(Preflight *p, Error *err) {
     static const SqlCheck check = {
         .check = CHECK_DESTINATION_EVENT_TRIGGER,
         .side = DB_DEST,
-        .columns = 2,
-        .sql = "SELECT pg_catalog.quote_ident(t.evtname), t.evtevent FROM pg_catalog.pg_event_trigger t"
-               " WHERE t.evtenabled <> 'D' AND t.evtevent <> 'login'"
-               " AND " SQL_NOT_MEMBER("pg_event_trigger", "t") " ORDER BY t.evtname",
+        .columns = 3,
+        .sql = "SELECT pg_catalog.quote_ident(t.evtname), t.evtevent, " SQL_EVENT_TRIGGER_ENABLE(
+            "t") " FROM pg_catalog.pg_event_trigger t"
+                 " WHERE t.evtenabled <> 'D' AND t.evtevent <> 'login'"
+                 " AND " SQL_NOT_MEMBER("pg_event_trigger", "t") " ORDER BY t.evtname",
         .object = "event trigger {1}",
         .message = "event trigger {1} ({2}) of the destination fires on each definition that pgcrane makes",
-        .fix = "ALTER EVENT TRIGGER {1} DISABLE; -- until the migration is done",
+        .fix = "ALTER EVENT TRIGGER {1} DISABLE; -- until the migration is done; then ALTER EVENT TRIGGER {1} {3};",
     };
     return p->input->resuming || check_by_sql(p, &check, err);
 }

@@ -134,11 +134,11 @@ static const char *commands_on_source(Preflight *p) {
 }
 
 bool check_follow_event_trigger(Preflight *p, Error *err) {
-    static const char sql[] =
-        "SELECT pg_catalog.quote_ident(t.evtname), t.evtevent FROM pg_catalog.pg_event_trigger t"
-        " WHERE t.evtenabled = ANY ($1::\"char\"[]) AND t.evtname !~ '^pgcrane_'"
-        " AND t.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')"
-        " AND coalesce(t.evttags && $2::text[], true) AND " SQL_NOT_MEMBER("pg_event_trigger", "t") " ORDER BY 1";
+    static const char sql[] = "SELECT pg_catalog.quote_ident(t.evtname), t.evtevent, " SQL_EVENT_TRIGGER_ENABLE(
+        "t") " FROM pg_catalog.pg_event_trigger t WHERE t.evtenabled = ANY ($1::\"char\"[]) AND t.evtname !~ "
+             "'^pgcrane_'"
+             " AND t.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')"
+             " AND coalesce(t.evttags && $2::text[], true) AND " SQL_NOT_MEMBER("pg_event_trigger", "t") " ORDER BY 1";
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *values[] = {NULL, commands_on_source(p)};
 
@@ -154,7 +154,10 @@ bool check_follow_event_trigger(Preflight *p, Error *err) {
                          " role %s may not keep it from that: what it writes has lines of pgcrane's, and what it"
                          " forbids ends the migration",
                          name, db_text(rows, i, 1), p->source_role.quoted),
-            arena_printf(p->scratch, "ALTER EVENT TRIGGER %s DISABLE; -- until the migration is done", name));
+            arena_printf(p->scratch,
+                         "ALTER EVENT TRIGGER %s DISABLE; -- it arrives disabled, too: behind the promote, on the"
+                         " destination (and on the source, when the migration is given up): ALTER EVENT TRIGGER %s %s;",
+                         name, name, db_text(rows, i, 2)));
     }
     return true;
 }
