@@ -36,9 +36,23 @@
 /* ---- The tables ---- */
 
 /* Rows of an extension's configuration table come partly with CREATE EXTENSION: their changes are not followed. */
-static bool is_extension_table(const LedgerRelation *relation, const DbResult *members) {
+static bool read_members(Following *following, Error *err) {
+    CLEANUP(db_result_freep) DbResult *members = NULL;
+
+    if (!db_query(following->run->source,
+                  "SELECT objid FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+                  " AND deptype = 'e'",
+                  0, NULL, &members, err))
+        return error_wrap(err, "asking for the tables of extensions");
+    following->members = (OidVec){0};
     for (int i = 0; i < db_rows(members); i++)
-        if ((uint32_t)db_int64(members, i, 0) == relation->oid)
+        vec_push(following->arena, &following->members, (uint32_t)db_int64(members, i, 0));
+    return true;
+}
+
+bool following_is_member(const Following *following, uint32_t oid) {
+    for (size_t i = 0; i < following->members.len; i++)
+        if (following->members.items[i] == oid)
             return true;
     return false;
 }
@@ -83,23 +97,17 @@ static void list_suspects(Following *following, const LedgerRelation *relations,
 
 static bool read_tables(Following *following, Error *err) {
     Run *run = following->run;
-    CLEANUP(db_result_freep) DbResult *members = NULL;
     LedgerRelation *relations = NULL;
     size_t count = 0;
 
-    if (!relations_read(run->dest, following->arena, &relations, &count, err))
+    if (!relations_read(run->dest, following->arena, &relations, &count, err) || !read_members(following, err))
         return false;
-    if (!db_query(run->source,
-                  "SELECT objid FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-                  " AND deptype = 'e'",
-                  0, NULL, &members, err))
-        return error_wrap(err, "asking for the tables of extensions");
     following->tables = arena_array(following->arena, FollowTable, MAX(count, 1));
     following->tables_count = 0;
     list_suspects(following, relations, count);
     for (size_t i = 0; i < count; i++) {
         if (relations[i].copied && !(relations[i].is_new && relations[i].suspect != NULL) &&
-            !is_extension_table(&relations[i], members) && !add_table(following, &relations[i], err))
+            !following_is_member(following, relations[i].oid) && !add_table(following, &relations[i], err))
             return false;
     }
     pause_written_through_root(following);
@@ -169,6 +177,7 @@ static void stop_following(Following *following) {
     arena_reset(following->arena);
     following->tables = NULL;
     following->tables_count = 0;
+    following->members = (OidVec){0};
     following->ddl_secret = NULL;
 }
 

@@ -42,7 +42,9 @@ static bool look_at_dest(DbConn *dest, const PgoRelation *relation, DestTable *r
 }
 
 /* A table that is new on the source. With its CREATE TABLE in the stream all its rows are behind that, and everything
- * applies; without, rows may have come before we looked, and only a copy knows. */
+ * applies; without, rows may have come before we looked, and only a copy knows. Or one of the source's extensions,
+ * which the destination's need not have: somebody gave it to them, and it is listed at the end. One that has left its
+ * extension since we began is found by its shape (seam/shapes.h). */
 static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *relation, bool *ret_apply, Error *err) {
     Following *following = context;
     DestTable table = {0};
@@ -53,7 +55,7 @@ static bool on_unknown_table(void *context, DbConn *dest, const PgoRelation *rel
         return true;
     if (!relation_is_followed(dest, relation->oid, &known, err) || !look_at_dest(dest, relation, &table, err))
         return false;
-    if (table.is_extensions || (table.is_root && !known))
+    if (table.is_extensions || (table.is_root && !known) || (!known && following_is_member(following, relation->oid)))
         return true;
     *ret_apply = known && table.exists;
     if (*ret_apply)

@@ -34,12 +34,15 @@ typedef struct Teller {
     bool running;
 } Teller;
 
+typedef VEC(uint32_t) OidVec;
+
 typedef struct Following {
     Run *run;
     Arena *arena; /* of one start */
     Follow *follow;
     FollowTable *tables;
     size_t tables_count;
+    OidVec members;        /* tables, and more, that belonged to the source's extensions at this start; in `arena` */
     SeamTable *identities; /* as last seen */
     size_t identities_count;
     Arena *identities_arena;
@@ -81,6 +84,10 @@ typedef struct Following {
 
 /* --- follow_hooks.c: what the applier asks, in its thread --- */
 FollowHooks following_hooks(Following *following);
+
+/* --- follow.c --- */
+/* Of the source's extensions, at this start. Also for the applier's thread, while it runs. */
+bool following_is_member(const Following *following, uint32_t oid);
 
 /* --- follow_tell.c --- */
 void following_tell(Following *following);

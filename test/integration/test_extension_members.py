@@ -49,6 +49,7 @@ def test_a_table_is_told_by_the_run_that_ends(source_db, dest_db, pgcrane):
     following.wait_caught_up()
     source_db.sql("INSERT INTO lookup VALUES (2, 'two'); INSERT INTO t VALUES (2)")
     following.wait_applied()
+    assert dest_db.sql("SELECT table_name, suspect FROM pgcrane.relation WHERE suspect IS NOT NULL") == [], "it was not made meanwhile"
     following.command("promote", "--json", check=False)
     assert following.end() != 0
     following.again()
