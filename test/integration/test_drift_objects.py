@@ -61,9 +61,16 @@ KINDS = {
     "schema grant": ("GRANT USAGE ON SCHEMA shop TO PUBLIC", "shop", "grant to PUBLIC is missing", True),
     "owner": ("ALTER VIEW shop.v OWNER TO drift_owner", "shop.v", "owner is drift_owner on the source", True),
     "default privileges": ("ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO PUBLIC",
-                           "default privileges of harness", "it is missing", True),
+                           "default privileges of {} on tables in schema shop", "it is missing on the destination: PUBLIC SELECT", True),
+    "default privileges of all": ("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO drift_owner;"
+                                  "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO drift_reader WITH GRANT OPTION",
+                                  "default privileges of {} on tables", "it is missing on the destination: drift_owner DELETE, drift_owner INSERT,"
+                                  " drift_owner REFERENCES, drift_owner SELECT, drift_owner TRIGGER, drift_owner TRUNCATE, drift_owner UPDATE,"
+                                  " drift_reader DELETE WITH GRANT OPTION, ", True),
+    "default privileges taken": ("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", "default privileges of {} on functions",
+                                 "it is missing on the destination: not PUBLIC EXECUTE", True),
 }
-OWNER = "DO $$ BEGIN CREATE ROLE drift_owner; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+OWNER = "DO $$ BEGIN CREATE ROLE drift_owner; CREATE ROLE drift_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
 
 
 class Drift:
@@ -100,8 +107,7 @@ def test_each_kind_is_told_until_both_are_alike(drift, kind):
     majors = {side.cluster.major for side in (drift.source, drift.dest)}
     if kind in ("view replaced", "function default") and len(majors) > 1:
         message = None  # printed forms are compared between servers of the same major version only
-    if kind == "default privileges":
-        name = f"default privileges of {drift.source.sql('SELECT current_user')[0][0]}"
+    name = name.format(drift.source.sql("SELECT current_user")[0][0])
     drift.source.sql(change)
     found = drift()
     told = [d for d in found if d["object"] == name and d["message"].startswith(message or "-")]

@@ -48,6 +48,8 @@ typedef struct Merging {
 static const char *display(Arena *arena, const ObjectFact *fact) {
     const ObjectSpec *spec = &specs[fact->kind];
 
+    if (fact->kind == OBJECT_DEFAULT_PRIVILEGES)
+        return arena_printf(arena, "%s %s on %s", spec->label, fact->name, fact->part);
     if (fact->schema[0] == '\0')
         return spec->attached || spec->label[0] == '\0' ? fact->name
                                                         : arena_printf(arena, "%s %s", spec->label, fact->name);
@@ -71,11 +73,16 @@ static const char *shown(const char *value) {
     return value[0] == '\0' ? "none" : value;
 }
 
-/* A query of many lines tells nobody anything in the middle of a sentence. */
-static bool is_shown(const char *value) {
+/* What is told of it says who may do what. */
+static bool is_of_access(const ObjectFact *fact) {
+    return fact->kind == OBJECT_GRANT || fact->kind == OBJECT_DEFAULT_PRIVILEGES || fact->kind == OBJECT_PRESENCE;
+}
+
+/* A query of many lines tells nobody anything in the middle of a sentence. Of who may do what nothing is left out. */
+static bool is_shown(const ObjectFact *fact, const char *value) {
     enum { SHOWN = 120 };
 
-    return strlen(value) <= SHOWN && strchr(value, '\n') == NULL;
+    return is_of_access(fact) || (strlen(value) <= SHOWN && strchr(value, '\n') == NULL);
 }
 
 /* For the destination, where it is one statement that is known. */
@@ -103,8 +110,7 @@ static void add(const Merging *merging, Level level, const ObjectFact *about, co
         .part = "",
         .fix = arena_strdup(merging->arena, fix),
         .note = level == NOTED || unsure,
-        .access =
-            about->kind == OBJECT_GRANT || about->kind == OBJECT_DEFAULT_PRIVILEGES || about->kind == OBJECT_PRESENCE,
+        .access = is_of_access(about),
     };
 
     if (level != IGNORED)
@@ -142,7 +148,7 @@ static bool same_object(const ObjectFact *a, const ObjectFact *b) {
 static const char *content(Arena *arena, const ObjectFact *fact) {
     bool told = fact->kind == OBJECT_GRANT || fact->kind == OBJECT_DEFAULT_PRIVILEGES;
 
-    return told && is_shown(fact->attrs[0]) ? arena_printf(arena, ": %s", shown(fact->attrs[0])) : "";
+    return told ? arena_printf(arena, ": %s", shown(fact->attrs[0])) : "";
 }
 
 static void add_alone(Merging *merging, const ObjectFact *fact, bool on_source) {
@@ -170,7 +176,7 @@ static const char *changed_message(Arena *arena, const ObjectFact *source, const
 
     if (*what == '\0')
         what = "it";
-    if (!is_shown(source->attrs[attr]) || !is_shown(dest->attrs[attr]))
+    if (!is_shown(source, source->attrs[attr]) || !is_shown(source, dest->attrs[attr]))
         return arena_printf(arena, "%s differs", what);
     return arena_printf(arena, "%s is %s on the source, %s on the destination", what, shown(source->attrs[attr]),
                         shown(dest->attrs[attr]));

@@ -136,6 +136,13 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " FROM obj o JOIN pg_catalog.pg_description d ON d.classoid = o.classid AND d.objoid = o.oid" \
     " LEFT JOIN pg_catalog.pg_attribute a ON d.objsubid > 0 AND a.attrelid = d.objoid AND a.attnum = d.objsubid"
 
+/* Default privileges that are everybody's begin with what a server gives without any; those of a schema with none. What
+ * is said of them is how they differ from that. */
+#define ACL_OF(acl) "SELECT e.grantee, e.privilege_type, e.is_grantable FROM pg_catalog.aclexplode(" acl ") AS e "
+#define BUILT_IN_ACL \
+    ACL_OF("pg_catalog.acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole)") \
+    "WHERE d.defaclnamespace = 0 "
+
 #define GRANTS_SQL \
     " UNION ALL SELECT 13, g.schema, g.name, coalesce(r.rolname::text, 'PUBLIC') || g.on_what," \
     " pg_catalog.string_agg(e.privilege_type || CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, ', '" \
@@ -149,10 +156,15 @@ enum { PROCEDURE_VERSION = 110000, BODY_VERSION = 140000 };
     " UNION ALL SELECT 13, o.schema, o.name, 'PUBLIC', 'nothing', NULL" NOTHING ", NULL, NULL FROM obj o" \
     " WHERE $5::boolean AND o.by_default AND o.acl IS NOT NULL AND NOT EXISTS" \
     "  (SELECT FROM pg_catalog.aclexplode(o.acl) AS e WHERE e.grantee = 0)" \
-    " UNION ALL SELECT 14, '', r.rolname::text, pg_catalog.concat(n.nspname, ' ', d.defaclobjtype)," \
-    " (SELECT pg_catalog.string_agg(coalesce(x.rolname::text, 'PUBLIC') || ' ' || e.privilege_type, ', '" \
-    "   ORDER BY x.rolname, e.privilege_type) FROM pg_catalog.aclexplode(d.defaclacl) AS e" \
-    "  LEFT JOIN pg_catalog.pg_roles x ON x.oid = e.grantee WHERE e.privilege_type <> 'MAINTAIN'), NULL" NOTHING \
+    " UNION ALL SELECT 14, '', r.rolname::text, (CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences'" \
+    "  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE 'large objects' END)" \
+    "  || coalesce(' in schema ' || pg_catalog.quote_ident(n.nspname), '')," \
+    " (SELECT pg_catalog.string_agg(w.is_not || coalesce(x.rolname::text, 'PUBLIC') || ' ' || w.privilege_type" \
+    "   || CASE WHEN w.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, ', '" \
+    "   ORDER BY x.rolname, w.is_not COLLATE \"C\", w.privilege_type COLLATE \"C\")" \
+    "  FROM (SELECT '' AS is_not, g.* FROM (" ACL_OF("d.defaclacl") "EXCEPT " BUILT_IN_ACL ") g" \
+    "   UNION ALL SELECT 'not ', g.* FROM (" BUILT_IN_ACL "EXCEPT " ACL_OF("d.defaclacl") ") g) w" \
+    "  LEFT JOIN pg_catalog.pg_roles x ON x.oid = w.grantee WHERE w.privilege_type <> 'MAINTAIN'), NULL" NOTHING \
     ", NULL, NULL FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_roles r ON r.oid = d.defaclrole" \
     " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace WHERE $5::boolean"
 /* clang-format on */
