@@ -389,6 +389,7 @@ def test_owner_of_public(low_roles, source_db, dest_db, preflight):
     source_db.sql("ALTER SCHEMA public OWNER TO postgres")
     [found] = of(preflight(source_db, writer), "ROLE_NOT_MEMBER")
     assert found["object"] == "role postgres" and "owns schema public" in found["message"]
+    assert "--no-owner" in found["fix"] and "GRANT" not in found["fix"], "it would be a superuser"
     assert of(preflight(source_db, writer, "--no-owner"), "ROLE_NOT_MEMBER") == of(preflight(source_db, dest_db), "ROLE_NOT_MEMBER") == []
 
 

@@ -109,11 +109,23 @@ static void report_role_missing(Preflight *p, const RoleUse *use) {
                 arena_printf(p->scratch, "CREATE ROLE %s%s;%s", use->quoted, use->can_login ? " LOGIN" : "", without));
 }
 
-static void report_role_not_member(Preflight *p, const RoleUse *use) {
+/* Who is a member of a superuser's role is one. */
+static const char *not_member_fix(const Preflight *p, const RoleUse *use, bool makes_superuser) {
+    if (makes_superuser)
+        return arena_printf(
+            p->scratch,
+            "connect to the destination as a superuser, or leave owners out by --no-owner, or, on the"
+            " source, give what it owns to a role that is none (ALTER ... OWNER TO ...): a membership in"
+            " %s would make a superuser of %s",
+            use->quoted, p->dest_role.quoted);
+    return arena_printf(p->scratch, "GRANT %s TO %s; -- or --no-owner", use->quoted, p->dest_role.quoted);
+}
+
+static void report_role_not_member(Preflight *p, const RoleUse *use, bool makes_superuser) {
     finding_add(p, CHECK_ROLE_NOT_MEMBER, arena_printf(p->scratch, "role %s", use->quoted),
                 arena_printf(p->scratch, "role %s %s, and role %s may not give objects to it at the destination",
                              use->quoted, role_use_describe(p->scratch, use), p->dest_role.quoted),
-                arena_printf(p->scratch, "GRANT %s TO %s; -- or --no-owner", use->quoted, p->dest_role.quoted));
+                not_member_fix(p, use, makes_superuser));
 }
 
 /* All rows of one role, from `row` on; returns the row behind them. */
@@ -181,7 +193,9 @@ bool check_roles(Preflight *p, Error *err) {
             p, DB_DEST,
             /* Before 16 whoever may make roles may give any but a superuser's. */
             arena_printf(p->scratch,
-                         "SELECT r.rolname, pg_catalog.pg_has_role(r.oid, '%s'), %s FROM pg_catalog.pg_roles r",
+                         "SELECT r.rolname, pg_catalog.pg_has_role(r.oid, '%s'), %s, EXISTS (SELECT FROM"
+                         "  pg_catalog.pg_roles s WHERE s.rolsuper AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER'))"
+                         " FROM pg_catalog.pg_roles r",
                          membership,
                          db_major(p->input->dest) >= 16 ? "pg_catalog.pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')"
                                                         : "NOT r.rolsuper"),
@@ -196,7 +210,7 @@ bool check_roles(Preflight *p, Error *err) {
         if (found < 0 && use.owned + use.granted + use.named > 0 && (!made || is_of_provider(use.name)))
             report_role_missing(p, &use);
         else if (found >= 0 && use.owned > 0 && !db_bool(dest, found, 1) && !(made && db_bool(dest, found, 2)))
-            report_role_not_member(p, &use);
+            report_role_not_member(p, &use, db_bool(dest, found, 3));
     }
     return true;
 }
