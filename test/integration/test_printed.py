@@ -72,6 +72,12 @@ def findings(pgcrane, source, dest, *flags):
     return {f["id"]: f for f in found}, [(f["id"], f["object"]) for f in found if f["id"].startswith("SOURCE_")]
 
 
+def one(pgcrane, source, dest, name, *flags):
+    result = pgcrane("migrate", source.uri, dest.uri, "--dry-run", "--json", *flags)
+    [found] = [f for line in result.lines if line["type"] == "FINDINGS" for f in line["body"]["findings"] if f["object"] == name]
+    return found
+
+
 def test_what_is_gone(pair, pgcrane):
     clusters = pair(11, 15)
     source, dest = (cluster.createdb() for cluster in clusters)
@@ -80,15 +86,23 @@ def test_what_is_gone(pair, pgcrane):
                "CREATE TABLE old (id int PRIMARY KEY, a abstime, r reltime, t tinterval);"
                "CREATE AGGREGATE arr (anyelement) (sfunc = array_append, stype = anyarray, initcond = '{}');"
                "CREATE OPERATOR @>> (leftarg = anyarray, rightarg = anyelement, procedure = array_append);"
+               "CREATE FUNCTION own(anyarray, anyarray) RETURNS anyarray LANGUAGE sql AS 'SELECT $1';"
+               "CREATE AGGREGATE merged (anyarray) (sfunc = own, stype = anyarray, combinefunc = array_cat, initcond = '{}');"
+               "CREATE AGGREGATE moving (anyarray) (sfunc = own, stype = anyarray, msfunc = array_cat, minvfunc = own, mstype = anyarray);"
+               "CREATE VIEW uses AS SELECT merged(ARRAY[id]), arr(id) FROM plain;"
                "CREATE AGGREGATE ints (int) (sfunc = array_append, stype = int[], initcond = '{}');"
                "CREATE FUNCTION body(anyarray, anyelement) RETURNS anyarray LANGUAGE sql AS 'SELECT array_append($1, $2)'")
     by_id, found = findings(pgcrane, source, dest, "--pg-bindir", clusters[1].bin)
     assert found == [("SOURCE_OIDS", "table public.k"), ("SOURCE_OIDS", "table public.o"), ("SOURCE_OID_INDEX", "index public.by_oid"),
                      *(("SOURCE_GONE_TYPE", f"column {c} of table public.old") for c in "art"),
                      ("SOURCE_OLD_POLYMORPHIC", "operator public.@>>(anyarray,anyelement)"),
-                     ("SOURCE_OLD_POLYMORPHIC", "aggregate public.arr(anyelement)")], found
+                     *(("SOURCE_OLD_POLYMORPHIC", f"aggregate public.{a}") for a in ("arr(anyelement)", "merged(anyarray)", "moving(anyarray)"))], found
     assert "anycompatiblearray" in by_id["SOURCE_OLD_POLYMORPHIC"]["fix"] and by_id["SOURCE_OLD_POLYMORPHIC"]["severity"].upper() == "ERROR"
     assert by_id["SOURCE_OIDS"]["severity"].upper() == "WARNING" and by_id["SOURCE_OID_INDEX"]["severity"].upper() == "ERROR"
+    assert "view" not in by_id["SOURCE_OLD_POLYMORPHIC"]["fix"]
+    merged = one(pgcrane, source, dest, "aggregate public.merged(anyarray)", "--pg-bindir", clusters[1].bin)
+    assert "array_cat" in merged["message"] and "first what uses it, which is made again behind it: view public.uses; and make" in merged["fix"]
+    source.sql("DROP VIEW uses; DROP AGGREGATE public.arr(anyelement);" + merged["fix"])
     for fix in {f["fix"].split(" --")[0] for f in by_id.values() if f["id"].startswith("SOURCE_O")}:
         source.sql(fix)
     source.sql("ALTER TABLE k SET WITHOUT OIDS; DROP OPERATOR public.@>>(anyarray,anyelement)")

@@ -164,35 +164,61 @@ bool check_gone_types(Preflight *p, Error *err) {
     " 'array_position', 'array_positions', 'array_prepend', 'array_remove', 'array_replace', 'width_bucket')"          \
     " AND ('anyarray'::pg_catalog.regtype = ANY (f.proargtypes::pg_catalog.oid[])) "
 
+#define IS_POLYMORPHIC(type) type " IN ('anyarray'::pg_catalog.regtype, 'anyelement'::pg_catalog.regtype)"
+
+/* What would refuse its DROP: said in front of the rest of the fix. */
+#define SQL_USERS_OF(catalog, alias)                                                                                   \
+    "(SELECT coalesce('first what uses it, which is made again behind it: ' || pg_catalog.string_agg(DISTINCT"         \
+    "  CASE WHEN v.oid IS NULL THEN pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid)"                     \
+    "  ELSE pg_catalog.format('%s %I.%I', CASE v.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'"       \
+    "   ELSE 'rule of table' END, vn.nspname, v.relname) END, ', ') || '; ', '')"                                      \
+    " FROM pg_catalog.pg_depend u LEFT JOIN pg_catalog.pg_rewrite w ON w.oid = u.objid"                                \
+    "  AND u.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"                                                   \
+    " LEFT JOIN pg_catalog.pg_class v ON v.oid = w.ev_class"                                                           \
+    " LEFT JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace WHERE u.refclassid = 'pg_catalog." catalog       \
+    "'::pg_catalog.regclass AND u.refobjid = " alias ".oid AND u.deptype = 'n')"
+
+#define OLD_AGGREGATES                                                                                                 \
+    "SELECT n.nspname, p.proname AS name, 'aggregate', p.oid::pg_catalog.regprocedure::text AS what,"                  \
+    " (SELECT pg_catalog.string_agg(f.oid::pg_catalog.regprocedure::text, ', ' ORDER BY f.oid)"                        \
+    "  FROM pg_catalog.pg_proc f WHERE (f.oid IN (a.aggtransfn, a.aggcombinefn, a.aggfinalfn)"                         \
+    "   AND " IS_POLYMORPHIC(                                                                                          \
+        "a.aggtranstype") " OR f.oid IN (a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)"                              \
+                          "   AND " IS_POLYMORPHIC(                                                                    \
+                              "a.aggmtranstype") ") AND " OLD_POLYMORPHIC                                              \
+                                                 ") AS made_of," SQL_USERS_OF(                                         \
+                                                     "pg_proc",                                                        \
+                                                     "p") " FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc p " \
+                                                          "ON p.oid = a.aggfnoid"                                      \
+                                                          " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"  \
+                                                          " WHERE " SQL_USER_SCHEMA                                    \
+                                                          " AND " SQL_NOT_MEMBER("pg_proc", "p")
+
+#define OLD_OPERATORS                                                                                                  \
+    "SELECT n.nspname, o.oprname, 'operator', o.oid::pg_catalog.regoperator::text,"                                    \
+    " f.oid::pg_catalog.regprocedure::text, " SQL_USERS_OF(                                                            \
+        "pg_operator", "o") " FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"  \
+                            " JOIN pg_catalog.pg_proc f ON f.oid = o.oprcode WHERE " OLD_POLYMORPHIC                   \
+                            "AND " IS_POLYMORPHIC("o.oprleft") " AND " SQL_USER_SCHEMA                                 \
+                                                               " AND " SQL_NOT_MEMBER("pg_operator", "o")
+
 /* In 14 these take and give anycompatiblearray. What is declared with the old types, and calls them by their
  * signatures, cannot be made there; a function that calls them in its body can. As pg_upgrade has it
- * (check_for_incompatible_polymorphics). */
+ * (check_for_incompatible_polymorphics), and by all functions that an aggregate names, also those of its moving form.
+ */
 bool check_old_polymorphics(Preflight *p, Error *err) {
     static const SqlCheck check = {
         .check = CHECK_SOURCE_OLD_POLYMORPHIC,
         .side = DB_SOURCE,
         .by_table = true,
-        .columns = 5,
-        .sql =
-            "SELECT * FROM (SELECT n.nspname, p.proname AS name, 'aggregate', p.oid::pg_catalog.regprocedure::text"
-            "  AS what, f.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_aggregate a"
-            " JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-            " JOIN pg_catalog.pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn)"
-            " WHERE " OLD_POLYMORPHIC "AND a.aggtranstype IN ('anyarray'::pg_catalog.regtype,"
-            "  'anyelement'::pg_catalog.regtype) AND " SQL_USER_SCHEMA " AND " SQL_NOT_MEMBER(
-                "pg_proc",
-                "p") " UNION ALL SELECT n.nspname, o.oprname, 'operator', o.oid::pg_catalog.regoperator::text,"
-                     "  f.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_operator o"
-                     " JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace JOIN pg_catalog.pg_proc f ON f.oid = "
-                     "o.oprcode"
-                     " WHERE " OLD_POLYMORPHIC "AND o.oprleft IN ('anyarray'::pg_catalog.regtype,"
-                     "  'anyelement'::pg_catalog.regtype) AND " SQL_USER_SCHEMA
-                     " AND " SQL_NOT_MEMBER("pg_operator", "o") ") l ORDER BY 1, 2, 4",
+        .columns = 6,
+        .sql = "SELECT * FROM (" OLD_AGGREGATES " UNION ALL " OLD_OPERATORS ") l WHERE made_of IS NOT NULL"
+               " ORDER BY 1, 2, 4",
         .object = "{3} {4}",
         .message = "{3} {4} is made of {5}, which the destination does not have as such: from 14 on it takes"
                    " anycompatiblearray, and the {3} cannot be made there",
-        .fix = "DROP {3} {4}; -- and make it on the destination afterwards, with anycompatiblearray for anyarray and"
-               " anycompatible for anyelement",
+        .fix = "DROP {3} {4}; -- {6}and make it on the destination afterwards, with anycompatiblearray for anyarray"
+               " and anycompatible for anyelement",
     };
     return db_major(p->input->source) >= 14 || db_major(p->input->dest) < 14 || check_by_sql(p, &check, err);
 }
