@@ -222,6 +222,15 @@ def test_given_away_by_a_lesser_role(source, dest, pgcrane):
         assert dest_db.sql(acls) == source_db.sql(acls)
         assert dest_db.sql("""SELECT nspname FROM pg_namespace WHERE has_schema_privilege('worker', oid, 'CREATE')""") == [("app",)]
         assert dest_db.sql("""SELECT 'o'::name, relowner::regrole::text FROM pg_class WHERE oid = '"Ven dor".o'::regclass""") == [("o", "worker")]
+        # A member without its roles' rights cannot fill their schemas.
+        dest_db.drop()
+        dest_db = dest.createdb(options="OWNER giver")
+        dest_db.sql("GRANT CREATE ON SCHEMA public TO giver, worker")
+        dest.sql("ALTER ROLE giver NOINHERIT" if dest.major < 16 else "GRANT keeper TO giver WITH INHERIT FALSE")
+        again = ("migrate", source_db.uri, dest_db.uri_as("giver"), *FLAGS)
+        failed = assert_fails(pgcrane(*again), 77, "NOT_PERMITTED")
+        dest.sql(failed["remedy"].partition("on the destination: ")[2].partition(";")[0])
+        assert_done(pgcrane(*again))
         # Where we may not grant, the error says what to grant.
         dest_db.drop()
         dest_db = dest.createdb()

@@ -73,15 +73,46 @@ static bool run_optional(DbConn *control, const TocEntry *entry, const char *sql
     return db_exec(control, "ROLLBACK TO entry; RELEASE entry", err);
 }
 
-/* PostgreSQL names the schema alone, and means the new owner. */
-static void name_missing_grant(Arena *arena, const LoadParams *params, const TocEntry *entry, Error *err) {
-    if (strcmp(err->sqlstate, "42501") == 0 && strstr(err->message, "for schema ") != NULL &&
-        entry->schema[0] != '\0' && restore_gives_away(entry, &params->restore))
-        (void)error_remedy(
-            err,
-            "its owner may not create in that schema of the destination; there: GRANT CREATE, USAGE ON SCHEMA %s TO %s;"
-            " then resume",
-            sql_ident(arena, entry->schema), sql_ident(arena, entry->owner));
+/* Of a schema that comes with the migration; else NULL. */
+static const char *owner_of_new_schema(const LoadParams *params, const char *schema) {
+    for (size_t i = 0; i < params->toc->count; i++) {
+        const TocEntry *entry = &params->toc->entries[i];
+
+        if (params->chosen[i] && strcmp(entry->desc, "SCHEMA") == 0 && strcmp(entry->tag, schema) == 0 &&
+            restore_gives_away(entry, &params->restore))
+            return entry->owner;
+    }
+    return NULL;
+}
+
+/* PostgreSQL names the schema alone, and means the object's new owner. In a schema that comes with the migration, and
+ * which the rollback has taken away again, nobody can be granted anything; but there it would have been lent, were we
+ * not a member of the schema's owner without its rights (NOINHERIT). Then it means us. */
+static void name_missing_grant(Arena *arena, const LoadParams *params, const DbConn *control, const TocEntry *entry,
+                               Error *err) {
+    enum { GRANT_INHERIT_VERSION = 160000 };
+
+    if (strcmp(err->sqlstate, "42501") != 0 || strstr(err->message, "for schema ") == NULL ||
+        entry->schema[0] == '\0' || !restore_gives_away(entry, &params->restore))
+        return;
+    const char *owner = owner_of_new_schema(params, entry->schema);
+    const char *ours = sql_ident(arena, db_user(control));
+
+    if (owner == NULL)
+        (void)error_remedy(err,
+                           "its owner may not create in that schema of the destination; there: GRANT CREATE, USAGE ON"
+                           " SCHEMA %s TO %s; then resume",
+                           sql_ident(arena, entry->schema), sql_ident(arena, entry->owner));
+    else if (db_version(control) >= GRANT_INHERIT_VERSION)
+        (void)error_remedy(err,
+                           "role %s needs the rights of the schema's owner; on the destination: GRANT %s TO %s WITH"
+                           " INHERIT TRUE; then resume",
+                           ours, sql_ident(arena, owner), ours);
+    else
+        (void)error_remedy(err,
+                           "role %s needs the rights of the schema's owner %s; on the destination: ALTER ROLE %s"
+                           " INHERIT; then resume",
+                           ours, sql_ident(arena, owner), ours);
 }
 
 typedef struct Loan {
@@ -127,7 +158,7 @@ static bool run_entry(const LoadParams *params, DbConn *control, const TocEntry 
 
     if (ok)
         return true;
-    name_missing_grant(scratch, params, entry, err);
+    name_missing_grant(scratch, params, control, entry, err);
     return error_wrap(err, "%s %s%s%s", entry->desc, entry->schema, entry->schema[0] == '\0' ? "" : ".", entry->tag);
 }
 
