@@ -120,6 +120,10 @@ typedef struct Loan {
     const char *back; /* "": nothing was granted */
 } Loan;
 
+static bool may_need_loan(const LoadParams *params, const TocEntry *entry) {
+    return entry->schema[0] != '\0' && !is_optional(entry) && restore_gives_away(entry, &params->restore);
+}
+
 /* Nothing is granted either where we may not: the entry then says what is missing. Relies on pg_has_role(..., 'USAGE'),
  * which is what PostgreSQL asks of who grants in the name of a schema's owner. */
 static bool lend(const LoadParams *params, DbConn *control, const TocEntry *entry, Arena *arena, Loan *loan,
@@ -128,7 +132,7 @@ static bool lend(const LoadParams *params, DbConn *control, const TocEntry *entr
     const char *const names[] = {entry->schema, entry->owner};
 
     loan->back = "";
-    if (!loan->lends || entry->schema[0] == '\0' || !restore_gives_away(entry, &params->restore))
+    if (!loan->lends || !may_need_loan(params, entry))
         return true;
     if (!db_query(control,
                   "SELECT 1 FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.rolname = $2"
@@ -222,12 +226,20 @@ static bool try_group(const LoadParams *params, DbConn *control, const Group *gr
     return false;
 }
 
+static bool group_may_need_loan(const LoadParams *params, const Group *group) {
+    for (size_t i = 0; i < group->count; i++)
+        if (may_need_loan(params, &params->toc->entries[group->entries[i]]))
+            return true;
+    return false;
+}
+
 static bool run_group(const LoadParams *params, DbConn *control, Group *group, NotMovedVec *not_moved, Arena *arena,
                       Error *err) {
     group->lends = false;
     bool ok = try_group(params, control, group, not_moved, arena, err);
 
-    if (!ok && strcmp(err->sqlstate, "42501") == 0 && !db_is_broken(control)) { /* insufficient_privilege */
+    if (!ok && strcmp(err->sqlstate, "42501") == 0 && !db_is_broken(control) && /* insufficient_privilege */
+        group_may_need_loan(params, group)) {
         group->lends = true;
         ok = try_group(params, control, group, not_moved, arena, err);
     }

@@ -162,6 +162,27 @@ static void test_others_may_not(void **state) {
     assert_false(load.small.done[0]);
 }
 
+/* The group again, with the right granted in front and taken back behind; not where nothing may be granted. */
+static void test_right_to_create_is_lent(void **state) {
+    (void)state;
+    TocEntry *entry = &load.small.toc.entries[add("VIEW", "v", "CREATE VIEW v;\n")];
+    entry->owner = "Bob";
+    entry->drop_stmt = "DROP VIEW public.v;";
+    fake_side_play(&load.control, FAKE_BEGIN, FAKE_FAIL("OWNER TO", "42501", "permission denied for schema public"),
+                   FAKE_BEGIN, FAKE_ROW("has_schema_privilege", "1"),
+                   FAKE_OK("GRANT CREATE ON SCHEMA \"public\" TO \"Bob\""), FAKE_OK("OWNER TO \"Bob\""),
+                   FAKE_OK("REVOKE CREATE ON SCHEMA \"public\" FROM \"Bob\""), MARKED, FAKE_OK("COMMIT"));
+    assert_true(run());
+    fake_side_played(&load.control);
+    load.small.done[0] = false;
+    fake_side_play(&load.control, FAKE_BEGIN, FAKE_FAIL("OWNER TO", "42501", "permission denied for schema public"),
+                   FAKE_BEGIN, FAKE_OK("has_schema_privilege"),
+                   FAKE_FAIL("OWNER TO", "42501", "permission denied for schema public"));
+    assert_false(run());
+    assert_non_null(strstr(err.remedy, "GRANT CREATE, USAGE ON SCHEMA \"public\" TO \"Bob\";"));
+    fake_side_played(&load.control);
+}
+
 static void test_only_want_of_privilege_is_a_refusal(void **state) {
     (void)state;
     add("PUBLICATION", "p", "CREATE PUBLICATION p;\n");
@@ -211,6 +232,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_may_be_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refresh_may_fail, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_others_may_not, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_right_to_create_is_lent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_only_want_of_privilege_is_a_refusal, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_groups, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_in_the_callers_transaction, set_up, tear_down),
