@@ -192,20 +192,25 @@ static bool note_existing(Create *create, InstanceList *list, Error *err) {
     return true;
 }
 
+static bool make_all(Create *create, InstanceList *list, Error *err) {
+    if (!db_exec(create->dest, "SET lock_timeout = '" PREPARE_LOCK_TIMEOUT "'", err))
+        return false;
+    for (size_t i = 0; i < list->databases.len; i++) {
+        InstanceDatabase *database = &list->databases.items[i];
+
+        if (!database->exists && !database->made && !make_database(create, database, err))
+            return prepare_name_holders(create->arena, create->dest, err);
+    }
+    return db_exec(create->dest, "SET lock_timeout = 0", err);
+}
+
 bool instance_make_databases(Arena *arena, const InstanceInput *input, InstanceList *list, InstanceMade *made,
                              FindingVec *findings, Error *err) {
     Create create = {
         .arena = arena, .dest = input->dest, .made = made, .notes = {.arena = arena}, .closed = input->closed};
 
-    if (!roles_read(arena, input->dest, &create.roles, err) || !note_existing(&create, list, err))
-        return false;
-    for (size_t i = 0; i < list->databases.len; i++) {
-        InstanceDatabase *database = &list->databases.items[i];
-
-        if (!database->exists && !database->made && !make_database(&create, database, err))
-            return false;
-    }
-    if (!note_differences(&create, list, err))
+    if (!roles_read(arena, input->dest, &create.roles, err) || !note_existing(&create, list, err) ||
+        !make_all(&create, list, err) || !note_differences(&create, list, err))
         return false;
     notes_to_findings(&create.notes, findings);
     return true;

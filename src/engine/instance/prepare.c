@@ -40,6 +40,51 @@ bool prepare_try(Prepare *p, const char *sql, bool *ret_done, const char **ret_w
     return db_exec(p->dest, "ROLLBACK TO attempt; RELEASE attempt", err);
 }
 
+/* ---- Locks ---- */
+
+/* Columns: the session's number, who it is. Shared catalogs alone: they are in no database. */
+static const char holders_sql[] =
+    "SELECT l.pid, pg_catalog.format('session %s of %s%s, %s since %s', l.pid, coalesce(a.usename, '?'),"
+    "  CASE WHEN a.application_name <> '' THEN ' (' || a.application_name || ')' ELSE '' END,"
+    "  coalesce(a.state, 'connected'),"
+    "  pg_catalog.date_trunc('second', coalesce(a.state_change, a.backend_start)))"
+    " FROM (SELECT DISTINCT m.pid FROM pg_catalog.pg_locks m WHERE m.locktype = 'relation' AND m.granted"
+    "  AND m.database = 0 AND m.mode NOT IN ('AccessShareLock', 'RowShareLock')"
+    "  AND m.pid <> pg_catalog.pg_backend_pid()) l"
+    " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY a.xact_start NULLS LAST, l.pid LIMIT 3";
+
+static void name_them(Arena *arena, const DbResult *rows, Error *err) {
+    const Error cause = *err;
+    const char *who = "", *end = "";
+
+    for (int i = 0; i < db_rows(rows); i++) {
+        who = arena_printf(arena, "%s%s%s", who, i > 0 ? "; " : "", db_text(rows, i, 1));
+        end = arena_printf(arena, "%s%spg_terminate_backend(%s)", end, i > 0 ? ", " : "", db_text(rows, i, 0));
+    }
+    error_set(err, REASON_LOCK_BUSY,
+              "roles or databases of the destination are changed by a transaction that does not end: %s (%s)", who,
+              cause.message);
+    error_remedy(err, "end that transaction, or on the destination: SELECT %s;", end);
+}
+
+bool prepare_name_holders(Arena *arena, DbConn *dest, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    Error trouble = {0};
+
+    if (err->reason != REASON_LOCK_BUSY)
+        return false;
+    if (!db_query(dest, holders_sql, 0, NULL, &rows, &trouble))
+        log_error_value(LOG_WARNING, &trouble);
+    if (rows != NULL && db_rows(rows) > 0)
+        name_them(arena, rows, err);
+    else
+        error_remedy(err,
+                     "see pg_stat_activity, pg_locks and pg_prepared_xacts on the destination: a transaction is open");
+    return false;
+}
+
+/* ---- All of it ---- */
+
 static bool read_user(Prepare *p, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
@@ -55,7 +100,7 @@ static bool read_user(Prepare *p, Error *err) {
 
 /* A default of the role's would make it a member of all that it creates, which the source does not have so. */
 static bool begin(Prepare *p, Error *err) {
-    return db_exec(p->dest, "BEGIN", err) &&
+    return db_exec(p->dest, "BEGIN; SET LOCAL lock_timeout = '" PREPARE_LOCK_TIMEOUT "'", err) &&
            (db_major(p->dest) < 16 || db_exec(p->dest, "SET LOCAL createrole_self_grant = ''", err));
 }
 
@@ -84,7 +129,7 @@ bool instance_make_roles(Arena *arena, const InstanceInput *input, const Instanc
     if (!roles_read(arena, p.source, &p.source_roles, err) || !read_user(&p, err) || !begin(&p, err) ||
         !roles_read(arena, p.dest, &p.dest_roles, err) || !work(&p, err)) {
         db_rollback(p.dest);
-        return error_wrap(err, "preparing the roles of the destination");
+        return prepare_name_holders(arena, p.dest, err) || error_wrap(err, "preparing the roles of the destination");
     }
     notes_to_findings(&p.notes, findings);
     *made = count;

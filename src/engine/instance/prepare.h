@@ -57,6 +57,15 @@ NODISCARD bool prepare_try(Prepare *p, const char *sql, bool *ret_done, const ch
 /* The server said no, and would say so again. */
 bool prepare_is_refusal(const DbConn *conn, const Error *err);
 
+/* How long a lock of the destination is waited for: a role or database of the same name, in a transaction that is open.
+ * Whoever waits for us (a promote, the end of a job) is told what it is, and it is tried again. */
+#define PREPARE_LOCK_TIMEOUT "5s"
+/* Of LOCK_BUSY: names the sessions that may hold the lock. Without a transaction that is open; always false.
+ *
+ * Relied upon: whoever changes a shared catalog keeps ROW EXCLUSIVE on it until his transaction ends, and pg_locks
+ * shows that to everybody. */
+NODISCARD bool prepare_name_holders(Arena *arena, DbConn *dest, Error *err);
+
 /* --- list.c --- */
 
 NODISCARD bool instance_database_names(Arena *arena, DbConn *conn, StringVec *ret_names, Error *err);
