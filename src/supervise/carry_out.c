@@ -223,7 +223,7 @@ bool look_stop(Look *look, const char *folder, const SeatPicture *picture, Error
 }
 
 /* It has heard, and its worker does not come to an end. */
-static void mind_stopping(const Look *look, const char *folder, const SeatPicture *picture) {
+void look_mind_stopping(const Look *look, const char *folder, const SeatPicture *picture) {
     const char *what = arena_printf(look->arena, "%s stops", folder);
 
     if (!seat_is_alive(picture->seat.state) || !picture->seat.stopping)
@@ -245,7 +245,7 @@ bool look_carry_out(Look *look, size_t at, Error *err) {
 
     if (look->orders[at] != ORDER_STOP)
         (void)json_object_del(look->held->asked, folder);
-    mind_stopping(look, folder, &look->pictures[at]);
+    look_mind_stopping(look, folder, &look->pictures[at]);
     switch (look->orders[at]) {
     case ORDER_START:
     case ORDER_START_ANEW:

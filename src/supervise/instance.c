@@ -10,6 +10,15 @@
  * - before a promote of the whole job reaches the first session. Roles that the destination lacks are made, and what
  *   differs is told. A job of all databases looks for those that it does not have: then the promote is refused, and
  *   they are taken in.
+ * It is wanted by nobody when the promote that it was for is over, or the job: then it is stopped. A fact behind which
+ * the job works no more (COMPLETED, FAILED, STOPPED, ...) is not told before it has ended: what it made afterwards
+ * would be in no job. And a job of all databases is not COMPLETED before the list that is due is taken, or given up:
+ * when all that it has was promoted by name, that is waited for.
+ *
+ * A database that has come to its end (seat_is_over()) is the application's, which may have renamed or dropped it on
+ * the destination since. A session is told of those ("over"), and names none of them to be made: it would make an empty
+ * one in its place. What it knows is of its beginning: a database that is promoted while it works was there when it
+ * listed what the destination has, right behind its START, and is not made again by that session either.
  *
  * `run` of the job has "instance": the keys of a seat (seat.h), "taken", the number whose result is in the store,
  * "listed", the last launch for which all databases were, "for", the promote that the last session was begun for, and
@@ -22,7 +31,19 @@
  *   its result, a new database     nothing but the fact that the promote is refused; until then the same result refuses
  *                                  it again. Behind it the result, which was not taken yet, is, and makes the objects
  *
- * The promote that was let through once is not asked about again: some of its databases may be open already.
+ * The promote that was let through once is not asked about again: some of its databases may be open already. Of one
+ * that was called off nothing is taken: its session was STOPPED. Was it lost instead, which looks as if its result
+ * were, the databases are listed once more, which does no harm.
+ *
+ * What is committed at the end of a job, and what the next look sees (it decides the fact anew):
+ *
+ *   nothing, a session lives       the fact is held back; the session is asked to stop, or its list is waited for
+ *   nothing, it has ended          the fact is told: nothing of the job is at work
+ *   the list's result              objects that are new, with which the job goes on; none: the fact is told
+ *   "listed" without a result      with it the line of the log that says so: the fact is told
+ *
+ * A session whose node has lost the job is not known to live, and not waited for. It ends by itself: whatever it waits
+ * for has limits (locks, connections).
  */
 #include "supervise/guard.h"
 
@@ -80,26 +101,34 @@ bool instance_keeps_promote(const Look *look) {
     return promote_waiting(look) != NULL;
 }
 
+/* Those that have come to their end are the application's, which may have renamed or dropped them on the destination:
+ * nothing is made, guarded or asked of them any more. */
+static bool is_over(const Look *look, size_t at) {
+    return seat_is_over(&look->pictures[at]);
+}
+
 static bool lacks_any(const Look *look) {
     bool lacks = is_whole(look) && look->count == 0;
 
     for (size_t at = 0; at < look->count; at++)
-        lacks = lacks || (is_selected(look, at) && !is_prepared_database(&look->objects[at]));
+        lacks = lacks || (is_selected(look, at) && !is_over(look, at) && !is_prepared_database(&look->objects[at]));
     return lacks;
 }
 
-/* Not in a promote, which asks itself. What was found for one that was refused is still to be taken. */
-static bool is_list_due(const Look *look) {
+/* Not in a promote, which asks itself. What was found for one that was refused is still to be taken, or to be found
+ * once more where it was lost; one that was called off has found nothing. */
+static bool is_list_due(const Look *look, const SeatPicture *picture) {
     const json_t *seat = seat_seen(look);
-    bool is_left = json_get_string(seat, for_key, NULL) != NULL &&
-                   json_get_int(seat, seat_run_RUN, 0) != json_get_int(seat, taken_key, 0);
+    bool has_found = !seat_is_alive(picture->seat.state) && picture->seat.state != SEAT_STOPPED;
+    bool is_left =
+        has_found && json_get_string(seat, for_key, NULL) != NULL && picture->run != json_get_int(seat, taken_key, 0);
     bool is_new = json_get_int(seat, listed_key, 0) < json_get_int(look->job.run, job_run_LAUNCH, 0);
 
     return look->view.phase != JOB_PHASE_PROMOTE_IN_PROGRESS && (is_left || (is_whole(look) && is_new));
 }
 
 /* A promote does not wait for a database that was added and cannot be made ready. */
-static Purpose purpose_of(const Look *look) {
+static Purpose purpose_of(const Look *look, const SeatPicture *picture) {
     JobState state = look->view.state;
 
     if (!job_state_has_worker(state) || state == JOB_STOPPING)
@@ -108,7 +137,7 @@ static Purpose purpose_of(const Look *look) {
         return FOR_PROMOTE;
     if (lacks_any(look))
         return FOR_BEGINNING;
-    return is_list_due(look) ? FOR_LIST : FOR_NOTHING;
+    return is_list_due(look, picture) ? FOR_LIST : FOR_NOTHING;
 }
 
 static const char *folder_of(const Look *look) {
@@ -138,24 +167,42 @@ static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
 
 /* ---- Beginning ---- */
 
-/* Names of the job's databases that are made ready, or are not. New reference. */
-static json_t *databases_that_are(const Look *look, bool prepared) {
+typedef bool Which(const Look *look, size_t at);
+
+static bool is_made_ready(const Look *look, size_t at) {
+    return is_over(look, at) || is_prepared_database(&look->objects[at]);
+}
+
+static bool is_to_be_made(const Look *look, size_t at) {
+    return !is_made_ready(look, at);
+}
+
+/* Names of the job's databases that are so. New reference. */
+static json_t *databases_that(const Look *look, Which *which) {
     json_t *list = json_array();
 
     for (size_t at = 0; at < look->count; at++)
-        if (is_selected(look, at) && is_prepared_database(&look->objects[at]) == prepared)
+        if (is_selected(look, at) && which(look, at))
             (void)json_array_append_new(list, json_string_lossy(seat_database(&look->objects[at])));
     return list;
 }
 
-/* Before a promote, of a job that names its databases: those that it is about. NULL = as the job has it. New reference.
- */
-static json_t *databases_to_promote(const Look *look) {
-    json_t *list = is_whole(look) ? NULL : json_array();
+/* A promote is not kept by what was added and is not made ready. */
+static bool is_asked_for(const Look *look, const char *database, Purpose purpose) {
+    for (size_t at = 0; at < look->count; at++)
+        if (strcmp(seat_database(&look->objects[at]), database) == 0)
+            return !is_over(look, at) && (purpose != FOR_PROMOTE || is_prepared_database(&look->objects[at]));
+    return purpose != FOR_PROMOTE;
+}
 
-    for (size_t at = 0; list != NULL && at < look->count; at++)
-        if (is_selected(look, at) && is_prepared_database(&look->objects[at]) && !seat_is_promoted(&look->pictures[at]))
-            (void)json_array_append_new(list, json_string_lossy(seat_database(&look->objects[at])));
+/* Of a job that names its databases; NULL = all that the source has. New reference. */
+static json_t *databases_to_ask_for(const Look *look, Purpose purpose) {
+    const json_t *named = databases_named(&look->job);
+    json_t *list = named == NULL ? NULL : json_array();
+
+    for (size_t at = 0; at < json_array_size(named); at++)
+        if (is_asked_for(look, database_at(named, at), purpose))
+            (void)json_array_append_new(list, json_string_lossy(database_at(named, at)));
     return list;
 }
 
@@ -183,14 +230,14 @@ static void note_beginning(Beginning *beginning, Record *job) {
         (void)json_object_set_new(seat, for_key, json_string(promote_waiting(look)));
 }
 
-/* One that was promoted is guarded no more: only those that are to be made ready are, and what a job of all databases
- * finds. */
+/* One that is made ready is not guarded anew: only those that are to be are, and what a job of all databases finds. */
 static bool begin(StoreTx *tx, void *context, Error *err) {
     Beginning *beginning = context;
     const Look *look = beginning->look;
-    CLEANUP(json_freep) json_t *to_guard = databases_that_are(look, false);
-    CLEANUP(json_freep) json_t *known = is_whole(look) ? databases_that_are(look, true) : NULL;
-    CLEANUP(json_freep) json_t *names = beginning->purpose == FOR_PROMOTE ? databases_to_promote(look) : NULL;
+    CLEANUP(json_freep) json_t *to_guard = databases_that(look, is_to_be_made);
+    CLEANUP(json_freep) json_t *known = is_whole(look) ? databases_that(look, is_made_ready) : NULL;
+    CLEANUP(json_freep) json_t *over = is_whole(look) ? databases_that(look, is_over) : NULL;
+    CLEANUP(json_freep) json_t *names = databases_to_ask_for(look, beginning->purpose);
     CLEANUP(record_fini) Record job = {0};
 
     json_freep(&beginning->start);
@@ -206,6 +253,7 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
                               .order = ORDER_START,
                               .lanes = 2,
                               .names = names,
+                              .over = over,
                               .databases = to_guard,
                               .known = known};
     return start_message(look->this, tx, look->arena, &order, &beginning->start, err) &&
@@ -339,6 +387,13 @@ static void refuse_promote(Look *look, const char *names, bool made) {
     look_decides(look, EVENT_PROMOTE_UNDONE, &why);
 }
 
+static bool any_over(const Look *look) {
+    for (size_t at = 0; at < look->count; at++)
+        if (is_selected(look, at) && is_over(look, at))
+            return true;
+    return false;
+}
+
 static bool take_result(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
     const char *new = purpose == FOR_PROMOTE &&is_whole(look) ? new_ones(look, picture) : NULL;
     Taking taking = {.look = look,
@@ -352,7 +407,7 @@ static bool take_result(Look *look, Purpose purpose, const SeatPicture *picture,
         refuse_promote(look, new, true);
         return true;
     }
-    if (json_array_size(taking.databases) > 0 || purpose != FOR_BEGINNING)
+    if (json_array_size(taking.databases) > 0 || purpose != FOR_BEGINNING || any_over(look))
         return store_write(look->this->config.store, look->arena, take, &taking, err);
     error_set(&why, REASON_PREFLIGHT_FAILED, "the source has no databases to move");
     error_remedy(&why, "name them: objectsConfig.sourceObjectsConfig with SPECIFIED_OBJECTS");
@@ -420,6 +475,7 @@ static bool fail_promote(Look *look, const SeatPicture *picture, Error *err) {
 typedef struct GivingUp {
     const Look *look;
     const SeatPicture *picture;
+    const char *why;
 } GivingUp;
 
 static bool give_up(StoreTx *tx, void *context, Error *err) {
@@ -427,28 +483,31 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
     const Look *look = giving->look;
     CLEANUP(record_fini) Record job = {0};
     CLEANUP(json_freep) json_t *detail = json_pack("{s:s}", "level", "warning");
-    const char *text = arena_printf(look->arena, "databases that the source may have got since were not taken in: %s",
-                                    giving->picture->error.message);
+    const char *text =
+        arena_printf(look->arena, "databases that the source may have got since were not taken in: %s", giving->why);
 
     if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
         return false;
     json_t *seat = seat_of(&job);
     (void)json_object_set_new(seat, taken_key, json_integer(giving->picture->run));
-    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(seat, seat_run_LAUNCH, 0)));
+    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
     new_passwords_note(&job, giving->picture->said);
     bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
     return (!has_told || report_keep_instance(tx, look->held->name, giving->picture->said, err)) &&
            job_log(tx, look->held->name, "WORKER", text, detail, err) && job_save(tx, look->arena, &job, err);
 }
 
+static bool give_list_up(const Look *look, const SeatPicture *picture, const char *why, Error *err) {
+    GivingUp giving = {.look = look, .picture = picture, .why = why};
+
+    log_warning("%s: the source's databases were not listed: %s", look->held->name, why);
+    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+}
+
 /* What the job has goes on; a promote of the whole job asks once more. */
 static bool fail_list(Look *look, const SeatPicture *picture, Error *err) {
-    GivingUp giving = {.look = look, .picture = picture};
-
-    if (picture->error.retryable && picture->seat.may_try_again)
-        return true;
-    log_warning("%s: the source's databases were not listed: %s", look->held->name, picture->error.message);
-    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+    return (picture->error.retryable && picture->seat.may_try_again) ||
+           give_list_up(look, picture, picture->error.message, err);
 }
 
 /* A job that is at work goes on without what was added to it; one that begins cannot. */
@@ -491,9 +550,29 @@ static bool is_for(const Look *look, Purpose purpose) {
     return purpose == FOR_LIST || promote == NULL;
 }
 
+/* ---- One that nobody waits for any more ---- */
+
+static bool stop_it(Look *look, const SeatPicture *picture, Error *err) {
+    const char *folder = folder_of(look);
+    const Seat *seat = &picture->seat;
+    bool is_asked = seat_is_alive(seat->state) && !seat->stopping;
+
+    if (!is_asked)
+        (void)json_object_del(look->held->asked, folder);
+    look_mind_stopping(look, folder, picture);
+    return !is_asked || look_stop(look, folder, picture, err);
+}
+
+/* Begun for a promote that is over, and another one, or a database, waits for a session of its own. */
+static bool is_called_off(const Look *look, Purpose purpose) {
+    return json_get_string(seat_seen(look), for_key, NULL) != NULL && !is_for(look, purpose);
+}
+
 static bool follow_up(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
     const Seat *seat = &picture->seat;
 
+    if (seat_is_alive(seat->state) && is_called_off(look, purpose))
+        return stop_it(look, picture, err);
     if (seat_is_alive(seat->state))
         return keep_names(look, picture, err);
     if (seat->due != DUE_NOTHING || seat->state == SEAT_IDLE || !is_for(look, purpose))
@@ -509,35 +588,78 @@ static bool follow_up(Look *look, Purpose purpose, const SeatPicture *picture, E
     return fail(look, purpose, picture, err);
 }
 
-/* Nobody waits for it any more; a job is not stopped, and not removed, as long as it is at work. */
-static bool end_it(Look *look, Error *err) {
-    SeatPicture picture = {0};
+/* ---- The end of the job ---- */
 
-    if ((look->view.state != JOB_STOPPING && look->view.state != JOB_DELETING) ||
-        json_get_int(seat_of(&look->job), seat_run_RUN, 0) == 0)
-        return true;
-    if (!look_at_it(look, &picture, err))
-        return false;
-    bool ok = true;
-    if (seat_is_alive(picture.seat.state)) {
-        ok = picture.seat.stopping || look_stop(look, folder_of(look), &picture, err);
+/* NULL = there is no fact, or it changes nothing. */
+static const JobTransition *transition_of(const Look *look) {
+    Error none;
+
+    return look->decision.has_fact ? job_transition_find(&look->view, look->decision.fact, &none) : NULL;
+}
+
+/* Is the fact one behind which no session of the job is at work any more? */
+static bool ends_job(const Look *look) {
+    const JobTransition *row = transition_of(look);
+
+    return row != NULL && !job_state_has_worker(row->to) && row->to != JOB_DELETING;
+}
+
+/* A job of all databases is not complete before it is known whether there are more. */
+static bool completes_unlisted(const Look *look, const SeatPicture *picture) {
+    const JobTransition *row = transition_of(look);
+
+    return row != NULL && row->to == JOB_COMPLETED && (promote_waiting(look) != NULL || is_list_due(look, picture));
+}
+
+/* A job is not stopped, not removed, and has not come to its end, as long as it is at work. */
+static bool end_it(Look *look, const SeatPicture *picture, Error *err) {
+    bool waits = look->view.state == JOB_STOPPING || look->view.state == JOB_DELETING || ends_job(look);
+
+    if (waits && seat_is_alive(picture->seat.state))
         look->decision.has_fact = false;
-    }
-    seat_picture_fini(&picture);
-    return ok;
+    return stop_it(look, picture, err);
+}
+
+/* For people: what is waited for, and the last that went wrong of it. */
+static const char *waiting_for(const Look *look, const char *what, const SeatPicture *picture) {
+    const json_t *events = json_get_array(picture->said, "events");
+    const json_t *last = json_array_get(events, json_array_size(events) - 1);
+    const char *why =
+        strcmp(json_get_string(last, "level", ""), "warning") == 0 ? json_get_string(last, "text", "") : "";
+
+    if (!seat_is_alive(picture->seat.state))
+        why = picture->has_error ? picture->error.message : "";
+    return arena_printf(look->arena, "%s%s%s", what, why[0] != '\0' ? ": " : "", why);
+}
+
+/* What has been decided waits for the list, or nobody can make one. */
+static bool list_before_end(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
+    look->decision.has_fact = false;
+    look->waits = waiting_for(look, "the source's databases are listed once more before the job is complete", picture);
+    if (purpose != FOR_NOTHING && !look->holds)
+        return follow_up(look, purpose, picture, err);
+    if (seat_is_alive(picture->seat.state))
+        return stop_it(look, picture, err);
+    return give_list_up(look, picture, "the job came to its end before", err);
+}
+
+static bool carry_on(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
+    if (purpose == FOR_PROMOTE)
+        look->waits = waiting_for(look, "roles and databases of both servers are compared before the promote", picture);
+    if (completes_unlisted(look, picture))
+        return list_before_end(look, purpose, picture, err);
+    if (purpose == FOR_NOTHING || ends_job(look))
+        return end_it(look, picture, err);
+    return look->decision.has_fact || look->holds || follow_up(look, purpose, picture, err);
 }
 
 bool instance_look(Look *look, Error *err) {
-    Purpose purpose = purpose_of(look);
     SeatPicture picture = {0};
 
-    if (purpose == FOR_NOTHING)
-        return end_it(look, err);
-    if (look->decision.has_fact || look->holds)
-        return true;
+    look->waits = NULL;
     if (!look_at_it(look, &picture, err))
         return false;
-    bool ok = follow_up(look, purpose, &picture, err);
+    bool ok = carry_on(look, purpose_of(look, &picture), &picture, err);
     seat_picture_fini(&picture);
     return ok;
 }

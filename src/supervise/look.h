@@ -20,7 +20,8 @@ typedef struct Look {
     Decision decision;
     Error why; /* of a fact without a seat */
     bool has_why;
-    json_t *details; /* more of why: findings; NULL = none */
+    json_t *details;   /* more of why: findings; NULL = none */
+    const char *waits; /* for what of the instance as a whole, for people; NULL = for nothing */
 } Look;
 
 /* Is the object's database part of the job? */
@@ -50,6 +51,9 @@ NODISCARD bool look_tell_progress(Look *look, Error *err);
 NODISCARD bool look_carry_out(Look *look, size_t at, Error *err);
 /* Asks a session to stop; ends the process of one that does not come to it. */
 NODISCARD bool look_stop(Look *look, const char *folder, const SeatPicture *picture, Error *err);
+
+/* ... and of one that has heard, and does not come to its end either. */
+void look_mind_stopping(const Look *look, const char *folder, const SeatPicture *picture);
 
 /* Roles and empty databases on the destination, and the list of databases, before the first session of each
  * (instance.c). Behind the look's own decision, which it may take the place of. */

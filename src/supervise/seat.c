@@ -241,6 +241,10 @@ bool seat_is_promoted(const SeatPicture *picture) {
     return strcmp(picture->ended, promoted) == 0;
 }
 
+bool seat_is_over(const SeatPicture *picture) {
+    return seat_is_promoted(picture) || (picture->seat.state == SEAT_DONE && picture->seat.due == DUE_NOTHING);
+}
+
 bool seat_has_failed(const SeatPicture *picture) {
     const Seat *seat = &picture->seat;
     bool ended = seat->state == SEAT_LOST || seat->state == SEAT_STOPPED;

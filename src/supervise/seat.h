@@ -83,6 +83,8 @@ NODISCARD bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_
 void seat_picture_fini(SeatPicture *picture);
 
 bool seat_is_promoted(const SeatPicture *picture);
+/* It has come to its end, and is not asked to begin anew: what the destination has of it is the application's. */
+bool seat_is_over(const SeatPicture *picture);
 
 /* Its session has ended with an error, or too many were lost one behind another, and no wish has begun it again. */
 bool seat_has_failed(const SeatPicture *picture);

@@ -110,15 +110,15 @@ static json_t *what_of_release(const StartOrder *order) {
     return more;
 }
 
-/* {"databases"?, "prepare", "check", "apart"?} */
+/* {"databases"?, "prepare", "check", "apart"?, "over"?} */
 static json_t *what_of_instance(const StartOrder *order) {
     const json_t *named = order->names != NULL ? NULL : databases_named(order->job);
     json_t *names = named != NULL ? json_array() : json_deep_copy(order->names);
 
     for (size_t at = 0; at < json_array_size(named); at++)
         (void)json_array_append_new(names, json_string_lossy(database_at(named, at)));
-    return json_pack("{s:b, s:b, s:o*, s:O*}", "prepare", order->dry_run ? 0 : 1, "check", order->is_check, "databases",
-                     names, "apart", order->apart);
+    return json_pack("{s:b, s:b, s:o*, s:O*, s:O*}", "prepare", order->dry_run ? 0 : 1, "check", order->is_check,
+                     "databases", names, "apart", order->apart, "over", order->over);
 }
 
 static json_t *more_of(const StartOrder *order, bool is_made) {

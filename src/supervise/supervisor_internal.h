@@ -113,6 +113,7 @@ typedef struct StartOrder {
     SeatForce force;     /* of a removal */
     const char *action;  /* NULL = what the order says: "demote", "release" */
     const json_t *names; /* of the instance: exactly these; NULL = as the job has it */
+    const json_t *over;  /* of the instance: databases that are the application's already; NULL = none */
     const json_t *known; /* of the instance: what else there is is guarded, too; NULL = it is not */
     const json_t *databases; /* of "release", or to be guarded when the instance is made ready; NULL = all of the job */
     bool allow_non_empty;    /* of "demote" */

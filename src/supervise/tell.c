@@ -314,6 +314,8 @@ static bool any_news(Look *look) {
 static void note_progress(const Look *look) {
     json_t *progress = progress_of_job(look->arena, look->pictures, look->count);
 
+    if (look->waits != NULL && json_get_string(progress, "waitingFor", "")[0] == '\0')
+        (void)json_object_set_new(progress, "waitingFor", json_string_lossy(look->waits));
     json_freep(&look->held->progress);
     look->held->progress = progress;
     look->held->next_progress_us = clock_now_us() + progress_us;

@@ -44,7 +44,8 @@ bool instance_from_json(Run *run, const json_t *body, Error *err) {
     if (!run->instance.all && !json_is_array(names))
         return error_set(err, REASON_WIRE_BAD, "databases: not a list");
     if (!read_names(run, names, &run->instance.names, err) ||
-        !read_names(run, json_object_get(body, "apart"), &run->instance.apart, err))
+        !read_names(run, json_object_get(body, "apart"), &run->instance.apart, err) ||
+        !read_names(run, json_object_get(body, "over"), &run->instance.over, err))
         return false;
     run->instance.seed = arena_strdup(run->arena, json_get_string(body, "new_passwords", NULL));
     if (run->options.source == NULL)
@@ -168,6 +169,7 @@ InstanceInput run_instance_input(Run *run) {
         .names = run->instance.names,
         .tablespace_map = run->options.tablespace_map,
         .apart = run->instance.apart,
+        .over = run->instance.over,
     };
 }
 

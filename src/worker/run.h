@@ -46,6 +46,7 @@ typedef struct InstanceRun {
     bool all;
     StringVec names;
     StringVec apart; /* of a check: those that need no room any more */
+    StringVec over;  /* those that are the application's already */
     InstanceList list;
     InstanceMade made;
     const char *seed;        /* of new passwords; NULL = none are made */

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from support.api import JOBS
+from support.api import JOBS, PROFILES
 from support.service import Service
 from support.stage import Stage
 
@@ -25,7 +25,10 @@ class Two:
         stage.on_start = self.answer
         for name in ("from", "to"):
             service.make_profile(name)
-        service.create_job("job", "from", "to", ["one", "two"])
+        self.create()
+
+    def create(self):
+        self.service.create_job("job", "from", "to", ["one", "two"])
 
     @staticmethod
     def answer(actor):
@@ -49,7 +52,8 @@ class Two:
     def ready(self):
         """Both follow."""
         self.service.verb("job", "start")
-        self.session("one", 1, "instance").say("databases", names=["one", "two"])
+        self.until(lambda: self.stage.actors, "the look at the instance")
+        self.stage.actors[0].say("databases", names=["one", "two"])
         sessions = []
         for name in ("one", "two"):  # there may be a place for one alone
             sessions.append(self.session(name, 1))
@@ -90,10 +94,62 @@ class Two:
         return self.service.good(self.service.get(operation["name"]))
 
 
+class All(Two):
+    """... of a job of all databases. Its looks at the instance are played by the test."""
+
+    @staticmethod
+    def answer(_):
+        pass
+
+    def create(self):
+        body = {"type": "CONTINUOUS", "source": f"{PROFILES}/from", "destination": f"{PROFILES}/to"}
+        self.service.finished(self.service.post(JOBS, body, migrationJobId="job"))
+
+    def look(self, number):
+        """Under way until the test says more."""
+        look = self.session("instance", number, "instance")
+        look.say("checking")
+        return look
+
+    def ready_again(self):
+        """Stopped when both followed, and resumed: the look that lists once more, and both sessions."""
+        sessions = self.ready()
+        stop = self.service.verb("job", "stop")
+        for session in sessions:
+            self.until(lambda session=session: "STOP" in session.heard, "the session to hear of the stop")
+            session.say("stopped")
+        assert "error" not in self.end_of(stop)
+        self.service.verb("job", "resume")
+        look, sessions = self.look(2), []
+        for name in ("one", "two"):
+            sessions.append(self.session(name, 2))
+            sessions[-1].say("ready")
+        self.until(lambda: self.job().get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
+        return look, *sessions
+
+    def promoted(self, *names):
+        """Alone, each by its session."""
+        operation = self.promote(*names)
+        for name in names:
+            session = self.stage.of(name, "migrate")
+            self.until(lambda session=session: "PROMOTE" in session.heard, "the session to hear of the promote")
+            session.say("done")
+        assert "error" not in self.end_of(operation)
+
+    def waits(self):
+        return self.job().get("progress", {}).get("waitingFor", "")
+
+
 @pytest.fixture
 def two(tmp_path):
     with Stage() as stage, Service(tmp_path / "service", env=stage.environment()) as service:
         yield Two(service, stage)
+
+
+@pytest.fixture
+def everything(tmp_path):
+    with Stage() as stage, Service(tmp_path / "service", env=stage.environment()) as service:
+        yield All(service, stage)
 
 
 def test_stopped_by_somebody_else(two):
@@ -308,3 +364,81 @@ def test_one_has_failed_and_is_resumed(two):
     two.until(lambda: two.job()["progress"]["waitingFor"] == "" and two.job()["phase"] == "READY_FOR_PROMOTE", "both to follow")
     assert "resume" not in two.job()["allowedActions"] and two.stage.of("two", "migrate") is second
     assert len(two.events("DATABASE_FAILED")) == 1 and two.events("USER_RESUME")[0]["detail"]["to"] == "RUNNING/CDC"
+
+
+def test_promoted_is_asked_for_no_more(two):
+    """A database is added: the look that makes it ready is not for what is the application's already."""
+    first, _ = two.ready()
+    operation = two.promote("one")
+    two.until(lambda: "PROMOTE" in first.heard, "the session to hear of the promote")
+    first.say("done")
+    assert "error" not in two.end_of(operation)
+    two.choose("one", "two", "three")
+    two.session("three", 1)
+    assert two.stage.of("two", "instance").start["more"]["databases"] == ["two", "three"]
+    assert two.object("one")["phase"] == "PROMOTED"
+
+
+def test_promoted_is_left_out_of_all(everything):
+    """The look of a job of all databases is told what is the application's already."""
+    look, _, _ = everything.ready_again()
+    assert look.start["more"]["over"] == []
+    look.say("databases", names=["one", "two"])
+    everything.promoted("one")
+    everything.service.verb("job", "promote")
+    assert everything.look(3).start["more"]["over"] == ["one"]
+
+
+def test_complete_behind_the_list(everything):
+    """All that the job has is promoted by name while it looks for more: it is complete when it is known that there is none."""
+    look, _, _ = everything.ready_again()
+    everything.promoted("one", "two")
+    everything.until(lambda: "listed once more" in everything.waits(), "the job to wait for the list")
+    assert everything.job()["state"] == "RUNNING" and "STOP" not in look.heard
+    look.say("databases", names=["one", "two", "late"])
+    everything.session("late", 1).say("ready")
+    everything.be("late", "RUNNING")
+    everything.until(lambda: everything.object("late").get("phase") == "READY_FOR_PROMOTE", "late to follow")
+    everything.promoted("late")
+    everything.until(lambda: everything.job()["state"] == "COMPLETED", "the job to be complete")
+
+
+def test_complete_without_a_list(everything):
+    """The list cannot be had: it is said, and the job is complete."""
+    look, _, _ = everything.ready_again()
+    everything.promoted("one", "two")
+    look.say("fail", reason="SQL_FAILED", retryable=False)
+    everything.until(lambda: everything.job()["state"] == "COMPLETED", "the job to be complete")
+    assert any("were not taken in" in event["message"] for event in everything.events("WORKER"))
+
+
+def test_failed_behind_its_look(everything):
+    """Nothing of a job is at work when it has failed."""
+    look, *sessions = everything.ready_again()
+    for session in sessions:
+        session.say("fail", reason="SQL_FAILED", retryable=False)
+    everything.until(lambda: "STOP" in look.heard, "the look to hear that it shall stop")
+    assert everything.job()["state"] == "RUNNING"
+    look.say("stopped")
+    everything.until(lambda: everything.job()["state"] == "FAILED", "the job to fail")
+
+
+def test_called_off_in_its_look(everything):
+    """The look ends with the promote that it was for; another promote has one of its own, and by name none is waited for."""
+    sessions = everything.ready()
+    operation = everything.service.verb("job", "promote")
+    look = everything.look(2)
+    everything.until(lambda: "are compared before the promote" in everything.waits(), "the job to say what it waits for")
+    everything.service.good(everything.service.post(f"{operation['name']}:cancel", {}))
+    everything.until(lambda: "STOP" in look.heard, "the look to hear that it shall stop")
+    look.say("stopped")
+    for session in sessions:
+        everything.until(lambda session=session: session.heard, "the session to hear that it is called off")
+        session.say("undone")
+    assert "error" in everything.end_of(operation)
+    for session in sessions:
+        session.say("ready")
+    everything.until(lambda: everything.job().get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
+    everything.promoted("one", "two")
+    everything.until(lambda: everything.job()["state"] == "COMPLETED", "the job to be complete")
+    assert everything.stage.of("instance", "instance") is look

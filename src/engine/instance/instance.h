@@ -51,8 +51,10 @@ typedef struct InstanceInput {
     bool check, prepare;           /* of `all`: with none that can be moved nothing is to be begun */
     StringVec names;               /* exactly these; twice is once */
     StringVec apart;               /* of those, the ones that need no room any more */
-    const char *tablespace_map;    /* the option (model/tablespace_map.h); NULL = none */
-    bool closed;                   /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
+    StringVec over;             /* of `all`: moved already, and whoever has them now may have renamed or dropped them:
+                                 * they are not moved, and nothing is asked of them */
+    const char *tablespace_map; /* the option (model/tablespace_map.h); NULL = none */
+    bool closed;                /* databases are made with CONNECTION LIMIT 0: whoever asks for that opens them */
     /* A new password for a role whose verifier cannot be read at the source, the same one each time it is asked for. It
      * is in the arena, and overwritten when it was used. NULL = roles get none. */
     NODISCARD bool (*new_password)(void *context, Arena *arena, const char *role, char **ret_password, Error *err);

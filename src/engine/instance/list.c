@@ -185,9 +185,18 @@ static const char *obstacle_fix(Arena *arena, const InstanceInput *input, const 
     return "";
 }
 
+static bool has_name(const StringVec *names, const char *name) {
+    for (size_t i = 0; i < names->len; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    return false;
+}
+
 static void take_unasked(const InstanceInput *input, const Candidate *c, InstanceList *list, Notes *notes) {
     const char *reason = c->theirs ? "the source's provider keeps it for itself" : obstacle(c);
 
+    if (has_name(&input->over, c->database.name))
+        reason = "it is moved already";
     if (reason == NULL)
         reason = c->apart;
     if (reason == NULL) {
@@ -196,7 +205,7 @@ static void take_unasked(const InstanceInput *input, const Candidate *c, Instanc
     }
     InstanceNotMoved item = {c->database.name, reason};
     vec_push(notes->arena, &list->not_moved, item);
-    if (!c->theirs && c->open && !c->is_template && !c->may_connect)
+    if (!c->theirs && c->open && !c->is_template && !c->may_connect && !has_name(&input->over, c->database.name))
         note_refused(notes, NOTE_DATABASE_UNREADABLE, sql_ident(notes->arena, c->database.name), reason,
                      obstacle_fix(notes->arena, input, c));
 }
@@ -209,13 +218,6 @@ static void take_asked(const InstanceInput *input, const Candidate *c, InstanceL
     else
         note_refused(notes, NOTE_DATABASE_CLOSED, sql_ident(notes->arena, c->database.name), reason,
                      obstacle_fix(notes->arena, input, c));
-}
-
-static bool is_asked(const InstanceInput *input, const char *name) {
-    for (size_t i = 0; i < input->names.len; i++)
-        if (strcmp(input->names.items[i], name) == 0)
-            return true;
-    return false;
 }
 
 static bool is_found(const CandidateVec *found, const char *name) {
@@ -240,7 +242,7 @@ static bool choose(const InstanceInput *input, CandidateVec *found, InstanceList
     for (size_t i = 0; i < found->len; i++) {
         Candidate *candidate = &found->items[i];
 
-        if (!input->all && is_asked(input, candidate->database.name))
+        if (!input->all && has_name(&input->names, candidate->database.name))
             take_asked(input, candidate, list, notes);
         if (!input->all)
             continue;
