@@ -94,4 +94,4 @@ def test_members_of_another_version(make_cluster, pgcrane, majors):
     told = " ".join(f"{kind} {name} {reason}" for (kind, name), reason in left.items())
     missing = [name for name in GIVEN if name not in told]
     assert missing == [], left
-    assert len(left) <= len(GIVEN)
+    assert len([kind for kind, _ in left if kind != "value of sequence"]) <= len(GIVEN), list(left)
