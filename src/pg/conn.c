@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "pg/conn_internal.h"
 #include "pg/query.h"
+#include "pg/quote.h"
 #include "pg/sqlstate.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@
 
 #define SQLSTATE_READ_ONLY "25006"
 
-enum { PARAMS_MAX = 80, APPLICATION_NAME_MAX = 64, SETTINGS_SQL_MAX = 8192 };
+enum { PARAMS_MAX = 80, SETTINGS_SQL_MAX = 8192 };
 
 /* Used where the user says nothing: a dead peer is noticed after about a minute instead of hours. */
 static const struct {
@@ -305,12 +306,17 @@ static void take_notice(void *context, const char *message) {
     log_debug("%s says: %.*s", db_side_name(conn->side), (int)strcspn(message, "\n"), message);
 }
 
+/* The name once more: a login trigger has run by now, and may have set another. Sessions are told apart by it, and
+ * which of them a fence lets be. */
 static bool set_up(DbConn *conn, const DbTarget *target, Error *err) {
     const char *optional = settings_optional(db_version(conn));
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     Buf sql CLEANUP(buf_fini);
 
     buf_init(&sql, SETTINGS_SQL_MAX);
     settings_build(&sql, conn->side, db_version(conn), db_is_sql_ascii(conn));
+    buf_printf(&sql, ", pg_catalog.set_config('application_name', %s, false)",
+               sql_literal(arena, conn->application_name));
     if (!buf_ok(&sql, "the session settings", err) || !db_exec(conn, sql.data, err))
         return error_wrap(err, "session settings of the %s", db_side_name(conn->side));
     if (optional != NULL && !db_exec(conn, optional, err) && (conn->broken || err->reason == REASON_CANCELLED))
@@ -332,6 +338,7 @@ static bool open_session(Attempt *attempt, DbConn **ret_conn, Error *err) {
     conn->pg = pg;
     conn->stop = attempt->stop;
     conn->side = attempt->target->side;
+    (void)snprintf(conn->application_name, sizeof(conn->application_name), "%s", attempt->application_name);
     PQsetNoticeProcessor(pg, take_notice, conn);
     if (!set_up(conn, attempt->target, err)) {
         db_close(conn);
@@ -360,12 +367,15 @@ static const char *writable_options(Arena *arena, const PQconninfoOption *option
     return arena_printf(arena, "%s -c default_transaction_read_only=off", given != NULL ? given : "");
 }
 
+static void make_name(const char *job_id, const char *purpose, char ret_name[APPLICATION_NAME_MAX]) {
+    (void)snprintf(ret_name, APPLICATION_NAME_MAX, "pgcrane %s %s", job_id != NULL ? job_id : "-", purpose);
+}
+
 static bool open_resolved(const DbTarget *target, const char *purpose, const Stop *stop,
                           const PQconninfoOption *options, Arena *arena, DbConn **ret_conn, Error *err) {
     char application_name[APPLICATION_NAME_MAX];
-    const char *job_id = target->job_id != NULL ? target->job_id : "-";
 
-    snprintf(application_name, sizeof(application_name), "pgcrane %s %s", job_id, purpose);
+    make_name(target->job_id, purpose, application_name);
     const Attempt first = {
         .target = target,
         .stop = stop,
@@ -463,6 +473,21 @@ const char *db_name(const DbConn *conn) {
 
 const char *db_user(const DbConn *conn) {
     return PQuser(conn->pg);
+}
+
+const char *db_application_name(const DbConn *conn) {
+    return conn->application_name;
+}
+
+bool db_rename(DbConn *conn, const char *job_id, const char *purpose, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    char name[APPLICATION_NAME_MAX];
+
+    make_name(job_id, purpose, name);
+    if (!db_execf(conn, err, "SET application_name = %s", sql_literal(arena, name)))
+        return false;
+    memcpy(conn->application_name, name, sizeof(name));
+    return true;
 }
 
 int db_backend_pid(const DbConn *conn) {

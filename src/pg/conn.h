@@ -55,6 +55,11 @@ DbSide db_conn_side(const DbConn *conn);
 const char *db_name(const DbConn *conn); /* database */
 const char *db_user(const DbConn *conn);
 int db_backend_pid(const DbConn *conn);
+/* The application_name that this connection asked for. A session may have another one all the same: a pooler between us
+ * may give it its own. That of a login trigger (17 on) is replaced by ours when the connection is opened. */
+const char *db_application_name(const DbConn *conn);
+/* Another name, once the job's id is known. */
+NODISCARD bool db_rename(DbConn *conn, const char *job_id, const char *purpose, Error *err);
 /* The session is over (server gone, killed): only db_close is left to do. */
 bool db_is_broken(const DbConn *conn);
 /* Warnings that the server has sent so far: a GRANT that grants nothing is one, and no failure. Notices are turned off.

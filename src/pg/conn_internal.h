@@ -10,14 +10,19 @@
 /* Servers answer a cancelled statement at once; a session that does not within this time is given up. */
 #define DRAIN_TIMEOUT_US (5 * USEC_PER_SEC)
 
+/* NAMEDATALEN: what is longer, the server would cut at the same place. */
+enum { APPLICATION_NAME_MAX = 64 };
+
 struct DbConn {
     PGconn *pg;
     const Stop *stop;
     DbSide side;
     bool broken;
-    int64_t deadline_us;       /* of every wait, clock_now_us() scale; 0 = none */
-    struct Pipeline *pipeline; /* pipeline.c; NULL until the first one */
-    int64_t notices;           /* received so far: copy.c tells a notice in mid-COPY from an error by it */
+    int64_t deadline_us;                         /* of every wait, clock_now_us() scale; 0 = none */
+    struct Pipeline *pipeline;                   /* pipeline.c; NULL until the first one */
+    char application_name[APPLICATION_NAME_MAX]; /* that we asked for; the session's may differ (namesakes.h) */
+    bool other_name_told;                        /* that it differs */
+    int64_t notices; /* received so far: copy.c tells a notice in mid-COPY from an error by it */
 };
 
 /* --- conninfo.c: connection strings ------------------------------------------------------------------------------ */

@@ -9,6 +9,7 @@
  * its confirmed_flush_lsn, as long as nobody has read from it.
  */
 #include "common/lsn.h"
+#include "pg/namesakes.h"
 #include "pg/quote.h"
 #include "pg/repl_internal.h"
 
@@ -198,14 +199,16 @@ bool repl_slot_fail_active(const char *name, int pid, Error *err) {
 }
 
 bool repl_slot_end_namesake(DbConn *conn, int pid, Error *err) {
-    char sql[512];
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    bool has_name = false;
 
-    (void)snprintf(sql, sizeof(sql),
-                   "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = %d"
-                   " AND a.usename = session_user"
-                   " AND a.application_name = pg_catalog.current_setting('application_name')",
-                   pid);
-    return db_exec(conn, sql, err) || error_wrap(err, "ending an earlier stream of ours");
+    if (!db_has_own_name(conn, &has_name, err))
+        return false;
+    const char *sql = arena_printf(arena,
+                                   "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
+                                   " WHERE a.pid = %d AND a.usename = session_user AND a.application_name = %s",
+                                   pid, sql_literal(arena, db_application_name(conn)));
+    return !has_name || db_exec(conn, sql, err) || error_wrap(err, "ending an earlier stream of ours");
 }
 
 bool repl_slot_pause(DbConn *conn, Error *err) {

@@ -184,8 +184,8 @@ bool step_connect(Run *run, Error *err) {
     if (!tell_job(run, err) || !choose_lane_setup(run, err))
         return false;
     /* The sessions were named before the job's id was known. */
-    const char *name = arena_printf(run->arena, "SET application_name = 'pgcrane %s control'", run->identity.job_id);
-    return db_exec(run->source, name, err) && db_exec(run->dest, name, err) && run_open_log(run, err) &&
+    return db_rename(run->source, run->identity.job_id, "control", err) &&
+           db_rename(run->dest, run->identity.job_id, "control", err) && run_open_log(run, err) &&
            snapshot_attach(run->source, run->identity.job_id, err);
 }
 
@@ -218,6 +218,10 @@ bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
             (!run_is_source_only(run) && !check_same_server(run, run->source, err)) ||
             !snapshot_attach(run->source, run->identity.job_id, err))
             return false;
+        if (!run_lock_source_again(run, err)) {
+            db_closep(&run->source); /* who has one, has the lock */
+            return false;
+        }
     }
     if (!run_is_source_only(run) && (run->dest == NULL || db_is_broken(run->dest))) {
         db_closep(&run->dest);

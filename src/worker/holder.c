@@ -1,5 +1,6 @@
 /*
- * The migration's lock (ledger.h), and the session that has it, remembered for whoever comes after it.
+ * The migration's lock, on the destination (ledger.h) and on the source (source_lock.h), and the sessions that have it,
+ * remembered for whoever comes after them.
  *
  * A server finds out late that nobody is at the other end of a connection (pg/namesakes.h). Until then the session that
  * was left has the lock, and who comes next would be refused it by a run that is none: the one that has lost its
@@ -20,6 +21,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/machine.h"
+#include "engine/ledger/source_lock.h"
 #include "worker/run.h"
 
 #include <fcntl.h>
@@ -50,15 +52,20 @@ static void read_file(Run *run, const char *path) {
         return;
     run->holder = (LedgerHolder){arena_strdup(run->arena, json_get_string(json, "session", NULL)),
                                  arena_strdup(run->arena, json_get_string(json, "begun", NULL))};
+    run->source_holder = (LedgerHolder){arena_strdup(run->arena, json_get_string(json, "source_session", NULL)),
+                                        arena_strdup(run->arena, json_get_string(json, "source_begun", NULL))};
     if (run->holder.begun == NULL)
         run->holder.pid = NULL;
+    if (run->source_holder.begun == NULL)
+        run->source_holder.pid = NULL;
 }
 
 /* In place: the lock is the open file's. What was half written is no JSON, and tells nothing. */
 static bool write_file(const Run *run, Error *err) {
     CLEANUP(json_freep)
-    json_t *json = json_pack("{s:s, s:s?, s:s?}", "machine", machine_name(run->arena), "session", run->holder.pid,
-                             "begun", run->holder.begun);
+    json_t *json = json_pack("{s:s, s:s?, s:s?, s:s?, s:s?}", "machine", machine_name(run->arena), "session",
+                             run->holder.pid, "begun", run->holder.begun, "source_session", run->source_holder.pid,
+                             "source_begun", run->source_holder.begun);
     CLEANUP(buf_fini) Buf text;
 
     buf_init(&text, FILE_MAX);
@@ -71,7 +78,8 @@ static bool write_file(const Run *run, Error *err) {
 static bool note_holder(Run *run, Error *err) {
     Error why;
 
-    if (!ledger_holder(run->dest, run->arena, &run->holder, err))
+    if (!ledger_holder(run->dest, run->arena, &run->holder, err) ||
+        (run->has_source_lock && !ledger_holder(run->source, run->arena, &run->source_holder, err)))
         return false;
     if (run->holder_fd >= 0 && !write_file(run, &why)) /* it helps the next run, and this one needs it not */
         log_error_value(LOG_WARNING, &why);
@@ -87,23 +95,33 @@ static void look_for_predecessor(Run *run) {
         read_file(run, path);
 }
 
-/* Seized from what this job has left at work, and from nobody else. */
-static bool take_lock(Run *run, Error *err) {
+/* Seized from what this job has left at work, and from nobody else. Without the source (abort --dest-only) there is
+ * nothing of it to be had. */
+static bool take_locks(Run *run, Error *err) {
     LedgerIdentity found;
     bool exists = false, seizes = run->seizes;
 
     if (seizes && !ledger_peek(run->dest, run->arena, &exists, &found, err))
         return false;
     seizes = seizes && (!exists || run_is_owned(run, &found));
-    return seizes ? ledger_seize(run->dest, run->identity.job_id, err)
-                  : ledger_lock(run->dest, run->identity.job_id, &run->holder, err);
+    if (seizes ? !ledger_seize(run->dest, run->identity.job_id, err)
+               : !ledger_lock(run->dest, run->identity.job_id, &run->holder, err))
+        return false;
+    run->has_source_lock =
+        run->source != NULL && source_lock(run->source, &run->identity, seizes, &run->source_holder, err);
+    return run->has_source_lock || run->source == NULL;
 }
 
 bool run_lock(Run *run, Error *err) {
     look_for_predecessor(run);
-    return take_lock(run, err) && note_holder(run, err);
+    return take_locks(run, err) && note_holder(run, err);
 }
 
 bool run_lock_again(Run *run, Error *err) {
     return ledger_retake(run->dest, &run->ledger, &run->holder, err) && note_holder(run, err);
+}
+
+bool run_lock_source_again(Run *run, Error *err) {
+    return !run->has_source_lock || (source_lock(run->source, &run->identity, false, &run->source_holder, err) &&
+                                     ledger_holder(run->source, run->arena, &run->source_holder, err));
 }

@@ -135,9 +135,11 @@ typedef struct Run {
      * NULL = the one that was asked for; why that lets us not in, NULL = it does (abort_open.c). */
     bool source_gone;
     const char *source_now, *source_closed;
-    int64_t left_on_source; /* by an abort: what may be this migration's doing, and nobody can know */
-    bool seizes;            /* another run of this migration is not to go on */
-    LedgerHolder holder;    /* of the migration's lock: our session, before that one that was left */
+    int64_t left_on_source;     /* by an abort: what may be this migration's doing, and nobody can know */
+    bool seizes;                /* another run of this migration is not to go on */
+    LedgerHolder holder;        /* of the migration's lock: our session, before that one that was left */
+    LedgerHolder source_holder; /* the same on the source */
+    bool has_source_lock;
     int holder_fd;          /* worker.lock; -1 = not ours */
     bool is_made;           /* the destination is a server that the service made: filled in load mode, maybe */
     StringVec orphans;      /* ids of earlier migrations of the job, whose destinations are lost */
@@ -177,6 +179,8 @@ bool run_is_owned(const Run *run, const LedgerIdentity *found);
  */
 NODISCARD bool run_lock(Run *run, Error *err);
 NODISCARD bool run_lock_again(Run *run, Error *err);
+/* For one to the source that was opened anew. Nothing when this run had no lock there. */
+NODISCARD bool run_lock_source_again(Run *run, Error *err);
 
 /* Steps, in order (worker.c has the table). Each may be run again. */
 NODISCARD bool step_connect(Run *run, Error *err);

@@ -89,7 +89,7 @@ static bool make_seam(Run *run, Error *err) {
     Lsn l0 = 0;
     bool found = false;
 
-    if (!set_identities(run, err))
+    if (!seam_check_unread(run->source, run->dest, &run->names, err) || !set_identities(run, err))
         return false;
     if (!run_publish(run, run->arena, &tables, &count, err))
         return error_wrap(err, "publishing tables on the source");

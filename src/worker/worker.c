@@ -335,7 +335,7 @@ static void give_up_slot(Run *run) {
 
     db_closep(&run->source);
     db_closep(&run->dest);
-    if (!db_open(&run->source_target, "control", NULL, &run->source, &err) ||
+    if (!db_open(&run->source_target, "control", NULL, &run->source, &err) || !run_lock_source_again(run, &err) ||
         !db_open(&run->dest_target, "control", NULL, &run->dest, &err) || !run_lock_again(run, &err) ||
         !run_remove_from_source(run, &err)) {
         run_event(run, "error", "not all could be removed from the source: %s%s%s; pgcrane abort tries again",

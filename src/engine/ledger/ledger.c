@@ -26,6 +26,8 @@
  * out, and hold the lock. Whoever knows that one is left (the run that has lost it, or one behind a run that is dead:
  * worker/holder.c) ends it by its pid and the moment when it began; for anybody else the message names it.
  *
+ * That lock proves nothing about the source, where another run may work under the same id: source_lock.c.
+ *
  * Of two runs of the service that both live (its node was lost, and was not), the one that the service's lease is for
  * seizes the lock: it ends the other's sessions until it has it. The other connects again, waits for the lock, and is
  * refused it, or gets it and finds another epoch; its lanes find that at their next BEGIN. Between lock and epoch they
@@ -49,10 +51,6 @@
 #include <string.h>
 
 enum { LEDGER_FORMAT = 5, ARCHIVE_PIECE = 1 << 20 };
-/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
- * databases do not meet (advisory locks are per database anyway). */
-#define LOCK_CLASS "1885561714"
-#define LEDGER_PATIENCE_US (15 * USEC_PER_SEC)
 
 /* clang-format off */
 static const char *const ledger_ddl =
@@ -148,7 +146,8 @@ static bool refuse_second_run(DbConn *dest, int32_t key, Error *err) {
     if (!db_query(dest,
                   "SELECT l.pid, coalesce(a.client_addr::text, 'local'), coalesce(a.application_name, '?')"
                   " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
-                  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = " LOCK_CLASS " AND l.objid = $1::oid"
+                  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = " LEDGER_LOCK_CLASS
+                  " AND l.objid = $1::oid"
                   " AND l.database = (SELECT oid FROM pg_catalog.pg_database"
                   " WHERE datname = pg_catalog.current_database())",
                   1, (const char *const[]){key_text}, &holder, err))
@@ -178,10 +177,10 @@ static bool terminate_others(DbConn *dest, Arena *arena, const char *job_id, con
     return true;
 }
 
-bool ledger_holder(DbConn *dest, Arena *arena, LedgerHolder *ret_holder, Error *err) {
+bool ledger_holder(DbConn *conn, Arena *arena, LedgerHolder *ret_holder, Error *err) {
     CLEANUP(db_result_freep) DbResult *row = NULL;
 
-    if (!db_query(dest,
+    if (!db_query(conn,
                   "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_activity a"
                   " WHERE a.pid = pg_catalog.pg_backend_pid() AND a.backend_start IS NOT NULL",
                   0, NULL, &row, err))
@@ -192,9 +191,9 @@ bool ledger_holder(DbConn *dest, Arena *arena, LedgerHolder *ret_holder, Error *
     return true;
 }
 
-static bool end_left(DbConn *dest, const LedgerHolder *left, Error *err) {
+bool ledger_end_holder(DbConn *conn, const LedgerHolder *left, Error *err) {
     return left == NULL || left->pid == NULL ||
-           db_query(dest,
+           db_query(conn,
                     "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
                     " WHERE a.pid = $1::integer AND a.backend_start = $2::pg_catalog.timestamptz"
                     " AND a.pid <> pg_catalog.pg_backend_pid()",
@@ -205,19 +204,19 @@ static bool end_left(DbConn *dest, const LedgerHolder *left, Error *err) {
 static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, const LedgerHolder *known, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     char key[16];
-    int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
+    int64_t deadline = clock_now_us() + LEDGER_LOCK_PATIENCE_US;
 
     (void)snprintf(key, sizeof(key), "%d", lock_key(job_id));
     for (;;) {
         CLEANUP(db_result_freep) DbResult *got = NULL;
         const char *left = NULL;
 
-        if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)", 1,
+        if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LEDGER_LOCK_CLASS ", $1::integer)", 1,
                       (const char *const[]){key}, &got, err))
             return error_wrap(err, "taking the migration's lock");
         if (db_bool(got, 0, 0))
             return true;
-        if (!end_left(dest, known, err) || (seize && !terminate_others(dest, arena, job_id, &left, err)))
+        if (!ledger_end_holder(dest, known, err) || (seize && !terminate_others(dest, arena, job_id, &left, err)))
             return false;
         /* A killed run's session needs a moment to notice. */
         if (clock_now_us() > deadline)
@@ -237,7 +236,7 @@ bool ledger_seize(DbConn *dest, const char *job_id, Error *err) {
 
 static bool end_old_sessions(DbConn *dest, const char *job_id, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    int64_t deadline = clock_now_us() + LEDGER_PATIENCE_US;
+    int64_t deadline = clock_now_us() + LEDGER_LOCK_PATIENCE_US;
 
     for (;;) {
         const char *left = NULL;

@@ -34,13 +34,20 @@ typedef struct LedgerIdentity {
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */
 NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err);
 
+/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
+ * databases do not meet (advisory locks are per database anyway). On both sides: source_lock.h. */
+#define LEDGER_LOCK_CLASS "1885561714"
+#define LEDGER_LOCK_PATIENCE_US (15 * USEC_PER_SEC)
+
 /* A session, so that it is known again: no two of a server have both alike. */
 typedef struct LedgerHolder {
     const char *pid;   /* NULL = none is known */
     const char *begun; /* timestamptz in UTC */
 } LedgerHolder;
-/* That of `dest`; strings in the arena. */
-NODISCARD bool ledger_holder(DbConn *dest, Arena *arena, LedgerHolder *ret_holder, Error *err);
+/* That of `conn`, of either side; strings in the arena. */
+NODISCARD bool ledger_holder(DbConn *conn, Arena *arena, LedgerHolder *ret_holder, Error *err);
+/* Ends it, if it is there. NULL, or none known: nothing. */
+NODISCARD bool ledger_end_holder(DbConn *conn, const LedgerHolder *left, Error *err);
 
 /* Waits a little for the migration's advisory lock: what is looked at under it, no other run changes meanwhile. Session
  * level; a session may take it again. FENCED when another live run has it. `left` is a session that nobody uses any

@@ -61,6 +61,11 @@ NODISCARD bool seam_check_published(DbConn *source, const SeamNames *names, cons
 NODISCARD bool seam_unpublish_keyless(DbConn *source, const SeamNames *names, Arena *arena, StringVec *ret_tables,
                                       Error *err);
 
+/* To be asked before anything is made: FENCED, naming the session, when somebody reads the slot of this name and the
+ * ledger never meant to make one. A migration to a physical copy of the destination has the same id, and the same
+ * names. Waits a few seconds for a reader that is just ending. */
+NODISCARD bool seam_check_unread(DbConn *source, DbConn *dest, const SeamNames *names, Error *err);
+
 /* The slot (adopted when an earlier run made it and it was never read from), and that it can be decoded. Waits for
  * running transactions; `blocked` is called now and then with who is waited for. */
 typedef void (*SeamBlocked)(void *context, const char *who);

@@ -20,6 +20,8 @@ enum { SLOT_ATTEMPTS = 3 };
 enum { WAL_STATUS_VERSION = 130000, MESSAGES_VERSION = 140000, FAILOVER_VERSION = 170000 };
 #define BLOCKED_EVERY_US (1 * USEC_PER_SEC)
 #define FEEDBACK_US (10 * USEC_PER_SEC)
+#define READER_PATIENCE_US (5 * USEC_PER_SEC)
+#define READER_PAUSE_US (100 * USEC_PER_MSEC)
 #define READ_STEP_US (10 * USEC_PER_SEC)
 #define READ_PATIENCE_US (600 * USEC_PER_SEC)
 
@@ -75,6 +77,57 @@ bool seam_drop_slot(DbConn *source, const char *slot, Error *err) {
     SlotFacts facts;
 
     return read_slot(source, slot, &facts, err) && (!facts.exists || repl_slot_drop(source, slot, err));
+}
+
+static bool is_intended(DbConn *dest, const SeamNames *names, bool *ret_intended, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    if (!journal_list(dest, arena, &objects, &count, err))
+        return false;
+    *ret_intended = false;
+    for (size_t i = 0; i < count; i++)
+        *ret_intended |= strcmp(objects[i].kind, JOURNAL_SLOT) == 0 && strcmp(objects[i].name, names->slot) == 0;
+    return true;
+}
+
+static bool refuse_reader(const char *slot, const DbResult *reader, Error *err) {
+    (void)error_set(err, REASON_FENCED,
+                    "replication slot %s is read by session %s of the source (%s, client %s), and the ledger of this"
+                    " destination knows nothing of it",
+                    slot, db_text(reader, 0, 0), db_text(reader, 0, 1), db_text(reader, 0, 2));
+    return error_remedy(err,
+                        "a migration to another server has the same id when this destination is a physical copy of that"
+                        " one (pg_basebackup, a clone, an image): give it up there, by pgcrane abort, or take a"
+                        " destination with an initdb of its own; if nobody needs that session, on the source: SELECT"
+                        " pg_terminate_backend(%s);",
+                        db_text(reader, 0, 0));
+}
+
+bool seam_check_unread(DbConn *source, DbConn *dest, const SeamNames *names, Error *err) {
+    int64_t deadline = clock_now_us() + READER_PATIENCE_US;
+    bool intended = false;
+
+    if (!is_intended(dest, names, &intended, err) || intended)
+        return intended;
+    for (;;) {
+        CLEANUP(db_result_freep) DbResult *reader = NULL;
+
+        if (!db_query(source,
+                      "SELECT s.active_pid, coalesce(a.application_name, '?'), coalesce(a.client_addr::text, 'local')"
+                      " FROM pg_catalog.pg_replication_slots s"
+                      " LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid"
+                      " WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL",
+                      1, (const char *const[]){names->slot}, &reader, err))
+            return error_wrap(err, "looking for who reads replication slot %s", names->slot);
+        if (db_rows(reader) == 0)
+            return true;
+        if (clock_now_us() > deadline)
+            return refuse_reader(names->slot, reader, err);
+        if (stop_wait_fd(db_stop(source), -1, 0, clock_now_us() + READER_PAUSE_US) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
 }
 
 /* The timeline from the name of the WAL file being written: the control file's is that of the last checkpoint. */
@@ -183,7 +236,9 @@ static bool make_slot(const SlotJob *job, Lsn *ret_l0, Error *err) {
     return true;
 }
 
-/* One of an earlier run is taken as it is when it is complete: nobody has read it, or the ledger would say so. */
+/* One of an earlier run is taken as it is when it is complete: nobody has read it, or the ledger would say so. One that
+ * is not complete, or is being read, is what a run left that was killed here: the ledger says that there was one
+ * (seam_check_unread()), and we have the lock on the source. */
 static bool make_or_adopt(const SlotJob *job, Lsn *ret_l0, Error *err) {
     SlotFacts facts;
 
