@@ -95,6 +95,51 @@ def test_reader_of_the_destination(prepared):
         assert end.endswith(f"({pid})") and prepared.promoted(prepared.promote())["proven"]
 
 
+def error_of(refused):
+    return next(line["body"]["error"] for line in refused.lines if line["type"] == "PROMOTED")
+
+
+KEYLESS = """CREATE TABLE nk (n int); CREATE TABLE "N k" (n int); INSERT INTO nk VALUES (1); INSERT INTO "N k" VALUES (1);
+CREATE MATERIALIZED VIEW seen AS SELECT count(*) FROM nk"""
+CHANGED = 'UPDATE nk SET n = 2; UPDATE "N k" SET n = 2'
+
+
+def test_others_on_the_destination(prepared):
+    """A reader of tables that are copied again, and of a materialized view, and a prepared transaction: each is named once, with
+    what ends it, and the view is no reason to wait."""
+    prepared.source.sql(KEYLESS + ";" + READ_BY)
+    prepared.start()
+    prepared.wait_caught_up()
+    prepared.source.sql(CHANGED)
+    prepared.dest.sql("REFRESH MATERIALIZED VIEW seen")
+    with contextlib.closing(prepared.dest.connect(autocommit=False)) as reader, \
+            contextlib.closing(prepared.dest.connect(autocommit=False)) as viewer:
+        with contextlib.closing(prepared.dest.connect()) as conn:
+            conn.execute("BEGIN; SELECT FROM item; PREPARE TRANSACTION 'it''s \\ left'")
+        pid = reader.execute('SELECT pg_backend_pid(), n FROM nk, (SELECT count(*) FROM "N k") AS k').fetchone()[0]
+        view_pid = viewer.execute("SELECT pg_backend_pid() FROM seen").fetchone()[0]
+        time.sleep(1.2)
+        begun = time.monotonic()
+        notes = prepared.promoted(prepared.promote("--dry-run"))["notes"]
+        assert time.monotonic() - begun < 30 and not any("refreshing them takes" in note for note in notes), notes
+        (read,) = (note for note in notes if f"session {pid} of" in note)
+        assert 'has a lock on public."N k", public.nk, which' in read and f"SELECT pg_terminate_backend({pid})" in read, read
+        (seen,) = (note for note in notes if f"session {view_pid} of" in note)
+        assert "view public.seen could not be refreshed" in seen and "has a lock on public.seen" in seen, seen
+        (held,) = (note for note in notes if "prepared transaction" in note)
+        assert "has a lock on public.item" in held and "ROLLBACK PREPARED E'it''s \\\\ left'" in held, held
+        error = error_of(prepared.promote("--fence-timeout", "3", check=False))
+        assert error["reason"] == "PROMOTE_UNDONE" and "in step COPY_REST" in error["message"], error
+        assert f"on the destination, session {pid} of postgres" in error["message"], error
+        prepared.dest.sql(re.search(r"SELECT pg_terminate_backend\(\d+\)", error["remedy"]).group())
+        error = error_of(prepared.promote("--fence-timeout", "3", check=False))
+        assert error["reason"] == "PROMOTE_UNDONE" and "in step OPEN: on the destination, prepared transaction" in error["message"], error
+        prepared.dest.sql(re.search(r"ROLLBACK PREPARED .*left'", error["remedy"]).group())
+        promoted = prepared.promoted(prepared.promote())
+    assert promoted["proven"] and any("view public.seen" in note for note in promoted["notes"]), promoted
+    assert prepared.dest.sql('SELECT n FROM nk UNION SELECT n FROM "N k"') == [(2,)]
+
+
 # --- what is shown ---
 
 

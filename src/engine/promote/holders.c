@@ -1,13 +1,16 @@
 /*
- * Sessions of others on the destination that hold what OPEN has to lock: somebody who has read a table and sits idle in
- * his transaction, say. OPEN would wait for him under the fence, while nobody can write, and be undone in the end.
+ * Sessions of others on the destination that hold what OPEN, or copying a table again, has to lock: somebody who has
+ * read a table and sits idle in his transaction, say. He would be waited for under the fence, while nobody can write,
+ * and the promote be undone in the end. A prepared transaction holds its locks without any session.
  *
- * So PREPARE and the dry run name them, as a warning: they may be gone when it comes to it. When OPEN has failed for a
- * lock they are named once more; whoever is in the way then, still is right behind the failure, or has let go.
+ * So PREPARE and the dry run name them, as a warning: they may be gone when it comes to it. When a lock was not had
+ * they are named once more; whoever is in the way then, still is right behind the failure, or has let go.
  *
  * Which lock a statement takes is PostgreSQL's documentation of it: CREATE TRIGGER, ALTER TABLE ... ENABLE TRIGGER and
  * ADD FOREIGN KEY take SHARE ROW EXCLUSIVE, which lets readers be; row security, policies, rules and whatever is
- * dropped take ACCESS EXCLUSIVE. An autovacuum that is in the way ends by itself.
+ * dropped take ACCESS EXCLUSIVE, and so do TRUNCATE and REFRESH. An autovacuum that is in the way ends by itself.
+ * pg_locks has no pid for a prepared transaction, and for its virtual one that of the session which prepared it, or
+ * -1/XID behind a restart: it is found by the lock on its own number, which has the same virtual one.
  */
 #include "engine/promote/waiting.h"
 
@@ -15,14 +18,14 @@
 
 #include <string.h>
 
-/* A table that OPEN locks, against readers, too? */
+/* A table that is to be locked, against readers, too? Quoted by us or by the server. */
 typedef struct Need {
     const char *quoted;
     bool from_readers;
 } Need;
 typedef VEC(Need) NeedVec;
 
-enum { HOLDERS_TOLD = 5 };
+enum { HOLDERS_TOLD = 5, TABLES_TOLD = 5 };
 #define YOUNG "interval '1 second'" /* a query that is just running is no news */
 
 static void add_need(Arena *arena, NeedVec *needs, const char *quoted, bool from_readers) {
@@ -50,75 +53,118 @@ static void list_needs(const Promote *promote, const WaitingWork *work, Arena *a
     }
 }
 
-/* Columns: the table, quoted; the session's number; who it is; does it hold more than a reader does? */
+/* TRUNCATE; a table that is referred to, or is a part of one, is emptied otherwise, and needs less. */
+static void list_rest_needs(const Promote *promote, bool differing, Arena *arena, NeedVec *needs) {
+    for (size_t i = 0; i < promote->rest.len; i++) {
+        const RestTable *table = &promote->rest.items[i];
+
+        if (table->differs || !differing)
+            add_need(arena, needs, table->target, table->condition[0] == '\0');
+    }
+}
+
+/* Columns: the table as the server quotes it; as we do; who it is; the statement that ends it; does it hold more than a
+ * reader does? Those of one holder follow one another. */
 /* clang-format off */
 static const char holders_sql[] =
-    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS t, l.pid,"
-    " pg_catalog.format('session %s of %s%s, %s since %s', l.pid, coalesce(a.usename, '?'),"
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS t,"
+    " pg_catalog.format('\"%s\".\"%s\"', pg_catalog.replace(n.nspname, '\"', '\"\"'),"
+    " pg_catalog.replace(c.relname, '\"', '\"\"')),"
+    " CASE WHEN l.pid IS NULL THEN pg_catalog.format('prepared transaction %L of %s, prepared at %s', p.gid, p.owner,"
+    "   pg_catalog.date_trunc('second', p.prepared))"
+    " ELSE pg_catalog.format('session %s of %s%s, %s since %s', l.pid, coalesce(a.usename, '?'),"
     "  CASE WHEN a.application_name <> '' THEN ' (' || a.application_name || ')' ELSE '' END,"
     "  coalesce(a.state, 'connected'),"
-    "  pg_catalog.date_trunc('second', coalesce(a.state_change, a.backend_start))),"
+    "  pg_catalog.date_trunc('second', coalesce(a.state_change, a.backend_start))) END,"
+    " CASE WHEN l.pid IS NULL THEN pg_catalog.format('ROLLBACK PREPARED %L', p.gid)"
+    " ELSE pg_catalog.format('SELECT pg_terminate_backend(%s)', l.pid) END,"
     " pg_catalog.bool_or(l.mode NOT IN ('AccessShareLock', 'RowShareLock'))"
-    " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+    " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+    " LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'"
+    "  AND x.virtualtransaction = l.virtualtransaction"
+    " LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid"
     " JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()"
+    " WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
+    " AND (a.pid IS NOT NULL OR p.gid IS NOT NULL)"
     " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
     " AND pg_catalog.strpos(coalesce(a.application_name, ''), 'pgcrane ' || $1 || ' ') <> 1"
     " AND coalesce(a.backend_type, '') <> 'autovacuum worker'"
     " AND ($2::boolean OR a.xact_start IS NULL OR a.xact_start < pg_catalog.statement_timestamp() - " YOUNG ")"
-    " GROUP BY n.nspname, c.relname, l.pid, a.usename, a.application_name, a.state, a.state_change, a.backend_start"
-    " ORDER BY l.pid, 1";
+    " GROUP BY n.nspname, c.relname, l.pid, a.usename, a.application_name, a.state, a.state_change, a.backend_start,"
+    " p.gid, p.owner, p.prepared"
+    " ORDER BY l.pid, p.gid, 1";
 /* clang-format on */
 
+/* One of all that he holds of it. */
 typedef struct Holder {
-    const char *table, *pid, *who;
+    const char *who, *end; /* `end`: SQL */
+    const char *tables;
+    int tables_count;
 } Holder;
 typedef VEC(Holder) HolderVec;
 
-static bool is_in_the_way(const NeedVec *needs, const char *table, bool is_reader) {
+static bool is_in_the_way(const NeedVec *needs, const char *table, const char *ours, bool is_reader) {
     for (size_t i = 0; i < needs->len; i++)
-        if (strcmp(needs->items[i].quoted, table) == 0 && (needs->items[i].from_readers || !is_reader))
+        if ((strcmp(needs->items[i].quoted, table) == 0 || strcmp(needs->items[i].quoted, ours) == 0) &&
+            (needs->items[i].from_readers || !is_reader))
             return true;
     return false;
 }
 
+static void add_holder(Arena *arena, HolderVec *holders, const DbResult *rows, int row) {
+    const char *table = db_text(rows, row, 0), *end = db_text(rows, row, 3);
+    Holder *last = holders->len > 0 ? &holders->items[holders->len - 1] : NULL;
+
+    if (last == NULL || strcmp(last->end, end) != 0) {
+        Holder holder = {.who = arena_strdup(arena, db_text(rows, row, 2)),
+                         .end = arena_strdup(arena, end),
+                         .tables = arena_strdup(arena, table),
+                         .tables_count = 1};
+
+        vec_push(arena, holders, holder);
+        return;
+    }
+    if (last->tables_count++ < TABLES_TOLD)
+        last->tables = arena_printf(arena, "%s, %s", last->tables, table);
+}
+
 /* `young`: those, too, whose transaction has only begun. */
-static bool find(const Promote *promote, const WaitingWork *work, bool young, Arena *arena, HolderVec *holders,
+static bool find(const Promote *promote, const NeedVec *needs, bool young, Arena *arena, HolderVec *holders,
                  Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     const char *const values[] = {promote->params->job_id, young ? "true" : "false"};
-    NeedVec needs = {0};
 
-    list_needs(promote, work, arena, &needs);
-    if (needs.len == 0)
+    if (needs->len == 0)
         return true;
     if (!db_query(promote->params->dest, holders_sql, COUNT_OF(values), values, &rows, err))
         return error_wrap(err, "asking who holds locks on the destination");
-    for (int i = 0; i < db_rows(rows); i++) {
-        Holder holder = {.table = arena_strdup(arena, db_text(rows, i, 0)),
-                         .pid = arena_strdup(arena, db_text(rows, i, 1)),
-                         .who = arena_strdup(arena, db_text(rows, i, 2))};
-
-        if (is_in_the_way(&needs, holder.table, !db_bool(rows, i, 3)))
-            vec_push(arena, holders, holder);
-    }
+    for (int i = 0; i < db_rows(rows); i++)
+        if (is_in_the_way(needs, db_text(rows, i, 0), db_text(rows, i, 1), !db_bool(rows, i, 4)))
+            add_holder(arena, holders, rows, i);
     return true;
 }
 
-bool holders_warn(Promote *promote, const WaitingWork *work, Error *err) {
+static const char *tables_text(Arena *arena, const Holder *holder) {
+    if (holder->tables_count <= TABLES_TOLD)
+        return holder->tables;
+    return arena_printf(arena, "%s and %d more", holder->tables, holder->tables_count - TABLES_TOLD);
+}
+
+/* `when`: what it is waited for. */
+static bool warn(Promote *promote, const NeedVec *needs, const char *when, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     HolderVec holders = {0};
 
-    if (!find(promote, work, false, scratch, &holders, err))
+    if (!find(promote, needs, false, scratch, &holders, err))
         return false;
     for (size_t i = 0; i < holders.len && i < HOLDERS_TOLD; i++) {
         const Holder *holder = &holders.items[i];
         const char *text = arena_printf(
             scratch,
-            "on the destination, %s, has a lock on %s, which is waited for when the destination opens, while"
+            "on the destination, %s, has a lock on %s, which is waited for when %s, while"
             " nobody can write, and after --fence-timeout the promote is undone: end that transaction before, or"
-            " there: SELECT pg_terminate_backend(%s)",
-            holder->who, holder->table, holder->pid);
+            " there: %s",
+            holder->who, tables_text(scratch, holder), when, holder->end);
 
         promote_event(promote, "warning", "%s", text);
         if (promote->params->options->dry_run)
@@ -127,8 +173,20 @@ bool holders_warn(Promote *promote, const WaitingWork *work, Error *err) {
     return true;
 }
 
-static bool is_before(const HolderVec *holders, size_t at) {
-    return at > 0 && strcmp(holders->items[at - 1].pid, holders->items[at].pid) == 0;
+bool holders_warn(Promote *promote, const WaitingWork *work, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    NeedVec needs = {0};
+
+    list_needs(promote, work, scratch, &needs);
+    return warn(promote, &needs, "the destination opens", err);
+}
+
+bool promote_warn_rest(Promote *promote, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    NeedVec needs = {0};
+
+    list_rest_needs(promote, false, scratch, &needs);
+    return warn(promote, &needs, "that has to be copied again", err);
 }
 
 static bool name_holders(Arena *arena, const HolderVec *holders, const char *cause, Error *err) {
@@ -137,30 +195,51 @@ static bool name_holders(Arena *arena, const HolderVec *holders, const char *cau
 
     for (size_t i = 0; i < told; i++) {
         const Holder *holder = &holders->items[i];
-        const char *comma = i > 0 ? "; " : "";
 
-        who = arena_printf(arena, "%s%s%s, has a lock on %s", who, comma, holder->who, holder->table);
-        if (!is_before(holders, i))
-            end = arena_printf(arena, "%s%spg_terminate_backend(%s)", end, i > 0 ? ", " : "", holder->pid);
+        who = arena_printf(arena, "%s%s%s, has a lock on %s", who, i > 0 ? "; " : "", holder->who,
+                           tables_text(arena, holder));
+        end = arena_printf(arena, "%s%s%s", end, i > 0 ? "; " : "", holder->end);
     }
     error_set(err, REASON_LOCK_BUSY, "on the destination, %s (%s)", who, cause);
-    return error_remedy(err, "end what holds the lock on the destination, or there: SELECT %s; then promote again",
-                        end);
+    return error_remedy(err, "end what holds the lock on the destination, or there: %s; then promote again", end);
 }
 
-bool holders_explain(const Promote *promote, const WaitingWork *work, Error *err) {
+static bool explain(const Promote *promote, const NeedVec *needs, Error *err) {
     CLEANUP(arena_freep) Arena *scratch = arena_new();
     HolderVec holders = {0};
     const Error cause = *err;
     Error trouble = {0};
 
-    if (cause.reason != REASON_LOCK_BUSY)
-        return false;
     db_rollback(promote->params->dest); /* in a failed transaction nothing can be asked */
-    if (!find(promote, work, true, scratch, &holders, &trouble))
+    if (!find(promote, needs, true, scratch, &holders, &trouble))
         log_error_value(LOG_WARNING, &trouble);
     if (holders.len > 0)
         return name_holders(scratch, &holders, cause.message, err);
     error_wrap(err, "on the destination somebody held a lock that is let go by now");
-    return error_remedy(err, "promote again; if it comes again, see pg_stat_activity and pg_locks on the destination");
+    return error_remedy(err, "promote again; if it comes again, see pg_stat_activity, pg_prepared_xacts and pg_locks on"
+                             " the destination");
+}
+
+bool holders_explain(const Promote *promote, const WaitingWork *work, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    NeedVec needs = {0};
+
+    list_needs(promote, work, scratch, &needs);
+    return err->reason == REASON_LOCK_BUSY && explain(promote, &needs, err);
+}
+
+bool promote_explain_rest(const Promote *promote, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    NeedVec needs = {0};
+
+    list_rest_needs(promote, true, scratch, &needs);
+    return err->reason == REASON_LOCK_BUSY && explain(promote, &needs, err);
+}
+
+bool promote_explain_lock(const Promote *promote, const char *quoted, Error *err) {
+    CLEANUP(arena_freep) Arena *scratch = arena_new();
+    NeedVec needs = {0};
+
+    add_need(scratch, &needs, quoted, true);
+    return err->reason == REASON_LOCK_BUSY && explain(promote, &needs, err);
 }

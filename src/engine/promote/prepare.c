@@ -176,8 +176,9 @@ bool promote_prepare(Promote *promote, Error *err) {
         return false;
     /* Tables that differ in their columns could not be compared by their rows. */
     if (!promote_refuse(promote, "not ready to promote", &problems, err) || !promote_rest_list(promote, false, err) ||
-        !promote_rest_presume(promote, &problems, err) || !promote_unique_check(promote, &problems, err) ||
-        !waiting_prepare(promote, &problems, err) || !promote_refuse(promote, "not ready to promote", &problems, err))
+        !promote_rest_presume(promote, &problems, err) || !promote_warn_rest(promote, err) ||
+        !promote_unique_check(promote, &problems, err) || !waiting_prepare(promote, &problems, err) ||
+        !promote_refuse(promote, "not ready to promote", &problems, err))
         return false;
     return prepare_objects(promote, err) && prepare_views(promote, err) && take_over_settings(promote, err) &&
            note_read_only(promote, err) && promote_wait_lag(promote, err) && failpoint("promote.after_prepare", err);

@@ -174,6 +174,15 @@ NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
  * are empty are listed as not moved, too. */
 void promote_tell_views(Promote *promote);
 
+/* holders.c */
+/* Warns of sessions and prepared transactions of others that hold on the destination what copying a table again has to
+ * lock; in a dry run as notes, too. */
+NODISCARD bool promote_warn_rest(Promote *promote, Error *err);
+/* Of a lock that was not had (LOCK_BUSY) while tables were copied again, or on that one relation: who has it, and how
+ * he is ended. Rolls back. Always false. */
+bool promote_explain_rest(const Promote *promote, Error *err);
+bool promote_explain_lock(const Promote *promote, const char *quoted, Error *err);
+
 /* unique.c */
 /* Deferrable constraints that do not hold on the destination: all, while the source is written to. */
 NODISCARD bool promote_unique_check(Promote *promote, StringVec *problems, Error *err);

@@ -429,5 +429,5 @@ bool promote_rest_settle(Promote *promote, Error *err) {
         return false;
     if (!check_limit(promote, &problems))
         return promote_refuse(promote, "tables differ under the fence", &problems, err);
-    return !any_differs(promote) || copy_tables(promote, err);
+    return !any_differs(promote) || copy_tables(promote, err) || promote_explain_rest(promote, err);
 }

@@ -9,6 +9,12 @@
 
 #include <string.h>
 
+/* For the lock of a view: how long each try waits, and all of them; applications wait under the fence. */
+enum { LOCK_TRY_MS = 100 };
+#define LOCK_PAUSE_US (50 * USEC_PER_MSEC)
+#define PATIENCE_US (3 * USEC_PER_SEC)
+#define FENCED_PATIENCE_US (500 * USEC_PER_MSEC)
+
 typedef struct View {
     const char *quoted, *display;
 } View;
@@ -66,20 +72,57 @@ static bool add_trouble(Promote *promote, const View *view, const Error *failure
     return true;
 }
 
-static bool refresh(Promote *promote, const View *view, Error *err) {
-    CLEANUP(arena_freep) Arena *scratch = arena_new();
-    const PromoteParams *params = promote->params;
+/* *ret_us: how long it took, 0 when it failed. */
+static bool try_refresh(Promote *promote, const View *view, int64_t *ret_us, Error *err) {
+    DbConn *dest = promote->params->dest;
+    int64_t begun = clock_now_us();
 
-    if (!ledger_begin(params->dest, params->load->ledger, err))
+    if (!ledger_begin(dest, promote->params->load->ledger, err))
         return false;
-    if (db_exec(params->dest, arena_printf(scratch, "REFRESH MATERIALIZED VIEW %s", view->quoted), err)) {
-        forget_trouble(promote, view->quoted);
-        return ledger_commit(params->dest, err);
+    if (!db_execf(dest, err, "SET LOCAL lock_timeout = '%dms'; REFRESH MATERIALIZED VIEW %s", LOCK_TRY_MS,
+                  view->quoted)) {
+        const Error failure = *err;
+
+        db_rollback(dest);
+        *err = failure;
+        return false;
     }
+    *ret_us = clock_now_us() - begun;
+    return ledger_commit(dest, err);
+}
+
+/* Whoever reads the view and sits idle in his transaction would be waited for without limit, others' queries of it
+ * behind us, and the wait be taken for the time that the REFRESH needs. So it is tried again and again, for a moment
+ * each; LOCK TABLE does not take materialized views. */
+static bool refresh_patiently(Promote *promote, const View *view, int64_t *ret_us, Error *err) {
+    bool fenced = promote->step > PROMOTE_FENCE;
+    int64_t deadline = clock_now_us() + (fenced ? FENCED_PATIENCE_US : PATIENCE_US);
+
+    while (!try_refresh(promote, view, ret_us, err)) {
+        const DbConn *dest = promote->params->dest;
+
+        if (err->reason != REASON_LOCK_BUSY || clock_now_us() > deadline)
+            return false;
+        if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + LOCK_PAUSE_US) == WAIT_STOPPED)
+            return error_set(err, REASON_CANCELLED, "stopped");
+    }
+    return true;
+}
+
+static bool refresh(Promote *promote, const View *view, int64_t *us, Error *err) {
+    int64_t took = 0;
+
+    if (refresh_patiently(promote, view, &took, err)) {
+        forget_trouble(promote, view->quoted);
+        *us += took;
+        return true;
+    }
+    bool is_busy = err->reason == REASON_LOCK_BUSY;
+
+    (void)promote_explain_lock(promote, view->quoted, err);
     const Error failure = *err;
 
-    db_rollback(params->dest);
-    if (!is_views_own(params->dest, &failure))
+    if (!is_busy && !is_views_own(promote->params->dest, &failure))
         return error_wrap(err, "refreshing %s", view->display);
     return add_trouble(promote, view, &failure, err);
 }
@@ -151,7 +194,7 @@ bool promote_refresh_views(Promote *promote, Error *err) {
     ViewSettings settings = {0};
     ViewVec views = {0};
     Error ignored;
-    int64_t begun = clock_now_us();
+    int64_t took = 0;
     bool ok = true;
 
     if (!list(promote, arena, &views, err))
@@ -161,9 +204,9 @@ bool promote_refresh_views(Promote *promote, Error *err) {
     if (!finish_view_settings(params->source, params->dest, &settings, err))
         return false;
     for (size_t i = 0; ok && i < views.len; i++)
-        ok = refresh(promote, &views.items[i], err);
+        ok = refresh(promote, &views.items[i], &took, err);
     if (!finish_view_settings_back(params->dest, &settings, ok ? err : &ignored))
         return false;
-    promote->views_us = clock_now_us() - begun;
+    promote->views_us = took;
     return ok;
 }
