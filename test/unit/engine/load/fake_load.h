@@ -25,7 +25,12 @@ static const DbTarget fake_dest_target = {.side = DB_DEST, .conninfo = "host=d u
 static const char *const fake_one[] = {"1"};
 #define FAKE_BEGIN ((FakeReply){.sql_has = "epoch = 8 FOR SHARE", .values = fake_one, .n_rows = 1, .n_columns = 1})
 /* What opening a session sends. */
-#define FAKE_LOGIN FAKE_OK("set_config"), FAKE_OK("client_connection_check_interval"), FAKE_OK("pg_terminate_backend")
+#define FAKE_LOGIN                                                                                                     \
+    FAKE_OK("set_config('application_name', 'pgcrane j7 lane"), FAKE_OK("client_connection_check_interval"),           \
+        FAKE_ROW("current_setting('application_name') = 'pgcrane j7 lane", "t"), FAKE_OK("pg_terminate_backend")
+/* The session has another name than the one that was asked for: nobody's is ended by name. */
+#define FAKE_LOGIN_RENAMED                                                                                             \
+    FAKE_OK("set_config"), FAKE_OK("client_connection_check_interval"), FAKE_ROW("current_setting", "f")
 
 #define fake_play(conn_, ...) fake_side_play(&(FakeSide){.fake = (conn_)}, __VA_ARGS__)
 

@@ -367,7 +367,7 @@ static void test_source_lost_in_mid_copy(void **state) {
     one_table();
     FakeConn *second = fake_conn_new();
     fake_play(load.source, SOURCE_OPEN, (FakeReply){.sql_has = "COPY", .kind = FAKE_COPY_OUT, .loses = true});
-    fake_play(second, FAKE_LOGIN, SOURCE_OPEN, COPY_OUT(NULL), SOURCE_RELEASE);
+    fake_play(second, FAKE_LOGIN_RENAMED, SOURCE_OPEN, COPY_OUT(NULL), SOURCE_RELEASE);
     load.dest->in_transaction = true;
     fake_play(load.dest, FAKE_BEGIN, COPY_IN(NULL), FAKE_OK("ROLLBACK"), FAKE_ROW("SELECT rows IS NOT NULL", "f"),
               FAKE_BEGIN, COPY_IN(NULL), MARK("1"), FAKE_OK("COMMIT"), DEST_RELEASE);
