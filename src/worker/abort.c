@@ -7,7 +7,8 @@
  *
  * Without the source (--dest-only) what is left on the destination is done: a promote that opened it had yet to
  * validate foreign keys. Each step of that may be done twice, and the ledger goes last: who is killed here, is asked
- * again.
+ * again. So it is for a source whose database was dropped, and for one that was renamed and lost its slot
+ * (abort_open.c): there is nothing to be asked.
  *
  * Without the destination (--source-only), or where its ledger is gone (dropped, or the destination made anew), there
  * is no journal. Everything but two things has the job's id in its name: a replica identity that was changed, and the
@@ -137,11 +138,17 @@ static void say_removed(Run *run, bool found, const char *unasked) {
 
 static bool say_gone(Run *run) {
     run->finished = true;
+    run->names = seam_names(run->arena, run->identity.job_id);
     run_event(run, "info",
               "%s is not there any more, and neither is slot %s: nothing of this migration is left that does harm; if"
               " the database has another name now, there: DROP PUBLICATION IF EXISTS %s, %s",
               run->source_display, run->names.slot, run->names.publication_all, run->names.publication_keys);
     return true;
+}
+
+static void say_renamed(Run *run) {
+    run_event(run, "warning", "the source database is called \"%s\" now: what is removed is removed there",
+              run->source_now);
 }
 
 /* From another database of the server. */
@@ -168,8 +175,7 @@ static bool abort_source(Run *run, const char *unasked, Error *err) {
     if (run->source_closed != NULL)
         return drop_slot_alone(run, err);
     if (run->source_now != NULL)
-        run_event(run, "warning", "the source database is called \"%s\" now: what is removed is removed there",
-                  run->source_now);
+        say_renamed(run);
     if (!find_own(run, &found, err) || !end_sessions(run, err) || !remove_from_source(run, err) ||
         !say_identities(run, err) || (run->options.follow && !say_setting(run, err)))
         return false;
@@ -273,6 +279,8 @@ static bool abort_dest(Run *run, Error *err) {
     run->finished = true;
     if (opened)
         say_closed(run);
+    if (run->source_gone)
+        return say_gone(run);
     const SeamNames names = seam_names(run->arena, run->identity.job_id);
     run_event(
         run, "info",
@@ -283,6 +291,34 @@ static bool abort_dest(Run *run, Error *err) {
 }
 
 /* ---- The step ---- */
+
+/* What the ledger says that was made, is removed; whatever the command was, it is given up. */
+static bool abort_whole(Run *run, const LedgerIdentity *found, Error *err) {
+    run->identity.fingerprint = found->fingerprint;
+    if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
+        return err->reason == REASON_LEDGER_MISMATCH &&
+               error_remedy(err,
+                            "that one is not touched; what this one has left on the source goes by: pgcrane abort"
+                            " --source-only %s",
+                            run->identity.job_id);
+    run->has_ledger = true;
+    if (run->source_now != NULL)
+        say_renamed(run);
+    if (!step_recover(run, err))
+        return false;
+    if (run->opened) {
+        run->finished = true;
+        return step_close_source(run, err) && drop_ledger(run, err);
+    }
+    if (!end_keepers(run, err) || !remove_from_source(run, err) || !run_remove_report(run, err) ||
+        !drop_ledger(run, err))
+        return false;
+    run->finished = true;
+    run_event(run, "info",
+              "removed from the source: what the ledger says that pgcrane made there; what was copied stays on the"
+              " destination");
+    return true;
+}
 
 bool step_abort(Run *run, Error *err) {
     LedgerIdentity found;
@@ -305,26 +341,9 @@ bool step_abort(Run *run, Error *err) {
                             err);
     if (!run_is_owned(run, &found))
         return leave_alone(run);
-    run->identity.fingerprint = found.fingerprint; /* whatever the command was, it is given up */
-    if (!ledger_take(run->dest, run->arena, &run->identity, &run->ledger, err))
-        return err->reason == REASON_LEDGER_MISMATCH &&
-               error_remedy(err,
-                            "that one is not touched; what this one has left on the source goes by: pgcrane abort"
-                            " --source-only %s",
-                            run->identity.job_id);
-    run->has_ledger = true;
-    if (!step_recover(run, err))
-        return false;
-    if (run->opened) {
-        run->finished = true;
-        return step_close_source(run, err) && drop_ledger(run, err);
-    }
-    if (!end_keepers(run, err) || !remove_from_source(run, err) || !run_remove_report(run, err) ||
-        !drop_ledger(run, err))
-        return false;
-    run->finished = true;
-    run_event(run, "info",
-              "removed from the source: what the ledger says that pgcrane made there; what was copied stays on the"
-              " destination");
-    return true;
+    if (run->source_gone)
+        return abort_dest(run, err);
+    if (run->source_closed != NULL)
+        return abort_source(run, "", err);
+    return abort_whole(run, &found, err);
 }

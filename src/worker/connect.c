@@ -84,7 +84,7 @@ static int64_t default_lanes(void) {
     return MAX(2, (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
 }
 
-static void set_targets(Run *run) {
+void run_set_targets(Run *run) {
     const MigrateOptions *options = &run->options;
     const char *job_id = run->identity.job_id;
 
@@ -137,7 +137,7 @@ static bool connect_one(Run *run, Error *err) {
     if (run->given_job_id[0] == '\0')
         return error_set(err, REASON_INTERNAL, "an abort of one side alone without the migration's id");
     run->identity.job_id = run->given_job_id;
-    set_targets(run);
+    run_set_targets(run);
     return db_display(run->arena, options->source, &run->source_display, err) &&
            db_display(run->arena, options->dest, &run->dest_display, err) &&
            (source ? run_open_source_alone(run, err)
@@ -148,6 +148,10 @@ static bool connect_one(Run *run, Error *err) {
 static bool open_source(Run *run, Error *err) {
     if (db_open(&run->source_target, "control", &run->stop, &run->source, err))
         return true;
+    if (run->is_abort && err->reason == REASON_NO_DATABASE) /* whoever aborts has left it out already */
+        return error_remedy(err, "one that was renamed or dropped is found from the databases postgres or template1 of"
+                                 " its server: let us into one of them; when the source is gone for good: pgcrane abort"
+                                 " --dest-only");
     return run->is_abort && err->reason == REASON_UNREACHABLE &&
            error_remedy(err, "when it is back, run the same command again; when it is gone for good: pgcrane abort"
                              " --dest-only");
@@ -164,6 +168,21 @@ static bool open_dest(Run *run, Error *err) {
                              " --source-only");
 }
 
+static bool open_both(Run *run, Error *err) {
+    Error why = {0};
+    bool there = open_source(run, &why), is_lost = !there && run->is_abort && why.reason == REASON_NO_DATABASE;
+
+    if (!there && !is_lost) {
+        *err = why;
+        return false;
+    }
+    if (!open_dest(run, err) || (there && !identify(run, err)))
+        return false;
+    if (there)
+        run_set_targets(run); /* with the job's id */
+    return !run->is_abort || run_open_lost_source(run, there ? NULL : &why, err);
+}
+
 bool step_connect(Run *run, Error *err) {
     MigrateOptions *options = &run->options;
 
@@ -174,13 +193,13 @@ bool step_connect(Run *run, Error *err) {
     options->index_jobs = options->index_jobs > 0 ? options->index_jobs : options->jobs;
     run->lanes = MAX(options->jobs, options->index_jobs);
     run->identity.job_id = "new";
-    set_targets(run);
+    run_set_targets(run);
     tracker_phase_begin(run->tracker, PHASE_PREFLIGHT);
     if (!options_check(options, err) || !db_display(run->arena, options->source, &run->source_display, err) ||
-        !db_display(run->arena, options->dest, &run->dest_display, err) || !open_source(run, err) ||
-        !open_dest(run, err) || !identify(run, err))
+        !db_display(run->arena, options->dest, &run->dest_display, err) || !open_both(run, err))
         return false;
-    set_targets(run); /* with the job's id */
+    if (run->finished)
+        return true;
     if (!tell_job(run, err) || !choose_lane_setup(run, err))
         return false;
     /* The sessions were named before the job's id was known. */

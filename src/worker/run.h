@@ -131,8 +131,8 @@ typedef struct Run {
     /* following */
     bool is_abort;
     int64_t dest_standbys; /* as many as following has seen at last */
-    /* An abort of the source alone: there is no database of its name and no slot; the name that its database has now,
-     * NULL = the one that was asked for; why that lets us not in, NULL = it does (abort_open.c). */
+    /* An abort: there is no database of its name and no slot; the name that its database has now, NULL = the one that
+     * was asked for; why that lets us not in, NULL = it does (abort_open.c). */
     bool source_gone;
     const char *source_now, *source_closed;
     int64_t left_on_source;     /* by an abort: what may be this migration's doing, and nobody can know */
@@ -148,6 +148,7 @@ typedef struct Run {
     bool guarded;           /* the destination is, for that job */
     DemoteRun demote;
     const char *given_job_id; /* what the command says it is; "" = to be found out */
+    const char *known_job_id; /* what the service knows of the migration that is removed; "" = nothing was made */
     SeamNames names;
     JournalStream stream;
     const char *published; /* the publications as they were made (seam_check_published()); NULL = not known yet */
@@ -291,9 +292,15 @@ bool run_is_deferred(const LoadParams *load, size_t entry);
 NODISCARD bool run_keep_slot_only(Run *run, Error *err);
 /* Everything that the journal names. */
 NODISCARD bool run_remove_from_source(Run *run, Error *err);
-/* For an abort of the source alone, by the job's id: the source's database, whatever its name is now, or another one of
- * its server. */
+/* For an abort, by the migration's id: the source's database, whatever its name is now, or another one of its server.
+ */
 NODISCARD bool run_open_source_alone(Run *run, Error *err);
+/* For an abort of both sides, behind the destination's connection: run_open_source_alone(), where the source has no
+ * database of the name (`why`), or another one has the name (`why` NULL; run->identity is what is there). Elsewhere
+ * nothing. run->finished: nothing was ever made. */
+NODISCARD bool run_open_lost_source(Run *run, const Error *why, Error *err);
+/* The control connections' targets, with the identity's id. */
+void run_set_targets(Run *run);
 /* Follows until everything up to `until` is applied. */
 NODISCARD bool run_follow_until(Run *run, Lsn until, Error *err);
 /* W of the latest snapshot, when tables were copied under more than one; else 0. */

@@ -278,6 +278,7 @@ static bool receive_start(Run *run, Error *err) {
     run->owner_name = arena_strdup(run->arena, json_get_string(body, "owner_name", run->owner));
     run_guard_from_json(run, body);
     run->given_job_id = arena_strdup(run->arena, json_get_string(body, "job_id", ""));
+    run->known_job_id = arena_strdup(run->arena, json_get_string(body, "known_id", ""));
     return options_from_json(run->arena, json_get_object(body, "options"), &run->options, err) &&
            dry_run_from_json(run, body, err) && (!run->instance.wanted || instance_from_json(run, body, err));
 }

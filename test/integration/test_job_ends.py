@@ -105,6 +105,20 @@ def test_source_only_of_a_renamed_database(closed, own_cluster, dest_db, pgcrane
     assert "There is no migration" in following.command("status").stdout
 
 
+def test_abort_of_a_renamed_database(source, dest_db, pgcrane):
+    """By the ledger's id, which tells a name that was changed from one that is mistyped."""
+    source_db = source.createdb("shop")
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    source.sql("ALTER DATABASE shop RENAME TO market")
+    result = following.abort()
+    assert 'is called "market" now' in result.stderr, result
+    assert slots_and_publications(source, "market") == []
+    assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
+    source.sql("DROP DATABASE market")
+
+
 def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
     """The remedy is not to start over what somebody else has begun."""
     following, other_db = make(pgcrane, source_db, dest_db).start(), source.createdb()
