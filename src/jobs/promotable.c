@@ -1,6 +1,8 @@
 /* May a promote of a whole job begin? */
 #include "jobs/promotable.h"
 
+#include "jobs/anew.h"
+
 #include <string.h>
 
 enum { NAMES_MAX = 400 }; /* of a message that has room for the cause, too */
@@ -28,7 +30,10 @@ void promotable_add(PromotableList *list, const Promotable *one) {
     }
     const char *place = one->phase[0] != '\0' ? arena_printf(list->arena, "%s/%s", one->state, one->phase) : one->state;
     vec_push(list->arena, &list->out, arena_printf(list->arena, "%s (%s)", one->database, place));
-    list->is_over = list->is_over || is_state(one, OBJECT_FAILED) || is_state(one, OBJECT_STOPPED);
+    if (one->needs_anew)
+        vec_push(list->arena, &list->anew, arena_strdup(list->arena, one->database));
+    else
+        list->is_over = list->is_over || is_state(one, OBJECT_FAILED) || is_state(one, OBJECT_STOPPED);
     if (list->why == NULL && one->error[0] != '\0')
         list->why = arena_printf(list->arena, "%s: %s", one->database, one->error);
 }
@@ -46,12 +51,6 @@ static const char *names_of(Arena *arena, const StringVec *names, const char *be
     return arena_strdup(arena, text.data);
 }
 
-static const char *id_of(const char *job) {
-    const char *slash = strrchr(job, '/');
-
-    return slash != NULL ? slash + 1 : job;
-}
-
 /* The command names all of the others, or none: part of a list would leave some behind without a word. */
 static const char *others(const PromotableList *list) {
     size_t length = 0;
@@ -63,18 +62,35 @@ static const char *others(const PromotableList *list) {
     return arena_printf(list->arena, " %s", names_of(list->arena, &list->fit, "--database ", " "));
 }
 
+/* What is to be begun anew would fail the same way when it is resumed. */
+static const char *mend_of(const PromotableList *list, const char *id) {
+    const char *anew = list->anew.len == 0
+                           ? ""
+                           : arena_printf(list->arena, "begin anew what cannot go on: pgcrane jobs restart %s %s", id,
+                                          names_of(list->arena, &list->anew, "--database ", " "));
+
+    if (list->is_over)
+        return arena_printf(list->arena, "%s%smend it and go on: pgcrane jobs resume %s", anew,
+                            anew[0] != '\0' ? "; " : "", id);
+    return anew[0] != '\0' ? anew : arena_printf(list->arena, "wait: pgcrane jobs wait %s --for READY_FOR_PROMOTE", id);
+}
+
 bool promotable_end(const PromotableList *list, Error *err) {
-    const char *id = id_of(list->job), *mend;
+    const char *id = anew_job_id(list->job);
 
     if (list->out.len == 0)
         return true;
     error_set(err, REASON_JOB_STATE, "nothing was promoted, since not all databases follow their source: %s%s%s",
               names_of(list->arena, &list->out, "", ", "), list->why != NULL ? "; " : "",
               list->why != NULL ? list->why : "");
-    mend = list->is_over ? arena_printf(list->arena, "mend it and go on: pgcrane jobs resume %s", id)
-                         : arena_printf(list->arena, "wait: pgcrane jobs wait %s --for READY_FOR_PROMOTE", id);
-    return error_remedy(err, "%s; or promote the others by themselves: pgcrane jobs promote %s%s", mend, id,
-                        others(list));
+    return error_remedy(err, "%s; or promote the others by themselves: pgcrane jobs promote %s%s", mend_of(list, id),
+                        id, others(list));
+}
+
+static ErrorReason reason_of(const json_t *error) {
+    const json_t *info = json_array_get(json_object_get(error, "details"), 0);
+
+    return error_reason_from_name(json_get_string(info, "reason", ""));
 }
 
 static bool add_stored(PromotableList *list, const Record *job, const StoreResource *resource, Error *err) {
@@ -82,12 +98,15 @@ static bool add_stored(PromotableList *list, const Record *job, const StoreResou
 
     if (!record_open(resource, &object, err))
         return false;
+    const json_t *error = json_object_get(object.api, "error");
+    bool has_followed = json_get_bool(object.run, object_run_followed, false);
     const Promotable one = {
         .database = json_get_string(json_object_get(object.api, "sourceObject"), "database", ""),
         .state = resource->state,
         .phase = resource->phase,
-        .error = json_get_string(json_object_get(object.api, "error"), "message", ""),
-        .has_followed = json_get_bool(object.run, object_run_followed, false),
+        .error = json_get_string(error, "message", ""),
+        .needs_anew = error != NULL && anew_mends(reason_of(error), has_followed),
+        .has_followed = has_followed,
     };
     if (job_names(job, one.database))
         promotable_add(list, &one);

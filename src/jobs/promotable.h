@@ -17,6 +17,7 @@
 typedef struct Promotable {
     const char *database, *state, *phase; /* names, as the API shows them */
     const char *error;                    /* what it has failed with; "" = nothing that is known */
+    bool needs_anew;                      /* that is an error which no resume mends (anew.h) */
     bool has_followed; /* since it was begun anew last: one whose session begins again comes to that by itself */
 } Promotable;
 
@@ -24,9 +25,9 @@ typedef struct Promotable {
 typedef struct PromotableList {
     Arena *arena;
     const char *job; /* full name */
-    StringVec out, fit;
+    StringVec out, fit, anew;
     const char *why; /* the first that is known; NULL = none */
-    bool is_over;    /* one of them does not come to it by itself */
+    bool is_over;    /* one of them comes to it by a resume, and not by itself */
 } PromotableList;
 
 void promotable_add(PromotableList *list, const Promotable *one);

@@ -2,6 +2,7 @@
 #include "jobs/wish.h"
 
 #include "common/clock.h"
+#include "jobs/anew.h"
 #include "jobs/errand.h"
 #include "jobs/promotable.h"
 #include "jobs/turn.h"
@@ -91,6 +92,15 @@ static bool answer_met(StoreTx *tx, Arena *arena, Record *job, const Wish *wish,
     return !is_force_new(job, wish) || add_force(tx, arena, job, err);
 }
 
+static bool explain_refusal(const JobView *view, JobEvent event, const char *name, Error *err) {
+    if (event == EVENT_USER_RESTART && view->has_failed)
+        return error_remedy(err,
+                            "the databases that have failed are begun anew without the others: pgcrane jobs restart"
+                            " %s --database NAME, or --failed for all of them",
+                            anew_job_id(name));
+    return error_remedy(err, "GET %s: allowedActions says what is allowed", name);
+}
+
 bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, const char **ret_operation, Error *err) {
     CLEANUP(record_fini) Record job = {0};
 
@@ -101,7 +111,7 @@ bool job_wish(StoreTx *tx, Arena *arena, const char *name, const Wish *wish, con
         return answer_met(tx, arena, &job, wish, ret_operation, err);
     const JobTransition *row = job_transition_find(&view, wish->event, err);
     if (row == NULL)
-        return error_remedy(err, "GET %s: allowedActions says what is allowed", name);
+        return explain_refusal(&view, wish->event, name, err);
     *ret_operation = wish->order.name;
     return refuse_beside_guard(&job, wish->event, err) && check_promote(tx, arena, &job, wish->event, err) &&
            take(tx, arena, &job, row, wish, err);

@@ -24,7 +24,8 @@ static bool is_once_more(const SeatPicture *picture, const Record *object) {
            json_get_int(object->run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
 }
 
-/* By force: what the removal before could not do is kept, to be told at the end. */
+/* By force: what the removal of a side could not do is kept, to be told at the end. That of both counts for nothing
+ * once each side is tried by itself: that tells what is left. */
 static void note_removal(const Beginning *beginning, Record *object) {
     const SeatPicture *picture = &beginning->look->pictures[beginning->at];
     json_t *left = json_object_get(object->run, seat_run_LEFT);
@@ -37,7 +38,7 @@ static void note_removal(const Beginning *beginning, Record *object) {
     (void)json_object_set_new(object->run, seat_run_FORCED, json_integer(begun + 1));
     if (left == NULL)
         (void)json_object_set_new(object->run, seat_run_LEFT, left = json_array());
-    if (begun > 0 && picture->has_error)
+    if (begun > 1 && picture->has_error)
         (void)json_array_append_new(left, json_string_lossy(picture->error.message));
 }
 

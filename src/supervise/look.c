@@ -178,6 +178,7 @@ static bool look_at_seat(const Look *look, size_t at, Error *err) {
     const SeatInput input = {
         .object = object,
         .node = look->this->home,
+        .job = look->held->name,
         .folder = folder,
         .wish = wish_at(look, at),
         .wish_is_own = promotes_wish(object) != NULL,
@@ -312,6 +313,7 @@ static void refuse_promote(Look *look) {
                                 .state = object_state_name(news.state),
                                 .phase = object_phase_name(news.phase),
                                 .error = news.error != NULL ? news.error->message : "",
+                                .needs_anew = picture->needs_anew,
                                 .has_followed = json_get_bool(look->objects[at].run, object_run_followed, false)};
 
         if (!is_deselected(look, at))

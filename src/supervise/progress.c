@@ -104,6 +104,16 @@ static void leave_what_is_over(Numbers *numbers, const SeatPicture *picture, Lsn
         numbers->retainedBytes += (double)(now - then);
 }
 
+/* Whose slot is gone, as its error says, or of whose slot nobody can know. */
+static bool lacks_slot(const SeatPicture *picture) {
+    static const ErrorReason reasons[] = {REASON_SLOT_LOST, REASON_RETAINED_LIMIT, REASON_NO_DATABASE};
+
+    for (size_t at = 0; picture->has_error && at < COUNT_OF(reasons); at++)
+        if (picture->error.reason == reasons[at])
+            return true;
+    return false;
+}
+
 static Row row_of(const SeatPicture *picture, Lsn now) {
     Row row;
 
@@ -115,6 +125,8 @@ static Row row_of(const SeatPicture *picture, Lsn now) {
     }
     if (seat_has_failed(picture))
         leave_what_is_over(&row.numbers, picture, now);
+    if (seat_has_failed(picture) && lacks_slot(picture))
+        row.numbers.retainedBytes = -1;
     const json_t *promoted = json_get_object(picture->said, "promoted");
     if (json_get_bool(promoted, "ok", false))
         row.numbers.promoteSeconds = seconds(json_get_int(promoted, "outage_us", -1));
@@ -185,12 +197,30 @@ static json_t *tables_of(Arena *arena, const SeatPicture *pictures, size_t count
     return list;
 }
 
-/* That it is measured no more is to be known: a source whose disk is full stops. */
+/* A session that came no further than to its checks has none, unless one before had. */
+static bool has_slot(const SeatPicture *picture) {
+    const CdcProgress *cdc = &picture->status.progress.cdc;
+
+    return picture->has_followed || cdc->state != CDC_NONE || cdc->retained_bytes > 0;
+}
+
+static bool is_of_no_database(const SeatPicture *picture) {
+    return picture->has_error && picture->error.reason == REASON_NO_DATABASE;
+}
+
+/* That it is measured no more is to be known: a source whose disk is full stops. Of a source database that was renamed
+ * the slot stays, of one that was dropped it cannot. */
 static const char *slot_text(Arena *arena, const SeatPicture *picture, Lsn now) {
     const JobStatus *status = &picture->status;
     const char *id = json_get_string(json_get_object(picture->said, "migration"), "job_id", "");
 
-    if (!picture->has_status || !status->has_progress || status->progress.cdc.retained_bytes < 0)
+    if (!picture->has_status || !status->has_progress || status->progress.cdc.retained_bytes < 0 || !has_slot(picture))
+        return "";
+    if (is_of_no_database(picture))
+        return arena_printf(arena,
+                            "; its slot%s%s still holds WAL on the source, unless its database was dropped there",
+                            id[0] != '\0' ? " pgcrane_" : "", id);
+    if (lacks_slot(picture))
         return "";
     return arena_printf(arena, "; its slot%s%s still holds WAL on the source%s%s", id[0] != '\0' ? " pgcrane_" : "", id,
                         now > 0 ? ", reckoned from what the others see since " : ", not measured since ",
@@ -214,12 +244,31 @@ static const char *failed_text(Arena *arena, const SeatPicture *pictures, size_t
     return more > 0 ? arena_printf(arena, "%s; and so have %zu more", text, more) : text;
 }
 
+/* What is left on the source of one that was taken out holds WAL there, whatever the job is about. NULL = none. */
+static const char *removal_text(Arena *arena, const SeatPicture *pictures, size_t count) {
+    for (size_t at = 0; at < count; at++)
+        if (seat_removal_has_failed(&pictures[at]))
+            return arena_printf(arena,
+                                "database %s was taken out, and what was made for it could not be removed; that is"
+                                " tried again by itself: %s%s%s",
+                                pictures[at].database, pictures[at].error.message,
+                                pictures[at].error.remedy[0] != '\0' ? "; " : "", pictures[at].error.remedy);
+    for (size_t at = 0; at < count; at++)
+        if (pictures[at].seat.removing && seat_is_alive(pictures[at].seat.state))
+            return arena_printf(arena, "database %s was taken out: what was made for it is being removed",
+                                pictures[at].database);
+    return NULL;
+}
+
 /* The first that is in the way, and of which database. */
-static const char *waiting_for(Arena *arena, const SeatPicture *pictures, size_t count) {
+const char *progress_waiting_for(Arena *arena, const SeatPicture *pictures, size_t count) {
     const char *failed = failed_text(arena, pictures, count);
 
     if (failed != NULL)
         return failed;
+    const char *removal = removal_text(arena, pictures, count);
+    if (removal != NULL)
+        return removal;
     for (size_t at = 0; at < count; at++) {
         const SeatPicture *picture = &pictures[at];
         const CdcProgress *cdc = &picture->status.progress.cdc;
@@ -254,6 +303,6 @@ json_t *progress_of_job(Arena *arena, const SeatPicture *pictures, size_t count)
         if (sum.all[at] >= 0)
             (void)json_object_set_new(progress, fields[at].key, number(sum.all[at]));
     (void)json_object_set_new(progress, "tables", tables_of(arena, pictures, count));
-    (void)json_object_set_new(progress, "waitingFor", json_string_lossy(waiting_for(arena, pictures, count)));
+    (void)json_object_set_new(progress, "waitingFor", json_string_lossy(progress_waiting_for(arena, pictures, count)));
     return progress;
 }

@@ -32,3 +32,5 @@
  * waitingFor, a text, "" = for nothing. New reference. */
 enum { PROGRESS_TABLES_MAX = 50 };
 json_t *progress_of_job(Arena *arena, const SeatPicture *pictures, size_t count);
+/* waitingFor alone: of a job that is over the numbers stay as they were at its end. In the arena. */
+const char *progress_waiting_for(Arena *arena, const SeatPicture *pictures, size_t count);

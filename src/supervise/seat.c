@@ -19,6 +19,7 @@
  */
 #include "supervise/seat.h"
 
+#include "jobs/anew.h"
 #include "wire/wire.h"
 
 #include <string.h>
@@ -206,7 +207,7 @@ static void note_removed(const SeatInput *input, SeatPicture *picture) {
 }
 
 /* On the source alone names are all there is to go by, and another job of the same database has the same. */
-static bool may_have_made(const json_t *run) {
+bool seat_may_have_made(const json_t *run) {
     bool is_foreign = json_get_bool(run, seat_run_FOREIGN, false) && !json_get_bool(run, seat_run_WORKED, false);
 
     return json_get_string(run, seat_run_MIGRATION, NULL) != NULL && !is_foreign;
@@ -215,7 +216,7 @@ static bool may_have_made(const json_t *run) {
 /* Its sides are removed one after the other, until each was tried; a whole removal that went well needs no more. */
 static void look_at_forced(const SeatInput *input, SeatPicture *picture) {
     int64_t begun = json_get_int(input->object->run, seat_run_FORCED, 0);
-    bool made = may_have_made(input->object->run);
+    bool made = seat_may_have_made(input->object->run);
     Seat *seat = &picture->seat;
     bool failed = seat->state == SEAT_FAILED || (seat->state == SEAT_LOST && !seat->may_try_again);
 
@@ -256,8 +257,15 @@ bool seat_has_failed(const SeatPicture *picture) {
 const char *seat_failure_text(Arena *arena, const SeatPicture *picture) {
     const char *again = picture->seat.may_try_again ? ", and is tried again by itself" : "";
 
-    return arena_printf(arena, "database %s has FAILED%s: %s", picture->database, again,
-                        picture->has_error ? picture->error.message : "its session was lost again and again");
+    return arena_printf(arena, "database %s has FAILED%s: %s%s%s", picture->database, again,
+                        picture->has_error ? picture->error.message : "its session was lost again and again",
+                        picture->needs_anew ? "; " : "", picture->needs_anew ? picture->error.remedy : "");
+}
+
+bool seat_removal_has_failed(const SeatPicture *picture) {
+    const Seat *seat = &picture->seat;
+
+    return seat->removing && picture->has_error && (seat->state == SEAT_FAILED || seat->state == SEAT_LOST);
 }
 
 /* What has come to its end is begun again when the destination is to be emptied; but never what is promoted: it is the
@@ -275,6 +283,20 @@ static void note_ended(Arena *arena, const SeatInput *input, SeatPicture *pictur
     seat->state = SEAT_DONE;
     seat->due = seat->due == DUE_START ? DUE_NOTHING : seat->due;
     picture->has_error = false;
+}
+
+/* The worker's words are for a terminal, where a migration is begun anew by an option of its command. */
+static void note_anew(Arena *arena, const SeatInput *input, SeatPicture *picture) {
+    const Seat *seat = &picture->seat;
+
+    picture->has_followed = json_get_bool(input->object->run, object_run_followed, false);
+    picture->needs_anew = input->job != NULL && seat->state == SEAT_FAILED && !seat->removing && picture->has_error &&
+                          anew_mends(picture->error.reason, picture->has_followed);
+    if (picture->needs_anew)
+        (void)error_remedy(&picture->error,
+                           "begin it anew: %s; when it is the whole job that has FAILED: pgcrane jobs"
+                           " restart %s",
+                           anew_command(arena, input->job, picture->database), anew_job_id(input->job));
 }
 
 /* It was to be emptied, and is left alone by the next session, which was told nothing of that. */
@@ -308,6 +330,7 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
         look_at_forced(input, &picture);
     picture.given_up = picture.given_up || is_given_up(input);
     note_removed(input, &picture);
+    note_anew(arena, input, &picture);
     *ret_picture = picture;
     return true;
 }

@@ -36,7 +36,9 @@
     X(RESTARTED, "restarted")   /* operation that it was begun anew for last */                                        \
     X(ENDED, "ended")           /* "promoted" or "copied": stays when files do not */                                  \
     X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */         \
-    X(REPORTED, "reported")     /* how much of its session is in the report: report.c */
+    X(REPORTED, "reported")     /* how much of its session is in the report: report.c */                               \
+    X(TOLD, "told")             /* of a removal that failed: the error that is in the job's log */                     \
+    X(BY, "promotedBy")         /* promote of the whole job that has promoted it */
 
 #define X(name, key) extern const char seat_run_##name[];
 SEAT_RUN_KEYS(X)
@@ -50,6 +52,7 @@ typedef enum SeatForce { FORCE_BOTH, FORCE_DEST_ONLY, FORCE_SOURCE_ONLY, FORCE_M
 typedef struct SeatInput {
     const Record *object;
     const char *node;     /* this one */
+    const char *job;      /* full name; NULL = its sessions are of no database */
     const char *folder;   /* of the seat on this node */
     const char *wish;     /* name of the promote that is wished; NULL = none is */
     bool wish_is_own;     /* it is of this database alone */
@@ -76,6 +79,8 @@ typedef struct SeatPicture {
     bool has_error;
     Error error;       /* of FAILED, LOST, STOPPED and UNDONE */
     bool given_up;     /* of REMOVED: not everything is */
+    bool has_followed; /* since it was begun anew last */
+    bool needs_anew;   /* its error is one that no resume mends (jobs/anew.h) */
     const char *ended; /* as seat_run_ENDED has it, or will; "" = it has not come to its end */
 } SeatPicture;
 
@@ -91,8 +96,14 @@ bool seat_has_failed(const SeatPicture *picture);
 /* "database b has FAILED: ...", and whether it is begun again by itself. */
 const char *seat_failure_text(Arena *arena, const SeatPicture *picture);
 
+/* Its session was to remove what was made for it, and could not: another one is begun by itself. */
+bool seat_removal_has_failed(const SeatPicture *picture);
+
 /* Of one that is over: is nothing of its session left that may still have the migration's lock? */
 bool seat_said_its_end(const SeatPicture *picture);
+
+/* May the migration whose id is known (`run` of the object) have made what the source has of that name? */
+bool seat_may_have_made(const json_t *run);
 
 const char *seat_database(const Record *object);
 /* State, phase and error as the API shows them. */

@@ -121,6 +121,15 @@ static json_t *what_of_instance(const StartOrder *order) {
                      "databases", names, "apart", order->apart, "over", order->over);
 }
 
+/* The id by which its removal finds it on the source. Of one whose server is lost it is among those that are left. */
+static const char *migration_of(const StartOrder *order) {
+    if (order->object == NULL)
+        return NULL;
+    const json_t *run = order->object->run, *orphans = json_object_get(run, seat_run_ORPHANS);
+    const char *last = json_string_value(json_array_get(orphans, json_array_size(orphans) - 1));
+    return json_get_string(run, seat_run_MIGRATION, order->order == ORDER_REMOVE ? last : NULL);
+}
+
 static json_t *more_of(const StartOrder *order, bool is_made) {
     bool releases = order->action != NULL && strcmp(order->action, "release") == 0;
     json_t *more =
@@ -130,7 +139,10 @@ static json_t *more_of(const StartOrder *order, bool is_made) {
             : json_pack("{s:b, s:s, s:b, s:b, s:O*, s:O*}", "seize", order->seize, "owner", order->job->resource.uid,
                         "made", is_made, "instance_follows", order->dry_run, "mends", order->mends, "orphans",
                         json_object_get(order->object->run, seat_run_ORPHANS));
+    bool made = order->object != NULL && order->order == ORDER_REMOVE && seat_may_have_made(order->object->run);
 
+    if (made)
+        (void)json_object_set_new(more, "known_id", json_string(migration_of(order)));
     add_guard(order, more);
     return more;
 }
@@ -139,15 +151,6 @@ static const char *action_of(const StartOrder *order) {
     if (order->action != NULL)
         return order->action;
     return order->object == NULL ? "instance" : order->order == ORDER_REMOVE ? "abort" : "migrate";
-}
-
-/* The id by which its removal finds it on the source. Of one whose server is lost it is among those that are left. */
-static const char *migration_of(const StartOrder *order) {
-    if (order->object == NULL)
-        return NULL;
-    const json_t *run = order->object->run, *orphans = json_object_get(run, seat_run_ORPHANS);
-    const char *last = json_string_value(json_array_get(orphans, json_array_size(orphans) - 1));
-    return json_get_string(run, seat_run_MIGRATION, order->order == ORDER_REMOVE ? last : NULL);
 }
 
 bool start_message(const Supervisor *this, StoreTx *tx, Arena *arena, const StartOrder *order, json_t **ret_start,

@@ -83,9 +83,21 @@ static bool note_migration(Record *object, const SeatPicture *picture) {
            set_run(object, seat_run_MIGRATION, json_string_lossy(id));
 }
 
-static bool note_ended(Record *object, const SeatPicture *picture) {
-    return strcmp(picture->ended, json_get_string(object->run, seat_run_ENDED, "")) != 0 &&
-           set_run(object, seat_run_ENDED, json_string(picture->ended));
+static bool is_noted(const Record *object, const SeatPicture *picture) {
+    return strcmp(picture->ended, json_get_string(object->run, seat_run_ENDED, "")) == 0;
+}
+
+/* The wish that stands in the look that first sees it promoted is the one that did it. That of the database alone keeps
+ * its own books (promotes.h). */
+static bool note_ended(const Look *look, size_t at, Record *object) {
+    const SeatPicture *picture = &look->pictures[at];
+    const char *wish = wish_at(look, at);
+
+    if (is_noted(object, picture))
+        return false;
+    if (seat_is_promoted(picture) && wish != NULL && !picture->seat.wish_is_own)
+        (void)json_object_set_new(object->run, seat_run_BY, json_string(wish));
+    return set_run(object, seat_run_ENDED, json_string(picture->ended));
 }
 
 /* Whose is what has the migration's id? */
@@ -116,7 +128,7 @@ static bool note_run(const Look *look, size_t at, Record *object) {
         changed = json_object_del(object->run, seat_run_LOSSES) == 0 || changed;
     if (seat->state == SEAT_REMOVED && !json_get_bool(object->run, seat_run_REMOVED, false))
         changed = set_run(object, seat_run_REMOVED, json_true());
-    changed = note_ended(object, picture) || changed;
+    changed = note_ended(look, at, object) || changed;
     changed = note_owner(object, picture) || changed;
     changed = note_followed(object, picture) || changed;
     changed = note_migration(object, picture) || changed;
@@ -148,10 +160,10 @@ static bool forget_run(Record *object) {
 }
 
 /* One that is promoted stays what it is, should it be selected once more. */
-static bool note_removed(Record *object, const SeatPicture *picture, ObjectNews *news) {
+static bool note_removed(const Look *look, size_t at, Record *object, ObjectNews *news) {
     news->phase = OBJECT_PHASE_NONE;
     news->error = NULL;
-    return seat_is_promoted(picture) ? note_ended(object, picture) : forget_run(object);
+    return seat_is_promoted(&look->pictures[at]) ? note_ended(look, at, object) : forget_run(object);
 }
 
 static bool note_object(const Look *look, size_t at, Record *object, ObjectNews *ret_news) {
@@ -164,7 +176,7 @@ static bool note_object(const Look *look, size_t at, Record *object, ObjectNews 
     bool changed = promotes_leave(object, picture);
     bool removed = picture->seat.state == SEAT_REMOVED;
     ret_news->state = removed ? OBJECT_NOT_SELECTED : OBJECT_REMOVING;
-    return (removed ? note_removed(object, picture, ret_news) : note_run(look, at, object)) || changed;
+    return (removed ? note_removed(look, at, object, ret_news) : note_run(look, at, object)) || changed;
 }
 
 /* ---- What sessions say, for the job's log ---- */
@@ -225,12 +237,24 @@ static bool fails_alone(const Look *look, const Record *object, const ObjectNews
            strcmp(object->resource.state, object_state_name(OBJECT_FAILED)) != 0;
 }
 
-static bool log_failure(const Look *look, StoreTx *tx, const SeatPicture *picture, Error *err) {
+static bool log_failure(const Look *look, StoreTx *tx, const SeatPicture *picture, const char *text, Error *err) {
     CLEANUP(json_freep)
     json_t *detail = json_pack("{s:o, s:I, s:s, s:s}", "database", json_string_lossy(picture->database), "run",
                                (json_int_t)picture->run, "level", "error", "remedy", picture->error.remedy);
 
-    return job_log(tx, look->held->name, "DATABASE_FAILED", seat_failure_text(look->arena, picture), detail, err);
+    return job_log(tx, look->held->name, "DATABASE_FAILED", text, detail, err);
+}
+
+/* Its job may be over, and would say nothing of it otherwise. Once for each error: it is tried again for as long as it
+ * takes. */
+static bool log_removal(const Look *look, size_t at, StoreTx *tx, Record *object, bool *ret_said, Error *err) {
+    const SeatPicture *picture = &look->pictures[at];
+    const char *told = json_get_string(object->run, seat_run_TOLD, "");
+
+    *ret_said = is_deselected(look, at) && seat_removal_has_failed(picture) &&
+                strcmp(told, picture->error.message) != 0 &&
+                set_run(object, seat_run_TOLD, json_string_lossy(picture->error.message));
+    return !*ret_said || log_failure(look, tx, picture, progress_waiting_for(look->arena, picture, 1), err);
 }
 
 /* Of a database that is chosen no more nothing is to be told, unless it was promoted. */
@@ -247,14 +271,16 @@ static bool save_object(Look *look, size_t at, StoreTx *tx, Error *err) {
 
     if (!record_load(tx, STORE_MIGRATION_JOB_OBJECT, look->objects[at].resource.name, &object, err))
         return false;
-    bool says = has_events(&object, picture), is_due = report_is_due(&object, picture);
+    bool says = has_events(&object, picture), is_due = report_is_due(&object, picture), said = false;
     if (says && !log_events(look, tx, &object, picture, err))
         return false;
     bool changed = note_object(look, at, &object, &news);
     is_due = is_due || is_news(&object, &news);
-    if (fails_alone(look, &object, &news) && !log_failure(look, tx, picture, err))
+    if ((fails_alone(look, &object, &news) &&
+         !log_failure(look, tx, picture, seat_failure_text(look->arena, picture), err)) ||
+        !log_removal(look, at, tx, &object, &said, err))
         return false;
-    if (!changed && !says && !is_due)
+    if (!changed && !says && !said && !is_due)
         return true;
     if (is_due && !keep_report(tx, &object, picture, &news, err))
         return false;
@@ -350,6 +376,30 @@ bool look_tell_progress(Look *look, Error *err) {
            store_write(look->this->config.store, look->arena, save_progress, look, err);
 }
 
+static bool any_deselected(const Look *look) {
+    for (size_t at = 0; at < look->count; at++)
+        if (is_deselected(look, at))
+            return true;
+    return false;
+}
+
+/* Of a job that is not at work, when a database was taken out that is still to be removed: what is in the way of that.
+ */
+static bool write_waiting(const Look *look, StoreTx *tx, Error *err) {
+    CLEANUP(record_fini) Record job = {0};
+    const char *waits = progress_waiting_for(look->arena, look->pictures, look->count);
+
+    if (shows_progress(look) || !any_deselected(look))
+        return true;
+    if (!job_load(tx, look->held->name, &job, err))
+        return false;
+    json_t *progress = json_object_get(job.api, "progress");
+    if (progress == NULL || strcmp(json_get_string(progress, "waitingFor", ""), waits) == 0)
+        return true;
+    (void)json_object_set_new(progress, "waitingFor", json_string_lossy(waits));
+    return job_save(tx, look->arena, &job, err);
+}
+
 /* ---- Telling ---- */
 
 static const Error *error_of(const Look *look) {
@@ -382,7 +432,7 @@ static bool say_what_is_left(const Look *look, StoreTx *tx, Error *err) {
         const json_t *left = json_object_get(look->objects[at].run, seat_run_LEFT);
         const SeatPicture *picture = &look->pictures[at];
 
-        if (!picture->given_up)
+        if (!picture->given_up || (json_array_size(left) == 0 && !picture->has_error))
             continue;
         buf_printf(&text, "%sdatabase %s: not everything could be removed", text.len > 0 ? "; " : "",
                    picture->database);
@@ -399,13 +449,24 @@ static bool say_what_is_left(const Look *look, StoreTx *tx, Error *err) {
                          text.overflowed ? "much is left on the servers" : text.data, err);
 }
 
+/* Not by another operation, before this one. */
+static bool is_promoted_by(const Look *look, size_t at, const char *operation) {
+    const Record *object = &look->objects[at];
+    const char *wish =
+        is_noted(object, &look->pictures[at]) ? json_get_string(object->run, seat_run_BY, "") : wish_at(look, at);
+
+    return seat_is_promoted(&look->pictures[at]) && !is_deselected(look, at) && wish != NULL &&
+           strcmp(wish, operation) == 0;
+}
+
 static bool say_what_is_promoted(const Look *look, StoreTx *tx, Error *err) {
+    const char *operation = json_get_string(job_operation(&look->job), "name", "");
     StringVec promoted = {0};
 
     for (size_t at = 0; at < look->count; at++)
-        if (seat_is_promoted(&look->pictures[at]) && !is_deselected(look, at))
+        if (is_promoted_by(look, at, operation))
             vec_push(look->arena, &promoted, look->pictures[at].database);
-    return promotes_say(tx, look->arena, json_get_string(job_operation(&look->job), "name", ""), &promoted, err);
+    return promotes_say(tx, look->arena, operation, &promoted, err);
 }
 
 static bool tell(StoreTx *tx, void *context, Error *err) {
@@ -414,7 +475,7 @@ static bool tell(StoreTx *tx, void *context, Error *err) {
     bool taken = false;
 
     if (!lease_check(look->this, tx, look->held, err) || !save_objects(look, tx, err) ||
-        !save_some_failed(look, tx, err))
+        !save_some_failed(look, tx, err) || !write_waiting(look, tx, err))
         return false;
     if (!look->decision.has_fact)
         return true;
