@@ -3,21 +3,39 @@
 
 #include <string.h>
 
-/* A ledger that is not the database's own says nothing of one that never came to follow: somebody else is at work. */
-static const struct {
-    ErrorReason reason;
-    bool has_followed;
-} mended[] = {
-    {REASON_SLOT_LOST, false},        {REASON_SLOT_UNDECODABLE, false}, {REASON_TABLE_CHANGED, false},
-    {REASON_SOURCE_WENT_BACK, false}, {REASON_DEST_WENT_BACK, false},   {REASON_RETAINED_LIMIT, false},
-    {REASON_LEDGER_MISMATCH, true},
+static const ErrorReason mended[] = {
+    REASON_SLOT_LOST,      REASON_SLOT_UNDECODABLE, REASON_TABLE_CHANGED,   REASON_SOURCE_WENT_BACK,
+    REASON_DEST_WENT_BACK, REASON_RETAINED_LIMIT,   REASON_LEDGER_MISMATCH,
 };
 
-bool anew_mends(ErrorReason reason, bool has_followed) {
+/* Many a thing can be the matter with a ledger. Where something else mends it, the error has a remedy of its own. */
+static bool has_own_remedy(const Error *error) {
+    Error plain;
+
+    error_set(&plain, error->reason, "%s", "");
+    return strcmp(plain.remedy, error->remedy) != 0;
+}
+
+bool anew_mends(const Error *error) {
     for (size_t at = 0; at < COUNT_OF(mended); at++)
-        if (mended[at].reason == reason)
-            return has_followed || !mended[at].has_followed;
+        if (mended[at] == error->reason)
+            return error->reason != REASON_LEDGER_MISMATCH || !has_own_remedy(error);
     return false;
+}
+
+const char *anew_remedy(Arena *arena, const Error *error, const char *command) {
+    static const struct {
+        const char *text, *instead;
+    } options[] = {{"start over with --restart", "begin it anew: "}, {"the same command with --restart", ""}};
+
+    for (size_t at = 0; at < COUNT_OF(options); at++) {
+        const char *found = strstr(error->remedy, options[at].text);
+
+        if (found != NULL)
+            return arena_printf(arena, "%.*s%s%s", (int)(found - error->remedy), error->remedy, options[at].instead,
+                                command);
+    }
+    return arena_printf(arena, "%s%s%s", error->remedy, error->remedy[0] != '\0' ? ": " : "", command);
 }
 
 const char *anew_job_id(const char *job) {

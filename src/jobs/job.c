@@ -14,6 +14,7 @@ JOB_RUN_KEYS(X)
 
 const char job_new_passwords_field[] = "newPasswords";
 const char object_run_followed[] = "followed";
+const char object_run_needs_anew[] = "needsAnew";
 
 bool job_load(StoreTx *tx, const char *name, Record *ret_job, Error *err) {
     CLEANUP(record_fini) Record job = {0};

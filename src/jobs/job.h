@@ -95,6 +95,8 @@ typedef struct ObjectNews {
 
 /* In `run` of an object: it has followed its source since it was begun anew last. */
 extern const char object_run_followed[];
+/* ... what it has failed with is not mended by a resume (anew.h). */
+extern const char object_run_needs_anew[];
 
 /* Sets state, phase and error of a loaded object. */
 void object_note(Record *object, const ObjectNews *news);

@@ -87,26 +87,19 @@ bool promotable_end(const PromotableList *list, Error *err) {
                         id, others(list));
 }
 
-static ErrorReason reason_of(const json_t *error) {
-    const json_t *info = json_array_get(json_object_get(error, "details"), 0);
-
-    return error_reason_from_name(json_get_string(info, "reason", ""));
-}
-
 static bool add_stored(PromotableList *list, const Record *job, const StoreResource *resource, Error *err) {
     CLEANUP(record_fini) Record object = {0};
 
     if (!record_open(resource, &object, err))
         return false;
     const json_t *error = json_object_get(object.api, "error");
-    bool has_followed = json_get_bool(object.run, object_run_followed, false);
     const Promotable one = {
         .database = json_get_string(json_object_get(object.api, "sourceObject"), "database", ""),
         .state = resource->state,
         .phase = resource->phase,
         .error = json_get_string(error, "message", ""),
-        .needs_anew = error != NULL && anew_mends(reason_of(error), has_followed),
-        .has_followed = has_followed,
+        .needs_anew = json_get_bool(object.run, object_run_needs_anew, false),
+        .has_followed = json_get_bool(object.run, object_run_followed, false),
     };
     if (job_names(job, one.database))
         promotable_add(list, &one);

@@ -57,6 +57,7 @@ static void note_beginning(const Beginning *beginning, Record *object) {
                               json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
     (void)json_object_del(object->run, seat_run_RETRY_AT_US);
     (void)json_object_del(object->run, seat_run_ENDED);
+    (void)json_object_del(object->run, seat_run_BESIDE);
     if (order == ORDER_START_ANEW)
         (void)json_object_del(object->run, object_run_followed);
     if (order == ORDER_REMOVE)

@@ -12,6 +12,9 @@
  * tried again are, by themselves, and the job goes on. Only when nothing works any more is it the job that failed or
  * was lost. So a job of one database takes each row of the job's own table, and one of many is patient with a few.
  *
+ * So a stop is about those that work. One that had failed before, and was told then, does not make it fail; one that
+ * fails on the way does.
+ *
  * A seat that is due is not over, whatever its last session said: that is what a wish (resume) or a retry is for. One
  * that was stopped by somebody else than the job (the machine went down) is as good as lost.
  */
@@ -77,15 +80,25 @@ static unsigned seen(const Seat *seat) {
     return 1U << (seat->due != DUE_NOTHING && !seat_is_alive(seat->state) ? SEAT_IDLE : seat->state);
 }
 
+static bool is_old_failure(const JobView *job, const Seat *seat) {
+    return job->state == JOB_STOPPING && seat->state == SEAT_FAILED && seat->told;
+}
+
+static unsigned seen_by(const JobView *job, const Seat *seat) {
+    return is_old_failure(job, seat) ? IN(STOPPED) : seen(seat);
+}
+
 static bool fits(const FactRow *row, const JobView *job, const Seat *seats, size_t count) {
     bool some = row->some == ANY;
 
     if (row->state != job->state || (row->phase != ANY_PHASE && row->phase != job->phase))
         return false;
     for (size_t at = 0; at < count; at++) {
-        if ((seen(&seats[at]) & row->all) == 0)
+        unsigned seat = seen_by(job, &seats[at]);
+
+        if ((seat & row->all) == 0)
             return false;
-        some = some || (seen(&seats[at]) & row->some) != 0;
+        some = some || (seat & row->some) != 0;
     }
     return some;
 }
@@ -123,7 +136,7 @@ static size_t given_up(const Seat *seats, size_t count) {
 }
 
 /* Which error says why. */
-static size_t seat_of(JobEvent fact, const Seat *seats, size_t count) {
+static size_t seat_of(const JobView *job, JobEvent fact, const Seat *seats, size_t count) {
     static const unsigned states[EVENT_MAX_] = {
         [EVENT_FATAL] = IN(FAILED),
         [EVENT_VERIFY_REFUSED] = IN(FAILED),
@@ -132,7 +145,7 @@ static size_t seat_of(JobEvent fact, const Seat *seats, size_t count) {
     };
     size_t at = 0;
 
-    while (at < count && (1U << seats[at].state & states[fact]) == 0)
+    while (at < count && ((1U << seats[at].state & states[fact]) == 0 || is_old_failure(job, &seats[at])))
         at++;
     return at == count && fact == EVENT_PROMOTE_UNDONE ? given_up(seats, count) : at;
 }
@@ -226,7 +239,7 @@ Decision decide(const JobView *job, const Seat *seats, size_t count, SeatOrder *
 
     decision.has_fact = count > 0 && find_fact(job, seats, count, &decision.fact);
     if (decision.has_fact)
-        decision.about = seat_of(decision.fact, seats, count);
+        decision.about = seat_of(job, decision.fact, seats, count);
     for (size_t at = 0; at < count; at++) {
         SeatOrder order = order_of(goal, &seats[at]);
         if (order == ORDER_PROMOTE && waits && !seats[at].wish_is_own)

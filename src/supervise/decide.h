@@ -68,6 +68,7 @@ typedef struct Seat {
     SeatDue due;        /* asked for by an action of the job and not begun yet */
     bool anew;          /* the destination is to be emptied, and no session has come to that yet */
     bool removing;      /* its last session removes what others made */
+    bool told;          /* of FAILED: it had, beside others that worked, before the job was asked to stop */
     bool refused;       /* of FAILED: the checks found errors, nothing was changed */
     bool stopping;      /* it has heard that it shall stop */
     bool wishes;        /* its promote is asked for: of this database alone, or of the whole job */

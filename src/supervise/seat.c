@@ -291,12 +291,12 @@ static void note_anew(Arena *arena, const SeatInput *input, SeatPicture *picture
 
     picture->has_followed = json_get_bool(input->object->run, object_run_followed, false);
     picture->needs_anew = input->job != NULL && seat->state == SEAT_FAILED && !seat->removing && picture->has_error &&
-                          anew_mends(picture->error.reason, picture->has_followed);
-    if (picture->needs_anew)
-        (void)error_remedy(&picture->error,
-                           "begin it anew: %s; when it is the whole job that has FAILED: pgcrane jobs"
-                           " restart %s",
-                           anew_command(arena, input->job, picture->database), anew_job_id(input->job));
+                          anew_mends(&picture->error);
+    if (!picture->needs_anew)
+        return;
+    const char *command = anew_command(arena, input->job, picture->database);
+    (void)error_remedy(&picture->error, "%s; when it is the whole job that has FAILED: pgcrane jobs restart %s",
+                       anew_remedy(arena, &picture->error, command), anew_job_id(input->job));
 }
 
 /* It was to be emptied, and is left alone by the next session, which was told nothing of that. */
@@ -314,6 +314,7 @@ bool seat_look(Arena *arena, const SeatInput *input, SeatPicture *ret_picture, E
     picture.seat.anew = json_get_int(run, seat_run_SETTLED, 0) < input->anew;
     picture.seat.removing = json_get_bool(run, seat_run_REMOVING, false);
     picture.seat.may_try_again = input->is_apart || json_get_int(run, seat_run_LOSSES, 0) < SEAT_LOSSES_MAX;
+    picture.seat.told = json_get_bool(run, seat_run_BESIDE, false);
     picture.seat.wishes = input->wish != NULL;
     picture.seat.wish_is_own = input->wish_is_own;
     picture.seat.cancelling = input->cancelling;

@@ -38,6 +38,7 @@
     X(HEARD, "heard")           /* {"run", "no"}: the last of its session's events that is in the job's log */         \
     X(REPORTED, "reported")     /* how much of its session is in the report: report.c */                               \
     X(TOLD, "told")             /* of a removal that failed: the error that is in the job's log */                     \
+    X(BESIDE, "failedBeside")   /* its last session has failed while the job was RUNNING */                            \
     X(BY, "promotedBy")         /* promote of the whole job that has promoted it */
 
 #define X(name, key) extern const char seat_run_##name[];

@@ -118,6 +118,16 @@ static bool note_followed(Record *object, const SeatPicture *picture) {
            set_run(object, object_run_followed, json_true());
 }
 
+static bool note_beside(const Look *look, const SeatPicture *picture, Record *object) {
+    return look->view.state == JOB_RUNNING && picture->seat.state == SEAT_FAILED && seat_has_failed(picture) &&
+           !json_get_bool(object->run, seat_run_BESIDE, false) && set_run(object, seat_run_BESIDE, json_true());
+}
+
+static bool note_anew(const SeatPicture *picture, Record *object) {
+    return json_get_bool(object->run, object_run_needs_anew, false) != picture->needs_anew &&
+           set_run(object, object_run_needs_anew, json_boolean(picture->needs_anew));
+}
+
 /* What stands in `run` beside the news: only what a later look cannot find out from the files. */
 static bool note_run(const Look *look, size_t at, Record *object) {
     const SeatPicture *picture = &look->pictures[at];
@@ -130,6 +140,8 @@ static bool note_run(const Look *look, size_t at, Record *object) {
         changed = set_run(object, seat_run_REMOVED, json_true());
     changed = note_ended(look, at, object) || changed;
     changed = note_owner(object, picture) || changed;
+    changed = note_beside(look, picture, object) || changed;
+    changed = note_anew(picture, object) || changed;
     changed = note_followed(object, picture) || changed;
     changed = note_migration(object, picture) || changed;
     changed = note_retry(look, at, object) || changed;

@@ -123,10 +123,15 @@ def test_slot_is_gone(service, servers, job_of):
     waits = service.job("move")["progress"]["waitingFor"]
     assert "does not exist on the source" in waits and "holds WAL" not in waits and anew in waits, waits
     error = service.objects("move")["two"]["error"]
-    assert anew in error["details"][0]["metadata"]["remedy"], error
+    remedy = error["details"][0]["metadata"]["remedy"]
+    assert remedy.startswith(f"the changes since are gone: begin it anew: {anew}") and "--restart" not in remedy, remedy
     assert "pgcrane jobs restart move --database NAME" in remedy_of(service.post(f"{JOBS}/move:restart"))
     refused = service.post(f"{JOBS}/move:promote")
     assert anew in remedy_of(refused) and "resume" not in remedy_of(refused), refused
+    assert service.done("move", "stop")["state"] == "STOPPED"  # which has failed nothing
+    assert state_of(service, "two") == "FAILED"
+    service.done("move", "resume")
+    wait_until(lambda: {name: state_of(service, name) for name in ("one", "two")} == {"one": "RUNNING", "two": "FAILED"}, 60, "two to fail")
     service.done("move", "restart", only("two"))
     service.wait_ready("move", 60)
     # What another promote has done before is not this one's.

@@ -88,6 +88,26 @@ static const Case cases[] = {
 };
 /* clang-format on */
 
+/* A stop that finds nothing new to fail went well; the error of one that fails on the way is told, not the old one. */
+static void test_stop_beside_a_failure(void **state UNUSED) {
+    const JobView running = {.state = JOB_RUNNING, .phase = JOB_PHASE_CDC};
+    const JobView stopping = {.state = JOB_STOPPING, .phase = JOB_PHASE_CDC};
+    Seat seats[] = {{.state = SEAT_FAILED, .told = true}, {.state = SEAT_STOPPED}};
+    SeatOrder orders[2];
+
+    Decision decision = decide(&stopping, seats, 2, orders);
+    assert_true(decision.has_fact);
+    assert_int_equal(decision.fact, EVENT_WORKER_STOPPED);
+    seats[1].state = SEAT_FAILED;
+    decision = decide(&stopping, seats, 2, orders);
+    assert_true(decision.has_fact);
+    assert_int_equal(decision.fact, EVENT_FATAL);
+    assert_int_equal(decision.about, 1);
+    decision = decide(&running, seats, 2, orders);
+    assert_int_equal(decision.fact, EVENT_FATAL);
+    assert_int_equal(decision.about, 0);
+}
+
 static void test_facts(void **state UNUSED) {
     for (size_t at = 0; at < COUNT_OF(cases); at++) {
         const Case *this = &cases[at];
@@ -249,13 +269,10 @@ static void test_apart(void **state UNUSED) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_facts_are_taken),
-        cmocka_unit_test(test_refused_is_no_failure),
-        cmocka_unit_test(test_due_is_not_over),
-        cmocka_unit_test(test_one_of_two_is_tried_again),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_a_promote_of_all_waits),
+        cmocka_unit_test(test_facts),           cmocka_unit_test(test_stop_beside_a_failure),
+        cmocka_unit_test(test_facts_are_taken), cmocka_unit_test(test_refused_is_no_failure),
+        cmocka_unit_test(test_due_is_not_over), cmocka_unit_test(test_one_of_two_is_tried_again),
+        cmocka_unit_test(test_orders),          cmocka_unit_test(test_a_promote_of_all_waits),
         cmocka_unit_test(test_apart),
     };
 
