@@ -260,9 +260,44 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
            job_save(tx, look->arena, &job, err);
 }
 
-/* Nothing of a promote has begun. */
-static void fail_start(Look *look, Purpose purpose, const Error *why) {
+typedef struct GivingUp {
+    const Look *look;
+    const SeatPicture *picture;
+    const char *why;
+} GivingUp;
+
+static bool give_up(StoreTx *tx, void *context, Error *err) {
+    const GivingUp *giving = context;
+    const Look *look = giving->look;
+    CLEANUP(record_fini) Record job = {0};
+    CLEANUP(json_freep) json_t *detail = json_pack("{s:s}", "level", "warning");
+    const char *text =
+        arena_printf(look->arena, "databases that the source may have got since were not taken in: %s", giving->why);
+
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    json_t *seat = seat_of(&job);
+    (void)json_object_set_new(seat, taken_key, json_integer(giving->picture->run));
+    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
+    new_passwords_note(&job, giving->picture->said);
+    bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
+    return (!has_told || report_keep_instance(tx, look->held->name, giving->picture->said, err)) &&
+           job_log(tx, look->held->name, "WORKER", text, detail, err) && job_save(tx, look->arena, &job, err);
+}
+
+static bool give_list_up(const Look *look, const SeatPicture *picture, const char *why, Error *err) {
+    GivingUp giving = {.look = look, .picture = picture, .why = why};
+
+    log_warning("%s: the source's databases were not listed: %s", look->held->name, why);
+    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
+}
+
+/* Nothing of a promote has begun; and what the job has goes on without a list. */
+static bool fail_start(Look *look, Purpose purpose, const SeatPicture *picture, const Error *why, Error *err) {
+    if (purpose == FOR_LIST)
+        return give_list_up(look, picture, why->message, err);
     look_decides(look, purpose == FOR_PROMOTE ? EVENT_PROMOTE_UNDONE : EVENT_FATAL, why);
+    return true;
 }
 
 static bool start(Look *look, Purpose purpose, bool again, const SeatPicture *picture, Error *err) {
@@ -274,17 +309,13 @@ static bool start(Look *look, Purpose purpose, bool again, const SeatPicture *pi
         *err = why;
         if (is_of_the_store(&why))
             return false;
-        fail_start(look, purpose, &why);
-        return true;
+        return fail_start(look, purpose, picture, &why, err);
     }
     log_info("%s: the instance, session %lld", look->held->name, (long long)beginning.run);
     bool ok = launch_session(look->this->children, folder_of(look), beginning.run, beginning.start, &why);
     json_freep(&beginning.start);
-    if (!ok) {
-        why.retryable = true; /* as in look.c */
-        fail_start(look, purpose, &why);
-    }
-    return true;
+    why.retryable = true; /* as in look.c */
+    return ok || fail_start(look, purpose, picture, &why, err);
 }
 
 /* ---- Its result ---- */
@@ -470,38 +501,6 @@ static bool fail_promote(Look *look, const SeatPicture *picture, Error *err) {
     else
         look_decides(look, EVENT_PROMOTE_UNDONE, &picture->error);
     return add_details(look, picture, err);
-}
-
-typedef struct GivingUp {
-    const Look *look;
-    const SeatPicture *picture;
-    const char *why;
-} GivingUp;
-
-static bool give_up(StoreTx *tx, void *context, Error *err) {
-    const GivingUp *giving = context;
-    const Look *look = giving->look;
-    CLEANUP(record_fini) Record job = {0};
-    CLEANUP(json_freep) json_t *detail = json_pack("{s:s}", "level", "warning");
-    const char *text =
-        arena_printf(look->arena, "databases that the source may have got since were not taken in: %s", giving->why);
-
-    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
-        return false;
-    json_t *seat = seat_of(&job);
-    (void)json_object_set_new(seat, taken_key, json_integer(giving->picture->run));
-    (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
-    new_passwords_note(&job, giving->picture->said);
-    bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
-    return (!has_told || report_keep_instance(tx, look->held->name, giving->picture->said, err)) &&
-           job_log(tx, look->held->name, "WORKER", text, detail, err) && job_save(tx, look->arena, &job, err);
-}
-
-static bool give_list_up(const Look *look, const SeatPicture *picture, const char *why, Error *err) {
-    GivingUp giving = {.look = look, .picture = picture, .why = why};
-
-    log_warning("%s: the source's databases were not listed: %s", look->held->name, why);
-    return store_write(look->this->config.store, look->arena, give_up, &giving, err);
 }
 
 /* What the job has goes on; a promote of the whole job asks once more. */

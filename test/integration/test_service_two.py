@@ -1,4 +1,5 @@
 """A job of two databases, with sessions that the test plays: what becomes of one of them while the other one works."""
+import os
 import shutil
 import time
 
@@ -111,14 +112,18 @@ class All(Two):
         look.say("checking")
         return look
 
-    def ready_again(self):
-        """Stopped when both followed, and resumed: the look that lists once more, and both sessions."""
+    def ready_stopped(self):
+        """Stopped when both followed."""
         sessions = self.ready()
         stop = self.service.verb("job", "stop")
         for session in sessions:
             self.until(lambda session=session: "STOP" in session.heard, "the session to hear of the stop")
             session.say("stopped")
         assert "error" not in self.end_of(stop)
+
+    def ready_again(self):
+        """... and resumed: the look that lists once more, and both sessions."""
+        self.ready_stopped()
         self.service.verb("job", "resume")
         look, sessions = self.look(2), []
         for name in ("one", "two"):
@@ -410,6 +415,22 @@ def test_complete_without_a_list(everything):
     look.say("fail", reason="SQL_FAILED", retryable=False)
     everything.until(lambda: everything.job()["state"] == "COMPLETED", "the job to be complete")
     assert any("were not taken in" in event["message"] for event in everything.events("WORKER"))
+
+
+def test_a_list_that_cannot_be_begun(everything):
+    """The list has no place on the disk: it is said, and the databases that the job has go on."""
+    everything.ready_stopped()
+    ((uid,),) = everything.service.sql("SELECT uid FROM resource WHERE name = ?", f"{JOBS}/job")
+    folder = os.path.join(everything.service.folder, "sessions", uid, "instance")
+    shutil.rmtree(folder)
+    with open(folder, "w", encoding="utf-8"):
+        everything.service.verb("job", "resume")
+    for name in ("one", "two"):
+        everything.session(name, 2).say("ready")
+    everything.until(lambda: everything.job().get("phase") == "READY_FOR_PROMOTE", "the job to be ready")
+    assert sum("were not taken in" in event["message"] for event in everything.events("WORKER")) == 1
+    everything.promoted("one", "two")
+    everything.until(lambda: everything.job()["state"] == "COMPLETED", "the job to be complete")
 
 
 def test_failed_behind_its_look(everything):
