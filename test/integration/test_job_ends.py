@@ -119,6 +119,24 @@ def test_abort_of_a_renamed_database(source, dest_db, pgcrane):
     source.sql("DROP DATABASE market")
 
 
+@pytest.mark.parametrize("passage", (1, 2, 3))
+def test_abort_of_a_renamed_database_is_killed(passage, source, dest_db, pgcrane):
+    """The next one ends it. Behind the slot nothing leads to the database any more: what is in it is named."""
+    source_db = source.createdb("shop")
+    following = make(pgcrane, source_db, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    source.sql("ALTER DATABASE shop RENAME TO market")
+    killed = following.abort(check=False, env=failpoint(f"seam.removed:kill:{passage}"))
+    assert killed.code != 0 and dest_db.sql("SELECT to_regclass('pgcrane.job') IS NOT NULL") == [(True,)], killed
+    result = following.abort()
+    left = [name for name, in slots_and_publications(source, "market")]
+    assert not source.sql("SELECT FROM pg_replication_slots") and all(name in result.stderr for name in left), (left, result)
+    assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
+    assert "There is no migration" in following.command("status").stdout
+    source.sql("DROP DATABASE market")
+
+
 def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
     """The remedy is not to start over what somebody else has begun."""
     following, other_db = make(pgcrane, source_db, dest_db).start(), source.createdb()
