@@ -51,6 +51,9 @@
 #include <string.h>
 
 enum { LEDGER_FORMAT = 5, ARCHIVE_PIECE = 1 << 20 };
+/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
+ * databases do not meet (advisory locks are per database anyway). */
+#define LOCK_CLASS "1885561714"
 
 /* clang-format off */
 static const char *const ledger_ddl =
@@ -146,8 +149,7 @@ static bool refuse_second_run(DbConn *dest, int32_t key, Error *err) {
     if (!db_query(dest,
                   "SELECT l.pid, coalesce(a.client_addr::text, 'local'), coalesce(a.application_name, '?')"
                   " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
-                  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = " LEDGER_LOCK_CLASS
-                  " AND l.objid = $1::oid"
+                  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = " LOCK_CLASS " AND l.objid = $1::oid"
                   " AND l.database = (SELECT oid FROM pg_catalog.pg_database"
                   " WHERE datname = pg_catalog.current_database())",
                   1, (const char *const[]){key_text}, &holder, err))
@@ -211,7 +213,7 @@ static bool lock_or_seize(DbConn *dest, const char *job_id, bool seize, const Le
         CLEANUP(db_result_freep) DbResult *got = NULL;
         const char *left = NULL;
 
-        if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LEDGER_LOCK_CLASS ", $1::integer)", 1,
+        if (!db_query(dest, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)", 1,
                       (const char *const[]){key}, &got, err))
             return error_wrap(err, "taking the migration's lock");
         if (db_bool(got, 0, 0))

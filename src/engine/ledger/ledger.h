@@ -34,9 +34,7 @@ typedef struct LedgerIdentity {
 /* Is there one, and whose? *ret_exists false: nothing was made yet. job_id of the ledger in the arena. */
 NODISCARD bool ledger_peek(DbConn *dest, Arena *arena, bool *ret_exists, LedgerIdentity *ret_identity, Error *err);
 
-/* First half of the advisory lock's key: "pgcr". The second is a hash of the job id, so that two jobs into one server's
- * databases do not meet (advisory locks are per database anyway). On both sides: source_lock.h. */
-#define LEDGER_LOCK_CLASS "1885561714"
+/* For the migration's lock, here and on the source (source_lock.h). */
 #define LEDGER_LOCK_PATIENCE_US (15 * USEC_PER_SEC)
 
 /* A session, so that it is known again: no two of a server have both alike. */

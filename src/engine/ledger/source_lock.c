@@ -24,7 +24,9 @@
 
 #include <stdio.h>
 
-/* "pgco"; the second half is a hash of id and owner. */
+/* "pgcl": not the destination's, which may be the same database by mistake (preflight tells that). The second half is a
+ * hash of the id; of the owner's, "pgco", of id and owner. */
+#define LOCK_CLASS "1885561708"
 #define OWNER_CLASS "1885561711"
 #define PAUSE_US (100 * USEC_PER_MSEC)
 
@@ -56,7 +58,7 @@ static bool refuse(DbConn *source, const Key *job, Error *err) {
     if (!db_query(source,
                   "SELECT l.pid, coalesce(a.client_addr::text, 'local') FROM pg_catalog.pg_locks l"
                   " LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
-                  " WHERE" IS_HELD("l", LEDGER_LOCK_CLASS, "$1"),
+                  " WHERE" IS_HELD("l", LOCK_CLASS, "$1"),
                   1, (const char *const[]){job->shown}, &holder, err))
         return error_wrap(err, "looking for the other run");
     const char *pid = db_rows(holder) > 0 ? db_text(holder, 0, 0) : "?";
@@ -76,8 +78,8 @@ static bool end_same_owner(DbConn *source, const Key *job, const Key *owner, Err
     return db_query(source,
                     "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l"
                     " JOIN pg_catalog.pg_locks o ON o.pid = l.pid"
-                    " WHERE l.pid <> pg_catalog.pg_backend_pid() AND" IS_HELD(
-                        "l", LEDGER_LOCK_CLASS, "$1") " AND" IS_HELD("o", OWNER_CLASS, "$2"),
+                    " WHERE l.pid <> pg_catalog.pg_backend_pid() AND" IS_HELD("l", LOCK_CLASS, "$1") " AND" IS_HELD(
+                        "o", OWNER_CLASS, "$2"),
                     2, (const char *const[]){job->shown, owner->shown}, NULL, err) ||
            error_wrap(err, "ending the session of a run that is not to go on");
 }
@@ -91,7 +93,7 @@ static bool note_owner(DbConn *source, const Key *owner, Error *err) {
 static bool try_lock(DbConn *source, const Key *job, bool *ret_got, Error *err) {
     CLEANUP(db_result_freep) DbResult *got = NULL;
 
-    if (!db_query(source, "SELECT pg_catalog.pg_try_advisory_lock(" LEDGER_LOCK_CLASS ", $1::integer)", 1,
+    if (!db_query(source, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)", 1,
                   (const char *const[]){job->given}, &got, err))
         return error_wrap(err, "taking the migration's lock on the source");
     *ret_got = db_bool(got, 0, 0);
