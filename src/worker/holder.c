@@ -16,6 +16,7 @@
  *   migration's as before. One that was given the folder's copy on another machine believes nothing either.
  * - Killed behind the lock and before the file was written: the file tells of an earlier session, that is not there any
  *   more. The next run is refused the lock, and the message names whom to end.
+ * - Killed after it connected to the source anew: the file tells of the source's session before that one. Likewise.
  * - The other one lives, on another machine: it is in no file here, and is left alone.
  */
 #include "common/fd.h"
