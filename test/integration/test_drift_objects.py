@@ -19,6 +19,9 @@ CREATE SCHEMA shop;
 CREATE TYPE shop.mood AS ENUM ('good', 'bad');
 CREATE TABLE shop.t (id serial PRIMARY KEY, a int, b varchar(10));
 CREATE FUNCTION shop.f(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
+CREATE FUNCTION shop.body(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
+CREATE FUNCTION shop.property(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
+CREATE FUNCTION shop.preset(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
 CREATE FUNCTION shop.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE FUNCTION shop.watched() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
 CREATE VIEW shop.v AS SELECT id, a FROM shop.t WHERE b IN ('x', 'y');
@@ -26,7 +29,7 @@ CREATE MATERIALIZED VIEW shop.m AS SELECT id, count(*) AS n FROM shop.t GROUP BY
 CREATE TRIGGER plain BEFORE INSERT ON shop.t FOR EACH ROW WHEN (NEW.b IN ('x', 'y')) EXECUTE FUNCTION shop.noted();
 CREATE SEQUENCE shop.free;
 """
-# On the source: the object, the beginning of what is told, whether it is only a note.
+# On the source, each for itself, since any of them may be left out: the object, the beginning of what is told, whether it is only a note.
 KINDS = {
     "schema": ("CREATE SCHEMA more", "schema more", "it is missing on the destination", False),
     "extension": ("CREATE EXTENSION file_fdw", "extension file_fdw", "it is missing on the destination", False),
@@ -41,11 +44,12 @@ KINDS = {
                  "function returning integer is missing on the destination", False),
     "overload": ("CREATE FUNCTION shop.f(a text) RETURNS text LANGUAGE sql AS 'SELECT a'", "shop.f(text)",
                  "function returning text is missing", False),
-    "function body": ("CREATE OR REPLACE FUNCTION shop.f(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1'", "shop.f(integer)",
+    "function body": ("CREATE OR REPLACE FUNCTION shop.body(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1'", "shop.body(integer)",
                       "body (its md5) is ", False),
-    "function property": ("ALTER FUNCTION shop.f(int) IMMUTABLE SECURITY DEFINER", "shop.f(integer)", "properties is ", False),
-    "function default": ("CREATE OR REPLACE FUNCTION shop.f(a int DEFAULT 5) RETURNS int LANGUAGE sql IMMUTABLE SECURITY DEFINER"
-                         " AS 'SELECT a + 1'", "shop.f(integer)", "arguments is a integer DEFAULT 5 on the source", False),
+    "function property": ("ALTER FUNCTION shop.property(int) IMMUTABLE SECURITY DEFINER", "shop.property(integer)", "properties is ",
+                          False),
+    "function default": ("CREATE OR REPLACE FUNCTION shop.preset(a int DEFAULT 5) RETURNS int LANGUAGE sql AS 'SELECT a'",
+                         "shop.preset(integer)", "arguments is a integer DEFAULT 5 on the source", False),
     "procedure": ("CREATE PROCEDURE shop.p() LANGUAGE sql AS ''", "shop.p()", "procedure returning ", False),
     "aggregate": ("CREATE AGGREGATE shop.total(int) (sfunc = int4pl, stype = int, initcond = '0')", "shop.total(integer)",
                   "aggregate returning integer is missing", False),
