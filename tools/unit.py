@@ -4,7 +4,7 @@
     tools/unit.py BUILDDIR [--tally FILE]          runs every unit-* program of the build
     tools/unit.py --junit FILE.xml --tally FILE    only counts what pytest wrote
 
-The tally has lines "passed N", "failed N" and "skipped NAME: REASON".
+The tally has lines "passed N", "failed N", "skipped NAME: REASON" and "failure NAME: WHY".
 """
 import argparse
 import glob
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+WHY_MAX = 300
 CASE = re.compile(r"^(not ok|ok) (\d+)(?: -)? (.*)$")
 PLAN = re.compile(r"^1\.\.(\d+)$")
 
@@ -23,12 +24,18 @@ class Tally:
         self.passed = 0
         self.failed = 0
         self.skipped = []
+        self.failures = []
+
+    def fail(self, name, why="", count=1):
+        self.failed += count
+        self.failures.append(f"{name}: {' '.join(why.split())[:WHY_MAX]}")
 
     def write(self, path):
         if path:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(f"passed {self.passed}\nfailed {self.failed}\n")
                 file.writelines(f"skipped {name}\n" for name in self.skipped)
+                file.writelines(f"failure {name}\n" for name in self.failures)
 
 
 def count_tap(name, text, tally):
@@ -64,7 +71,7 @@ def run_program(program, tally):
     failed, missing = count_tap(name, text, tally)
     if status != 0 or failed or missing > 0 or text.find("1..") < 0:
         # Died early, or said nothing: at least one failure, whatever was printed before.
-        tally.failed += max(failed, 1)
+        tally.fail(name, f"status {status}, {failed} failed", max(failed, 1))
         print(f"FAIL {name} (status {status})\n{text}{err.decode('utf-8', 'replace')}")
         return
     print(f"ok   {name}: {tally.passed - before} passed")
@@ -74,8 +81,9 @@ def count_junit(path, tally):
     for case in ET.parse(path).getroot().iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
         skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            tally.failed += 1
+        wrong = [found for kind in ("failure", "error") for found in case.findall(kind)]
+        if wrong:
+            tally.fail(name, "; ".join(found.get("message") or "" for found in wrong))
         elif skip is not None:
             tally.skipped.append(f"{name}: {' '.join((skip.get('message') or '').split())}")
         else:
