@@ -6,10 +6,8 @@
  * beginning, and everything there is to know stands in the folder (session/control.h). So a service that begins anew
  * only has to look there.
  *
- * libpq and pg_dump read certificates and keys from files. They are written into a folder of memory (tmpfs) that only
- * we can look into, named after the session's own folder, so that the next session there finds and removes what one
- * that was killed has left. Each process has files of its own: the one before may be about to remove its. What opens a
- * bastion host for a tunnel (session/tunnel.h) is there as well.
+ * Certificates, keys and what opens a bastion host for a tunnel (session/tunnel.h) are written to files in memory
+ * (session/private_files.h).
  *
  * Tunnels are opened when the folder's lock is held and before there is a worker: what goes wrong with them stands in
  * status.json like all else, and the worker finds connection strings that lead through them. They end after it.
@@ -21,19 +19,12 @@
 #include "cli/session.h"
 #include "common/clock.h"
 #include "common/fd.h"
-#include "common/hash.h"
 #include "common/log.h"
+#include "session/private_files.h"
 #include "session/tunnel.h"
 #include "wire/wire.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { START_FD = 3, CONNINFO_MAX = 32 * 1024 };
@@ -49,89 +40,28 @@ static const struct { const char *key, *name; } sides[SIDES] = {{"source", "sour
 typedef struct Companion {
     Arena *arena;
     const char *folder;
+    PrivateFiles *files;
     const json_t *start;
     MigrateOptions *options;
     Tunnel *tunnels[SIDES]; /* NULL = none */
 } Companion;
 
-/* ---- Files that only we can read ---- */
+/* ---- What is asked for ---- */
 
-static const char *memory_folder(Arena *arena, const char *folder) {
-    const char *base = getenv("RUNTIME_DIRECTORY");
-
-    if (base == NULL || base[0] != '/' || strchr(base, ':') != NULL)
-        base = "/dev/shm";
-    return arena_printf(arena, "%s/pgcrane-tls-%lld-%016" PRIx64, base, (long long)getuid(), hash_text64(folder));
-}
-
-/* Others may write to /dev/shm, and make a folder of that name before us. */
-static bool make_private(const char *path, Error *err) {
-    struct stat there;
-
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return error_errno(err, REASON_SYSTEM, "cannot make %s", path);
-    if (lstat(path, &there) != 0)
-        return error_errno(err, REASON_SYSTEM, "%s", path);
-    if (!S_ISDIR(there.st_mode) || there.st_uid != getuid() || (there.st_mode & 077) != 0)
-        return error_set(err, REASON_FILE_EXPOSED, "%s is not a folder of ours alone", path);
-    return true;
-}
-
-static const char *private_path(Arena *arena, const char *memory, const char *side, const char *key) {
-    return arena_printf(arena, "%s/%s-%s-%lld.pem", memory, side, key, (long long)getpid());
-}
-
-/* Twice: whoever tidies up behind an earlier session may remove the folder in between. */
-static bool write_private(const char *memory, const char *path, const char *text, Error *err) {
-    for (int tries = 0; tries < 2; tries++)
-        if (make_private(memory, err) && fd_write_file(path, text, strlen(text), 0600, err))
-            return true;
-    return false;
-}
-
-static bool write_tls(Arena *arena, const char *memory, const char *side, const json_t *endpoint, Buf *conninfo,
+static bool write_tls(Arena *arena, PrivateFiles *files, const char *side, const json_t *endpoint, Buf *conninfo,
                       Error *err) {
     for (size_t at = 0; at < COUNT_OF(tls_files); at++) {
         const char *text = json_get_string(endpoint, tls_files[at].key, NULL);
-        const char *path = private_path(arena, memory, side, tls_files[at].key);
+        const char *path = NULL;
 
         if (text == NULL)
             continue;
-        if (!write_private(memory, path, text, err))
+        if (!private_files_write(files, arena, arena_printf(arena, "%s-%s", side, tls_files[at].key), text, &path, err))
             return false;
         buf_printf(conninfo, " %s='%s'", tls_files[at].option, path); /* our own path: nothing in it to escape */
     }
     return true;
 }
-
-static bool is_gone(const char *name) {
-    const char *dash = strrchr(name, '-');
-    long pid = dash != NULL ? strtol(dash + 1, NULL, 10) : 0;
-
-    return pid > 0 && (pid == (long)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH));
-}
-
-/* Ours, and those of processes that are gone. */
-static void remove_private(const char *folder) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *memory = memory_folder(arena, folder);
-    struct stat there;
-    /* A link that somebody else made there would lead to files that are not of this. */
-    int fd = open(memory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *list = fd >= 0 && fstat(fd, &there) == 0 && there.st_uid == getuid() ? fdopendir(fd) : NULL;
-
-    if (list == NULL) {
-        fd_close(&fd);
-        return;
-    }
-    for (const struct dirent *entry; (entry = readdir(list)) != NULL;)
-        if (is_gone(entry->d_name))
-            (void)unlinkat(fd, entry->d_name, 0);
-    closedir(list); /* and fd */
-    (void)rmdir(memory);
-}
-
-/* ---- What is asked for ---- */
 
 static bool receive_start(json_t **ret_start, Error *err) {
     CLEANUP(wire_freep) Wire *wire = wire_new(START_FD);
@@ -149,7 +79,7 @@ static bool receive_start(json_t **ret_start, Error *err) {
     }
 }
 
-static bool read_endpoint(Arena *arena, const char *folder, const char *side, const json_t *start,
+static bool read_endpoint(Arena *arena, PrivateFiles *files, const char *side, const json_t *start,
                           const char **conninfo, Error *err) {
     const json_t *endpoint = json_get_object(start, side);
 
@@ -158,14 +88,14 @@ static bool read_endpoint(Arena *arena, const char *folder, const char *side, co
     CLEANUP(buf_fini) Buf text;
     buf_init(&text, CONNINFO_MAX);
     buf_append_str(&text, json_get_string(endpoint, "conninfo", ""));
-    bool ok = write_tls(arena, memory_folder(arena, folder), side, endpoint, &text, err) &&
-              buf_ok(&text, "a connection string", err);
+    bool ok = write_tls(arena, files, side, endpoint, &text, err) && buf_ok(&text, "a connection string", err);
     *conninfo = ok ? arena_strdup(arena, text.data) : NULL;
     explicit_bzero(text.data, text.len);
     return ok;
 }
 
-static bool read_options(Arena *arena, const char *folder, const json_t *start, MigrateOptions *options, Error *err) {
+static bool read_options(Arena *arena, const char *folder, PrivateFiles *files, const json_t *start,
+                         MigrateOptions *options, Error *err) {
     options_init(options);
     if (json_get_object(start, "options") != NULL &&
         !options_from_json(arena, json_get_object(start, "options"), options, err))
@@ -173,8 +103,8 @@ static bool read_options(Arena *arena, const char *folder, const json_t *start, 
     options->state_dir = folder;
     options->yes = true;
     options->no_color = true;
-    return read_endpoint(arena, folder, "source", start, &options->source, err) &&
-           read_endpoint(arena, folder, "dest", start, &options->dest, err) && options_check(options, err);
+    return read_endpoint(arena, files, "source", start, &options->source, err) &&
+           read_endpoint(arena, files, "dest", start, &options->dest, err) && options_check(options, err);
 }
 
 /* ---- Tunnels ---- */
@@ -194,12 +124,10 @@ static const char *key_text(Arena *arena, const char *key) {
 
 static bool write_secret(const Companion *companion, size_t side, const char *key, const char *text,
                          const char **ret_path, Error *err) {
-    const char *memory = memory_folder(companion->arena, companion->folder);
+    Arena *arena = companion->arena;
 
-    if (text == NULL)
-        return true;
-    *ret_path = private_path(companion->arena, memory, sides[side].key, key);
-    return write_private(memory, *ret_path, text, err);
+    return text == NULL || private_files_write(companion->files, arena,
+                                               arena_printf(arena, "%s-%s", sides[side].key, key), text, ret_path, err);
 }
 
 static bool open_tunnel(Companion *companion, size_t side, const json_t *tunnel, Error *err) {
@@ -312,11 +240,8 @@ int session_main(int argc, char **argv) {
         return output_error(&err);
     }
     log_init(STDERR_FILENO, LOG_INFO);
-    remove_private(argv[1]);
-    if (!receive_start(&start, &err) || !read_options(arena, argv[1], start, &options, &err))
+    CLEANUP(private_files_freep) PrivateFiles *files = private_files_new(argv[1]);
+    if (!receive_start(&start, &err) || !read_options(arena, argv[1], files, start, &options, &err))
         return output_error(&err);
-    Companion companion = {.arena = arena, .folder = argv[1], .start = start, .options = &options};
-    int exit_code = run(&companion);
-    remove_private(argv[1]);
-    return exit_code;
+    return run(&(Companion){.arena = arena, .folder = argv[1], .files = files, .start = start, .options = &options});
 }

@@ -119,7 +119,7 @@ class Tunnelled(Service):
 
     def files(self):
         """In memory: keys and passwords of bastions, certificates."""
-        return glob.glob(os.path.join(self.memory, "*", "*"))
+        return glob.glob(os.path.join(self.memory, "*", "*.pem"))
 
     def ssh(self):
         return sorted(pid for pid, command in self.program.processes().items() if "ExitOnForwardFailure" in command)
