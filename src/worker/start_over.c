@@ -9,8 +9,7 @@
  *
  * From the first drop to the last, the ledger's other lines speak of rows that are gone. The step "start over" is
  * marked before the first one: a run that finds it ends the start over before it does anything else, whether it was
- * given
- * --restart or not.
+ * given --restart or not.
  */
 #include "common/failpoint.h"
 #include "common/log.h"
@@ -36,10 +35,14 @@ typedef struct StartOver {
     VEC(size_t) entries; /* that have run and are not dropped yet, in reverse archive order */
 } StartOver;
 
+/* A table that is gone, or never was there (what such a run ends for), has no rows. */
 static bool read_filled(StartOver *over, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
+    static const char sql[] = "SELECT r.schema_name, r.table_name FROM pgcrane.relation r"
+                              " JOIN pg_catalog.pg_namespace n ON n.nspname = r.schema_name"
+                              " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name";
 
-    if (!db_query(over->run->dest, "SELECT schema_name, table_name FROM pgcrane.relation", 0, NULL, &rows, err))
+    if (!db_query(over->run->dest, sql, 0, NULL, &rows, err))
         return error_wrap(err, "reading the ledger's tables");
     for (int i = 0; i < db_rows(rows); i++)
         vec_push(over->arena, &over->filled, sql_qualified(over->arena, db_text(rows, i, 0), db_text(rows, i, 1)));
