@@ -404,6 +404,7 @@ def test_killed_while_one_is_promoted(pause, service, servers, databases):
         service.start()
         assert "error" not in service.end_of(operation, 90)
         second.wait_for(10)
+        service.wait_ready("move", 90)
         service.done("move", "promote", timeout=90)
     for source, dest in pairs:
         assert_equal(source, dest)
