@@ -347,14 +347,12 @@ bool run_promote(Run *run, const PromoteSubject *subject, bool *ret_opened, Erro
 /* The journal's line of the fence: what was to be set back stays as it is once the destination is open. */
 static bool forget_fence(Run *run, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    JournalObject *objects = NULL;
-    size_t count = 0;
+    StringVec lines = {0};
 
-    if (!journal_list(run->dest, arena, &objects, &count, err))
+    if (!journal_names(run->dest, arena, JOURNAL_FENCE, &lines, err))
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(objects[i].kind, JOURNAL_FENCE) == 0 &&
-            !journal_forget(run->dest, &run->ledger, objects[i].kind, objects[i].name, err))
+    for (size_t i = 0; i < lines.len; i++)
+        if (!journal_forget(run->dest, &run->ledger, JOURNAL_FENCE, lines.items[i], err))
             return false;
     return true;
 }

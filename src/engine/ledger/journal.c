@@ -2,6 +2,7 @@
 #include "engine/ledger/journal.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct Statement {
     const char *sql;
@@ -65,6 +66,19 @@ bool journal_list(DbConn *dest, Arena *arena, JournalObject **ret_objects, size_
         };
     *ret_objects = objects;
     *ret_count = (size_t)db_rows(rows);
+    return true;
+}
+
+bool journal_names(DbConn *dest, Arena *arena, const char *kind, StringVec *ret_names, Error *err) {
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    *ret_names = (StringVec){0};
+    if (!journal_list(dest, arena, &objects, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(objects[i].kind, kind) == 0)
+            vec_push(arena, ret_names, objects[i].name);
     return true;
 }
 

@@ -28,8 +28,9 @@ NODISCARD bool journal_intend(DbConn *dest, const Ledger *ledger, const char *ki
 NODISCARD bool journal_made(DbConn *dest, const Ledger *ledger, const char *kind, const char *name, Error *err);
 /* After the object is known to be gone. */
 NODISCARD bool journal_forget(DbConn *dest, const Ledger *ledger, const char *kind, const char *name, Error *err);
-/* In the order of their making. */
+/* Both in the order of their making; journal_names() only those of the kind. */
 NODISCARD bool journal_list(DbConn *dest, Arena *arena, JournalObject **ret_objects, size_t *ret_count, Error *err);
+NODISCARD bool journal_names(DbConn *dest, Arena *arena, const char *kind, StringVec *ret_names, Error *err);
 
 typedef struct JournalStream {
     const char *slot;

@@ -70,15 +70,11 @@ static bool read_previous(DbConn *source, Arena *arena, const char **ret_since, 
 }
 
 bool promote_setting_read_line(DbConn *dest, Arena *arena, const char **ret_line, Error *err) {
-    JournalObject *objects = NULL;
-    size_t count = 0;
+    StringVec lines = {0};
 
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (!journal_names(dest, arena, JOURNAL_FENCE, &lines, err))
         return false;
-    *ret_line = NULL;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(objects[i].kind, JOURNAL_FENCE) == 0)
-            *ret_line = objects[i].name;
+    *ret_line = lines.len > 0 ? lines.items[lines.len - 1] : NULL;
     return true;
 }
 

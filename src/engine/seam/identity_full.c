@@ -272,19 +272,17 @@ bool seam_identity_full_restore(DbConn *source, const char *journal_name, Error 
 
 bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    JournalObject *objects = NULL;
-    size_t count = 0, failures = 0;
+    StringVec lines = {0};
+    size_t failures = 0;
     Error first = {0};
 
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (!journal_names(dest, arena, JOURNAL_IDENTITY_FULL, &lines, err))
         return false;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < lines.len; i++) {
         Error why = {0};
 
-        if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) != 0)
-            continue;
-        if (seam_identity_full_restore(source, objects[i].name, &why) && failpoint("seam.identity_restored", &why) &&
-            journal_forget(dest, ledger, JOURNAL_IDENTITY_FULL, objects[i].name, &why))
+        if (seam_identity_full_restore(source, lines.items[i], &why) && failpoint("seam.identity_restored", &why) &&
+            journal_forget(dest, ledger, JOURNAL_IDENTITY_FULL, lines.items[i], &why))
             continue;
         if (failures++ == 0)
             first = why;
@@ -299,16 +297,13 @@ bool seam_identity_full_undo(DbConn *source, DbConn *dest, const Ledger *ledger,
 
 static const char *journalled_oids(DbConn *dest, Arena *arena, Error *err) {
     CLEANUP(buf_fini) Buf oids;
-    JournalObject *objects = NULL;
-    size_t count = 0;
+    StringVec lines = {0};
 
     buf_init(&oids, OIDS_MAX);
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (!journal_names(dest, arena, JOURNAL_IDENTITY_FULL, &lines, err))
         return NULL;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) == 0)
-            buf_printf(&oids, "%s%.*s", oids.len > 0 ? "," : "", (int)strspn(objects[i].name, "0123456789"),
-                       objects[i].name);
+    for (size_t i = 0; i < lines.len; i++)
+        buf_printf(&oids, "%s%.*s", oids.len > 0 ? "," : "", (int)strspn(lines.items[i], "0123456789"), lines.items[i]);
     return buf_ok(&oids, "a list of tables", err) ? arena_printf(arena, "{%s}", oids.data) : NULL;
 }
 
@@ -380,13 +375,12 @@ static bool set_copy_back(DbConn *dest, const Ledger *ledger, const char *line, 
 
 bool seam_identity_full_copies(DbConn *dest, const Ledger *ledger, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    JournalObject *objects = NULL;
-    size_t count = 0;
+    StringVec lines = {0};
 
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (!journal_names(dest, arena, JOURNAL_IDENTITY_FULL, &lines, err))
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(objects[i].kind, JOURNAL_IDENTITY_FULL) == 0 && !set_copy_back(dest, ledger, objects[i].name, err))
+    for (size_t i = 0; i < lines.len; i++)
+        if (!set_copy_back(dest, ledger, lines.items[i], err))
             return false;
     return true;
 }

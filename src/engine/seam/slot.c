@@ -81,14 +81,13 @@ bool seam_drop_slot(DbConn *source, const char *slot, Error *err) {
 
 static bool is_intended(DbConn *dest, const SeamNames *names, bool *ret_intended, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    JournalObject *objects = NULL;
-    size_t count = 0;
+    StringVec slots = {0};
 
-    if (!journal_list(dest, arena, &objects, &count, err))
+    if (!journal_names(dest, arena, JOURNAL_SLOT, &slots, err))
         return false;
     *ret_intended = false;
-    for (size_t i = 0; i < count; i++)
-        *ret_intended |= strcmp(objects[i].kind, JOURNAL_SLOT) == 0 && strcmp(objects[i].name, names->slot) == 0;
+    for (size_t i = 0; i < slots.len; i++)
+        *ret_intended |= strcmp(slots.items[i], names->slot) == 0;
     return true;
 }
 
