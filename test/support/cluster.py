@@ -39,6 +39,7 @@ DEFAULTS = {
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
     "password_encryption": "scram-sha-256",
+    "dynamic_shared_memory_type": "mmap",  # what a killed server leaves is in its own folder then
 }
 
 
