@@ -5,6 +5,7 @@
 #include "cli/config_file.h"
 #include "cli/doc_text.h"
 #include "cli/secret.h"
+#include "common/shell.h"
 
 #include <getopt.h>
 #include <stdlib.h>

@@ -8,6 +8,3 @@
  * the same. For argv, so that `ps` does not show it. True when there was one.
  */
 bool secret_mask(char *conninfo);
-
-/* `text` as one word of a POSIX shell. */
-char *shell_quote(Arena *arena, const char *text);

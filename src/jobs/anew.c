@@ -1,14 +1,21 @@
 /* Databases that no resume mends. */
 #include "jobs/anew.h"
 
+#include "common/shell.h"
+
 #include <string.h>
 
-static const ErrorReason mended[] = {
-    REASON_SLOT_LOST,      REASON_SLOT_UNDECODABLE, REASON_TABLE_CHANGED,   REASON_SOURCE_WENT_BACK,
-    REASON_DEST_WENT_BACK, REASON_RETAINED_LIMIT,   REASON_LEDGER_MISMATCH,
+/* Many a thing can be the matter with a ledger, and another server may have the address of the source. Where something
+ * else mends it, the error has a remedy of its own. */
+static const struct {
+    ErrorReason reason;
+    bool or_own_remedy;
+} mended[] = {
+    {REASON_SLOT_LOST, false},       {REASON_SLOT_UNDECODABLE, false}, {REASON_TABLE_CHANGED, false},
+    {REASON_SOURCE_WENT_BACK, true}, {REASON_DEST_WENT_BACK, false},   {REASON_RETAINED_LIMIT, false},
+    {REASON_LEDGER_MISMATCH, true},
 };
 
-/* Many a thing can be the matter with a ledger. Where something else mends it, the error has a remedy of its own. */
 static bool has_own_remedy(const Error *error) {
     Error plain;
 
@@ -18,8 +25,8 @@ static bool has_own_remedy(const Error *error) {
 
 bool anew_mends(const Error *error) {
     for (size_t at = 0; at < COUNT_OF(mended); at++)
-        if (mended[at] == error->reason)
-            return error->reason != REASON_LEDGER_MISMATCH || !has_own_remedy(error);
+        if (mended[at].reason == error->reason)
+            return !mended[at].or_own_remedy || !has_own_remedy(error);
     return false;
 }
 
@@ -45,5 +52,5 @@ const char *anew_job_id(const char *job) {
 }
 
 const char *anew_command(Arena *arena, const char *job, const char *database) {
-    return arena_printf(arena, "pgcrane jobs restart %s --database %s", anew_job_id(job), database);
+    return arena_printf(arena, "pgcrane jobs restart %s --database %s", anew_job_id(job), shell_quote(arena, database));
 }

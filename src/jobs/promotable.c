@@ -1,11 +1,15 @@
 /* May a promote of a whole job begin? */
 #include "jobs/promotable.h"
 
+#include "common/shell.h"
 #include "jobs/anew.h"
 
 #include <string.h>
 
-enum { NAMES_MAX = 400 }; /* of a message that has room for the cause, too */
+enum {
+    NAMES_MAX = 400,  /* of a message that has room for the cause, too */
+    OPTIONS_MAX = 100 /* of a remedy that has room for two commands more */
+};
 
 static bool is_state(const Promotable *one, ObjectState state) {
     return strcmp(one->state, object_state_name(state)) == 0;
@@ -38,36 +42,35 @@ void promotable_add(PromotableList *list, const Promotable *one) {
         list->why = arena_printf(list->arena, "%s: %s", one->database, one->error);
 }
 
-/* Each behind `before`; of many, the first. */
-static const char *names_of(Arena *arena, const StringVec *names, const char *before, const char *between) {
+/* Of many, the first. */
+static const char *names_of(Arena *arena, const StringVec *names) {
     CLEANUP(buf_fini) Buf text;
     size_t at = 0;
 
     buf_init(&text, NAMES_MAX * 2);
     for (; at < names->len && text.len + strlen(names->items[at]) < NAMES_MAX; at++)
-        buf_printf(&text, "%s%s%s", at > 0 ? between : "", before, names->items[at]);
+        buf_printf(&text, "%s%s", at > 0 ? ", " : "", names->items[at]);
     if (at < names->len)
-        buf_printf(&text, "%s%zu more", between, names->len - at);
+        buf_printf(&text, ", %zu more", names->len - at);
     return arena_strdup(arena, text.data);
 }
 
-/* The command names all of the others, or none: part of a list would leave some behind without a word. */
-static const char *others(const PromotableList *list) {
-    size_t length = 0;
+/* A command names all of them, or none: part of a list would leave some behind without a word. */
+static const char *options_of(Arena *arena, const StringVec *databases) {
+    CLEANUP(buf_fini) Buf text;
 
-    for (size_t at = 0; at < list->fit.len; at++)
-        length += strlen(list->fit.items[at]);
-    if (list->fit.len == 0 || length + list->fit.len * strlen(" --database ") > NAMES_MAX / 2)
-        return " --database NAME ...";
-    return arena_printf(list->arena, " %s", names_of(list->arena, &list->fit, "--database ", " "));
+    buf_init(&text, OPTIONS_MAX);
+    for (size_t at = 0; at < databases->len; at++)
+        buf_printf(&text, " --database %s", shell_quote(arena, databases->items[at]));
+    return text.overflowed || text.len == 0 ? " --database NAME ..." : arena_strdup(arena, text.data);
 }
 
 /* What is to be begun anew would fail the same way when it is resumed. */
 static const char *mend_of(const PromotableList *list, const char *id) {
     const char *anew = list->anew.len == 0
                            ? ""
-                           : arena_printf(list->arena, "begin anew what cannot go on: pgcrane jobs restart %s %s", id,
-                                          names_of(list->arena, &list->anew, "--database ", " "));
+                           : arena_printf(list->arena, "begin anew what cannot go on: pgcrane jobs restart %s%s", id,
+                                          options_of(list->arena, &list->anew));
 
     if (list->is_over)
         return arena_printf(list->arena, "%s%smend it and go on: pgcrane jobs resume %s", anew,
@@ -81,10 +84,9 @@ bool promotable_end(const PromotableList *list, Error *err) {
     if (list->out.len == 0)
         return true;
     error_set(err, REASON_JOB_STATE, "nothing was promoted, since not all databases follow their source: %s%s%s",
-              names_of(list->arena, &list->out, "", ", "), list->why != NULL ? "; " : "",
-              list->why != NULL ? list->why : "");
+              names_of(list->arena, &list->out), list->why != NULL ? "; " : "", list->why != NULL ? list->why : "");
     return error_remedy(err, "%s; or promote the others by themselves: pgcrane jobs promote %s%s", mend_of(list, id),
-                        id, others(list));
+                        id, options_of(list->arena, &list->fit));
 }
 
 static bool add_stored(PromotableList *list, const Record *job, const StoreResource *resource, Error *err) {

@@ -93,7 +93,7 @@ static bool answer_met(StoreTx *tx, Arena *arena, Record *job, const Wish *wish,
 }
 
 static bool explain_refusal(const JobView *view, JobEvent event, const char *name, Error *err) {
-    if (event == EVENT_USER_RESTART && view->has_failed)
+    if (event == EVENT_USER_RESTART && view->has_failed && view->state == JOB_RUNNING)
         return error_remedy(err,
                             "the databases that have failed are begun anew without the others: pgcrane jobs restart"
                             " %s --database NAME, or --failed for all of them",

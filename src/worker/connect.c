@@ -214,10 +214,11 @@ static bool check_same_server(Run *run, DbConn *source, Error *err) {
 
     if (!run_server_identity(source, run->arena, &system, &database, err))
         return false;
-    return strcmp(system, run->identity.source_system) == 0 ||
-           error_set(err, REASON_LEDGER_MISMATCH,
-                     "the source's address leads to another server now (system %s, was %s)", system,
-                     run->identity.source_system);
+    if (strcmp(system, run->identity.source_system) == 0)
+        return true;
+    error_set(err, REASON_LEDGER_MISMATCH, "the source's address leads to another server now (system %s, was %s)",
+              system, run->identity.source_system);
+    return error_remedy(err, "let it lead to the server that was followed, and go on; or start over with --restart");
 }
 
 /* What we remember as done may be lost with the session: a COMMIT of a lane that a crashed server never wrote. Or be

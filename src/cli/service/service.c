@@ -2,8 +2,8 @@
 #include "cli/service/service.h"
 
 #include "cli/output.h"
-#include "cli/secret.h"
 #include "cli/verbs.h"
+#include "common/shell.h"
 
 #include <poll.h>
 #include <string.h>
