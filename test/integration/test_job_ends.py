@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.cluster import wait_until
+from support.cluster import Database, wait_until
 from support.migration import FLAGS, assert_done, finding
 from support.program import Program
 from support.promote import is_read_only
@@ -105,10 +105,17 @@ def test_source_only_of_a_renamed_database(closed, own_cluster, dest_db, pgcrane
     assert "There is no migration" in following.command("status").stdout
 
 
-def test_abort_of_a_renamed_database(source, dest_db, pgcrane):
+@pytest.fixture
+def shop(source):
+    """To be renamed to market."""
+    yield source.createdb("shop")
+    for name in ("shop", "market"):
+        Database(source, name).drop()
+
+
+def test_abort_of_a_renamed_database(source, shop, dest_db, pgcrane):
     """By the ledger's id, which tells a name that was changed from one that is mistyped."""
-    source_db = source.createdb("shop")
-    following = make(pgcrane, source_db, dest_db).start()
+    following = make(pgcrane, shop, dest_db).start()
     following.wait_caught_up()
     following.stop()
     source.sql("ALTER DATABASE shop RENAME TO market")
@@ -116,14 +123,12 @@ def test_abort_of_a_renamed_database(source, dest_db, pgcrane):
     assert 'is called "market" now' in result.stderr, result
     assert slots_and_publications(source, "market") == []
     assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
-    source.sql("DROP DATABASE market")
 
 
 @pytest.mark.parametrize("passage", (1, 2, 3))
-def test_abort_of_a_renamed_database_is_killed(passage, source, dest_db, pgcrane):
+def test_abort_of_a_renamed_database_is_killed(passage, source, shop, dest_db, pgcrane):
     """The next one ends it. Behind the slot nothing leads to the database any more: what is in it is named."""
-    source_db = source.createdb("shop")
-    following = make(pgcrane, source_db, dest_db).start()
+    following = make(pgcrane, shop, dest_db).start()
     following.wait_caught_up()
     following.stop()
     source.sql("ALTER DATABASE shop RENAME TO market")
@@ -134,7 +139,6 @@ def test_abort_of_a_renamed_database_is_killed(passage, source, dest_db, pgcrane
     assert not source.sql("SELECT FROM pg_replication_slots") and all(name in result.stderr for name in left), (left, result)
     assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
     assert "There is no migration" in following.command("status").stdout
-    source.sql("DROP DATABASE market")
 
 
 def test_ledger_of_another_migration(source, source_db, dest_db, pgcrane, tmp_path):
