@@ -16,6 +16,7 @@
  */
 #include "session/private_files.h"
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/hash.h"
 
@@ -29,7 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LOCK_TRIES = 100 };
+enum { LOCK_TRIES = 500, LOCK_PAUSE_US = 2000 };
 
 struct PrivateFiles {
     Arena *arena;
@@ -52,8 +53,8 @@ static bool make_private(const char *path, Error *err) {
     return true;
 }
 
-static bool try_lock(int fd) {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+static bool set_lock(int fd, short type) {
+    struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
     return fcntl(fd, F_OFD_SETLK, &whole) == 0;
 }
 
@@ -76,7 +77,7 @@ static bool is_gone(int folder_fd, long pid, int *ret_fd) {
         return false;
     *ret_fd = openat(folder_fd, arena_printf(arena, "%s%ld", lock_prefix, pid), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (*ret_fd >= 0)
-        return try_lock(*ret_fd);
+        return set_lock(*ret_fd, F_WRLCK);
     return errno == ENOENT && (pid == (long)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH));
 }
 
@@ -123,11 +124,12 @@ static bool take_lock(PrivateFiles *files, Error *err) {
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0 && errno != ENOENT)
             return error_errno(err, REASON_SYSTEM, "cannot make %s", path);
-        if (fd >= 0 && try_lock(fd) && is_at(path, fd)) {
+        if (fd >= 0 && set_lock(fd, F_WRLCK) && is_at(path, fd)) {
             files->lock_fd = fd;
             return true;
         }
         fd_close(&fd);
+        clock_sleep_us(LOCK_PAUSE_US); /* who tidies up holds it for no longer than that */
     }
     return error_set(err, REASON_SYSTEM, "cannot lock %s: somebody else holds it", path);
 }
@@ -161,7 +163,11 @@ void private_files_freep(PrivateFiles **files) {
     if (*files == NULL)
         return;
     Arena *arena = (*files)->arena; /* it holds *files, too */
-    fd_close(&(*files)->lock_fd);   /* ours are of a process that is gone from now on */
+    /* Ours are of a process that is gone from now on. A child that has not come to its exec() yet has the lock, too, as
+     * long as it is not let go. */
+    if ((*files)->lock_fd >= 0)
+        (void)set_lock((*files)->lock_fd, F_UNLCK);
+    fd_close(&(*files)->lock_fd);
     tidy((*files)->folder);
     arena_freep(&arena);
     *files = NULL;

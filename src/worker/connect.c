@@ -236,10 +236,8 @@ bool run_reconnect_within(Run *run, int64_t patience_us, Error *err) {
         db_closep(&run->source);
         if (!db_open_patient(&run->source_target, "control", &run->stop, patience_us, &run->source, err) ||
             (!run_is_source_only(run) && !check_same_server(run, run->source, err)) ||
-            !snapshot_attach(run->source, run->identity.job_id, err))
-            return false;
-        if (!run_lock_source_again(run, err)) {
-            db_closep(&run->source); /* who has one, has the lock */
+            !snapshot_attach(run->source, run->identity.job_id, err) || !run_lock_source_again(run, err)) {
+            db_closep(&run->source); /* who has one, has all of that */
             return false;
         }
     }

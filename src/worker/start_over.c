@@ -40,7 +40,8 @@ static bool read_filled(StartOver *over, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     static const char sql[] = "SELECT r.schema_name, r.table_name FROM pgcrane.relation r"
                               " JOIN pg_catalog.pg_namespace n ON n.nspname = r.schema_name"
-                              " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name";
+                              " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name"
+                              " WHERE c.relkind IN ('r', 'p')";
 
     if (!db_query(over->run->dest, sql, 0, NULL, &rows, err))
         return error_wrap(err, "reading the ledger's tables");

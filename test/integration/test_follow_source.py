@@ -1,15 +1,16 @@
 """What following means for the source: its application gets no error because of us, whatever we are doing just then; and
 what was made there is gone again, or said, whoever may do what by then."""
 import contextlib
+import re
 import threading
 import time
 
 import psycopg
 import pytest
 
-from support.cluster import wait_until
+from support.cluster import Database, wait_until
 from support.tcp_proxy import Proxy
-from support.trouble import (Writer, again, assert_equal, assert_promoted, assert_source_clean, failpoint, make, rows_and_sequences)
+from support.trouble import (SCHEMA, Writer, again, assert_equal, assert_promoted, assert_source_clean, failpoint, make, rows_and_sequences)
 
 pytestmark = pytest.mark.turns(4)
 
@@ -178,6 +179,30 @@ def test_option_of_the_beginning(flag, begun, source_db, dest_db, pgcrane):
     assert f"{begun} {flag}" in failed["remedy"] and "pgcrane abort" in failed["remedy"]
     first.again()
     assert_promoted(first)
+
+
+def test_source_renamed_and_another_has_its_name(source, dest_db, pgcrane):
+    """What the old one has left is removed as the remedy says, and the new one is moved."""
+    shop = source.createdb()
+    moved = Database(source, f"{shop.name}_moved")
+    following = make(pgcrane, shop, dest_db).start()
+    following.wait_caught_up()
+    following.stop()
+    source.sql(f"ALTER DATABASE {shop.name} RENAME TO {moved.name}")
+    source.createdb(shop.name).sql(SCHEMA)
+    try:
+        failed = ended(following.again(), 2, "DATABASE_REPLACED")
+        command = re.search("pgcrane abort (--source-only [0-9a-f]+)", failed["remedy"])
+        following.abort(*command.group(1).split())
+        assert moved.sql("SELECT pubname FROM pg_publication") == [] and source.sql("SELECT slot_name FROM pg_replication_slots") == []
+        anew = again(pgcrane, shop, dest_db, "--restart")
+        anew.start()
+        anew.wait_caught_up()
+        assert_promoted(anew)
+    finally:
+        pgcrane.end_all()
+        shop.drop()
+        moved.drop()
 
 
 @pytest.fixture

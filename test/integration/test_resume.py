@@ -256,6 +256,23 @@ def test_other_source_refused(small, source, dest_db, pgcrane):
     migrate_equal(pgcrane, small, dest_db)
 
 
+def test_source_made_anew_is_refused(source, dest_db, pgcrane):
+    """It has the name of the one that the unfinished run was about, and rows of its own: those of the ledger are not its."""
+    old = source.createdb()
+    old.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'old' FROM generate_series(1, 300) g")
+    killed_by_failpoint(pgcrane("migrate", old.uri, dest_db.uri, *FLAGS, env=failing("kill", "acl.before")), "acl.before")
+    old.drop()
+    new = source.createdb(old.name)
+    try:
+        new.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'new' FROM generate_series(1, 700) g")
+        refused = failure_of(pgcrane("migrate", new.uri, dest_db.uri, *FLAGS))
+        assert refused["reason"] == "DATABASE_REPLACED" and "--restart" in refused["remedy"], refused
+        migrate_equal(pgcrane, new, dest_db, "--restart")
+        assert_nothing_left(pgcrane, new, dest_db)
+    finally:
+        new.drop()
+
+
 def test_moving_source_resumed(small, dest_db, pgcrane):
     """The second run still shows the moment of the first one's snapshot."""
     result = pgcrane("migrate", small.uri, dest_db.uri, *FLAGS, env=failing("kill", "copy.after_commit", 4))

@@ -272,6 +272,33 @@ static bool create_tables(DbConn *dest, const LedgerIdentity *id, Error *err) {
     return failpoint("ledger.created", err);
 }
 
+/* A database that was made anew has its old name, and rows of its own: those that the ledger knows of are not its. */
+static bool refuse_replaced(const LedgerIdentity *found, const LedgerIdentity *identity, Error *err) {
+    error_set(err, REASON_DATABASE_REPLACED,
+              "the destination holds unfinished migration %s, and these two databases are %s: one of them was made anew"
+              " under its old name",
+              found->job_id, identity->job_id);
+    return error_remedy(err,
+                        "start over with --restart; when the source that it began with was renamed, first remove what"
+                        " is there: pgcrane abort --source-only %s",
+                        found->job_id);
+}
+
+static bool check_identity(const LedgerIdentity *found, const LedgerIdentity *identity, Error *err) {
+    if (strcmp(found->source_system, identity->source_system) != 0 ||
+        strcmp(found->source_database, identity->source_database) != 0)
+        return error_set(err, REASON_LEDGER_MISMATCH,
+                         "the destination holds an unfinished migration of another source (database %s of system %s)",
+                         found->source_database, found->source_system);
+    if (strcmp(found->job_id, identity->job_id) != 0)
+        return refuse_replaced(found, identity, err);
+    return strcmp(found->fingerprint, identity->fingerprint) == 0 ||
+           error_set(err, REASON_LEDGER_MISMATCH,
+                     "the destination holds an unfinished migration with other filters or options: it had [%s],"
+                     " this command has [%s]",
+                     found->fingerprint, identity->fingerprint);
+}
+
 bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Ledger *ret_ledger, Error *err) {
     CLEANUP(db_result_freep) DbResult *taken = NULL;
     LedgerIdentity found = {0};
@@ -284,16 +311,8 @@ bool ledger_take(DbConn *dest, Arena *arena, const LedgerIdentity *identity, Led
         db_rollback(dest);
         return false;
     }
-    if (exists && (strcmp(found.source_system, identity->source_system) != 0 ||
-                   strcmp(found.source_database, identity->source_database) != 0))
-        return error_set(err, REASON_LEDGER_MISMATCH,
-                         "the destination holds an unfinished migration of another source (database %s of system %s)",
-                         found.source_database, found.source_system);
-    if (exists && strcmp(found.fingerprint, identity->fingerprint) != 0)
-        return error_set(err, REASON_LEDGER_MISMATCH,
-                         "the destination holds an unfinished migration with other filters or options: it had [%s],"
-                         " this command has [%s]",
-                         found.fingerprint, identity->fingerprint);
+    if (exists && !check_identity(&found, identity, err))
+        return false;
     if (!db_query(dest, "UPDATE pgcrane.job SET epoch = epoch + 1 RETURNING epoch", 0, NULL, &taken, err))
         return error_wrap(err, "taking the next epoch");
     *ret_ledger = (Ledger){.job_id = identity->job_id, .epoch = db_int64(taken, 0, 0)};

@@ -22,7 +22,8 @@ typedef struct Ledger {
     int64_t epoch;
 } Ledger;
 
-/* What identifies the work: a later run must show the same, else LEDGER_MISMATCH. */
+/* What identifies the work: a later run must show the same, else LEDGER_MISMATCH, and DATABASE_REPLACED when only the
+ * id differs, which is made of what the servers call the databases among themselves (their oids). */
 typedef struct LedgerIdentity {
     const char *job_id;
     const char *source_system; /* system identifier */

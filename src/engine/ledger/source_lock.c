@@ -56,7 +56,8 @@ static bool refuse(DbConn *source, const Key *job, Error *err) {
     CLEANUP(db_result_freep) DbResult *holder = NULL;
 
     if (!db_query(source,
-                  "SELECT l.pid, coalesce(a.client_addr::text, 'local') FROM pg_catalog.pg_locks l"
+                  "SELECT l.pid, CASE WHEN a.backend_start IS NULL THEN '?' ELSE coalesce(a.client_addr::text, 'local')"
+                  " END FROM pg_catalog.pg_locks l"
                   " LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
                   " WHERE" IS_HELD("l", LOCK_CLASS, "$1"),
                   1, (const char *const[]){job->shown}, &holder, err))

@@ -122,6 +122,18 @@ static void test_another_database(void **state) {
     assert_mismatch("another source (database shop2 of system 711)");
 }
 
+/* Its id is made of more than names. */
+static void test_made_anew(void **state) {
+    (void)state;
+    fake_side_play(&dest, TAKE_HEAD, FAKE_ROW("to_regclass('pgcrane.job')", "t"),
+                   FAKE_ROW("FROM pgcrane.job", "j6", "711", "shop", "v1", "5", ""));
+    assert_false(call_take(dest.conn, &err));
+    assert_int_equal(err.reason, REASON_DATABASE_REPLACED);
+    assert_non_null(strstr(err.message, "unfinished migration j6, and these two databases are j7"));
+    assert_non_null(strstr(err.remedy, "pgcrane abort --source-only j6"));
+    fake_side_played(&dest);
+}
+
 static void test_other_options(void **state) {
     (void)state;
     fake_side_play(&dest, TAKE_OLD("711", "shop", "v0", "5"));
@@ -451,6 +463,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_failpoint_after_creating, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_source, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_database, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_made_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_options, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_format, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_half_a_ledger, set_up, tear_down),
