@@ -11,9 +11,9 @@ static const struct {
     ErrorReason reason;
     bool or_own_remedy;
 } mended[] = {
-    {REASON_SLOT_LOST, false},       {REASON_SLOT_UNDECODABLE, false},  {REASON_TABLE_CHANGED, false},
-    {REASON_SOURCE_WENT_BACK, true}, {REASON_DEST_WENT_BACK, false},    {REASON_RETAINED_LIMIT, false},
-    {REASON_LEDGER_MISMATCH, true},  {REASON_DATABASE_REPLACED, false},
+    {REASON_SLOT_LOST, false},      {REASON_SLOT_UNDECODABLE, false}, {REASON_PUBLICATION_LOST, false},
+    {REASON_TABLE_CHANGED, false},  {REASON_SOURCE_WENT_BACK, true},  {REASON_DEST_WENT_BACK, false},
+    {REASON_RETAINED_LIMIT, false}, {REASON_LEDGER_MISMATCH, true},   {REASON_DATABASE_REPLACED, false},
 };
 
 static bool has_own_remedy(const Error *error) {

@@ -8,7 +8,7 @@
  * running transactions as long as the deadline allows. *ret_lsn is the consistent point L0.
  * - repl_stream_open() asks first for the slot's confirmed_flush_lsn: the server *silently* forwards a start below it,
  * so a position that is older fails with DEST_WENT_BACK, one that the source does not have yet with SOURCE_WENT_BACK; a
- * missing, lost or invalidated slot is SLOT_LOST. Nothing is ever created here.
+ * missing, lost or invalidated slot is SLOT_LOST, a missing publication PUBLICATION_LOST. Nothing is ever created here.
  * - repl_receive() gives one XLogData or keepalive at a time; bytes live until the next call. Feedback goes out on
  * request of the server, and at least every `feedback_interval_us`, always with the positions set by repl_acknowledge()
  * and never with anything newer. Relies on: PostgreSQL documentation, "Streaming Replication Protocol";

@@ -33,5 +33,5 @@ bool repl_slot_fail_active(const char *name, int pid, Error *err);
 NODISCARD bool repl_slot_end_namesake(DbConn *conn, int pid, Error *err);
 /* Waits a moment for a slot to become free; fails with CANCELLED. */
 NODISCARD bool repl_slot_pause(DbConn *conn, Error *err);
-/* All of them exist. */
+/* All of them exist: else PUBLICATION_LOST. */
 NODISCARD bool repl_check_publications(DbConn *conn, const char *const *names, Error *err);

@@ -230,7 +230,7 @@ bool repl_check_publications(DbConn *conn, const char *const *names, Error *err)
     if (db_rows(result) == 0 || db_is_null(result, 0, 0))
         return true;
     /* Some versions then fail with the first change, others leave changes out without a word. */
-    return error_set(err, REASON_SLOT_LOST, "the source has no longer publication %s: changes are missing",
+    return error_set(err, REASON_PUBLICATION_LOST, "the source has no longer publication %s: changes are missing",
                      db_text(result, 0, 0));
 }
 

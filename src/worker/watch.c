@@ -111,7 +111,7 @@ static bool look(Watch *watch, DbConn **source, Error *err) {
     if (!check_limit(watch, &reading, err))
         return false;
     if (!seam_check_published(*source, &watch->run->names, watch->run->published, err) && !db_is_broken(*source) &&
-        err->reason == REASON_SLOT_LOST)
+        err->reason == REASON_PUBLICATION_LOST)
         return false;
     if (!look_at_identities(watch, *source, err)) {
         log_error_value(LOG_WARNING, err);

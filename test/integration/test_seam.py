@@ -335,7 +335,7 @@ def test_publication_lost(probe):
     """While the stream is in use a publication is never made anew: what came between would be missing."""
     probe("publish", "slot")
     probe.source.sql(f"DROP PUBLICATION {ALL}")
-    assert "dropped" in probe.fails("publish", reason="SLOT_LOST")
+    assert "dropped" in probe.fails("publish", reason="PUBLICATION_LOST")
     assert set(publications(probe.source)) == {KEYS} and slots(probe.source)
     probe("remove")
     assert_nothing_left(probe)
@@ -352,7 +352,7 @@ def test_publication_changed_before_the_slot(probe):
     probe("publish-lists")
     assert publications(probe.source) == before
     probe.source.sql(f"ALTER PUBLICATION {ALL} SET (publish = 'insert')")
-    assert "changed" in probe.fails("publish-lists", reason="SLOT_LOST")
+    assert "changed" in probe.fails("publish-lists", reason="PUBLICATION_LOST")
 
 
 def test_other_peoples_slot(probe):

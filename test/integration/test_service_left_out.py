@@ -147,3 +147,40 @@ def test_slot_is_gone(service, servers, job_of):
     assert ended["error"]["code"] == 1 and "promoted all the same" not in ended["metadata"].get("statusMessage", ""), ended
     service.done("move", "promote", timeout=60)
     service.remove("move")
+
+
+def test_publication_is_gone(service, servers, job_of):
+    """The slot is still there, and what it holds grows: that is told, whether it was found while following or by a resume.
+    What is told to be done mends it."""
+    source, _ = servers
+    job_of("one", "two")
+    service.done("move", "resume")
+    service.wait_ready("move", 60)
+    [(slot,)] = source.sql("SELECT slot_name::text FROM pg_replication_slots WHERE database = 'two'")
+    source.sql(f"DROP PUBLICATION {slot}_all", db="two")
+    wait_until(lambda: state_of(service, "two") == "FAILED", 60, "two to fail")
+    for _ in range(4):
+        source.sql("UPDATE item SET n = n + 1; SELECT pg_switch_wal()", db="one")
+
+    anew = "pgcrane jobs restart move --database two"
+
+    def held():
+        source.sql("UPDATE item SET n = n + 1", db="one")
+        source.sql("CHECKPOINT")  # what the slot of one needs to let go
+        return dict(source.sql("SELECT database::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_replication_slots"))
+
+    wait_until(lambda: (now := held())["one"] < now["two"] / 2, 60, "the other slot to let go")
+    wait_until(lambda: service.job("move")["progress"].get("retainedBytes", 0) > held()["two"] * 0.9, 20, "what is held to be told")
+    for _ in ("followed", "resumed"):
+        waits = service.job("move")["progress"]["waitingFor"]
+        error = service.objects("move")["two"]["error"]
+        assert f"its slot {slot} still holds WAL on the source" in waits and "a publication" in waits and anew in waits, waits
+        assert error["details"][0]["reason"] == "PUBLICATION_LOST" and f": begin it anew: {anew}" in remedy_of({"error": error}), error
+        assert anew in remedy_of(service.post(f"{JOBS}/move:promote"))
+        assert service.done("move", "stop")["state"] == "STOPPED"
+        service.done("move", "resume")
+        wait_until(lambda: {name: state_of(service, name) for name in ("one", "two")} == {"one": "RUNNING", "two": "FAILED"}, 60, "two to fail")
+    service.done("move", "restart", only("two"))
+    service.wait_ready("move", 60)
+    service.remove("move", timeout=60)
+    assert source.sql("SELECT 1 FROM pg_replication_slots") == [] and source.sql(LEFT, db="two") == []

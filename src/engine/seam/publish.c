@@ -89,8 +89,9 @@ static bool ensure_publication(const Publishing *job, Publication *publication, 
         !failpoint("seam.publication_intended", err) || !find_publication(job, publication, &exists, &same, err))
         return false;
     if (!same && job->is_streaming)
-        return error_set(err, REASON_SLOT_LOST, "publication %s on the source was %s while the stream was in use",
-                         publication->name, exists ? "changed" : "dropped");
+        return error_set(err, REASON_PUBLICATION_LOST,
+                         "publication %s on the source was %s while the stream was in use", publication->name,
+                         exists ? "changed" : "dropped");
     /* A slot that is older than its publication cannot be used. */
     if (!same && (!seam_drop_slot(job->source, job->names->slot, err) ||
                   !create_publication(job->source, publication, exists, err)))

@@ -28,8 +28,9 @@ bool seam_read_published(DbConn *source, Arena *arena, const SeamNames *names, c
     if (!db_query(source, sql, 2, params, &rows, err))
         return error_wrap(err, "looking for the publications");
     if (db_rows(rows) != 2)
-        return error_set(err, REASON_SLOT_LOST, "a publication of this migration was dropped on the source: %s or %s",
-                         names->publication_all, names->publication_keys);
+        return error_set(err, REASON_PUBLICATION_LOST,
+                         "a publication of this migration was dropped on the source: %s or %s", names->publication_all,
+                         names->publication_keys);
     *ret_published = arena_printf(arena, "%s, %s", db_text(rows, 0, 0), db_text(rows, 1, 0));
     return true;
 }
@@ -45,7 +46,7 @@ bool seam_check_published(DbConn *source, const SeamNames *names, const char *pu
     if (strcmp(now, published) == 0)
         return true;
     log_info("publications: they were %s, they are %s", published, now);
-    return error_set(err, REASON_SLOT_LOST,
+    return error_set(err, REASON_PUBLICATION_LOST,
                      "publication %s or %s on the source was changed, or dropped and made again, while the stream was"
                      " in use",
                      names->publication_all, names->publication_keys);

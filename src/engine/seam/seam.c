@@ -82,6 +82,7 @@
  *                                                L0: adopted, checked again, barrier again
  *   line of the stream, slot there               L0 is the line's
  *   line of the stream, no slot                  SLOT_LOST: never made again, its changes are gone
+ *   line of the stream, other publications       PUBLICATION_LOST: what they left out is gone; the slot holds WAL on
  *   killed inside CREATE_REPLICATION_SLOT        the server may still be waiting there with a slot that has no position
  *                                                yet: that session is ended, the slot with it
  * After the slot everything is repeated: barrier, snapshot and marker leave nothing behind. A destination that lost its

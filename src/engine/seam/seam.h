@@ -49,10 +49,11 @@ const char *seam_identities_sql(Arena *arena, int server_version);
 NODISCARD bool seam_publish(DbConn *source, DbConn *dest, const Ledger *ledger, const SeamNames *names,
                             const SeamTable *tables, size_t count, bool all_tables, Error *err);
 
-/* What the two publications are, but for their tables: to be compared only. SLOT_LOST when one is not there. */
+/* What the two publications are, but for their tables: to be compared only. PUBLICATION_LOST when one is not there. */
 NODISCARD bool seam_read_published(DbConn *source, Arena *arena, const SeamNames *names, const char **ret_published,
                                    Error *err);
-/* SLOT_LOST when that is something else now: nobody knows what was left out meanwhile. NULL = nothing to compare. */
+/* PUBLICATION_LOST when that is something else now: nobody knows what was left out meanwhile. NULL = nothing to
+ * compare. */
 NODISCARD bool seam_check_published(DbConn *source, const SeamNames *names, const char *published, Error *err);
 
 /* Tables that lost their identity leave the publication of updates, since the application's updates of them fail until

@@ -361,7 +361,7 @@ static void test_failing_looks(void **state) {
     fake = fake_conn_new();
     expect_session(150020);
     fake_conn_expect(fake, (FakeReply){.sql_has = "('p''1')", .values = missing, .n_rows = 1, .n_columns = 1});
-    refuse(0x100, REASON_SLOT_LOST, "publication \"Q\"\"2\"\"\\\"");
+    refuse(0x100, REASON_PUBLICATION_LOST, "publication \"Q\"\"2\"\"\\\"");
 }
 
 static void test_start_statement(void **state) {

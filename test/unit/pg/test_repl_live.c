@@ -286,7 +286,7 @@ static void test_publication_gone(void **state) {
 
     (void)state;
     sql("DROP PUBLICATION \"It's \"\"two\"\", \\\"");
-    refuse(&start, REASON_SLOT_LOST, "\"It's \"\"two\"\", \\\"");
+    refuse(&start, REASON_PUBLICATION_LOST, "\"It's \"\"two\"\", \\\"");
 }
 
 static void test_invalidated_slot(void **state) {
