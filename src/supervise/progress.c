@@ -223,7 +223,8 @@ static const char *slot_text(Arena *arena, const SeatPicture *picture, Lsn now) 
     if (lacks_slot(picture))
         return "";
     return arena_printf(arena, "; its slot%s%s still holds WAL on the source%s%s", id[0] != '\0' ? " pgcrane_" : "", id,
-                        now > 0 ? ", reckoned from what the others see since " : ", not measured since ",
+                        now > 0 && source_position(picture) > 0 ? ", reckoned from what the others see since "
+                                                                : ", not measured since ",
                         status->updated_at);
 }
 
