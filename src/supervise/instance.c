@@ -20,9 +20,9 @@
  * one in its place. What it knows is of its beginning: a database that is promoted while it works was there when it
  * listed what the destination has, right behind its START, and is not made again by that session either.
  *
- * `run` of the job has "instance": the keys of a seat (seat.h), "taken", the number whose result is in the store,
- * "listed", the last launch for which all databases were, "for", the promote that the last session was begun for, and
- * "promote", the last one that was let through.
+ * `run` of the job has "instance": the keys of a seat (seat.h), "taken", the number whose result is in the store, or of
+ * which nothing but names of roles is taken ("settled"), "listed", the last launch for which all databases were, "for",
+ * the promote that the last session was begun for, and "promote", the last one that was let through.
  *
  * What is committed of a promote that waits, and what the next look sees:
  *
@@ -34,6 +34,13 @@
  * The promote that was let through once is not asked about again: some of its databases may be open already. Of one
  * that was called off nothing is taken: its session was STOPPED. Was it lost instead, which looks as if its result
  * were, the databases are listed once more, which does no harm.
+ *
+ * New passwords are not given out while "taken" is another number than the session's (job_is_preparing()): it may make
+ * roles that nobody has told of yet. So a session that has ended is settled when nobody waits for what it was to do,
+ * and no other session is begun behind it by itself: one that was STOPPED, also since its promote was called off, and
+ * one of any end whose database is no part of the job any more. Its names go to the store in the same transaction, and
+ * while it stops as they are told. Killed before that, the next look settles it. One that failed, of a job that has
+ * FAILED with it or is STOPPED, is not: the next one tells the rest, with the same seed.
  *
  * What is committed at the end of a job, and what the next look sees (it decides the fact anew):
  *
@@ -162,7 +169,11 @@ static bool look_at_it(const Look *look, SeatPicture *ret_picture, Error *err) {
                              .folder = folder_of(look),
                              .launch = json_get_int(look->job.run, job_run_LAUNCH, 0)};
 
-    return process_look(look->this, look->arena, &process, ret_picture, err);
+    if (!process_look(look->this, look->arena, &process, ret_picture, err))
+        return false;
+    if (!ret_picture->has_status) /* the file is that of an earlier one: of another seed, maybe, and taken already */
+        seat_picture_fini(ret_picture);
+    return true;
 }
 
 /* ---- Beginning ---- */
@@ -277,9 +288,11 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
     if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
         return false;
     json_t *seat = seat_of(&job);
-    (void)json_object_set_new(seat, taken_key, json_integer(giving->picture->run));
+    int64_t run = json_get_int(seat, seat_run_RUN, 0); /* also of one that has its number, and could not be begun */
+    (void)json_object_set_new(seat, taken_key, json_integer(run));
     (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
-    new_passwords_note(&job, giving->picture->said);
+    if (run == giving->picture->run) /* else begin() did, before the seed of the next one was made */
+        new_passwords_note(&job, giving->picture->said);
     bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
     return (!has_told || report_keep_instance(tx, look->held->name, giving->picture->said, err)) &&
            job_log(tx, look->held->name, "WORKER", text, detail, err) && job_save(tx, look->arena, &job, err);
@@ -461,10 +474,8 @@ static bool take_names(StoreTx *tx, void *context, Error *err) {
 
 static bool keep_names(Look *look, const SeatPicture *picture, Error *err) {
     Taking taking = {.look = look, .said = picture->said};
-    const json_t *told = json_get_array(json_get_object(picture->said, "databases"), "new_passwords");
-    const json_t *known = json_get_array(look->job.run, job_run_NEW_PASSWORDS);
 
-    return json_array_size(told) <= json_array_size(known) || !record_has_secret(&look->job, job_new_passwords_field) ||
+    return !new_passwords_are_news(&look->job, picture->said) ||
            store_write(look->this->config.store, look->arena, take_names, &taking, err);
 }
 
@@ -559,7 +570,8 @@ static bool stop_it(Look *look, const SeatPicture *picture, Error *err) {
     if (!is_asked)
         (void)json_object_del(look->held->asked, folder);
     look_mind_stopping(look, folder, picture);
-    return !is_asked || look_stop(look, folder, picture, err);
+    return (!seat_is_alive(seat->state) || keep_names(look, picture, err)) &&
+           (!is_asked || look_stop(look, folder, picture, err));
 }
 
 /* Begun for a promote that is over, and another one, or a database, waits for a session of its own. */
@@ -610,12 +622,42 @@ static bool completes_unlisted(const Look *look, const SeatPicture *picture) {
     return row != NULL && row->to == JOB_COMPLETED && (promote_waiting(look) != NULL || is_list_due(look, picture));
 }
 
+/* Nothing is taken of it but the names of roles that it may have made: whoever asks for their passwords waits for that.
+ */
+static bool settle(StoreTx *tx, void *context, Error *err) {
+    const Taking *taking = context;
+    const Look *look = taking->look;
+    CLEANUP(record_fini) Record job = {0};
+
+    if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
+        return false;
+    (void)json_object_set_new(seat_of(&job), taken_key, json_integer(taking->run));
+    new_passwords_note(&job, taking->said);
+    return job_save(tx, look->arena, &job, err);
+}
+
+/* What was found for a promote is still to be taken, or to be found once more (is_list_due()). */
+static bool is_to_be_settled(const Look *look, Purpose purpose, const SeatPicture *picture) {
+    const json_t *seat = seat_seen(look);
+    const JobTransition *row = transition_of(look);
+    bool stopped = picture->seat.state == SEAT_STOPPED, completes = row != NULL && row->to == JOB_COMPLETED;
+    bool goes_on = (look->view.state == JOB_RUNNING && purpose == FOR_NOTHING) || completes;
+
+    if (seat_is_alive(picture->seat.state) || picture->run == json_get_int(seat, taken_key, 0))
+        return false;
+    return stopped || (goes_on && json_get_string(seat, for_key, NULL) == NULL);
+}
+
 /* A job is not stopped, not removed, and has not come to its end, as long as it is at work. */
-static bool end_it(Look *look, const SeatPicture *picture, Error *err) {
+static bool end_it(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
     bool waits = look->view.state == JOB_STOPPING || look->view.state == JOB_DELETING || ends_job(look);
 
     if (waits && seat_is_alive(picture->seat.state))
         look->decision.has_fact = false;
+    Taking taking = {.look = look, .said = picture->said, .run = picture->run};
+    if (is_to_be_settled(look, purpose, picture) &&
+        !store_write(look->this->config.store, look->arena, settle, &taking, err))
+        return false;
     return stop_it(look, picture, err);
 }
 
@@ -648,7 +690,7 @@ static bool carry_on(Look *look, Purpose purpose, const SeatPicture *picture, Er
     if (completes_unlisted(look, picture))
         return list_before_end(look, purpose, picture, err);
     if (purpose == FOR_NOTHING || ends_job(look))
-        return end_it(look, picture, err);
+        return end_it(look, purpose, picture, err);
     return look->decision.has_fact || look->holds || follow_up(look, purpose, picture, err);
 }
 

@@ -6,7 +6,9 @@
  * that has one finds it in the store, whatever dies. Names are added up over sessions, also of one that was lost: it
  * may have told of roles, committed them, and died. A name too many does no harm: its role is made by the next session,
  * with the same password, or was never made. When the passwords were fetched, the next session that makes roles gets
- * another seed; what the one before has told is then told no more. They cannot be fetched while a session is under way.
+ * another seed; what the one before has told is then told no more. They cannot be fetched while a session is under way,
+ * nor behind one that failed, when another one follows. Behind one that was stopped they can (instance.c): a name too
+ * many is then given out with a password that no role has, and once more, with the one that it has, when it is made.
  */
 #include "supervise/new_passwords.h"
 
@@ -65,8 +67,24 @@ static bool has(const json_t *names, const char *name) {
     return false;
 }
 
+static const json_t *told_of(const json_t *said) {
+    return json_get_array(json_get_object(said, "databases"), "new_passwords");
+}
+
+bool new_passwords_are_news(const Record *job, const json_t *said) {
+    const json_t *told = told_of(said), *names = json_object_get(job->run, job_run_NEW_PASSWORDS);
+
+    for (size_t at = 0; record_has_secret(job, job_new_passwords_field) && at < json_array_size(told); at++) {
+        const char *name = json_string_value(json_array_get(told, at));
+
+        if (name != NULL && !has(names, name))
+            return true;
+    }
+    return false;
+}
+
 void new_passwords_note(Record *job, const json_t *said) {
-    const json_t *told = json_get_array(json_get_object(said, "databases"), "new_passwords");
+    const json_t *told = told_of(said);
     json_t *names = json_object_get(job->run, job_run_NEW_PASSWORDS);
 
     if (!record_has_secret(job, job_new_passwords_field)) /* of a seed that is gone: they were given out */

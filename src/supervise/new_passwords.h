@@ -16,5 +16,8 @@ bool new_passwords_is_flag(const char *name);
 NODISCARD bool new_passwords_prepare(StoreTx *tx, Secrets *secrets, Record *job, Error *err);
 /* *ret_seed NULL: the job has none. */
 NODISCARD bool new_passwords_seed_of(StoreTx *tx, Secrets *secrets, const Record *job, json_t **ret_seed, Error *err);
-/* Adds the roles that a session has told of. `job` is to be saved. */
+/* Are there roles of the job's seed that a session has told of, and that the job does not have? */
+bool new_passwords_are_news(const Record *job, const json_t *said);
+/* Adds the roles that a session has told of. It is to be one that was begun with the job's seed: `said` is of no other
+ * number than the last. `job` is to be saved. */
 void new_passwords_note(Record *job, const json_t *said);

@@ -21,15 +21,15 @@ def filter_of(*names):
 class Two:
     """The databases "one" and "two" of the job "job"."""
 
-    def __init__(self, service, stage):
+    def __init__(self, service, stage, **fields):
         self.service, self.stage = service, stage
         stage.on_start = self.answer
         for name in ("from", "to"):
             service.make_profile(name)
-        self.create()
+        self.create(**fields)
 
-    def create(self):
-        self.service.create_job("job", "from", "to", ["one", "two"])
+    def create(self, **fields):
+        self.service.create_job("job", "from", "to", ["one", "two"], **fields)
 
     @staticmethod
     def answer(actor):
@@ -102,8 +102,8 @@ class All(Two):
     def answer(_):
         pass
 
-    def create(self):
-        body = {"type": "CONTINUOUS", "source": f"{PROFILES}/from", "destination": f"{PROFILES}/to"}
+    def create(self, **fields):
+        body = {"type": "CONTINUOUS", "source": f"{PROFILES}/from", "destination": f"{PROFILES}/to", **fields}
         self.service.finished(self.service.post(JOBS, body, migrationJobId="job"))
 
     def look(self, number):

@@ -9,6 +9,7 @@ has heard, a JSON object a line, and does what the test says:
     {"do": "checking"}                    as a worker that has said nothing of its progress yet; "checks": one that has
     {"do": "copying" | "behind" | "ready" | "promoting"}; with "cdc": {...}, more of what it says of following
     {"do": "undone"}                      the promote that was asked for is taken back
+    {"do": "roles", "names": [...]}       an instance has given these roles new passwords
     {"do": "databases", "names": [...]}   the answer of an instance
     {"do": "done" | "stopped"}            the end
     {"do": "fail", "reason": "SQL_FAILED", "retryable": false, "linger": 0}
@@ -201,7 +202,7 @@ class Session:
         if do in SHOWN:
             self.show(*SHOWN[do], **more)
         else:
-            {"undone": self.undone, "databases": self.databases, "done": self.done, "stopped": self.stopped,
+            {"undone": self.undone, "roles": self.roles, "databases": self.databases, "done": self.done, "stopped": self.stopped,
              "fail": self.fail}[do](**more)
 
     def show(self, state, phase, running, following, cdc=None):
@@ -216,9 +217,13 @@ class Session:
         self.status["wish"]["result"] = {"ok": False, "error": UNDONE}
         self.write_status()
 
+    def roles(self, names):
+        self.status["databases"] = {"new_passwords": names}
+        self.write_status()
+
     def databases(self, names):
-        self.status["databases"] = {"databases": [{"name": name, "bytes": 1, "exists": True, "made": False} for name in names],
-                                    "not_moved": []}
+        self.status.setdefault("databases", {}).update(
+            databases=[{"name": name, "bytes": 1, "exists": True, "made": False} for name in names], not_moved=[])
         self.end("COMPLETED", None, 0)
 
     def done(self):
