@@ -20,6 +20,13 @@ static int64_t pause_us(int64_t failures) {
     return MIN(pause, pause_most_us);
 }
 
+/* With this one. */
+static int64_t losses_of(const Record *job, JobEvent event) {
+    bool is_loss = event == EVENT_WORKER_LOST || event == EVENT_DEST_LOST;
+
+    return json_get_int(job->run, job_run_ATTEMPTS, 0) + is_loss;
+}
+
 static void went_forward(Record *job) {
     set_int(job, job_run_ATTEMPTS, 0);
     set_int(job, job_run_FAILURES, 0);
@@ -54,7 +61,7 @@ static void note(Record *job, const Fact *fact, const JobView *before) {
     if (fact->event == EVENT_PREPARED)
         (void)json_object_set_new(job->run, job_run_PREPARED, json_true());
     else if (fact->event == EVENT_WORKER_LOST || fact->event == EVENT_DEST_LOST)
-        set_int(job, job_run_ATTEMPTS, json_get_int(job->run, job_run_ATTEMPTS, 0) + 1);
+        set_int(job, job_run_ATTEMPTS, losses_of(job, fact->event));
     else if (fact->event == EVENT_FATAL || fact->event == EVENT_VERIFY_REFUSED)
         note_error(job, fact, before);
     else if (fact->event == EVENT_DUMP_DONE || fact->event == EVENT_CAUGHT_UP || fact->event == EVENT_PROMOTE_DONE)
@@ -92,4 +99,13 @@ bool job_fact(StoreTx *tx, Arena *arena, const char *name, const Fact *fact, boo
     explain(&job, row);
     const Turn turn = {.tx = tx, .arena = arena, .job = &job, .row = row, .detail = fact->detail};
     return turn_take(&turn, err);
+}
+
+/* As note() leaves it: whatever else that changes, no row of the same event asks for it. */
+const JobTransition *job_fact_row(const Record *job, JobEvent event) {
+    JobView view = job_view(job);
+    Error none;
+
+    view.may_retry = losses_of(job, event) < JOB_ATTEMPTS_MAX;
+    return job_transition_find(&view, event, &none);
 }

@@ -31,3 +31,6 @@ typedef struct Fact {
 /* *ret_taken false: the fact has no row, being of a time that is over; nothing was changed. PURGED removes the job with
  * all that belongs to it. NO_RESOURCE. */
 NODISCARD bool job_fact(StoreTx *tx, Arena *arena, const char *job, const Fact *fact, bool *ret_taken, Error *err);
+
+/* Where the fact would lead: the row that job_fact() takes. Borrowed from job_transitions; NULL = it has none. */
+const JobTransition *job_fact_row(const Record *job, JobEvent event);

@@ -49,6 +49,11 @@
  *   the list's result              objects that are new, with which the job goes on; none: the fact is told
  *   "listed" without a result      with it the line of the log that says so: the fact is told
  *
+ * One failure is told before that: when a database's session cannot be begun, which is found as orders are carried out
+ * (carry_out.c). The job stays this node's until the instance's session has ended, which is asked to stop at each look;
+ * and a daemon that begins anew, which is not concerned with jobs that have FAILED, takes up one whose session lives
+ * (scan.c).
+ *
  * A session whose node has lost the job is not known to live, and not waited for. It ends by itself: whatever it waits
  * for has limits (locks, connections).
  */
@@ -56,6 +61,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "jobs/fact.h"
 #include "model/finding.h"
 #include "supervise/findings.h"
 #include "supervise/new_passwords.h"
@@ -147,8 +153,19 @@ static Purpose purpose_of(const Look *look, const SeatPicture *picture) {
     return is_list_due(look, picture) ? FOR_LIST : FOR_NOTHING;
 }
 
+static const char *folder_in(const Supervisor *this, Arena *arena, const Record *job) {
+    return arena_printf(arena, "%s/sessions/%s/instance", this->config.state_dir, job->resource.uid);
+}
+
 static const char *folder_of(const Look *look) {
-    return arena_printf(look->arena, "%s/sessions/%s/instance", look->this->config.state_dir, look->job.resource.uid);
+    return folder_in(look->this, look->arena, &look->job);
+}
+
+bool instance_session_lives(const Supervisor *this, Arena *arena, const Record *job) {
+    const json_t *seat = json_object_get(job->run, INSTANCE);
+    const Job files = {.folder = folder_in(this, arena, job)};
+
+    return strcmp(json_get_string(seat, seat_run_HOME, ""), this->home) == 0 && job_is_locked(&files);
 }
 
 static json_t *seat_of(const Record *job) {
@@ -603,9 +620,7 @@ static bool follow_up(Look *look, Purpose purpose, const SeatPicture *picture, E
 
 /* NULL = there is no fact, or it changes nothing. */
 static const JobTransition *transition_of(const Look *look) {
-    Error none;
-
-    return look->decision.has_fact ? job_transition_find(&look->view, look->decision.fact, &none) : NULL;
+    return look->decision.has_fact ? job_fact_row(&look->job, look->decision.fact) : NULL;
 }
 
 /* Is the fact one behind which no session of the job is at work any more? */
@@ -700,6 +715,7 @@ bool instance_look(Look *look, Error *err) {
     look->waits = NULL;
     if (!look_at_it(look, &picture, err))
         return false;
+    look->instance_lives = seat_is_alive(picture.seat.state);
     bool ok = carry_on(look, purpose_of(look, &picture), &picture, err);
     seat_picture_fini(&picture);
     return ok;

@@ -399,7 +399,7 @@ static bool is_removing(const Look *look, size_t at) {
 /* Nobody needs this node for the job any more: no process, nothing due. */
 static bool is_at_rest(const Look *look) {
     if (job_state_has_worker(look->view.state) || look->view.state == JOB_DELETING || job_retry_at_us(&look->job) > 0 ||
-        guard_is_due(look))
+        guard_is_due(look) || look->instance_lives)
         return false;
     for (size_t at = 0; at < look->count; at++)
         if (seat_is_alive(look->pictures[at].seat.state) || is_removing(look, at))

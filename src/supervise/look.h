@@ -20,8 +20,9 @@ typedef struct Look {
     Decision decision;
     Error why; /* of a fact without a seat */
     bool has_why;
-    json_t *details;   /* more of why: findings; NULL = none */
-    const char *waits; /* for what of the instance as a whole, for people; NULL = for nothing */
+    json_t *details;     /* more of why: findings; NULL = none */
+    bool instance_lives; /* a session of the instance does */
+    const char *waits;   /* for what of the instance as a whole, for people; NULL = for nothing */
 } Look;
 
 /* Is the object's database part of the job? */
@@ -60,6 +61,8 @@ void look_mind_stopping(const Look *look, const char *folder, const SeatPicture 
 NODISCARD bool instance_look(Look *look, Error *err);
 /* The promote of the whole job waits for it: no session hears of the promote yet. */
 bool instance_keeps_promote(const Look *look);
+/* Is a session of the instance at work on this node, which is to have it? Asks its folder. */
+bool instance_session_lives(const Supervisor *this, Arena *arena, const Record *job);
 bool is_prepared_database(const Record *object);
 /* It is to be made once more. Changes the loaded record only. */
 void instance_session_forget(Record *object);

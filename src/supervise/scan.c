@@ -1,6 +1,6 @@
 /*
  * Jobs that somebody should have, and nobody has: after a node was lost, or a daemon began anew. And jobs whose pause
- * after an error is over.
+ * after an error is over, or that have failed while a session of their instance is at work here (instance.c).
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -17,18 +17,23 @@ static const JobState of_interest[] = {JOB_STARTING,   JOB_RUNNING,  JOB_STOPPIN
 typedef VEC(const char *) NameVec;
 
 typedef struct Scan {
+    const Supervisor *this;
     Arena *arena;
     NameVec names;
     bool with_guards; /* also those that are completed: they may be many, and few have a destination to hand back */
 } Scan;
 
-/* One that failed for good is nobody's; nor is one that is completed, when its destination is handed back. */
-static bool waits_for_something(const StoreResource *resource, bool *ret_waits, Error *err) {
+/* One that failed for good is nobody's, when all of it has ended; nor is one that is completed, when its destination is
+ * handed back. */
+static bool waits_for_something(const Scan *scan, const StoreResource *resource, bool *ret_waits, Error *err) {
     CLEANUP(record_fini) Record job = {0};
 
     if (!record_open(resource, &job, err))
         return false;
-    *ret_waits = job_retry_at_us(&job) > 0 || (job_view(&job).state == JOB_COMPLETED && guard_is_up(&job));
+    JobState state = job_view(&job).state;
+    *ret_waits =
+        job_retry_at_us(&job) > 0 || (state == JOB_COMPLETED && guard_is_up(&job)) ||
+        (state == JOB_FAILED && job_is_preparing(&job) && instance_session_lives(scan->this, scan->arena, &job));
     return true;
 }
 
@@ -36,7 +41,7 @@ static bool add_page(Scan *scan, const StorePage *page, bool over, Error *err) {
     for (size_t at = 0; at < page->count; at++) {
         bool wanted = true;
 
-        if (over && !waits_for_something(&page->items[at], &wanted, err))
+        if (over && !waits_for_something(scan, &page->items[at], &wanted, err))
             return false;
         if (wanted)
             vec_push(scan->arena, &scan->names, arena_strdup(scan->arena, page->items[at].name));
@@ -79,7 +84,7 @@ static bool take_over(StoreTx *tx, void *context, Error *err) {
 
 bool jobs_scan(Supervisor *this, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Scan scan = {.arena = arena, .with_guards = clock_now_us() >= this->next_guards_us};
+    Scan scan = {.this = this, .arena = arena, .with_guards = clock_now_us() >= this->next_guards_us};
 
     if (clock_now_us() < this->next_scan_us)
         return true;

@@ -66,6 +66,11 @@ class Look:
     def be_complete(self):
         self.until(lambda: self.job()["state"] == "COMPLETED", "the job to be complete")
 
+    def all_end(self, sessions):
+        for session in sessions:
+            session.say("kill")
+        self.until(lambda: all(session.ended for session in sessions), "the sessions to end")
+
     def folder_of_looks(self):
         ((uid,),) = self.service.sql("SELECT uid FROM resource WHERE name = ?", f"{JOBS}/job")
         return os.path.join(self.service.folder, "sessions", uid, "instance")
@@ -161,3 +166,50 @@ def test_passwords_behind_a_database_that_was_taken_out_again(staged):
     job.choose("one", "two")
     job.until(lambda: job.stored("instance.taken") == 2, "the look to be settled")
     assert job.fetched() == {"app"}
+
+
+# --- a job that fails while it is at work ---
+
+
+def test_failed_again_and_again_beside_a_look(staged):
+    """Its sessions are lost once too often: it has not failed before the look has ended."""
+    job = staged(Every)
+    job.be_stopped(job.follow())
+    job.service.verb("job", "resume")
+    look = job.look(2)
+    sessions = job.be_ready(2)
+    for session in sessions:
+        session.say("behind")
+    job.until(lambda: job.job()["phase"] == "CDC", "the job to fall behind")
+    job.service.stop()
+    job.service.sql("UPDATE resource SET body = json_set(body, '$.run.attempts', 4) WHERE name = ?", f"{JOBS}/job")
+    job.all_end(sessions)
+    job.service.start()
+    job.until(lambda: "STOP" in look.heard or job.job()["state"] == "FAILED", "the look to hear that it shall stop")
+    assert job.job()["state"] == "RUNNING"
+    look.say("stopped")
+    job.until(lambda: job.job()["state"] == "FAILED", "the job to fail")
+    assert "again and again" in job.events("WORKER_LOST")[-1]["message"]
+
+
+@pytest.mark.parametrize("killed", (False, True))
+def test_failed_beside_a_look_that_says_nothing_yet(killed, staged):
+    """A database that cannot be begun again fails the job at once: the look is asked to stop as soon as it can hear, also by a daemon
+    that has begun anew."""
+    job = staged(Every)
+    job.be_stopped(job.follow())
+    job.service.verb("job", "resume")
+    look = job.session("instance", 2, "instance")
+    first, second = job.be_ready(2)
+    job.service.sql("DELETE FROM resource WHERE name LIKE '%/connectionProfiles/from'")
+    first.say("kill")
+    job.until(lambda: "STOP" in second.heard, "the other session to hear that it shall stop")
+    second.say("stopped")
+    job.until(lambda: second.ended and job.job()["state"] == "FAILED", "the job to fail")
+    time.sleep(1)  # looks of the daemon
+    if killed:
+        job.service.kill()
+    look.say("checking")
+    if killed:
+        job.service.start()
+    job.until(lambda: "STOP" in look.heard, "the look to hear that it shall stop")

@@ -59,6 +59,7 @@ typedef struct Call {
     Fixture *f;
     const Wish *wish;
     const Fact *fact;
+    const JobTransition *row; /* that it was said to take */
     Errand errand;
     const json_t *args;
     bool is_prepared, taken;
@@ -116,15 +117,24 @@ static const char *do_wish(Fixture *f, JobEvent event) {
 
 static bool fact_body(StoreTx *tx, void *context, Error *err) {
     Call *call = context;
+    CLEANUP(record_fini) Record job = {0};
 
+    if (!job_load(tx, JOB, &job, err))
+        return false;
+    call->row = job_fact_row(&job, call->fact->event);
     return job_fact(tx, call->f->arena, JOB, call->fact, &call->taken, err);
 }
+
+static void assert_state(Fixture *f, const char *state);
 
 static bool tell_error(Fixture *f, JobEvent event, const Error *error) {
     const Fact fact = {.event = event, .error = error};
     Call call = {.f = f, .fact = &fact};
 
     write_or_fail(&call, fact_body);
+    assert_int_equal(call.taken, call.row != NULL);
+    if (call.taken && call.row->to != JOB_DELETED)
+        assert_state(f, job_state_name(call.row->to));
     return call.taken;
 }
 
@@ -203,6 +213,10 @@ static const json_t *job_now(Fixture *f) {
 
 static const json_t *operation_now(Fixture *f, const char *name) {
     return look_at(f, name, operation_look_body);
+}
+
+static void assert_state(Fixture *f, const char *state) {
+    assert_string_equal(json_get_string(job_now(f), "state", ""), state);
 }
 
 static void assert_job(Fixture *f, const char *state, const char *phase) {
