@@ -99,15 +99,19 @@ static bool is_whole(const Look *look) {
     return databases_named(&look->job) == NULL;
 }
 
-/* The promote that waits for this; NULL = none does. One that is called off has nothing to wait for. */
-static const char *promote_waiting(const Look *look) {
-    const char *name = json_get_string(job_operation(&look->job), "name", "");
+bool instance_let_promote_through(const Look *look) {
     const char *passed = json_get_string(seat_seen(look), promote_key, NULL);
 
+    return look->view.phase == JOB_PHASE_PROMOTE_IN_PROGRESS && passed != NULL &&
+           strcmp(passed, json_get_string(job_operation(&look->job), "name", "")) == 0;
+}
+
+/* The promote that waits for this; NULL = none does. One that is called off has nothing to wait for. */
+static const char *promote_waiting(const Look *look) {
     if (look->view.state != JOB_RUNNING || look->view.phase != JOB_PHASE_PROMOTE_IN_PROGRESS ||
-        job_is_cancelled(&look->job))
+        job_is_cancelled(&look->job) || instance_let_promote_through(look))
         return NULL;
-    return passed != NULL && strcmp(passed, name) == 0 ? NULL : name;
+    return json_get_string(job_operation(&look->job), "name", "");
 }
 
 bool instance_keeps_promote(const Look *look) {

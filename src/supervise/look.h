@@ -61,6 +61,8 @@ void look_mind_stopping(const Look *look, const char *folder, const SeatPicture 
 NODISCARD bool instance_look(Look *look, Error *err);
 /* The promote of the whole job waits for it: no session hears of the promote yet. */
 bool instance_keeps_promote(const Look *look);
+/* The job is in a promote of all its databases, whatever its state, and sessions may have heard of that. */
+bool instance_let_promote_through(const Look *look);
 /* Is a session of the instance at work on this node, which is to have it? Asks its folder. */
 bool instance_session_lives(const Supervisor *this, Arena *arena, const Record *job);
 bool is_prepared_database(const Record *object);

@@ -87,11 +87,21 @@ static bool is_noted(const Record *object, const SeatPicture *picture) {
     return strcmp(picture->ended, json_get_string(object->run, seat_run_ENDED, "")) == 0;
 }
 
+/* Sessions that were lost in a promote are begun again while the job is RESUMING, when nothing is wished of any: one
+ * that finds its database open ends then, and it was the promote that had reached it before. */
+static const char *promote_of(const Look *look, size_t at) {
+    const char *wish = wish_at(look, at);
+
+    if (wish != NULL || !instance_let_promote_through(look))
+        return wish;
+    return json_get_string(job_operation(&look->job), "name", NULL);
+}
+
 /* The wish that stands in the look that first sees it promoted is the one that did it. That of the database alone keeps
  * its own books (promotes.h). */
 static bool note_ended(const Look *look, size_t at, Record *object) {
     const SeatPicture *picture = &look->pictures[at];
-    const char *wish = wish_at(look, at);
+    const char *wish = promote_of(look, at);
 
     if (is_noted(object, picture))
         return false;
@@ -465,7 +475,7 @@ static bool say_what_is_left(const Look *look, StoreTx *tx, Error *err) {
 static bool is_promoted_by(const Look *look, size_t at, const char *operation) {
     const Record *object = &look->objects[at];
     const char *wish =
-        is_noted(object, &look->pictures[at]) ? json_get_string(object->run, seat_run_BY, "") : wish_at(look, at);
+        is_noted(object, &look->pictures[at]) ? json_get_string(object->run, seat_run_BY, "") : promote_of(look, at);
 
     return seat_is_promoted(&look->pictures[at]) && !is_deselected(look, at) && wish != NULL &&
            strcmp(wish, operation) == 0;

@@ -271,6 +271,29 @@ def test_called_off_when_one_is_promoted(part, two):
     assert "error" in ended and ended["metadata"]["statusMessage"] == "promoted all the same: one", ended
 
 
+def test_called_off_when_one_is_found_promoted(two):
+    """Everything went down when it had been opened; that is found out while the job begins its sessions again."""
+    sessions = two.ready()
+    operation = two.service.verb("job", "promote")
+    two.until(lambda: all("PROMOTE" in session.heard for session in sessions), "the sessions to hear of the promote")
+    two.service.stop()
+    for session in sessions:
+        session.say("kill")
+    two.until(lambda: all(session.ended for session in sessions), "the sessions to end")
+    two.service.start()
+    first = two.session("one", 2)
+    first.say("ready")
+    first.say("done")
+    two.be("one", "COMPLETED")
+    assert two.job()["state"] == "RESUMING"
+    second = two.session("two", 2)
+    second.say("ready")
+    two.until(lambda: "PROMOTE" in second.heard, "the session to hear of the promote")
+    second.say("undone")
+    ended = two.end_of(operation)
+    assert "error" in ended and ended["metadata"]["statusMessage"] == "promoted all the same: one", ended
+
+
 @pytest.mark.parametrize("verb", ("promote", "restart"))
 def test_a_list_that_is_empty(verb, two):
     """It does not stand for all databases."""
