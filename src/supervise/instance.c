@@ -292,6 +292,13 @@ static bool begin(StoreTx *tx, void *context, Error *err) {
            job_save(tx, look->arena, &job, err);
 }
 
+/* What goes on without it, for people. One that names its databases lists none: behind a promote that was refused it
+ * would have told of roles. */
+static const char *what_is_missed(const Look *look) {
+    return is_whole(look) ? "databases that the source may have got since were not taken in"
+                          : "roles of both servers were not compared";
+}
+
 typedef struct GivingUp {
     const Look *look;
     const SeatPicture *picture;
@@ -303,8 +310,7 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
     const Look *look = giving->look;
     CLEANUP(record_fini) Record job = {0};
     CLEANUP(json_freep) json_t *detail = json_pack("{s:s}", "level", "warning");
-    const char *text =
-        arena_printf(look->arena, "databases that the source may have got since were not taken in: %s", giving->why);
+    const char *text = arena_printf(look->arena, "%s: %s", what_is_missed(look), giving->why);
 
     if (!lease_check(look->this, tx, look->held, err) || !job_load(tx, look->held->name, &job, err))
         return false;
@@ -322,7 +328,7 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
 static bool give_list_up(const Look *look, const SeatPicture *picture, const char *why, Error *err) {
     GivingUp giving = {.look = look, .picture = picture, .why = why};
 
-    log_warning("%s: the source's databases were not listed: %s", look->held->name, why);
+    log_warning("%s: %s: %s", look->held->name, what_is_missed(look), why);
     return store_write(look->this->config.store, look->arena, give_up, &giving, err);
 }
 

@@ -213,3 +213,17 @@ def test_failed_beside_a_look_that_says_nothing_yet(killed, staged):
     if killed:
         job.service.start()
     job.until(lambda: "STOP" in look.heard, "the look to hear that it shall stop")
+
+
+# --- what is told of one that failed ---
+
+
+def test_a_job_that_names_its_databases_takes_none_in(staged):
+    """What its log says of a look that failed is about roles."""
+    job = staged(Named)
+    job.follow()
+    operation = job.service.verb("job", "promote")
+    job.session("one", 2, "instance").say("fail", reason="SQL_FAILED")
+    assert "error" in job.end_of(operation)
+    job.until(lambda: job.said("were not compared"), "it to be said")
+    assert len(job.said("were not compared")) == 1 and job.said("were not taken in") == []
