@@ -47,7 +47,8 @@
  *   nothing, a session lives       the fact is held back; the session is asked to stop, or its list is waited for
  *   nothing, it has ended          the fact is told: nothing of the job is at work
  *   the list's result              objects that are new, with which the job goes on; none: the fact is told
- *   "listed" without a result      with it the line of the log that says so: the fact is told
+ *   "listed" without a result      with it the line of the log that says so, and a promote that waits is let through:
+ *                                  the fact is told
  *
  * One failure is told before that: when a database's session cannot be begun, which is found as orders are carried out
  * (carry_out.c). The job stays this node's until the instance's session has ended, which is asked to stop at each look;
@@ -62,6 +63,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "jobs/fact.h"
+#include "jobs/instance.h"
 #include "model/finding.h"
 #include "supervise/findings.h"
 #include "supervise/new_passwords.h"
@@ -318,6 +320,8 @@ static bool give_up(StoreTx *tx, void *context, Error *err) {
     int64_t run = json_get_int(seat, seat_run_RUN, 0); /* also of one that has its number, and could not be begun */
     (void)json_object_set_new(seat, taken_key, json_integer(run));
     (void)json_object_set_new(seat, listed_key, json_integer(json_get_int(look->job.run, job_run_LAUNCH, 0)));
+    if (promote_waiting(look) != NULL) /* which nobody is to hear of: all that it would promote is promoted */
+        (void)json_object_set_new(seat, promote_key, json_string(promote_waiting(look)));
     if (run == giving->picture->run) /* else begin() did, before the seed of the next one was made */
         new_passwords_note(&job, giving->picture->said);
     bool has_told = json_get_object(giving->picture->said, "findings") != NULL;
@@ -698,15 +702,29 @@ static const char *waiting_for(const Look *look, const char *what, const SeatPic
     return arena_printf(look->arena, "%s%s%s", what, why[0] != '\0' ? ": " : "", why);
 }
 
+/* A server that the service made, and cannot mend (destination.c): no session is begun any more. One that is not ready
+ * yet, or is another job's to load, is waited for. */
+static bool is_held_for_good(const Look *look) {
+    return look->holds && look->has_instance && instance_is(&look->instance, INSTANCE_FAILED);
+}
+
+static const char *what_comes_before_end(const Look *look, bool is_held) {
+    return arena_printf(look->arena, "%s once more before the job is complete%s",
+                        is_whole(look) ? "the source's databases are listed" : "roles of both servers are compared",
+                        is_held ? ", when its destination is ready" : "");
+}
+
 /* What has been decided waits for the list, or nobody can make one. */
 static bool list_before_end(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {
+    bool lives = seat_is_alive(picture->seat.state), is_held = look->holds && !lives, is_lost = is_held_for_good(look);
+
     look->decision.has_fact = false;
-    look->waits = waiting_for(look, "the source's databases are listed once more before the job is complete", picture);
-    if (purpose != FOR_NOTHING && !look->holds)
-        return follow_up(look, purpose, picture, err);
-    if (seat_is_alive(picture->seat.state))
+    look->waits = waiting_for(look, what_comes_before_end(look, is_held), picture);
+    if (purpose != FOR_NOTHING && !is_lost)
+        return is_held || follow_up(look, purpose, picture, err);
+    if (lives)
         return stop_it(look, picture, err);
-    return give_list_up(look, picture, "the job came to its end before", err);
+    return give_list_up(look, picture, is_lost ? "its destination has failed" : "the job came to its end before", err);
 }
 
 static bool carry_on(Look *look, Purpose purpose, const SeatPicture *picture, Error *err) {

@@ -1,12 +1,13 @@
 """A look at the instance that comes to another end than its own, with sessions that the test plays: passwords of the roles that
 it made, what is told of it, and who waits for it."""
+import json
 import os
 import shutil
 import time
 
 import pytest
 
-from support.api import JOBS
+from support.api import JOBS, LOCATION
 from support.service import Service
 from support.stage import Stage
 from test_service_passwords import FLAGS
@@ -70,6 +71,18 @@ class Look:
         for session in sessions:
             session.say("kill")
         self.until(lambda: all(session.ended for session in sessions), "the sessions to end")
+
+    def hold(self, state="RUNNABLE", loader=""):
+        """The destination is a server that the service made, on another node, and which is so."""
+        run = {"home": "elsewhere", "wanted": 1, "done": 1, "spec": {"mode": "PRIMARY"}, "used": True, "promoted": True, "loader": loader}
+        self.service.sql("INSERT INTO resource VALUES (?, 'INSTANCE', ?, 'made', ?, '', '', ?, 1, 1, 1)", f"{LOCATION}/instances/made",
+                         LOCATION, state, json.dumps({"api": {}, "run": run}))
+        self.service.sql("UPDATE resource SET body = json_set(json_remove(body, '$.api.postgresql.host'), '$.api.postgresql.cloudSqlId',"
+                         " 'made') WHERE name LIKE '%/connectionProfiles/to'")
+
+    def hold_no_more(self):
+        self.service.sql("UPDATE resource SET body = json_set(json_remove(body, '$.api.postgresql.cloudSqlId'), '$.api.postgresql.host',"
+                         " '10.0.0.5') WHERE name LIKE '%/connectionProfiles/to'")
 
     def folder_of_looks(self):
         ((uid,),) = self.service.sql("SELECT uid FROM resource WHERE name = ?", f"{JOBS}/job")
@@ -227,3 +240,42 @@ def test_a_job_that_names_its_databases_takes_none_in(staged):
     assert "error" in job.end_of(operation)
     job.until(lambda: job.said("were not compared"), "it to be said")
     assert len(job.said("were not compared")) == 1 and job.said("were not taken in") == []
+
+
+# --- a job that has come to its end, and waits for one ---
+
+
+def test_complete_behind_a_list_whose_destination_is_not_ready(staged):
+    """It is waited for as long as the server is another job's to load."""
+    job = staged(Every)
+    job.be_stopped(job.follow())
+    job.service.verb("job", "resume")
+    look = job.look(2)
+    job.be_ready(2)
+    job.promoted("one", "two")
+    job.until(lambda: "listed once more" in job.waits(), "the job to wait for the list")
+    job.hold(loader=f"{JOBS}/other")
+    time.sleep(0.5)  # a look that began before
+    look.say("kill")
+    job.until(lambda: look.ended, "the look to end")
+    job.until(lambda: "when its destination is ready" in job.waits() or job.job()["state"] == "COMPLETED", "the job to say what it waits for")
+    assert job.job()["state"] == "RUNNING"
+    job.hold_no_more()
+    job.session("instance", 3, "instance").say("databases", names=["one", "two"])
+    job.be_complete()
+    assert job.said("were not taken in") == []
+
+
+def test_complete_without_a_look_whose_destination_has_failed(staged):
+    """A promote of all waits for its look when all is promoted by name: it is not waited for, and that is said once."""
+    job = staged(Every)
+    job.follow()
+    operation = job.service.verb("job", "promote")
+    look = job.look(2)
+    job.promoted("one", "two")
+    job.until(lambda: "listed once more" in job.waits(), "the job to wait for the list")
+    job.hold(state="FAILED")
+    job.until(lambda: "STOP" in look.heard, "the look to hear that it shall stop")
+    look.say("stopped")
+    job.be_complete()
+    assert "error" not in job.end_of(operation) and len(job.said("were not taken in: its destination has failed")) == 1
