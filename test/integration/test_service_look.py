@@ -41,11 +41,15 @@ def test_a_job_of_all_is_not_complete_before_the_list(scene):  # noqa: F811
     service = scene.service
     service.done("all", "stop")
     scene.source.createdb("late").sql(SCHEMA)
-    scene.daemon_again("instance.before_commit:sleep=10000")
-    service.done("all", "resume")
-    service.wait_ready("all", 90)
-    service.done("all", "promote", {"objectsFilter": filter_of("one", "two")}, timeout=90)
-    assert service.job("all")["state"] == "RUNNING"
+    scene.source.sql("CREATE ROLE fresh LOGIN PASSWORD 'new'")
+    with scene.dest.connect() as conn:
+        conn.execute("BEGIN; CREATE ROLE fresh LOGIN")  # what lists waits for it
+        service.done("all", "resume")
+        service.wait_ready("all", 90)
+        service.done("all", "promote", {"objectsFilter": filter_of("one", "two")}, timeout=90)
+        wait_until(lambda: "listed once more" in waiting_for(service), what="the job to wait for the list")
+        assert service.job("all")["state"] == "RUNNING" and "late" not in service.objects("all")
+        conn.execute("ROLLBACK")
     wait_until(lambda: service.objects("all").get("late", {}).get("phase") == "READY_FOR_PROMOTE", 90, "late to follow")
     service.done("all", "promote", {"objectsFilter": filter_of("late")}, timeout=90)
     assert service.wait_for("all", "COMPLETED")["state"] == "COMPLETED" and scene.look() == []

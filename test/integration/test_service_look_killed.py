@@ -78,15 +78,17 @@ def strike_everything(scene):
 
 
 def strike_session(scene):
-    """The daemon sees it end; those that it begins again die in the same way until it is started anew."""
+    """The daemon sees it end; those that it begins again die in the same way until it is started anew, which has to be before the
+    job is given up: each of them lives for a while first."""
     wait_until(lambda: "WORKER_LOST" in scene.service.log() or "session 3" in scene.service.log(), what="it to be lost")
 
 
+SLOWLY = "instance.before_commit:sleep=2000"
 STRIKES = {"daemon": (strike_daemon, "instance.before_commit:sleep=2500"),
            "both": (strike_both, "instance.before_commit:sleep=20000"),
            "everything": (strike_everything, "instance.after_commit:sleep=20000"),
-           "session": (strike_session, "instance.before_commit:kill"),
-           "behind its commit": (strike_session, "instance.after_commit:kill")}
+           "session": (strike_session, f"{SLOWLY},instance.before_commit:kill"),
+           "behind its commit": (strike_session, f"{SLOWLY},instance.after_commit:kill")}
 
 
 @pytest.mark.parametrize("what", STRIKES)
