@@ -7,8 +7,9 @@
  *
  * Without the source (--dest-only) what is left on the destination is done: a promote that opened it had yet to
  * validate foreign keys. Each step of that may be done twice, and the ledger goes last: who is killed here, is asked
- * again. So it is for a source whose database was dropped, and for one that was renamed and lost its slot
- * (abort_open.c): there is nothing to be asked.
+ * again. So it is for a source whose database was dropped, and for one that lets nobody in and has no slot
+ * (abort_open.c): there is nothing to be asked. What only the ledger knows of the source, replica identities and the
+ * setting of a fence, is told before it goes, with the SQL; who is killed between both is told again by the next one.
  *
  * Without the destination (--source-only), or where its ledger is gone (dropped, or the destination made anew), there
  * is no journal. Everything but two things has the job's id in its name: a replica identity that was changed, and the
@@ -19,11 +20,18 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "engine/ddl/capture.h"
+#include "engine/ledger/journal.h"
+#include "engine/seam/identity_full.h"
 #include "worker/run.h"
 
 #include <string.h>
 
 #define OBJECT_IN_USE "55006"
+
+/* Of what only a ledger knew. */
+#define UNKNOWN_LEFT                                                                                                   \
+    "; with --identity-full also REPLICA IDENTITY FULL of tables; of a promote that was interrupted also"              \
+    " default_transaction_read_only"
 
 static bool end_keepers(Run *run, Error *err) {
     return db_query(run->source,
@@ -136,14 +144,34 @@ static void say_removed(Run *run, bool found, const char *unasked) {
                   run->names.slot, run->source_display, run->names.slot, unasked);
 }
 
-static bool say_gone(Run *run) {
+/* What is in the source's database, and has our names. */
+static const char *named_in_database(Run *run, const SeamNames *names) {
+    return arena_printf(run->arena,
+                        "DROP PUBLICATION IF EXISTS %s, %s; with --ddl also the event triggers and the schema that"
+                        " begin with %s_",
+                        names->publication_all, names->publication_keys, names->slot);
+}
+
+/* known: what has none of our names was told before, or was never made. */
+static void say_gone(Run *run, bool known) {
+    const SeamNames names = seam_names(run->arena, run->identity.job_id);
+    const char *named = named_in_database(run, &names), *unknown = known ? "" : UNKNOWN_LEFT;
+
     run->finished = true;
-    run->names = seam_names(run->arena, run->identity.job_id);
-    run_event(run, "info",
-              "%s is not there any more, and neither is slot %s: nothing of this migration is left that does harm; if"
-              " the database has another name now, there: DROP PUBLICATION IF EXISTS %s, %s",
-              run->source_display, run->names.slot, run->names.publication_all, run->names.publication_keys);
-    return true;
+    if (run->source_closed != NULL && run->options.follow)
+        run_event(run, "warning",
+                  "slot %s is not there any more; in the source database, which is called \"%s\" now and cannot be"
+                  " looked into (%s), there may be left: %s%s",
+                  names.slot, run->source_now, run->source_closed, named, unknown);
+    else if (known)
+        run_event(run, "info",
+                  "%s is not there any more, and neither is slot %s: nothing of this migration is left that does harm",
+                  run->source_display, names.slot);
+    else
+        run_event(run, "warning",
+                  "%s is not there any more, neither is slot %s, and no other database that lets us in has anything of"
+                  " their name; if it was not dropped, there may be left where it is now: %s%s",
+                  run->source_display, names.slot, named, unknown);
 }
 
 static void say_renamed(Run *run) {
@@ -170,8 +198,10 @@ static bool abort_source(Run *run, const char *unasked, Error *err) {
 
     run->names = seam_names(run->arena, run->identity.job_id);
     run->left_on_source = 0;
-    if (run->source_gone)
-        return say_gone(run);
+    if (run->source_gone) {
+        say_gone(run, !run->options.follow);
+        return true;
+    }
     if (run->source_closed != NULL)
         return drop_slot_alone(run, err);
     if (run->source_now != NULL)
@@ -265,6 +295,67 @@ static bool say_given_up(Run *run, Error *err) {
     return true;
 }
 
+/* Where the database has a name that nobody knows: to be filled in. */
+#define NAME_OF_NOW "its name now"
+
+/* As SQL; NULL: it has our name, and is told by that. */
+static const char *back_sql(const Run *run, Arena *arena, const JournalObject *object) {
+    static const char *const named[] = {JOURNAL_SLOT, JOURNAL_PUBLICATION, JOURNAL_DDL_CAPTURE};
+    const char *sql = NULL;
+
+    for (size_t i = 0; i < COUNT_OF(named); i++)
+        if (strcmp(object->kind, named[i]) == 0)
+            return NULL;
+    if (strcmp(object->kind, JOURNAL_IDENTITY_FULL) == 0)
+        sql = seam_identity_full_back_sql(arena, object->name);
+    if (strcmp(object->kind, JOURNAL_FENCE) == 0)
+        sql = promote_setting_back_sql(arena, run->source_now != NULL ? run->source_now : NAME_OF_NOW, object->name);
+    return sql == NULL ? arena_printf(arena, "%s %s", object->kind, object->name)
+                       : arena_printf(arena, "BEGIN READ WRITE; %s; COMMIT;", sql);
+}
+
+static const char *where_left(const Run *run) {
+    return !run->source_gone            ? "should the source come back, there, when its publications are dropped"
+           : run->source_closed != NULL ? "left in the source database, which lets nobody in; when its publications"
+                                          " are dropped"
+                                        : "if the source database was not dropped but renamed, there, when its"
+                                          " publications are dropped";
+}
+
+/* Some at a time: people read it. */
+static void say_statements(Run *run, const StringVec *statements) {
+    enum { SHOWN = 20 };
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+
+    for (size_t i = 0; i < statements->len; i += SHOWN) {
+        const char *list = "";
+
+        for (size_t at = i; at < MIN(i + SHOWN, statements->len); at++)
+            list = arena_printf(arena, "%s %s", list, statements->items[at]);
+        run_event(run, "warning", "%s:%s", where_left(run), list);
+    }
+}
+
+/* A database that is there is somebody's to put right. */
+static bool say_unreached(Run *run, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StringVec statements = {0};
+    JournalObject *objects = NULL;
+    size_t count = 0;
+
+    if (!journal_list(run->dest, arena, &objects, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        const char *sql = back_sql(run, arena, &objects[i]);
+
+        if (sql != NULL)
+            vec_push(arena, &statements, sql);
+    }
+    say_statements(run, &statements);
+    run->left_on_source = run->source_gone && run->source_closed != NULL ? (int64_t)statements.len : 0;
+    return true;
+}
+
 /* The source is not asked and nothing on it is removed: should it come back, it has all that was made there. */
 static bool abort_dest(Run *run, Error *err) {
     bool opened = false, foreign = false;
@@ -274,19 +365,21 @@ static bool abort_dest(Run *run, Error *err) {
     if (foreign)
         return leave_alone(run);
     if (!take_own_ledger(run, err) || !run_close_dest(run, &opened, err) || (!opened && !say_given_up(run, err)) ||
-        !failpoint("abort.before_drop", err) || !run_remove_report(run, err) || !drop_ledger(run, err))
+        !say_unreached(run, err) || !failpoint("abort.before_drop", err) || !run_remove_report(run, err) ||
+        !drop_ledger(run, err))
         return false;
     run->finished = true;
     if (opened)
         say_closed(run);
-    if (run->source_gone)
-        return say_gone(run);
+    if (run->source_gone) {
+        say_gone(run, true);
+        say_left(run);
+        return true;
+    }
     const SeamNames names = seam_names(run->arena, run->identity.job_id);
-    run_event(
-        run, "info",
-        "the source was not asked; should it come back, there: SELECT pg_drop_replication_slot('%s'); DROP"
-        " PUBLICATION IF EXISTS %s, %s; with --ddl also the event triggers and the schema that begin with pgcrane",
-        names.slot, names.publication_all, names.publication_keys);
+    run_event(run, "info",
+              "the source was not asked; should it come back, there: SELECT pg_drop_replication_slot('%s'); %s",
+              names.slot, named_in_database(run, &names));
     return true;
 }
 

@@ -44,8 +44,10 @@ bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_system, co
     return true;
 }
 
-/* From both ends: the same two databases always give the same job, on any machine. */
-static const char *make_job_id(Arena *arena, const char *text) {
+const char *run_make_job_id(Arena *arena, const char *source_system, const char *source_database,
+                            const char *dest_system, const char *dest_database) {
+    const char *text = arena_printf(arena, "%s/%s>%s/%s", source_system, source_database, dest_system, dest_database);
+
     return arena_printf(arena, "%016llx", (unsigned long long)hash_text64(text));
 }
 
@@ -70,8 +72,7 @@ static bool identify(Run *run, Error *err) {
         !run_server_identity(run->dest, run->arena, &dest_system, &dest_database, err))
         return false;
     run->identity = (LedgerIdentity){
-        .job_id = make_job_id(run->arena, arena_printf(run->arena, "%s/%s>%s/%s", source_system, source_database,
-                                                       dest_system, dest_database)),
+        .job_id = run_make_job_id(run->arena, source_system, source_database, dest_system, dest_database),
         .source_system = source_system,
         .source_database = arena_strdup(run->arena, db_name(run->source)),
         .fingerprint = options_fingerprint(run->arena, &run->options),

@@ -131,8 +131,9 @@ typedef struct Run {
     /* following */
     bool is_abort;
     int64_t dest_standbys; /* as many as following has seen at last */
-    /* An abort: there is no database of its name and no slot; the name that its database has now, NULL = the one that
-     * was asked for; why that lets us not in, NULL = it does (abort_open.c). */
+    /* An abort: there is nothing on the source that can be asked, its database is gone or lets nobody in, and there is
+     * no slot; the name that its database has now, NULL = the one that was asked for; why that lets us not in, NULL =
+     * it does (abort_open.c). */
     bool source_gone;
     const char *source_now, *source_closed;
     int64_t left_on_source;     /* by an abort: what may be this migration's doing, and nobody can know */
@@ -255,6 +256,10 @@ NODISCARD bool run_open_log(Run *run, Error *err);
 /* Who the server says that it is: the system, and the database. */
 NODISCARD bool run_server_identity(DbConn *conn, Arena *arena, const char **ret_system, const char **ret_database,
                                    Error *err);
+/* The migration's id. From both ends, as run_server_identity() has them: the same two databases always give the same
+ * one, on any machine and whatever their names are. */
+const char *run_make_job_id(Arena *arena, const char *source_system, const char *source_database,
+                            const char *dest_system, const char *dest_database);
 /* Reads from the ledger which entries of the archive are done; nothing before the archive was read. */
 NODISCARD bool run_note_done(Run *run, Error *err);
 /* What --restart would drop, a line each; none when there is no unfinished run. */

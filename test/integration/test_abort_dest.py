@@ -66,6 +66,7 @@ def test_killed_before_the_ledger_goes(lost):
 
 def test_lost_before(lost):
     """It says what is there, and what is not; what it names for the source is right."""
+    lost.flags += ("--identity-full",)
     lost.start()
     lost.wait_caught_up()
     lost.wait_applied()
@@ -77,6 +78,8 @@ def test_lost_before(lost):
     assert lost.dest.sql(LEDGER) == [(False,)]
     for statement in re.search(r"there: (SELECT .*?); (DROP PUBLICATION .*?);", result.stderr, re.S).groups():
         lost.source.sql(statement)
+    lost.source.sql(re.search(r"when its publications are dropped: (.*)", result.stderr).group(1))  # which only the ledger knew
+    assert lost.source.sql("SELECT count(*) FROM pg_class WHERE relreplident = 'f'") == [(0,)]
     assert lost.source.sql("SELECT count(*) FROM pg_publication") == [(0,)]
     assert lost.source.sql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == [(0,)]
 

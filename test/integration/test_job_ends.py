@@ -99,7 +99,7 @@ def test_source_only_of_a_renamed_database(closed, own_cluster, dest_db, pgcrane
     if closed:
         assert "is dropped; publications pgcrane_" in result.stderr and "in it: DROP PUBLICATION IF EXISTS" in result.stderr, result
         result = following.abort("--source-only")
-        assert "nothing of this migration is left that does harm" in result.stderr, result
+        assert "no other database that lets us in" in result.stderr and "DROP PUBLICATION IF EXISTS" in result.stderr, result
         cluster.sql("ALTER DATABASE market ALLOW_CONNECTIONS true")
     assert len(slots_and_publications(cluster, "market")) == (2 if closed else 0)
     assert "There is no migration" in following.command("status").stdout
@@ -125,19 +125,101 @@ def test_abort_of_a_renamed_database(source, shop, dest_db, pgcrane):
     assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
 
 
-@pytest.mark.parametrize("passage", (1, 2, 3))
-def test_abort_of_a_renamed_database_is_killed(passage, source, shop, dest_db, pgcrane):
-    """The next one ends it. Behind the slot nothing leads to the database any more: what is in it is named."""
-    following = make(pgcrane, shop, dest_db).start()
+OURS = """SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()
+UNION ALL SELECT pubname::text FROM pg_publication UNION ALL SELECT evtname::text FROM pg_event_trigger
+UNION ALL SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^pgcrane'
+UNION ALL SELECT relname::text FROM pg_class WHERE relreplident = 'f'
+UNION ALL SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = current_database()"""
+ALL_OF_IT = ("--identity-full", "--ddl")
+
+
+def ours(cluster, db="market"):
+    return [name for name, in cluster.sql(OURS, db=db)]
+
+
+def has_ledger(dest_db):
+    return dest_db.sql("SELECT to_regclass('pgcrane.job') IS NOT NULL") == [(True,)]
+
+
+def rename_unslotted(source, *more):
+    """As after an abort that was killed, or by hand."""
+    source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = 'shop'")
+    for statement in ("ALTER DATABASE shop RENAME TO market", *more):
+        source.sql(statement)
+
+
+def killed_in_fence(pgcrane, shop, dest_db):
+    """A migration whose promote was killed when the source was read-only."""
+    following = make(pgcrane, shop, dest_db, *ALL_OF_IT).start(env=failpoint("promote.after_fence_setting:kill"))
+    following.wait_caught_up()
+    assert following.promote(check=False).code == 2 and following.end() == 2
+    assert {"keyless", "default_transaction_read_only=on"} <= set(ours(shop.cluster, "shop"))
+    return following
+
+
+def aborted_twice(passage, pgcrane, shop, dest_db, *flags):
+    """Renamed, then an abort that is killed, and another one."""
+    following = make(pgcrane, shop, dest_db, *ALL_OF_IT).start()
     following.wait_caught_up()
     following.stop()
-    source.sql("ALTER DATABASE shop RENAME TO market")
-    killed = following.abort(check=False, env=failpoint(f"seam.removed:kill:{passage}"))
-    assert killed.code != 0 and dest_db.sql("SELECT to_regclass('pgcrane.job') IS NOT NULL") == [(True,)], killed
+    assert "keyless" in ours(shop.cluster, "shop")
+    shop.cluster.sql("ALTER DATABASE shop RENAME TO market")
+    killed = following.abort(*flags, check=False, env=failpoint(f"seam.removed:kill:{passage}"))
+    assert killed.code != 0 and has_ledger(dest_db), killed
+    result = following.abort(*flags)
+    assert 'is called "market" now' in result.stderr, result
+    return following, result
+
+
+@pytest.mark.parametrize("passage", (1, 2, 3, 4))
+def test_abort_of_a_renamed_database_is_killed(passage, source, shop, dest_db, pgcrane):
+    """The next one ends it. Behind the slot the database is found by its oid."""
+    following, _ = aborted_twice(passage, pgcrane, shop, dest_db)
+    assert ours(source) == [] and not has_ledger(dest_db)
+    assert "There is no migration" in following.command("status").stdout
+
+
+@pytest.mark.parametrize("passage", (1, 2, 3))
+def test_source_only_of_a_renamed_database_is_killed(passage, source, shop, dest_db, pgcrane):
+    """Behind the slot it is found by what has a name; what only the ledger knows is told."""
+    _, result = aborted_twice(passage, pgcrane, shop, dest_db, "--source-only")
+    assert ours(source) == ["keyless"] and "ALTER TABLE public.keyless REPLICA IDENTITY DEFAULT" in result.stderr, result
+
+
+def test_abort_of_a_renamed_database_that_was_fenced(source, shop, dest_db, pgcrane):
+    """Without a slot that leads there; also when another database has its name."""
+    following = killed_in_fence(pgcrane, shop, dest_db)
+    rename_unslotted(source, "CREATE DATABASE shop")
     result = following.abort()
-    left = [name for name, in slots_and_publications(source, "market")]
-    assert not source.sql("SELECT FROM pg_replication_slots") and all(name in result.stderr for name in left), (left, result)
-    assert dest_db.sql("SELECT to_regclass('pgcrane.job') IS NULL") == [(True,)]
+    assert 'is called "market" now' in result.stderr and "the source is writable again" in result.stderr, result
+    assert ours(source) == [] and not has_ledger(dest_db)
+
+
+def test_abort_of_a_renamed_database_that_lets_nobody_in(source, shop, dest_db, pgcrane):
+    """What only the ledger knows is told before it goes, again after a kill; what has a name goes when that is possible."""
+    following = killed_in_fence(pgcrane, shop, dest_db)
+    rename_unslotted(source, "ALTER DATABASE market ALLOW_CONNECTIONS false")
+    for end in (failpoint("abort.before_drop:kill:1"), None):
+        result = following.abort(check=False, env=end)
+        assert (result.code == 0) == (end is None) and has_ledger(dest_db) == (result.code != 0), result
+        for told in ('ALTER TABLE ONLY "public"."keyless" REPLICA IDENTITY DEFAULT;', "ALTER DATABASE \"market\" RESET default_tr"):
+            assert told in result.stderr, result
+    assert "does harm" not in result.stderr and "DROP PUBLICATION IF EXISTS" in result.stderr, result
+    assert "There is no migration" not in following.command("status").stdout
+    source.sql("ALTER DATABASE market ALLOW_CONNECTIONS true")
+    result = following.abort()
+    assert ours(source) == ["keyless", "default_transaction_read_only=on"], ours(source)
+    assert "keyless has REPLICA IDENTITY FULL" in result.stderr and "the source database is read-only" in result.stderr, result
+
+
+def test_abort_of_a_dropped_database(source, shop, dest_db, pgcrane):
+    """The new one of its name is nobody's to change."""
+    following = killed_in_fence(pgcrane, shop, dest_db)
+    rename_unslotted(source, "DROP DATABASE market")
+    source.createdb("shop").sql("CREATE TABLE own (v int); ALTER TABLE own REPLICA IDENTITY FULL")
+    result = following.abort()
+    assert "nothing of this migration is left that does harm" in result.stderr and "was not dropped but renamed" in result.stderr, result
+    assert ours(source, "shop") == ["own"] and not has_ledger(dest_db)
     assert "There is no migration" in following.command("status").stdout
 
 

@@ -103,6 +103,8 @@ NODISCARD bool promote_run(const PromoteParams *params, Arena *arena, PromoteRes
  * under it. Nothing to undo is fine. `left`, in `arena`: sessions that stay read-only, for people, with the SQL. */
 NODISCARD bool promote_undo(DbConn *source, DbConn *dest, const Ledger *ledger, Arena *arena, bool *ret_undone,
                             StringVec *left, Error *err);
+/* Pure: the statement that sets back what a line of the journal (JOURNAL_FENCE) says, NULL when it is none of ours. */
+const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
 /* What OPEN left for afterwards, foreign keys to be validated: each that fails is listed as not moved, and one whose
  * tables are locked is told as an event and tried again until the connection's stop. Once more does no harm. */
 NODISCARD bool promote_finish_keys(DbConn *dest, const Ledger *ledger, Arena *arena, NotMovedVec *not_moved,

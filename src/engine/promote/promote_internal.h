@@ -147,8 +147,6 @@ NODISCARD bool promote_prepared(const Promote *promote, StringVec *problems, Err
 NODISCARD bool promote_setting_on(Promote *promote, Error *err);
 /* Notes the roles whose own setting beats the database's: they may write to the source afterwards. */
 NODISCARD bool promote_setting_exceptions(Promote *promote, Error *err);
-/* Pure: the statement that sets back what the journal's line says, NULL when the line is none of ours. */
-const char *promote_setting_back_sql(Arena *arena, const char *database, const char *line);
 /* Pure: since when the setting may have been on, by the source's clock; "-infinity" when the line does not say. */
 const char *promote_setting_since(Arena *arena, const char *line);
 const char *promote_setting_line(Arena *arena, const char *since, const char *previous); /* previous NULL: none */

@@ -231,6 +231,16 @@ static const char *line_setting(Arena *arena, const char *line, const char **ret
     return NULL;
 }
 
+const char *seam_identity_full_back_sql(Arena *arena, const char *journal_name) {
+    const char *oid = NULL;
+    const char *setting = line_setting(arena, journal_name, &oid);
+
+    if (setting == NULL)
+        return NULL;
+    return arena_printf(arena, "ALTER TABLE ONLY %s REPLICA IDENTITY %s",
+                        journal_name + strlen(oid) + strlen(setting) + 2, setting);
+}
+
 /* Its name now when it still is FULL, NULL when there is nothing to set back. */
 static bool find_full(DbConn *source, Arena *arena, const char *oid, const char **ret_quoted, Error *err) {
     static const char *const sql =

@@ -36,5 +36,7 @@ NODISCARD bool seam_identity_full_unpublish(DbConn *source, DbConn *dest, const 
 /* On the destination, whose definitions were read from the source after the setting: as it was before. Once indexes are
  * there. May run again. */
 NODISCARD bool seam_identity_full_copies(DbConn *dest, const Ledger *ledger, Error *err);
+/* The same for people, of one line of the journal, by the name that the table had. NULL: it is none of ours. */
+const char *seam_identity_full_back_sql(Arena *arena, const char *journal_name);
 /* One line of the journal. A table that is gone, or that somebody gave another identity since, is fine. */
 NODISCARD bool seam_identity_full_restore(DbConn *source, const char *journal_name, Error *err);
