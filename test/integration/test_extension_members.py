@@ -58,6 +58,22 @@ def test_a_table_is_told_by_the_run_that_ends(source_db, dest_db, pgcrane):
     assert set(left_of(following.bodies("REPORT")[-1])) == {("table", "public.lookup")}
 
 
+# Of what the catalogue has in other words than ALTER EXTENSION.
+OTHER_WORDS = """CREATE EXTENSION citext; CREATE FOREIGN DATA WRAPPER "own w"; ALTER EXTENSION citext ADD FOREIGN DATA WRAPPER "own w";
+CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal), TO SQL WITH FUNCTION int4recv(internal));
+ALTER EXTENSION citext ADD TRANSFORM FOR int LANGUAGE sql;"""
+
+
+def test_what_is_told_can_be_run(source_db, dest_db, pgcrane):
+    source_db.sql(OTHER_WORDS)
+    left = left_of(assert_done(pgcrane("migrate", source_db.uri, dest_db.uri, *FLAGS)))
+    assert {kind for kind, _ in left} == {"foreign-data wrapper", "transform"}, left
+    for reason in left.values():
+        source_db.sql(reason[reason.index("ALTER EXTENSION"):])
+    assert source_db.sql("SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND classid IN"
+                         " ('pg_foreign_data_wrapper'::regclass, 'pg_transform'::regclass)") == [(0,)]
+
+
 # What is the extension's own in an earlier version, and gone in a later one: functions, operators, casts.
 PLAIN = """btree_gin btree_gist citext cube dblink dict_int earthdistance file_fdw fuzzystrmatch hstore intarray isn lo ltree pageinspect pg_buffercache
  pg_freespacemap pg_prewarm pg_stat_statements pg_trgm pg_visibility pgcrypto pgrowlocks pgstattuple postgres_fdw seg sslinfo tablefunc tsm_system_rows

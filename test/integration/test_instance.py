@@ -347,6 +347,29 @@ def test_killed_while_a_database_is_made(old_source, empty_dest, pgcrane):
     assert_same(old_source, empty_dest)
 
 
+def test_template_in_use(old_source, empty_dest, pgcrane):
+    """No lock is waited for, and nobody is blamed who has one."""
+    def let_go():
+        making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'"
+        wait_until(lambda: empty_dest.sql(making), what="CREATE DATABASE")
+        wait_until(lambda: not empty_dest.sql(making), what="its end")
+        holder.close()
+
+    empty_dest.sql("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
+    holder = empty_dest.connect("template0", autocommit=False)
+    holder.execute("CREATE ROLE passing")
+    other = threading.Thread(target=let_go)
+    try:
+        other.start()
+        run = run_instance(pgcrane, old_source.uri(), empty_dest.uri()).done()
+    finally:
+        other.join()
+        holder.close()
+        empty_dest.sql("ALTER DATABASE template0 ALLOW_CONNECTIONS false")
+    told = [body["text"] for body in run.bodies("EVENT") if '"template0" is being accessed' in body["text"]]
+    assert told and not any("changed by a transaction" in text for text in told), run
+
+
 # --- without rights ---
 
 

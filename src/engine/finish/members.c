@@ -129,6 +129,22 @@ static const char *either(Arena *arena, const DbResult *source, const Missing *m
                               missing->version, db_text(source, missing->row, VERSION));
 }
 
+/* As ALTER EXTENSION ... DROP wants it: pg_identify_object() has two kinds in other words than SQL. */
+static const char *in_sql(Arena *arena, const char *kind, const char *object) {
+    static const char for_type[] = "for ", on_language[] = " on language ";
+    const char *language = NULL;
+
+    if (strcmp(kind, "foreign-data wrapper") == 0)
+        return arena_printf(arena, "FOREIGN DATA WRAPPER %s", object);
+    for (const char *at = strstr(object, on_language); at != NULL; at = strstr(at + 1, on_language))
+        language = at;
+    if (strcmp(kind, "transform") != 0 || language == NULL || strncmp(object, for_type, strlen(for_type)) != 0)
+        return arena_printf(arena, "%s %s", kind, object);
+    const char *type = object + strlen(for_type);
+    return arena_printf(arena, "TRANSFORM FOR %.*s LANGUAGE %s", (int)(language - type), type,
+                        language + strlen(on_language));
+}
+
 static NotMoved one(Arena *arena, const DbResult *source, const Missing *missing) {
     const char *kind = db_text(source, missing->row, KIND), *object = db_text(source, missing->row, OBJECT);
     const char *extension = db_text(source, missing->row, EXTENSION);
@@ -138,10 +154,10 @@ static NotMoved one(Arena *arena, const DbResult *source, const Missing *missing
         .object = arena_strdup(arena, object),
         .reason = arena_printf(arena,
                                "it belongs to extension %s, and CREATE EXTENSION of the destination does not make"
-                               " it%s; %son the source, before a migration: ALTER EXTENSION %s DROP %s %s;",
+                               " it%s; %son the source, before a migration: ALTER EXTENSION %s DROP %s;",
                                extension, either(arena, source, missing),
                                missing->version == NULL ? "" : "when it is wanted, make it on the destination; or, ",
-                               extension, kind, object),
+                               extension, in_sql(arena, kind, object)),
     };
 }
 
@@ -152,7 +168,7 @@ static NotMoved many(Arena *arena, const DbResult *source, const Missing *first,
     for (size_t i = 0; i < count; i++) {
         const char *kind = db_text(source, first[i].row, KIND), *object = db_text(source, first[i].row, OBJECT);
 
-        list = arena_printf(arena, "%s%s%s %s", list, i == 0 ? "" : ", ", kind, object);
+        list = arena_printf(arena, "%s%s%s", list, i == 0 ? "" : ", ", in_sql(arena, kind, object));
     }
     return (NotMoved){
         .kind = "members of extension",

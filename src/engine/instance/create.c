@@ -192,6 +192,14 @@ static bool note_existing(Create *create, InstanceList *list, Error *err) {
     return true;
 }
 
+/* The template has sessions: nobody holds a lock then. */
+static bool blame_others(Create *create, Error *err) {
+    if (strcmp(err->sqlstate, "55006") == 0)
+        return error_remedy(err, "on the destination: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                                 " datname = 'template0';");
+    return prepare_name_holders(create->arena, create->dest, err);
+}
+
 static bool make_all(Create *create, InstanceList *list, Error *err) {
     if (!db_exec(create->dest, "SET lock_timeout = '" PREPARE_LOCK_TIMEOUT "'", err))
         return false;
@@ -199,7 +207,7 @@ static bool make_all(Create *create, InstanceList *list, Error *err) {
         InstanceDatabase *database = &list->databases.items[i];
 
         if (!database->exists && !database->made && !make_database(create, database, err))
-            return prepare_name_holders(create->arena, create->dest, err);
+            return blame_others(create, err);
     }
     return db_exec(create->dest, "SET lock_timeout = 0", err);
 }

@@ -53,6 +53,9 @@ static const char holders_sql[] =
     "  AND m.pid <> pg_catalog.pg_backend_pid()) l"
     " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY a.xact_start NULLS LAST, l.pid LIMIT 3";
 
+/* Not all of LOCK_BUSY: a template of CREATE DATABASE that is in use is no lock that anybody holds. */
+#define LOCK_NOT_AVAILABLE "55P03"
+
 static void name_them(Arena *arena, const DbResult *rows, Error *err) {
     const Error cause = *err;
     const char *who = "", *end = "";
@@ -71,7 +74,7 @@ bool prepare_name_holders(Arena *arena, DbConn *dest, Error *err) {
     CLEANUP(db_result_freep) DbResult *rows = NULL;
     Error trouble = {0};
 
-    if (err->reason != REASON_LOCK_BUSY)
+    if (strcmp(err->sqlstate, LOCK_NOT_AVAILABLE) != 0)
         return false;
     if (!db_query(dest, holders_sql, 0, NULL, &rows, &trouble))
         log_error_value(LOG_WARNING, &trouble);

@@ -60,7 +60,8 @@ bool prepare_is_refusal(const DbConn *conn, const Error *err);
 /* How long a lock of the destination is waited for: a role or database of the same name, in a transaction that is open.
  * Whoever waits for us (a promote, the end of a job) is told what it is, and it is tried again. */
 #define PREPARE_LOCK_TIMEOUT "5s"
-/* Of LOCK_BUSY: names the sessions that may hold the lock. Without a transaction that is open; always false.
+/* Of a lock that was waited for in vain: names the sessions that may hold the lock. Without a transaction that is open;
+ * always false.
  *
  * Relied upon: whoever changes a shared catalog keeps ROW EXCLUSIVE on it until his transaction ends, and pg_locks
  * shows that to everybody. */
