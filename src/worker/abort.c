@@ -10,6 +10,8 @@
  * again. So it is for a source whose database was dropped, and for one that lets nobody in and has no slot
  * (abort_open.c): there is nothing to be asked. What only the ledger knows of the source, replica identities and the
  * setting of a fence, is told before it goes, with the SQL; who is killed between both is told again by the next one.
+ * Where the database is there, and lets nobody in, the ledger stays while it knows of such: once we are let in, all is
+ * undone.
  *
  * Without the destination (--source-only), or where its ledger is gone (dropped, or the destination made anew), there
  * is no journal. Everything but two things has the job's id in its name: a replica identity that was changed, and the
@@ -295,11 +297,11 @@ static bool say_given_up(Run *run, Error *err) {
     return true;
 }
 
-/* Where the database has a name that nobody knows: to be filled in. */
+/* The database may have any name by then: to be filled in. */
 #define NAME_OF_NOW "its name now"
 
 /* As SQL; NULL: it has our name, and is told by that. */
-static const char *back_sql(const Run *run, Arena *arena, const JournalObject *object) {
+static const char *back_sql(Arena *arena, const JournalObject *object) {
     static const char *const named[] = {JOURNAL_SLOT, JOURNAL_PUBLICATION, JOURNAL_DDL_CAPTURE};
     const char *sql = NULL;
 
@@ -309,17 +311,15 @@ static const char *back_sql(const Run *run, Arena *arena, const JournalObject *o
     if (strcmp(object->kind, JOURNAL_IDENTITY_FULL) == 0)
         sql = seam_identity_full_back_sql(arena, object->name);
     if (strcmp(object->kind, JOURNAL_FENCE) == 0)
-        sql = promote_setting_back_sql(arena, run->source_now != NULL ? run->source_now : NAME_OF_NOW, object->name);
+        sql = promote_setting_back_sql(arena, NAME_OF_NOW, object->name);
     return sql == NULL ? arena_printf(arena, "%s %s", object->kind, object->name)
                        : arena_printf(arena, "BEGIN READ WRITE; %s; COMMIT;", sql);
 }
 
 static const char *where_left(const Run *run) {
-    return !run->source_gone            ? "should the source come back, there, when its publications are dropped"
-           : run->source_closed != NULL ? "left in the source database, which lets nobody in; when its publications"
-                                          " are dropped"
-                                        : "if the source database was not dropped but renamed, there, when its"
-                                          " publications are dropped";
+    return run->source_gone ? "if the source database was not dropped but renamed, there, when its publications are"
+                              " dropped"
+                            : "should the source come back, there, when its publications are dropped";
 }
 
 /* Some at a time: people read it. */
@@ -336,7 +336,19 @@ static void say_statements(Run *run, const StringVec *statements) {
     }
 }
 
-/* A database that is there is somebody's to put right. */
+/* It may let us in one day, and then nobody else knows what was made there. */
+static bool refuse_closed(const Run *run, Error *err) {
+    error_set(
+        err, REASON_NO_DATABASE,
+        "the source database, which is called \"%s\" now, cannot be looked into, and only the ledger knows what is"
+        " to be set back there, so that it stays: %s",
+        run->source_now, run->source_closed);
+    return error_remedy(err,
+                        "let us into it, and run the same command again; or give it up, which names what is to be set"
+                        " back by hand: pgcrane abort --dest-only %s",
+                        run->identity.job_id);
+}
+
 static bool say_unreached(Run *run, Error *err) {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     StringVec statements = {0};
@@ -346,13 +358,14 @@ static bool say_unreached(Run *run, Error *err) {
     if (!journal_list(run->dest, arena, &objects, &count, err))
         return false;
     for (size_t i = 0; i < count; i++) {
-        const char *sql = back_sql(run, arena, &objects[i]);
+        const char *sql = back_sql(arena, &objects[i]);
 
         if (sql != NULL)
             vec_push(arena, &statements, sql);
     }
+    if (run->source_gone && run->source_closed != NULL && statements.len > 0)
+        return refuse_closed(run, err);
     say_statements(run, &statements);
-    run->left_on_source = run->source_gone && run->source_closed != NULL ? (int64_t)statements.len : 0;
     return true;
 }
 
@@ -364,8 +377,8 @@ static bool abort_dest(Run *run, Error *err) {
         return false;
     if (foreign)
         return leave_alone(run);
-    if (!take_own_ledger(run, err) || !run_close_dest(run, &opened, err) || (!opened && !say_given_up(run, err)) ||
-        !say_unreached(run, err) || !failpoint("abort.before_drop", err) || !run_remove_report(run, err) ||
+    if (!take_own_ledger(run, err) || !run_close_dest(run, &opened, err) || !say_unreached(run, err) ||
+        (!opened && !say_given_up(run, err)) || !failpoint("abort.before_drop", err) || !run_remove_report(run, err) ||
         !drop_ledger(run, err))
         return false;
     run->finished = true;
@@ -373,7 +386,6 @@ static bool abort_dest(Run *run, Error *err) {
         say_closed(run);
     if (run->source_gone) {
         say_gone(run, true);
-        say_left(run);
         return true;
     }
     const SeamNames names = seam_names(run->arena, run->identity.job_id);

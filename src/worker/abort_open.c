@@ -24,7 +24,7 @@
  *
  * Killed anywhere, the next abort asks the same again. With the slot gone first, and the ledger last, it finds the
  * database by its oid until all is done. One that lets nobody in keeps what is in it, which is named, and the ledger
- * until the next abort: that finds no slot any more, says what the ledger knows, and drops it (abort.c).
+ * until the next abort: that finds no slot any more, and drops the ledger unless it alone knows of something (abort.c).
  */
 #include "worker/run.h"
 
