@@ -23,12 +23,14 @@
 #include "engine/promote/strangers.h"
 #include "engine/seam/shapes.h"
 #include "pg/copy.h"
+#include "pg/lock_timeout.h"
 #include "pg/quote.h"
 #include "worker/run.h"
 
 #include <stdio.h>
 #include <string.h>
 
+enum { EMPTY_WAIT_MS = 2000 };
 #define BARRIER_US (10 * USEC_PER_SEC)
 #define SQLSTATE_LOCK_TIMEOUT "55P03"
 /* Which of the servers behind an address it is: two do not start within the same microsecond. */
@@ -153,11 +155,12 @@ static bool truncate_or_delete(DbConn *dest, const PlanTable *table, bool no_tru
            db_execf(dest, err, "DELETE FROM ONLY %s", table->quoted);
 }
 
-/* Who reads it on the destination must not keep the source's table from being altered. */
+/* Who reads it on the destination must not keep the source's table from being altered. An autovacuum there gives way.
+ */
 static bool empty_table(const Again *again, const PlanTable *table, StringVec *ret_back, Error *err) {
     DbConn *dest = again->run->dest;
 
-    return db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) &&
+    return lock_timeout_set(dest, NULL, EMPTY_WAIT_MS, LOCK_TIMEOUT_MOST_MS, NULL, err) &&
            finish_not_valid_aside(dest, again->arena, table->quoted, ret_back, err) &&
            truncate_or_delete(dest, table, again->run->load.no_freeze, err) &&
            db_exec(dest, "SET LOCAL lock_timeout = 0", err);

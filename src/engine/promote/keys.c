@@ -14,13 +14,14 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "pg/event_triggers.h"
+#include "pg/lock_timeout.h"
 #include "pg/quote.h"
 
 #include <string.h>
 
 #define NOTE "a comment on a foreign key"
 
-enum { TREE_VERSION = 120000, PARTITIONED_VERSION = 180000, PAUSE_MAX_S = 5 };
+enum { TREE_VERSION = 120000, PARTITIONED_VERSION = 180000, PAUSE_MAX_S = 5, LEFT_WAIT_MS = 2000 };
 
 /* clang-format off */
 static const char leaves_sql[] =
@@ -109,8 +110,8 @@ typedef struct AfterOpen {
 static bool run_left(const AfterOpen *after, const char *no, const char *sql, Error *err) {
     DbConn *dest = after->dest;
 
-    if (ledger_begin(dest, after->ledger, err) && db_exec(dest, "SET LOCAL lock_timeout = '2s'", err) &&
-        db_exec(dest, sql, err) &&
+    if (ledger_begin(dest, after->ledger, err) &&
+        lock_timeout_set(dest, NULL, LEFT_WAIT_MS, LOCK_TIMEOUT_MOST_MS, NULL, err) && db_exec(dest, sql, err) &&
         db_query(dest, "DELETE FROM pgcrane.after_open WHERE no = $1::integer", 1, (const char *const[]){no}, NULL,
                  err) &&
         ledger_commit(dest, err))

@@ -146,7 +146,6 @@ static void tell_open(Promote *promote) {
         vec_push(promote->arena, params->not_moved, promote->waiting.not_moved.items[i]);
     for (size_t i = 0; i < promote->waiting.dropped.len; i++)
         promote_note(promote, "%s", promote->waiting.dropped.items[i]);
-    promote_tell_views(promote);
     if (promote->mode == FENCE_FULL)
         promote_note(promote,
                      "the source stays read-only, and so does each session that logs in meanwhile, until it ends; to"

@@ -10,7 +10,6 @@
 #include "common/log.h"
 #include "pg/quote.h"
 
-#define VIEWS_QUICK_US (250 * USEC_PER_MSEC)
 /* For the estimate: COPY of small tables, and one lock. */
 #define COPY_BYTES_PER_US 40
 #define LOCK_US 10
@@ -37,8 +36,8 @@ static bool prepare_objects(Promote *promote, Error *err) {
 static bool prepare_views(Promote *promote, Error *err) {
     if (!promote_refresh_views(promote, err))
         return false;
-    promote->views_again = promote->views_us > 0 && promote->views_us < VIEWS_QUICK_US;
-    if (promote->views_us >= VIEWS_QUICK_US)
+    promote->views_again = promote->views_us > 0 && promote->views_us < PROMOTE_VIEWS_QUICK_US;
+    if (promote->views_us >= PROMOTE_VIEWS_QUICK_US)
         promote_note(promote,
                      "materialized views show the source as it was just before writes were stopped"
                      " (refreshing them takes %s)",

@@ -379,8 +379,11 @@ bool promote_run(const PromoteParams *params, Arena *arena, PromoteResult *ret_r
     if (ok && params->options->dry_run) {
         promote.result.outage_us = promote_estimate_us(&promote);
         promote_tell_views(&promote);
-    } else if (ok)
+    } else if (ok) {
         measure_with_hooks(&promote);
+        promote_refresh_busy_views(&promote);
+        promote_tell_views(&promote);
+    }
     *ret_result = promote.result;
     return ok;
 }

@@ -35,6 +35,7 @@ typedef struct UniqueRule {
 typedef struct ViewTrouble {
     const char *quoted, *display;
     const char *message; /* the destination's */
+    bool is_busy;        /* for want of a lock: it is tried once more behind OPEN */
     bool is_empty;       /* never filled there: nobody can read it */
     bool is_unqualified; /* something that it calls names something without a schema */
 } ViewTrouble;
@@ -167,7 +168,13 @@ NODISCARD bool promote_rest_list(Promote *promote, bool fenced, Error *err);
 NODISCARD bool promote_rest_presume(Promote *promote, StringVec *problems, Error *err);
 /* Exactly, under the fence: compares, and copies what differs. */
 NODISCARD bool promote_rest_settle(Promote *promote, Error *err);
+/* All that together take less are refreshed again under the fence. */
+#define PROMOTE_VIEWS_QUICK_US (250 * USEC_PER_MSEC)
+/* Under the fence not those that somebody has locked before. */
 NODISCARD bool promote_refresh_views(Promote *promote, Error *err);
+/* The destination is open, and nobody waits: those once more that somebody had locked. What fails is told, and logged.
+ */
+void promote_refresh_busy_views(Promote *promote);
 /* Notes for those that could not be filled: at the end of a dry run, and when the destination is open. Then those that
  * are empty are listed as not moved, too. */
 void promote_tell_views(Promote *promote);
@@ -176,10 +183,10 @@ void promote_tell_views(Promote *promote);
 /* Warns of sessions and prepared transactions of others that hold on the destination what copying a table again has to
  * lock; in a dry run as notes, too. */
 NODISCARD bool promote_warn_rest(Promote *promote, Error *err);
-/* Of a lock that was not had (LOCK_BUSY) while tables were copied again, or on that one relation: who has it, and how
- * he is ended. Rolls back. Always false. */
+/* Of a lock that was not had (LOCK_BUSY) while tables were copied again, or while that materialized view, which reads
+ * others, was refreshed: who has it, and how he is ended. Rolls back. Always false. */
 bool promote_explain_rest(const Promote *promote, Error *err);
-bool promote_explain_lock(const Promote *promote, const char *quoted, Error *err);
+bool promote_explain_view(const Promote *promote, const char *quoted, Error *err);
 
 /* unique.c */
 /* Deferrable constraints that do not hold on the destination: all, while the source is written to. */

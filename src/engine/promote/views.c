@@ -1,24 +1,56 @@
-/* Materialized views: no stream carries what they hold; they are filled again, each after those it reads. Which ones is
- * asked of the source now: the archive knows nothing of those that were made, renamed or first filled since. */
+/*
+ * Materialized views: no stream carries what they hold; they are filled again, each after those it reads. Which ones is
+ * asked of the source now: the archive knows nothing of those that were made, renamed or first filled since.
+ *
+ * Locks. REFRESH locks readers out, and whoever reads the view and sits idle in his transaction would be waited for
+ * without limit, others' queries of it behind us. So each try is short, and where an autovacuum is in the way as long
+ * as that needs to be asked to leave (pg/lock_timeout.h); our own REFRESH of a moment ago is what brings one. Under the
+ * fence only a superuser is quick enough for that. One that could not be locked is tried once more behind OPEN and the
+ * hook after it, when nobody waits for us, with those that read it; under the fence, where nobody knows how long it
+ * takes, it is left alone. Killed between OPEN and that, it stays as it was, as `pgcrane promote --dry-run` and the
+ * event of PREPARE have said.
+ */
 #include "engine/promote/promote_internal.h"
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "pg/lock_timeout.h"
 #include "pg/quote.h"
 #include "pg/sqlstate.h"
 
 #include <string.h>
 
-/* For the lock of a view: how long each try waits, and all of them; applications wait under the fence. */
-enum { LOCK_TRY_MS = 100 };
+/* For the lock of a view: how long each try waits; how long there are tries, for a view, and for all of them while
+ * applications wait, and when they do not. */
+enum { LOCK_TRY_MS = 100, FENCED_TRY_MS = 250 };
 #define LOCK_PAUSE_US (50 * USEC_PER_MSEC)
 #define PATIENCE_US (3 * USEC_PER_SEC)
 #define FENCED_PATIENCE_US (500 * USEC_PER_MSEC)
+#define LATE_PATIENCE_US (5 * USEC_PER_SEC)
 
 typedef struct View {
     const char *quoted, *display;
 } View;
 typedef VEC(View) ViewVec;
+
+/* One walk through the views. */
+typedef struct Pass {
+    Promote *promote;
+    Arena *arena;
+    ViewVec views;
+    StringVec *due;      /* behind OPEN: those to be refreshed, NULL = all */
+    int64_t deadline_us; /* of the tries for locks, 0 = each view has its own */
+    int64_t took_us;     /* by all that were refreshed */
+} Pass;
+
+static bool is_fenced(const Promote *promote) {
+    return promote->step > PROMOTE_FENCE && !promote->result.opened;
+}
+
+/* As a lock that was not had: with deadlock_timeout as short as our wait, that is what it may be called. */
+static bool is_busy(const Error *err) {
+    return err->reason == REASON_LOCK_BUSY || strcmp(err->sqlstate, "40P01") == 0;
+}
 
 /* A query of the source's own may fail for reasons of its own; then the view keeps what it had, and that is told. */
 static bool is_views_own(const DbConn *dest, const Error *err) {
@@ -48,11 +80,11 @@ static void forget_trouble(Promote *promote, const char *quoted) {
     promote->views.len = kept;
 }
 
-static bool is_told(const Promote *promote, const char *quoted) {
+static const ViewTrouble *find_trouble(const Promote *promote, const char *quoted) {
     for (size_t i = 0; i < promote->views.len; i++)
         if (strcmp(promote->views.items[i].quoted, quoted) == 0)
-            return true;
-    return false;
+            return &promote->views.items[i];
+    return NULL;
 }
 
 /* PREPARE and COPY_REST may both fail with it: the later one counts, and people hear of it once. */
@@ -60,11 +92,12 @@ static bool add_trouble(Promote *promote, const View *view, const Error *failure
     ViewTrouble trouble = {.quoted = arena_strdup(promote->arena, view->quoted),
                            .display = arena_strdup(promote->arena, view->display),
                            .message = arena_strdup(promote->arena, failure->message),
+                           .is_busy = is_busy(failure),
                            .is_unqualified = sqlstate_is_unqualified(failure->sqlstate, failure->message)};
 
     if (!read_emptiness(promote, &trouble, err))
         return false;
-    if (!is_told(promote, view->quoted))
+    if (find_trouble(promote, view->quoted) == NULL)
         promote_event(promote, "warning", "materialized view %s could not be refreshed%s: %s", trouble.display,
                       trouble.is_empty ? ", and is empty" : "", trouble.message);
     forget_trouble(promote, view->quoted);
@@ -72,16 +105,18 @@ static bool add_trouble(Promote *promote, const View *view, const Error *failure
     return true;
 }
 
-/* *ret_us: how long it took, 0 when it failed. */
-static bool try_refresh(Promote *promote, const View *view, int64_t *ret_us, Error *err) {
+/* *ret_wait_ms: for how long it would have waited for the lock; *ret_us: how long it took, with what it waited. */
+static bool try_refresh(Promote *promote, const View *view, int *ret_wait_ms, int64_t *ret_us, Error *err) {
     DbConn *dest = promote->params->dest;
-    int64_t begun = clock_now_us();
+    int most_ms = is_fenced(promote) ? FENCED_TRY_MS : LOCK_TIMEOUT_MOST_MS;
+    int64_t begun = 0;
 
     if (!ledger_begin(dest, promote->params->load->ledger, err))
         return false;
+    bool ok = lock_timeout_set(dest, view->quoted, LOCK_TRY_MS, most_ms, ret_wait_ms, err);
+    begun = clock_now_us();
     /* A statement of its own: who asks the server what takes so long reads REFRESH. */
-    if (!db_execf(dest, err, "SET LOCAL lock_timeout = '%dms'", LOCK_TRY_MS) ||
-        !db_execf(dest, err, "REFRESH MATERIALIZED VIEW %s", view->quoted)) {
+    if (!ok || !db_execf(dest, err, "REFRESH MATERIALIZED VIEW %s", view->quoted)) {
         const Error failure = *err;
 
         db_rollback(dest);
@@ -92,38 +127,41 @@ static bool try_refresh(Promote *promote, const View *view, int64_t *ret_us, Err
     return ledger_commit(dest, err);
 }
 
-/* Whoever reads the view and sits idle in his transaction would be waited for without limit, others' queries of it
- * behind us, and the wait be taken for the time that the REFRESH needs. So it is tried again and again, for a moment
- * each; LOCK TABLE does not take materialized views. */
-static bool refresh_patiently(Promote *promote, const View *view, int64_t *ret_us, Error *err) {
-    bool fenced = promote->step > PROMOTE_FENCE;
-    int64_t deadline = clock_now_us() + (fenced ? FENCED_PATIENCE_US : PATIENCE_US);
+/* Again and again, for a moment each; LOCK TABLE does not take materialized views. */
+static bool refresh_patiently(Promote *promote, const View *view, int64_t deadline_us, int64_t *ret_us, Error *err) {
+    const DbConn *dest = promote->params->dest;
+    int wait_ms = 0;
 
-    while (!try_refresh(promote, view, ret_us, err)) {
-        const DbConn *dest = promote->params->dest;
-
-        if (err->reason != REASON_LOCK_BUSY || clock_now_us() > deadline)
+    while (!try_refresh(promote, view, &wait_ms, ret_us, err)) {
+        if (db_is_broken(dest) || !is_busy(err) || clock_now_us() > deadline_us)
             return false;
         if (stop_wait_fd(db_stop(dest), -1, 0, clock_now_us() + LOCK_PAUSE_US) == WAIT_STOPPED)
             return error_set(err, REASON_CANCELLED, "stopped");
     }
-    return true;
+    bool is_slow = *ret_us >= PROMOTE_VIEWS_QUICK_US + wait_ms * USEC_PER_MSEC;
+
+    if (promote->step != PROMOTE_PREPARE || wait_ms <= LOCK_TRY_MS || *ret_us < PROMOTE_VIEWS_QUICK_US || is_slow)
+        return true;
+    /* Is it quick enough for the fence? An autovacuum may be what it took long for. */
+    return try_refresh(promote, view, &wait_ms, ret_us, err) || (is_busy(err) && !db_is_broken(dest));
 }
 
-static bool refresh(Promote *promote, const View *view, int64_t *us, Error *err) {
-    int64_t took = 0;
+static bool refresh(Pass *pass, const View *view, Error *err) {
+    Promote *promote = pass->promote;
+    int64_t deadline_us = pass->deadline_us != 0 ? pass->deadline_us : clock_now_us() + PATIENCE_US;
+    int64_t took_us = 0;
 
-    if (refresh_patiently(promote, view, &took, err)) {
+    if (refresh_patiently(promote, view, deadline_us, &took_us, err)) {
         forget_trouble(promote, view->quoted);
-        *us += took;
+        pass->took_us += took_us;
         return true;
     }
-    bool is_busy = err->reason == REASON_LOCK_BUSY;
+    bool busy = is_busy(err) && !db_is_broken(promote->params->dest);
 
-    (void)promote_explain_lock(promote, view->quoted, err);
+    (void)promote_explain_view(promote, view->quoted, err);
     const Error failure = *err;
 
-    if (!is_busy && !is_views_own(promote->params->dest, &failure))
+    if (!busy && !is_views_own(promote->params->dest, &failure))
         return error_wrap(err, "refreshing %s", view->display);
     return add_trouble(promote, view, &failure, err);
 }
@@ -189,25 +227,95 @@ static bool list(const Promote *promote, Arena *arena, ViewVec *ret_views, Error
     return true;
 }
 
-bool promote_refresh_views(Promote *promote, Error *err) {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    const PromoteParams *params = promote->params;
-    ViewSettings settings = {0};
-    ViewVec views = {0};
-    Error ignored;
-    int64_t took = 0;
-    bool ok = true;
+static bool is_in(const StringVec *names, const char *name) {
+    for (size_t i = 0; i < names->len; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    return false;
+}
 
-    if (!list(promote, arena, &views, err))
+static bool is_due(const Pass *pass, const View *view) {
+    const ViewTrouble *trouble = find_trouble(pass->promote, view->quoted);
+
+    if (pass->due != NULL)
+        return is_in(pass->due, view->quoted);
+    return !is_fenced(pass->promote) || trouble == NULL || !trouble->is_busy;
+}
+
+/* Materialized views that read it, through others, too: filled before, they show what it held then. */
+static bool add_readers(Pass *pass, const View *view, Error *err) {
+    CLEANUP(db_result_freep) DbResult *rows = NULL;
+    static const char sql[] =
+        "WITH RECURSIVE reads AS (SELECT r.ev_class AS reader, d.refobjid AS what FROM pg_catalog.pg_rewrite r"
+        " JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class"
+        " WHERE r.rulename = '_RETURN'),"
+        " above AS (SELECT pg_catalog.to_regclass($1)::oid AS oid"
+        " UNION SELECT reads.reader FROM above JOIN reads ON reads.what = above.oid)"
+        " SELECT n.nspname, c.relname FROM above JOIN pg_catalog.pg_class c USING (oid)"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm'";
+
+    if (!db_query(pass->promote->params->dest, sql, 1, (const char *const[]){view->quoted}, &rows, err))
+        return error_wrap(err, "asking what reads %s", view->display);
+    for (int i = 0; i < db_rows(rows); i++)
+        vec_push(pass->arena, pass->due, sql_qualified(pass->arena, db_text(rows, i, 0), db_text(rows, i, 1)));
+    return true;
+}
+
+static bool refresh_due(Pass *pass, Error *err) {
+    for (size_t i = 0; i < pass->views.len; i++) {
+        const View *view = &pass->views.items[i];
+
+        if (!is_due(pass, view))
+            continue;
+        if (!refresh(pass, view, err))
+            return false;
+        if (pass->due == NULL || find_trouble(pass->promote, view->quoted) != NULL)
+            continue;
+        promote_event(pass->promote, "info", "materialized view %s is refreshed now", view->display);
+        if (!add_readers(pass, view, err))
+            return false;
+    }
+    return true;
+}
+
+static bool walk(Pass *pass, Error *err) {
+    const PromoteParams *params = pass->promote->params;
+    ViewSettings settings = {0};
+    Error ignored;
+
+    if (!list(pass->promote, pass->arena, &pass->views, err))
         return false;
-    if (views.len == 0)
+    if (pass->views.len == 0)
         return true;
     if (!finish_view_settings(params->source, params->dest, &settings, err))
         return false;
-    for (size_t i = 0; ok && i < views.len; i++)
-        ok = refresh(promote, &views.items[i], &took, err);
-    if (!finish_view_settings_back(params->dest, &settings, ok ? err : &ignored))
+    bool ok = refresh_due(pass, err);
+
+    return finish_view_settings_back(params->dest, &settings, ok ? err : &ignored) && ok;
+}
+
+bool promote_refresh_views(Promote *promote, Error *err) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    Pass pass = {.promote = promote,
+                 .arena = arena,
+                 .deadline_us = is_fenced(promote) ? clock_now_us() + FENCED_PATIENCE_US : 0};
+
+    if (!walk(&pass, err))
         return false;
-    promote->views_us = took;
-    return ok;
+    promote->views_us = pass.took_us;
+    return true;
+}
+
+void promote_refresh_busy_views(Promote *promote) {
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StringVec due = {0};
+    Pass pass = {.promote = promote, .arena = arena, .due = &due, .deadline_us = clock_now_us() + LATE_PATIENCE_US};
+    Error err = {0};
+
+    for (size_t i = 0; i < promote->views.len; i++)
+        if (promote->views.items[i].is_busy)
+            vec_push(arena, &due, promote->views.items[i].quoted);
+    if (due.len > 0 && !walk(&pass, &err))
+        log_error_value(LOG_WARNING, &err);
 }

@@ -15,16 +15,23 @@
 #include "common/log.h"
 #include "engine/seam/seam_internal.h"
 #include "pg/event_triggers.h"
+#include "pg/lock_timeout.h"
 #include "pg/quote.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OIDS_MAX = 16 << 20, ALTER_ATTEMPTS = 5, RESTORE_ATTEMPTS = 10, GENERATED_VERSION = 120000 };
+enum {
+    OIDS_MAX = 16 << 20,
+    ALTER_ATTEMPTS = 5,
+    RESTORE_ATTEMPTS = 10,
+    ALTER_WAIT_MS = 1000,
+    GENERATED_VERSION = 120000
+};
 #define ALTER_PAUSE_US (500 * USEC_PER_MSEC)
-/* A commit that waits for no standby; a lock that the application waits behind for at most a second. */
-#define ALTER_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '1s'"
+/* A commit that waits for no standby. */
+#define ALTER_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local"
 
 typedef struct Candidate {
     const char *root, *quoted;
@@ -118,10 +125,14 @@ static bool is_fatal(DbConn *source, const Error *err) {
     return db_is_broken(source) || err->reason == REASON_CANCELLED;
 }
 
+/* The application waits behind us for as long as we wait: longer than a moment only while an autovacuum has the table,
+ * and only until it gives way. */
 static bool alter_once(DbConn *source, const char *quoted, const char *identity, Error *err) {
     const char *set;
 
-    if (db_exec(source, ALTER_BEGIN_SQL, err) && event_triggers_silence(source, &set, err) &&
+    if (db_exec(source, ALTER_BEGIN_SQL, err) &&
+        lock_timeout_set(source, quoted, ALTER_WAIT_MS, LOCK_TIMEOUT_MOST_MS, NULL, err) &&
+        event_triggers_silence(source, &set, err) &&
         db_execf(source, err, "ALTER TABLE ONLY %s REPLICA IDENTITY %s", quoted, identity) &&
         db_exec(source, "COMMIT", err))
         return true;

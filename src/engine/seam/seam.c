@@ -94,6 +94,7 @@
 #include "common/failpoint.h"
 #include "common/log.h"
 #include "pg/event_triggers.h"
+#include "pg/lock_timeout.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -155,7 +156,9 @@ SeamNames seam_names(Arena *arena, const char *job_id) {
 bool seam_begin(DbConn *source, Error *err) {
     const char *set;
 
-    return db_exec(source, SEAM_BEGIN_SQL, err) && event_triggers_silence(source, &set, err);
+    return db_exec(source, SEAM_BEGIN_SQL, err) &&
+           lock_timeout_set(source, NULL, SEAM_LOCK_TIMEOUT_MS, LOCK_TIMEOUT_MOST_MS, NULL, err) &&
+           event_triggers_silence(source, &set, err);
 }
 
 bool seam_pause(DbConn *source, Error *err) {

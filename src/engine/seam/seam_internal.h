@@ -6,17 +6,16 @@
 /* Before 11 a publication has no TRUNCATE. */
 enum { SEAM_TRUNCATE_VERSION = 110000 };
 
-/* Nothing of ours waits longer than this for a lock on the source. Longer than deadlock_timeout's default of one
- * second: only after that does an autovacuum in our way give up by itself. */
-#define SEAM_LOCK_TIMEOUT "3s"
+/* Nothing of ours waits longer than this for a lock on the source; for tables, perhaps a little longer, so that an
+ * autovacuum in our way gives up (pg/lock_timeout.h). */
+#define SEAM_LOCK_TIMEOUT_MS 3000
 /* Begins a writing transaction on the source that commits without waiting for its standbys: a standby that is away must
  * not stop us where it does not stop us from reading. */
-#define SEAM_BEGIN_SQL                                                                                                 \
-    "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '" SEAM_LOCK_TIMEOUT "'"
+#define SEAM_BEGIN_SQL "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '3s'"
 
-/* SEAM_BEGIN_SQL; the application's event triggers do not see what is done in it, where our role has a say in that. Our
- * own capture's need not: of publications they take no notice, and tables get a replica identity of ours before it is
- * there, or while it goes. */
+/* SEAM_BEGIN_SQL; an autovacuum gives way; the application's event triggers do not see what is done in it, where our
+ * role has a say in that. Our own capture's need not: of publications they take no notice, and tables get a replica
+ * identity of ours before it is there, or while it goes. */
 NODISCARD bool seam_begin(DbConn *source, Error *err);
 
 /* Who has transactions open that hold an xid: in words, "" for nobody. limit: only xids up to this one, 0 = all. */
