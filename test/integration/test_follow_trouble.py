@@ -128,7 +128,7 @@ def test_lost_reply_of_commit(source_db, dest_db, pgcrane):
         following.wait_applied()
         assert following.transactions() == before + 2
         assert dest_db.sql("SELECT n FROM added ORDER BY n") == [(1,), (2,)]
-        assert_promoted(following)
+        assert_promoted(following, "--lag-limit", "20", "--fence-timeout", "30")  # each COMMIT still takes three seconds
 
 
 @pytest.mark.parametrize("side", ("source", "destination"))
