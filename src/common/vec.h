@@ -34,3 +34,10 @@
     } while (0)
 
 typedef VEC(const char *) StringVec;
+
+static inline bool string_vec_has(const StringVec *vec, const char *text) {
+    for (size_t i = 0; i < vec->len; i++)
+        if (strcmp(vec->items[i], text) == 0)
+            return true;
+    return false;
+}

@@ -16,8 +16,6 @@
 #include "common/log.h"
 #include "worker/run.h"
 
-#include <string.h>
-
 #define PATIENCE_US (3 * USEC_PER_SEC)
 #define RELEASE_DEADLINE_US (30 * USEC_PER_SEC)
 
@@ -41,19 +39,12 @@ void run_guard_from_json(Run *run, const json_t *body) {
     read_names(run, known, &run->demote.known);
 }
 
-static bool has_name(const StringVec *names, const char *name) {
-    for (size_t i = 0; i < names->len; i++)
-        if (strcmp(names->items[i], name) == 0)
-            return true;
-    return false;
-}
-
 /* One that was promoted is not closed again because another one is added; one that was made is closed already. */
 static bool is_to_be_guarded(const Run *run, const InstanceDatabase *database) {
     const DemoteRun *demote = &run->demote;
 
-    return !demote->some || database->made || has_name(&demote->names, database->name) ||
-           (demote->has_known && !has_name(&demote->known, database->name));
+    return !demote->some || database->made || string_vec_has(&demote->names, database->name) ||
+           (demote->has_known && !string_vec_has(&demote->known, database->name));
 }
 
 static DemoteJob job_of(const Run *run) {

@@ -227,18 +227,11 @@ static bool list(const Promote *promote, Arena *arena, ViewVec *ret_views, Error
     return true;
 }
 
-static bool is_in(const StringVec *names, const char *name) {
-    for (size_t i = 0; i < names->len; i++)
-        if (strcmp(names->items[i], name) == 0)
-            return true;
-    return false;
-}
-
 static bool is_due(const Pass *pass, const View *view) {
     const ViewTrouble *trouble = find_trouble(pass->promote, view->quoted);
 
     if (pass->due != NULL)
-        return is_in(pass->due, view->quoted);
+        return string_vec_has(pass->due, view->quoted);
     return !is_fenced(pass->promote) || trouble == NULL || !trouble->is_busy;
 }
 

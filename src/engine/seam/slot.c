@@ -85,9 +85,7 @@ static bool is_intended(DbConn *dest, const SeamNames *names, bool *ret_intended
 
     if (!journal_names(dest, arena, JOURNAL_SLOT, &slots, err))
         return false;
-    *ret_intended = false;
-    for (size_t i = 0; i < slots.len; i++)
-        *ret_intended |= strcmp(slots.items[i], names->slot) == 0;
+    *ret_intended = string_vec_has(&slots, names->slot);
     return true;
 }
 
